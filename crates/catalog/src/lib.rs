@@ -1,0 +1,2 @@
+//! Catalog: see kv.rs
+pub mod kv;

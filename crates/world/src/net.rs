@@ -1,0 +1,77 @@
+//! Byte streams between nodes and from clients.
+
+use crate::LocalBoxFuture;
+use bytes::Bytes;
+use std::fmt;
+use std::rc::Rc;
+
+/// Where to connect or listen: `host:port`, or `unix:/path` for a local socket.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(pub String);
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for Address {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+/// Why a network operation failed. Whether the peer received earlier bytes is unknown in every case.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetError {
+    /// Nobody listens there, or the address cannot be reached.
+    #[error("cannot connect to {address}: {reason}")]
+    Unreachable {
+        /// Whom we called.
+        address: String,
+        /// The operating system's words.
+        reason: String,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {reason}")]
+    CannotListen {
+        /// What was asked for.
+        address: String,
+        /// The operating system's words.
+        reason: String,
+    },
+    /// The connection broke or was closed on this side.
+    #[error("connection lost: {0}")]
+    Lost(String),
+}
+
+/// One connection: a reliable ordered byte stream until it is lost.
+pub trait Stream {
+    /// The next bytes, at least 1 and at most about 1 MiB; empty at the end of the stream. One reader at a time.
+    fn read(&self) -> LocalBoxFuture<'static, Result<Bytes, NetError>>;
+
+    /// Sends all of `parts` in order. Resolves when they are handed to the transport, which says nothing
+    /// about arrival. One writer at a time.
+    fn write(&self, parts: Vec<Bytes>) -> LocalBoxFuture<'static, Result<(), NetError>>;
+
+    /// Ends the connection in both directions; pending reads and writes fail.
+    fn close(&self);
+}
+
+/// Accepts connections.
+pub trait Listener {
+    /// The next connection.
+    fn accept(&self) -> LocalBoxFuture<'static, Result<Rc<dyn Stream>, NetError>>;
+
+    /// The bound address, with the real port when port 0 was asked for.
+    fn address(&self) -> Address;
+}
+
+/// Makes connections.
+pub trait Net {
+    /// Connects. May hang for as long as the network does: bound it with `World::timeout`.
+    fn connect(&self, address: &Address) -> LocalBoxFuture<'static, Result<Rc<dyn Stream>, NetError>>;
+
+    /// Listens.
+    fn listen(&self, address: &Address) -> LocalBoxFuture<'static, Result<Rc<dyn Listener>, NetError>>;
+}
