@@ -239,7 +239,9 @@ impl ExtentId {
     /// The inverse of [`ExtentId::to_bytes`]; every byte pattern is an id.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
-        let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let u32_at = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         Self {
             group: GroupId(u32_at(0)),
@@ -258,7 +260,11 @@ impl ExtentId {
 
 impl fmt::Display for ExtentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "extent-{}.{}.{}.{}", self.group.0, self.volume.0, self.epoch.0, self.counter)
+        write!(
+            f,
+            "extent-{}.{}.{}.{}",
+            self.group.0, self.volume.0, self.epoch.0, self.counter
+        )
     }
 }
 
@@ -311,7 +317,12 @@ mod tests {
 
     #[test]
     fn extent_id_survives_its_encoding() {
-        let id = ExtentId { group: GroupId(7), volume: VolumeId(u64::MAX - 1), epoch: Epoch(9), counter: 11 };
+        let id = ExtentId {
+            group: GroupId(7),
+            volume: VolumeId(u64::MAX - 1),
+            epoch: Epoch(9),
+            counter: 11,
+        };
         assert_eq!(ExtentId::from_bytes(&id.to_bytes()), id);
     }
 }

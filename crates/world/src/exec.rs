@@ -31,7 +31,9 @@ struct Shared {
 
 impl Shared {
     fn ready(&self) -> MutexGuard<'_, Ready> {
-        self.ready.lock().expect("no code that can panic runs under this lock")
+        self.ready
+            .lock()
+            .expect("no code that can panic runs under this lock")
     }
 }
 
@@ -45,7 +47,10 @@ impl Wake for TaskWaker {
         if self.queued.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.shared.ready().queue.push_back((self.id, self.generation));
+        self.shared
+            .ready()
+            .queue
+            .push_back((self.id, self.generation));
         if std::thread::current().id() != self.shared.owner {
             (self.shared.on_remote_wake)();
         }
@@ -78,11 +83,16 @@ impl Executor {
     #[must_use]
     pub fn new(on_remote_wake: Box<dyn Fn() + Send + Sync>) -> Self {
         let shared = Shared {
-            ready: Mutex::new(Ready { queue: VecDeque::new() }),
+            ready: Mutex::new(Ready {
+                queue: VecDeque::new(),
+            }),
             owner: std::thread::current().id(),
             on_remote_wake,
         };
-        Self { shared: Arc::new(shared), tasks: RefCell::default() }
+        Self {
+            shared: Arc::new(shared),
+            tasks: RefCell::default(),
+        }
     }
 
     /// Adds a task and makes it ready.
@@ -100,7 +110,11 @@ impl Executor {
             queued: std::sync::atomic::AtomicBool::new(true),
             shared: self.shared.clone(),
         });
-        tasks.slots[id] = Some(Task { generation, future: Some(future), waker });
+        tasks.slots[id] = Some(Task {
+            generation,
+            future: Some(future),
+            waker,
+        });
         drop(tasks);
         self.shared.ready().queue.push_back((id, generation));
     }
@@ -160,11 +174,15 @@ impl Executor {
         use std::sync::atomic::Ordering;
         let (mut future, waker) = {
             let mut tasks = self.tasks.borrow_mut();
-            let Some(Some(task)) = tasks.slots.get_mut(id) else { return };
+            let Some(Some(task)) = tasks.slots.get_mut(id) else {
+                return;
+            };
             if task.generation != generation {
                 return;
             }
-            let Some(future) = task.future.take() else { return };
+            let Some(future) = task.future.take() else {
+                return;
+            };
             task.waker.queued.store(false, Ordering::Release);
             (future, task.waker.clone())
         };

@@ -84,7 +84,11 @@ impl World {
     ///
     /// # Errors
     /// [`TimedOut`]; whether a retry is safe depends on `future`.
-    pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Result<F::Output, TimedOut> {
+    pub async fn timeout<F: Future>(
+        &self,
+        duration: Duration,
+        future: F,
+    ) -> Result<F::Output, TimedOut> {
         let future = std::pin::pin!(future);
         match futures_util::future::select(future, self.sleep(duration)).await {
             futures_util::future::Either::Left((output, _)) => Ok(output),

@@ -70,8 +70,14 @@ pub trait Listener {
 /// Makes connections.
 pub trait Net {
     /// Connects. May hang for as long as the network does: bound it with `World::timeout`.
-    fn connect(&self, address: &Address) -> LocalBoxFuture<'static, Result<Rc<dyn Stream>, NetError>>;
+    fn connect(
+        &self,
+        address: &Address,
+    ) -> LocalBoxFuture<'static, Result<Rc<dyn Stream>, NetError>>;
 
     /// Listens.
-    fn listen(&self, address: &Address) -> LocalBoxFuture<'static, Result<Rc<dyn Listener>, NetError>>;
+    fn listen(
+        &self,
+        address: &Address,
+    ) -> LocalBoxFuture<'static, Result<Rc<dyn Listener>, NetError>>;
 }

@@ -31,7 +31,10 @@ impl Notify {
     /// Resolves at the first [`Notify::notify_all`] after this call.
     #[must_use]
     pub fn notified(&self) -> Notified {
-        Notified { state: self.0.clone(), round: self.0.round.get() }
+        Notified {
+            state: self.0.clone(),
+            round: self.0.round.get(),
+        }
     }
 }
 
@@ -71,7 +74,11 @@ struct Slot<T> {
 /// A channel for one value.
 #[must_use]
 pub fn promise<T>() -> (Promise<T>, Outcome<T>) {
-    let slot = Rc::new(RefCell::new(Slot { value: None, waker: None, sender_gone: false }));
+    let slot = Rc::new(RefCell::new(Slot {
+        value: None,
+        waker: None,
+        sender_gone: false,
+    }));
     (Promise(slot.clone()), Outcome(slot))
 }
 
@@ -214,7 +221,10 @@ impl Lock {
         let ticket = self.0.next.get();
         self.0.next.set(ticket + 1);
         // Dropping the guard gives the turn on, also when this future is dropped while it waits.
-        let held = Held { state: self.0.clone(), ticket };
+        let held = Held {
+            state: self.0.clone(),
+            ticket,
+        };
         loop {
             let changed = self.0.changed.notified();
             if self.0.serving.get() == ticket {

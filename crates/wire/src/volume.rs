@@ -1,0 +1,165 @@
+//! What a node may be asked about volumes: by gateways and attaches (`client`), not by stores.
+
+use serde::{Deserialize, Serialize};
+use vocab::{AttachmentGeneration, ByteCount, Lba, NodeId, VolumeId};
+
+/// A request to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeRequest {
+    /// Finds a volume by name and its owner; a volume without a living owner is taken over by the node
+    /// asked (or by the one it names in the answer) -> `Located`.
+    Locate {
+        /// Name of the volume.
+        volume: String,
+    },
+    /// Starts a session on the owner -> `Opened`. Ends an older session of the same client first.
+    Open {
+        /// Name of the volume.
+        volume: String,
+        /// Random name of the client, kept over reconnects.
+        client: u64,
+        /// Counts the sessions of this client; an older one than seen is refused.
+        session: u64,
+        /// Attachment generation the client was given; 0 = whatever is current.
+        attachment: AttachmentGeneration,
+        /// No writes wanted.
+        read_only: bool,
+    },
+    /// Read -> `Done` with the data in the body. All of the following name a session by the connection's
+    /// `handle` from `Opened`.
+    Read {
+        /// Session handle.
+        handle: u64,
+        /// Where.
+        lba: Lba,
+        /// How much.
+        blocks: u32,
+    },
+    /// Write the body -> `Done`. With `fua`, durable when answered.
+    Write {
+        /// Session handle.
+        handle: u64,
+        /// Where.
+        lba: Lba,
+        /// Flush before the answer.
+        fua: bool,
+    },
+    /// Everything acknowledged so far becomes durable -> `Done`.
+    Flush {
+        /// Session handle.
+        handle: u64,
+    },
+    /// Blocks read as zeros afterwards and give their space back -> `Done`.
+    Unmap {
+        /// Session handle.
+        handle: u64,
+        /// Where.
+        lba: Lba,
+        /// How much.
+        blocks: u64,
+    },
+    /// Which blocks are mapped -> `Allocation`.
+    Allocation {
+        /// Session handle.
+        handle: u64,
+        /// Where.
+        lba: Lba,
+        /// How much.
+        blocks: u64,
+    },
+    /// Present size and state -> `Opened` again.
+    Refresh {
+        /// Session handle.
+        handle: u64,
+    },
+    /// Ends the session -> `Done`.
+    Close {
+        /// Session handle.
+        handle: u64,
+    },
+}
+
+/// A volume as a client sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeInfo {
+    /// Its id.
+    pub volume: VolumeId,
+    /// Its size.
+    pub size: ByteCount,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// The attachment generation the session runs under.
+    pub attachment: AttachmentGeneration,
+}
+
+/// A node's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeReply {
+    /// Done; data of a read in the body.
+    Done,
+    /// Who owns the volume, and the addresses of all nodes of the cluster for later.
+    Located {
+        /// The owner.
+        owner: NodeId,
+        /// Where it serves clients.
+        address: String,
+        /// Every node's address.
+        nodes: Vec<String>,
+    },
+    /// The session.
+    Opened {
+        /// Names the session on this connection.
+        handle: u64,
+        /// The volume.
+        info: VolumeInfo,
+    },
+    /// Runs of mapped and unmapped blocks, in order, from the asked `lba` on; may end early.
+    Allocation {
+        /// (blocks, mapped).
+        runs: Vec<(u64, bool)>,
+    },
+}
+
+/// Why a node refused a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum NodeError {
+    /// No such volume.
+    #[error("there is no volume {name}")]
+    NoVolume {
+        /// The name asked for.
+        name: String,
+    },
+    /// This node does not own the volume (any more): locate again.
+    #[error("this node does not own the volume; ask again who does")]
+    NotOwner,
+    /// Not now: retry after a moment.
+    #[error("not available now: {reason}")]
+    Busy {
+        /// Why.
+        reason: String,
+    },
+    /// The volume is attached by somebody else, or a newer session of the same client exists. Final.
+    #[error("refused: {reason}")]
+    Detached {
+        /// Why.
+        reason: String,
+    },
+    /// Outside of the volume, misaligned, or not allowed.
+    #[error("bad request: {reason}")]
+    BadRequest {
+        /// Why.
+        reason: String,
+    },
+    /// No space left in the pool or the quota.
+    #[error("no space left: {reason}")]
+    NoSpace {
+        /// Why.
+        reason: String,
+    },
+    /// The data cannot be read or written; a person must look.
+    #[error("I/O error: {reason}")]
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
