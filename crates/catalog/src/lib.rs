@@ -1,2 +1,33 @@
-//! Catalog: see kv.rs
+//! The catalog: who is in the cluster, which policies hold, where every volume starts.
+//!
+//! State: rows of JSON under a small key-value store ([`kv::Kv`]); nothing in memory. O(volumes + groups)
+//! rows, never O(extents), and never on the path of a read or a write.
+//!
+//! Invariants
+//! - Every change is one transaction that compares the version of each row it read.
+//! - A volume's epoch never decreases; a change made for an owner names its epoch and is refused with
+//!   [`CatalogError::StaleOwner`] once the row holds a newer one.
+//! - Ids come from counters that only grow: a volume, snapshot or segment id is never used twice.
+//! - A change is idempotent: repeating it after [`kv::KvError::Unavailable`] finds it done.
+//!
+//! Read next: `rows.rs` (what is stored), `access.rs` (transactions), `volumes.rs`, `snapshots.rs`.
+
+mod access;
+mod cluster;
 pub mod kv;
+mod rows;
+mod snapshots;
+mod volumes;
+
+#[cfg(test)]
+mod tests;
+
+pub use access::{Catalog, CatalogError, Transaction, Versioned};
+pub use cluster::plan_groups;
+pub use rows::{
+    AliveRow, Attachment, AttachmentMode, ClusterRow, Compression, ContainerRow, GroupRow,
+    LineageRow, MapRoot, NodeRow, Origin, PagePointer, Row, SegmentReplica, SegmentRow,
+    SnapshotRow, SnapshotState, StoreRow, SyncPolicy, VolumeRoot, VolumeRow, VolumeState,
+};
+pub use snapshots::NewSnapshot;
+pub use volumes::{NewVolume, Takeover};

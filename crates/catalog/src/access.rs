@@ -1,0 +1,297 @@
+//! Typed reads and transactions over [`Kv`].
+
+use crate::kv::{Compare, Kv, KvError, Op, Outcome, Revision};
+use crate::rows::Row;
+use std::rc::Rc;
+use vocab::Epoch;
+
+/// Why a catalog operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// The store below failed. After `Unavailable` the change may or may not be made; repeating the
+    /// operation is safe.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// A row does not decode.
+    #[error("catalog row {key} is damaged: {reason}")]
+    Damaged {
+        /// Its key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// No such thing.
+    #[error("there is no {kind} {name}")]
+    NotFound {
+        /// `volume`, `container` and so on.
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("{kind} {name} already exists")]
+    Exists {
+        /// `volume`, `container` and so on.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The thing is in use, or its state forbids the change.
+    #[error("{0}")]
+    Refused(String),
+    /// A newer owner has taken the volume over. Final for the caller's term.
+    #[error("the volume has moved on to {current}")]
+    StaleOwner {
+        /// The present term.
+        current: Epoch,
+    },
+    /// Others changed the same rows again and again. Retry later.
+    #[error("the catalog row kept changing; try again")]
+    Contended,
+}
+
+/// A row with the revision that wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned<T> {
+    /// The row.
+    pub row: T,
+    /// Its version.
+    pub version: Revision,
+}
+
+/// The catalog. Cheap to clone.
+#[derive(Clone)]
+pub struct Catalog {
+    kv: Rc<dyn Kv>,
+}
+
+/// Bound on the rounds of a compare-and-swap loop. Each lost round means that somebody else won one.
+const ROUNDS_MAX: usize = 64;
+/// Rows read by one range call.
+const PAGE_ROWS: usize = 500;
+
+pub(crate) fn decode<T: Row>(key: &str, value: &[u8]) -> Result<T, CatalogError> {
+    let damaged = |error: serde_json::Error| CatalogError::Damaged {
+        key: key.to_owned(),
+        reason: error.to_string(),
+    };
+    serde_json::from_slice(value).map_err(damaged)
+}
+
+fn encode<T: Row>(row: &T) -> Vec<u8> {
+    serde_json::to_vec(row).expect("rows have string keys only")
+}
+
+/// Conditions and changes, collected and then committed at once.
+#[derive(Default)]
+pub struct Transaction {
+    compares: Vec<Compare>,
+    changes: Vec<Op>,
+}
+
+impl Transaction {
+    /// An empty transaction.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The row must still be the one read.
+    #[must_use]
+    pub fn unchanged<T: Row>(mut self, read: &Versioned<T>) -> Self {
+        self.compares
+            .push(Compare::Version(read.row.key(), read.version));
+        self
+    }
+
+    /// Replaces a row that was read; it must still be that one.
+    #[must_use]
+    pub fn replace<T: Row>(mut self, read: &Versioned<T>, row: &T) -> Self {
+        debug_assert_eq!(read.row.key(), row.key());
+        self.compares
+            .push(Compare::Version(read.row.key(), read.version));
+        self.changes.push(Op::Put(row.key(), encode(row)));
+        self
+    }
+
+    /// Writes a row whatever was there.
+    #[must_use]
+    pub fn put<T: Row>(mut self, row: &T) -> Self {
+        self.changes.push(Op::Put(row.key(), encode(row)));
+        self
+    }
+
+    /// Writes a row that must not exist yet.
+    #[must_use]
+    pub fn create<T: Row>(mut self, row: &T) -> Self {
+        self.compares.push(Compare::Absent(row.key()));
+        self.changes.push(Op::Put(row.key(), encode(row)));
+        self
+    }
+
+    /// Deletes a row that was read; it must still be that one.
+    #[must_use]
+    pub fn remove<T: Row>(mut self, read: &Versioned<T>) -> Self {
+        self.compares
+            .push(Compare::Version(read.row.key(), read.version));
+        self.changes.push(Op::Delete(read.row.key()));
+        self
+    }
+
+    /// Reserves a name for an id; the name must be free.
+    #[must_use]
+    pub fn claim_name(mut self, key: String, id: u64) -> Self {
+        self.compares.push(Compare::Absent(key.clone()));
+        self.changes.push(Op::Put(key, id.to_string().into_bytes()));
+        self
+    }
+
+    /// Frees a name.
+    #[must_use]
+    pub fn free_name(mut self, key: String) -> Self {
+        self.changes.push(Op::Delete(key));
+        self
+    }
+}
+
+impl Catalog {
+    /// A catalog in `kv`.
+    #[must_use]
+    pub fn new(kv: Rc<dyn Kv>) -> Self {
+        Self { kv }
+    }
+
+    /// The store below, for leases and watches.
+    #[must_use]
+    pub fn kv(&self) -> &Rc<dyn Kv> {
+        &self.kv
+    }
+
+    /// The row at `key`.
+    ///
+    /// # Errors
+    /// [`CatalogError::Kv`], [`CatalogError::Damaged`].
+    pub async fn read<T: Row>(&self, key: &str) -> Result<Option<Versioned<T>>, CatalogError> {
+        let Some(entry) = self.kv.get(key).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Versioned {
+            row: decode(key, &entry.value)?,
+            version: entry.version,
+        }))
+    }
+
+    /// All rows of a kind, in key order. Not one point in time when there are more than 500.
+    ///
+    /// # Errors
+    /// [`CatalogError::Kv`], [`CatalogError::Damaged`].
+    pub async fn list<T: Row>(&self) -> Result<Vec<Versioned<T>>, CatalogError> {
+        let mut rows = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .kv
+                .range(T::PREFIX, after.as_deref(), PAGE_ROWS)
+                .await?;
+            for entry in &page.entries {
+                rows.push(Versioned {
+                    row: decode(&entry.key, &entry.value)?,
+                    version: entry.version,
+                });
+            }
+            match page.entries.last() {
+                Some(last) if page.more => after = Some(last.key.clone()),
+                _ => return Ok(rows),
+            }
+        }
+    }
+
+    /// Commits; `None` when a condition did not hold.
+    ///
+    /// # Errors
+    /// [`CatalogError::Kv`].
+    pub async fn commit(&self, transaction: Transaction) -> Result<Option<Revision>, CatalogError> {
+        match self
+            .kv
+            .txn(transaction.compares, transaction.changes)
+            .await?
+        {
+            Outcome::Committed(revision) => Ok(Some(revision)),
+            Outcome::Conflict => Ok(None),
+        }
+    }
+
+    /// Changes one row: reads it, lets `change` edit it, writes it back, again if somebody else was
+    /// faster. `change` returns whether there is anything to write. Returns the row as it then stands.
+    ///
+    /// # Errors
+    /// `change`'s, [`CatalogError::NotFound`], [`CatalogError::Contended`], [`CatalogError::Kv`].
+    pub async fn update<T: Row>(
+        &self,
+        kind: &'static str,
+        key: &str,
+        mut change: impl FnMut(&mut T) -> Result<bool, CatalogError>,
+    ) -> Result<T, CatalogError> {
+        for _ in 0..ROUNDS_MAX {
+            let Some(read) = self.read::<T>(key).await? else {
+                return Err(CatalogError::NotFound {
+                    kind,
+                    name: key.to_owned(),
+                });
+            };
+            let mut row = read.row.clone();
+            if !change(&mut row)? {
+                return Ok(row);
+            }
+            if self
+                .commit(Transaction::new().replace(&read, &row))
+                .await?
+                .is_some()
+            {
+                return Ok(row);
+            }
+        }
+        Err(CatalogError::Contended)
+    }
+
+    /// The id that a name stands for.
+    ///
+    /// # Errors
+    /// [`CatalogError::Kv`], [`CatalogError::Damaged`].
+    pub async fn resolve(&self, key: &str) -> Result<Option<u64>, CatalogError> {
+        let Some(entry) = self.kv.get(key).await? else {
+            return Ok(None);
+        };
+        let number = std::str::from_utf8(&entry.value)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let reason = || "not a number".to_owned();
+        number.map(Some).ok_or_else(|| CatalogError::Damaged {
+            key: key.to_owned(),
+            reason: reason(),
+        })
+    }
+
+    /// A number never given before under this counter's name; the first is 1.
+    ///
+    /// # Errors
+    /// [`CatalogError::Contended`], [`CatalogError::Kv`], [`CatalogError::Damaged`].
+    pub async fn next_id(&self, counter: &str) -> Result<u64, CatalogError> {
+        let key = format!("counter/{counter}");
+        for _ in 0..ROUNDS_MAX {
+            let entry = self.kv.get(&key).await?;
+            let (last, compare) = match &entry {
+                None => (0, Compare::Absent(key.clone())),
+                Some(entry) => {
+                    let last = self.resolve(&key).await?.unwrap_or(0);
+                    (last, Compare::Version(key.clone(), entry.version))
+                }
+            };
+            let put = Op::Put(key.clone(), (last + 1).to_string().into_bytes());
+            if let Outcome::Committed(_) = self.kv.txn(vec![compare], vec![put]).await? {
+                return Ok(last + 1);
+            }
+        }
+        Err(CatalogError::Contended)
+    }
+}

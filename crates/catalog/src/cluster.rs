@@ -1,0 +1,259 @@
+//! Cluster, containers, stores and groups in the catalog.
+
+use crate::access::{Catalog, CatalogError, Transaction, Versioned};
+use crate::rows::{ContainerRow, GroupRow, Row, StoreRow, VolumeRow, numbered};
+use crate::volumes::check_name;
+use vocab::{ContainerId, Generation, GroupId, StoreId};
+
+fn container_name_key(name: &str) -> String {
+    format!("container-name/{name}")
+}
+
+fn check_policy(row: &ContainerRow) -> Result<(), CatalogError> {
+    if !(1..=3).contains(&row.replication_factor) {
+        let given = row.replication_factor;
+        return Err(CatalogError::Refused(format!(
+            "replication factor {given} is not allowed: use 1, 2 or 3"
+        )));
+    }
+    if row.copies_min == 0 || row.copies_min > row.replication_factor {
+        return Err(CatalogError::Refused(format!(
+            "minimum copies {} is not allowed: use 1 to {}",
+            row.copies_min, row.replication_factor
+        )));
+    }
+    Ok(())
+}
+
+impl Catalog {
+    /// Creates a container; its id is given here.
+    ///
+    /// # Errors
+    /// [`CatalogError::Exists`], [`CatalogError::Refused`], [`CatalogError::Contended`],
+    /// [`CatalogError::Kv`].
+    pub async fn create_container(
+        &self,
+        mut row: ContainerRow,
+    ) -> Result<ContainerRow, CatalogError> {
+        check_name("container", &row.name)?;
+        check_policy(&row)?;
+        let id = self.next_id("container").await?;
+        row.id = ContainerId(u32::try_from(id).expect("fewer containers than 2^32"));
+        let name = container_name_key(&row.name);
+        let transaction = Transaction::new().create(&row).claim_name(name, id);
+        match self.commit(transaction).await? {
+            Some(_) => Ok(row),
+            None => Err(CatalogError::Exists {
+                kind: "container",
+                name: row.name,
+            }),
+        }
+    }
+
+    /// The container of this id.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], [`CatalogError::Kv`], [`CatalogError::Damaged`].
+    pub async fn container(
+        &self,
+        id: ContainerId,
+    ) -> Result<Versioned<ContainerRow>, CatalogError> {
+        let row = self
+            .read(&numbered(ContainerRow::PREFIX, u64::from(id.0)))
+            .await?;
+        row.ok_or_else(|| CatalogError::NotFound {
+            kind: "container",
+            name: id.to_string(),
+        })
+    }
+
+    /// The container of this name.
+    ///
+    /// # Errors
+    /// As [`Catalog::container`].
+    pub async fn container_named(
+        &self,
+        name: &str,
+    ) -> Result<Versioned<ContainerRow>, CatalogError> {
+        let missing = || CatalogError::NotFound {
+            kind: "container",
+            name: name.to_owned(),
+        };
+        let id = self
+            .resolve(&container_name_key(name))
+            .await?
+            .ok_or_else(missing)?;
+        let row = self.read(&numbered(ContainerRow::PREFIX, id)).await?;
+        row.ok_or_else(missing)
+    }
+
+    /// Changes a container's policies. The replication factor cannot change while it has volumes.
+    ///
+    /// # Errors
+    /// [`CatalogError::Refused`], [`CatalogError::NotFound`], [`CatalogError::Kv`].
+    pub async fn set_container(
+        &self,
+        name: &str,
+        mut change: impl FnMut(&mut ContainerRow),
+    ) -> Result<ContainerRow, CatalogError> {
+        let found = self.container_named(name).await?;
+        let volumes = self.list::<VolumeRow>().await?;
+        let in_use = volumes
+            .iter()
+            .any(|volume| volume.row.container == found.row.id);
+        self.update("container", &found.row.key(), |row: &mut ContainerRow| {
+            let before = row.clone();
+            change(row);
+            (row.id, row.name) = (before.id, before.name.clone());
+            check_policy(row)?;
+            if in_use && row.replication_factor != before.replication_factor {
+                return Err(CatalogError::Refused(format!(
+                    "container {} has volumes: its replication factor stays {}",
+                    row.name, before.replication_factor
+                )));
+            }
+            Ok(*row != before)
+        })
+        .await
+    }
+
+    /// Deletes an empty container.
+    ///
+    /// # Errors
+    /// [`CatalogError::Refused`] while it has volumes, [`CatalogError::NotFound`],
+    /// [`CatalogError::Contended`], [`CatalogError::Kv`].
+    pub async fn delete_container(&self, name: &str) -> Result<(), CatalogError> {
+        let container = self.container_named(name).await?;
+        let volumes = self.list::<VolumeRow>().await?;
+        if let Some(volume) = volumes
+            .iter()
+            .find(|volume| volume.row.container == container.row.id)
+        {
+            return Err(CatalogError::Refused(format!(
+                "container {name} holds volume {}; delete its volumes first",
+                volume.row.name
+            )));
+        }
+        // A volume created meanwhile compared the container row unchanged, so it and this cannot both win
+        // unless it came first; then the list above is read again on the next try.
+        let transaction = Transaction::new()
+            .remove(&container)
+            .free_name(container_name_key(name));
+        match self.commit(transaction).await? {
+            Some(_) => Ok(()),
+            None => Err(CatalogError::Contended),
+        }
+    }
+
+    /// Records a store, new or with new facts.
+    ///
+    /// # Errors
+    /// [`CatalogError::Kv`].
+    pub async fn put_store(&self, row: &StoreRow) -> Result<(), CatalogError> {
+        self.commit(Transaction::new().put(row)).await.map(|_| ())
+    }
+
+    /// Makes sure that `groups` groups of `replication_factor` exist, planned over the stores known now.
+    /// Existing groups stay as they are. Returns all groups of that factor.
+    ///
+    /// # Errors
+    /// [`CatalogError::Refused`] when there are fewer failure domains than copies,
+    /// [`CatalogError::Contended`], [`CatalogError::Kv`].
+    pub async fn ensure_groups(
+        &self,
+        replication_factor: u8,
+        groups: u32,
+    ) -> Result<Vec<GroupRow>, CatalogError> {
+        for _ in 0..16 {
+            let rows = self.list::<GroupRow>().await?;
+            let present: Vec<GroupRow> = rows
+                .into_iter()
+                .map(|group| group.row)
+                .filter(|group| group.replication_factor == replication_factor)
+                .collect();
+            if !present.is_empty() {
+                return Ok(present);
+            }
+            let stores = self.list::<StoreRow>().await?;
+            let stores: Vec<StoreRow> = stores.into_iter().map(|store| store.row).collect();
+            let planned = plan_groups(&stores, replication_factor, groups);
+            if planned.is_empty() {
+                return Err(CatalogError::Refused(format!(
+                    "{replication_factor} copies need as many stores in distinct failure domains; there are {} stores",
+                    stores.len()
+                )));
+            }
+            // Groups of one factor have ids of one range, so two planners collide and one of them starts again.
+            let transaction = planned
+                .iter()
+                .fold(Transaction::new(), |txn, group| txn.create(group));
+            if self.commit(transaction).await?.is_some() {
+                return Ok(planned);
+            }
+        }
+        Err(CatalogError::Contended)
+    }
+}
+
+/// The widest failure domain that gives at least `copies` distinct ones, as a name per store: node names
+/// the node, store the store itself.
+fn domain_of(store: &StoreRow, by_node: bool) -> u64 {
+    if by_node {
+        u64::from(store.node.0)
+    } else {
+        u64::from(store.id.0)
+    }
+}
+
+/// Plans `count` groups of `copies` members each, in distinct nodes when there are enough nodes, else in
+/// distinct stores. Pure. Every store gets the same number of memberships within one, and every pair of
+/// domains meets, so that a rebuild reads from and writes to all of them. Empty when there are fewer
+/// stores than copies.
+#[must_use]
+pub fn plan_groups(stores: &[StoreRow], copies: u8, count: u32) -> Vec<GroupRow> {
+    let nodes: std::collections::BTreeSet<_> = stores.iter().map(|store| store.node).collect();
+    let by_node = nodes.len() >= usize::from(copies);
+    let mut load: Vec<(u32, &StoreRow)> = stores.iter().map(|store| (0, store)).collect();
+    let mut pairs: std::collections::BTreeMap<(StoreId, StoreId), u32> = Default::default();
+    let mut groups = Vec::new();
+    for index in 0..count {
+        let mut members: Vec<&StoreRow> = Vec::new();
+        while members.len() < usize::from(copies) {
+            let meetings = |store: &StoreRow| -> u32 {
+                let met = |member: &&StoreRow| pairs.get(&pair(member.id, store.id)).copied();
+                members.iter().filter_map(met).sum()
+            };
+            let free = |store: &StoreRow| {
+                members
+                    .iter()
+                    .all(|member| domain_of(member, by_node) != domain_of(store, by_node))
+            };
+            let best = load
+                .iter()
+                .filter(|(_, store)| free(store))
+                .min_by_key(|(load, store)| (*load, meetings(store), store.id))
+                .map(|(_, store)| *store);
+            let Some(best) = best else { return Vec::new() };
+            members.push(best);
+        }
+        for (at, member) in members.iter().enumerate() {
+            load.iter_mut()
+                .filter(|(_, store)| store.id == member.id)
+                .for_each(|(load, _)| *load += 1);
+            for other in &members[..at] {
+                *pairs.entry(pair(member.id, other.id)).or_default() += 1;
+            }
+        }
+        groups.push(GroupRow {
+            id: GroupId(u32::from(copies) * 100_000 + index),
+            generation: Generation(1),
+            replication_factor: copies,
+            members: members.iter().map(|member| member.id).collect(),
+        });
+    }
+    groups
+}
+
+fn pair(a: StoreId, b: StoreId) -> (StoreId, StoreId) {
+    (a.min(b), a.max(b))
+}

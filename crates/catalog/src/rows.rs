@@ -1,0 +1,391 @@
+//! What the catalog stores. Every row is JSON, so that a person can read it and a newer release can add
+//! fields with defaults.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+use vocab::{
+    AttachmentGeneration, ByteCount, ContainerId, Epoch, ExtentId, Generation, GroupId,
+    Incarnation, LineageId, NodeId, Position, SegmentId, SnapshotId, StoreId, VolumeId,
+};
+
+/// A stored row: where it lies and how it is written.
+pub trait Row: Serialize + DeserializeOwned + Clone {
+    /// Prefix of all keys of this kind, with the slash at its end.
+    const PREFIX: &'static str;
+
+    /// This row's key.
+    fn key(&self) -> String;
+}
+
+/// Key of a row by its number: fixed width, so that key order is number order.
+pub(crate) fn numbered(prefix: &str, number: u64) -> String {
+    format!("{prefix}{number:020}")
+}
+
+/// The cluster itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRow {
+    /// Random; in every disk header.
+    pub id: String,
+    /// Name given by the operator.
+    pub name: String,
+    /// Version of the catalog's layout.
+    pub version: u32,
+}
+
+impl Row for ClusterRow {
+    const PREFIX: &'static str = "cluster";
+    fn key(&self) -> String {
+        "cluster".to_owned()
+    }
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Its id.
+    pub id: NodeId,
+    /// Unique name.
+    pub name: String,
+    /// Where it serves other nodes and clients.
+    pub address: String,
+    /// Where it serves NBD, when it does.
+    #[serde(default)]
+    pub nbd: Option<String>,
+    /// Where it serves the API, when it does.
+    #[serde(default)]
+    pub api: Option<String>,
+}
+
+impl Row for NodeRow {
+    const PREFIX: &'static str = "node/";
+    fn key(&self) -> String {
+        numbered(Self::PREFIX, u64::from(self.id.0))
+    }
+}
+
+/// Says that a node lives; bound to the node's lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliveRow {
+    /// Who.
+    pub id: NodeId,
+    /// Distinguishes this start of the node from its earlier ones.
+    pub start: u64,
+}
+
+impl Row for AliveRow {
+    const PREFIX: &'static str = "alive/";
+    fn key(&self) -> String {
+        numbered(Self::PREFIX, u64::from(self.id.0))
+    }
+}
+
+/// A store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreRow {
+    /// Its id.
+    pub id: StoreId,
+    /// The node that runs it.
+    pub node: NodeId,
+    /// Its present life. Another one on the disks means amnesia.
+    pub incarnation: Incarnation,
+    /// Bytes for extents.
+    pub capacity: ByteCount,
+    /// Labels of the enclosing failure domains, narrowest first, without store and node (rack, zone).
+    #[serde(default)]
+    pub domains: Vec<String>,
+}
+
+impl Row for StoreRow {
+    const PREFIX: &'static str = "store/";
+    fn key(&self) -> String {
+        numbered(Self::PREFIX, u64::from(self.id.0))
+    }
+}
+
+/// Compression of data at rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// LZ4 where it saves at least an eighth.
+    #[default]
+    Lz4,
+    /// None.
+    Off,
+}
+
+/// When a write is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SyncPolicy {
+    /// At the next flush, as on any disk.
+    #[default]
+    Flush,
+    /// When it is acknowledged.
+    Always,
+}
+
+/// A storage container: the policy domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerRow {
+    /// Its id.
+    pub id: ContainerId,
+    /// Unique name.
+    pub name: String,
+    /// Wanted copies, 1 to 3.
+    pub replication_factor: u8,
+    /// Copies below which writes stop.
+    pub copies_min: u8,
+    /// Durability of writes.
+    #[serde(default)]
+    pub sync: SyncPolicy,
+    /// Compression at rest.
+    #[serde(default)]
+    pub compression: Compression,
+    /// Upper bound of the sum of all volume sizes.
+    #[serde(default)]
+    pub quota: Option<ByteCount>,
+}
+
+impl Row for ContainerRow {
+    const PREFIX: &'static str = "container/";
+    fn key(&self) -> String {
+        numbered(Self::PREFIX, u64::from(self.id.0))
+    }
+}
+
+/// A placement group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRow {
+    /// Its id.
+    pub id: GroupId,
+    /// Version of the member list.
+    pub generation: Generation,
+    /// Wanted copies; groups of one replication factor serve all containers that want it.
+    pub replication_factor: u8,
+    /// Stores, in distinct failure domains.
+    pub members: Vec<StoreId>,
+}
+
+impl Row for GroupRow {
+    const PREFIX: &'static str = "group/";
+    fn key(&self) -> String {
+        numbered(Self::PREFIX, u64::from(self.id.0))
+    }
+}
+
+/// A volume and all its snapshots and clones. Its version changes whenever a root joins or leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineageRow {
+    /// Its id.
+    pub id: LineageId,
+    /// Volumes in it.
+    pub volumes: Vec<VolumeId>,
+    /// Snapshots in it.
+    pub snapshots: Vec<SnapshotId>,
+    /// Volumes that were in it and are gone: what they wrote is garbage once no root refers to it.
+    #[serde(default)]
+    pub deleted: Vec<VolumeId>,
+}
+
+impl Row for LineageRow {
+    const PREFIX: &'static str = "lineage/";
+    fn key(&self) -> String {
+        numbered(Self::PREFIX, self.id.0)
+    }
+}
+
+/// Where a map page lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PagePointer {
+    /// The extent.
+    pub extent: ExtentId,
+    /// The frame in it.
+    pub frame: u16,
+}
+
+/// Root of a copy-on-write map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapRoot {
+    /// The topmost page; none while nothing is mapped.
+    pub page: Option<PagePointer>,
+    /// Levels of pages; 0 while nothing is mapped, 1 when the root is a leaf.
+    pub height: u8,
+    /// Blocks mapped.
+    pub mapped_blocks: u64,
+}
+
+/// A volume's newest durable root known to the catalog. The log may hold a newer one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRoot {
+    /// The map.
+    pub map: MapRoot,
+    /// The map holds every record up to here.
+    pub position: Position,
+    /// Extents of this volume below (epoch, counter) are reachable from this root, from a snapshot, or
+    /// garbage; those at or above it may be in flight.
+    pub floor: (Epoch, u32),
+}
+
+/// A replica of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentReplica {
+    /// The store.
+    pub store: StoreId,
+    /// Its life when the segment was opened: another life knows nothing of it.
+    pub incarnation: Incarnation,
+}
+
+/// A link of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentRow {
+    /// Its id.
+    pub id: SegmentId,
+    /// Term that opened it.
+    pub epoch: Epoch,
+    /// First position in it.
+    pub start: Position,
+    /// Position after its last one, once it is closed.
+    #[serde(default)]
+    pub end: Option<Position>,
+    /// Where its copies are.
+    pub replicas: Vec<SegmentReplica>,
+    /// Copies wanted when it was opened.
+    pub wanted: u8,
+}
+
+/// How a volume is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttachmentMode {
+    /// One client reads and writes.
+    #[default]
+    ReadWrite,
+    /// Any number of clients read.
+    ReadOnly,
+}
+
+/// Who may use a volume now. Apart from its owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Sessions of an older generation are refused.
+    pub generation: AttachmentGeneration,
+    /// Names of the clients; empty: open to any client that names no generation.
+    #[serde(default)]
+    pub clients: Vec<String>,
+    /// What they may do.
+    #[serde(default)]
+    pub mode: AttachmentMode,
+}
+
+/// What a volume started from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+}
+
+/// State of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeState {
+    /// Serves.
+    #[default]
+    Ready,
+    /// Its first root is that of its origin, which is not drained yet.
+    Pending,
+    /// Being deleted: no session is accepted.
+    Deleting,
+    /// Stopped to protect data; the reason says what is missing.
+    Stopped(String),
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRow {
+    /// Its id.
+    pub id: VolumeId,
+    /// Unique name.
+    pub name: String,
+    /// Its policies.
+    pub container: ContainerId,
+    /// Whom it shares extents with.
+    pub lineage: LineageId,
+    /// Its size.
+    pub size: ByteCount,
+    /// When it was created, Unix milliseconds.
+    pub created_ms: u64,
+    /// The node that serves it.
+    #[serde(default)]
+    pub owner: Option<NodeId>,
+    /// The owner's term; 0 before the first.
+    pub epoch: Epoch,
+    /// Newest root the catalog knows.
+    #[serde(default)]
+    pub root: VolumeRoot,
+    /// The log, oldest segment first; the last one is open while there is an owner.
+    #[serde(default)]
+    pub segments: Vec<SegmentRow>,
+    /// Id of the next segment.
+    #[serde(default)]
+    pub next_segment: SegmentId,
+    /// Who may use it.
+    #[serde(default)]
+    pub attachment: Attachment,
+    /// What it started from.
+    #[serde(default)]
+    pub origin: Option<Origin>,
+    /// State.
+    #[serde(default)]
+    pub state: VolumeState,
+    /// Free-form labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Row for VolumeRow {
+    const PREFIX: &'static str = "volume/";
+    fn key(&self) -> String {
+        numbered(Self::PREFIX, self.id.0)
+    }
+}
+
+/// State of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotState {
+    /// Taken; its root exists once the log is drained up to this barrier.
+    Pending(Position),
+    /// Has its root.
+    Ready(MapRoot),
+}
+
+/// A snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRow {
+    /// Its id.
+    pub id: SnapshotId,
+    /// Name, unique within its volume.
+    pub name: String,
+    /// The volume it was taken of, which may be gone.
+    pub volume: VolumeId,
+    /// The lineage.
+    pub lineage: LineageId,
+    /// The volume's container.
+    pub container: ContainerId,
+    /// The volume's size then.
+    pub size: ByteCount,
+    /// When it was taken, Unix milliseconds.
+    pub created_ms: u64,
+    /// State.
+    pub state: SnapshotState,
+}
+
+impl Row for SnapshotRow {
+    const PREFIX: &'static str = "snapshot/";
+    fn key(&self) -> String {
+        numbered(Self::PREFIX, self.id.0)
+    }
+}

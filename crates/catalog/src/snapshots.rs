@@ -1,0 +1,211 @@
+//! Snapshots in the catalog: taken in O(1), settled by the drain, deleted in any order.
+
+use crate::access::{Catalog, CatalogError, Transaction, Versioned};
+use crate::rows::{Row, SnapshotRow, SnapshotState, VolumeRoot, VolumeRow, numbered};
+use crate::volumes::check_name;
+use vocab::{Epoch, Position, SnapshotId, VolumeId};
+
+/// A snapshot to record.
+#[derive(Clone, Debug)]
+pub struct NewSnapshot {
+    /// Its id, from [`Catalog::next_id`]`("snapshot")`; it is in the log's barrier record.
+    pub id: SnapshotId,
+    /// Name, unique within the volume.
+    pub name: String,
+    /// Position of the flushed barrier.
+    pub position: Position,
+    /// Now, Unix milliseconds.
+    pub created_ms: u64,
+}
+
+pub(crate) fn snapshot_name_key(volume: VolumeId, name: &str) -> String {
+    format!("snapshot-name/{:020}/{name}", volume.0)
+}
+
+impl Catalog {
+    /// The snapshot of this id.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], [`CatalogError::Kv`], [`CatalogError::Damaged`].
+    pub async fn snapshot(&self, id: SnapshotId) -> Result<Versioned<SnapshotRow>, CatalogError> {
+        let row = self.read(&numbered(SnapshotRow::PREFIX, id.0)).await?;
+        row.ok_or_else(|| CatalogError::NotFound {
+            kind: "snapshot",
+            name: id.to_string(),
+        })
+    }
+
+    /// The snapshot of this name of a volume.
+    ///
+    /// # Errors
+    /// As [`Catalog::snapshot`].
+    pub async fn snapshot_named(
+        &self,
+        volume: VolumeId,
+        name: &str,
+    ) -> Result<Versioned<SnapshotRow>, CatalogError> {
+        match self.resolve(&snapshot_name_key(volume, name)).await? {
+            Some(id) => self.snapshot(SnapshotId(id)).await,
+            None => Err(CatalogError::NotFound {
+                kind: "snapshot",
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    /// Checks that a snapshot of this name may be taken.
+    ///
+    /// # Errors
+    /// [`CatalogError::Refused`], [`CatalogError::Exists`], [`CatalogError::Kv`].
+    pub async fn check_snapshot_name(
+        &self,
+        volume: VolumeId,
+        name: &str,
+    ) -> Result<(), CatalogError> {
+        check_name("snapshot", name)?;
+        match self.resolve(&snapshot_name_key(volume, name)).await? {
+            Some(_) => Err(CatalogError::Exists {
+                kind: "snapshot",
+                name: name.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Records a snapshot whose barrier is flushed in the log of the owner of term `epoch`. O(1).
+    /// Idempotent by id.
+    ///
+    /// # Errors
+    /// [`CatalogError::Exists`], [`CatalogError::Refused`], [`CatalogError::StaleOwner`],
+    /// [`CatalogError::NotFound`], [`CatalogError::Contended`], [`CatalogError::Kv`].
+    pub async fn record_snapshot(
+        &self,
+        volume: VolumeId,
+        epoch: Epoch,
+        new: &NewSnapshot,
+    ) -> Result<SnapshotRow, CatalogError> {
+        for _ in 0..64 {
+            if let Some(done) = self
+                .read::<SnapshotRow>(&numbered(SnapshotRow::PREFIX, new.id.0))
+                .await?
+            {
+                return Ok(done.row);
+            }
+            self.check_snapshot_name(volume, &new.name).await?;
+            let owner = self.volume(volume).await?;
+            if owner.row.epoch != epoch {
+                return Err(CatalogError::StaleOwner {
+                    current: owner.row.epoch,
+                });
+            }
+            let lineage = self.lineage(owner.row.lineage).await?;
+            let row = SnapshotRow {
+                id: new.id,
+                name: new.name.clone(),
+                volume,
+                lineage: owner.row.lineage,
+                container: owner.row.container,
+                size: owner.row.size,
+                created_ms: new.created_ms,
+                state: SnapshotState::Pending(new.position),
+            };
+            let mut joined = lineage.row.clone();
+            joined.snapshots.push(new.id);
+            let transaction = Transaction::new()
+                .unchanged(&owner)
+                .replace(&lineage, &joined)
+                .create(&row)
+                .claim_name(snapshot_name_key(volume, &new.name), new.id.0);
+            if self.commit(transaction).await?.is_some() {
+                return Ok(row);
+            }
+        }
+        Err(CatalogError::Contended)
+    }
+
+    /// Deletes a snapshot; clones of it live on. Its space comes back by collection. Idempotent.
+    ///
+    /// # Errors
+    /// [`CatalogError::Refused`] while it is pending: retry once it is drained;
+    /// [`CatalogError::Contended`], [`CatalogError::Kv`].
+    pub async fn delete_snapshot(&self, id: SnapshotId) -> Result<(), CatalogError> {
+        for _ in 0..64 {
+            let snapshot = match self.snapshot(id).await {
+                Err(CatalogError::NotFound { .. }) => return Ok(()),
+                other => other?,
+            };
+            if matches!(snapshot.row.state, SnapshotState::Pending(_)) {
+                return Err(CatalogError::Refused(format!(
+                    "snapshot {} is not drained yet; try again in a moment",
+                    snapshot.row.name
+                )));
+            }
+            let lineage = self.lineage(snapshot.row.lineage).await?;
+            let mut left = lineage.row.clone();
+            left.snapshots.retain(|&member| member != id);
+            let transaction = Transaction::new()
+                .remove(&snapshot)
+                .replace(&lineage, &left)
+                .free_name(snapshot_name_key(snapshot.row.volume, &snapshot.row.name));
+            if self.commit(transaction).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(CatalogError::Contended)
+    }
+
+    /// Sets a volume back to a snapshot of its own lineage, as its owner of term `epoch`, whose log ends at
+    /// `position`. Everything in the log up to there is dropped. O(1). Idempotent.
+    ///
+    /// # Errors
+    /// [`CatalogError::Refused`] for a snapshot that is pending or of another lineage,
+    /// [`CatalogError::StaleOwner`], [`CatalogError::NotFound`], [`CatalogError::Contended`],
+    /// [`CatalogError::Kv`].
+    pub async fn restore_volume(
+        &self,
+        volume: VolumeId,
+        epoch: Epoch,
+        snapshot: SnapshotId,
+        position: Position,
+    ) -> Result<VolumeRow, CatalogError> {
+        for _ in 0..64 {
+            let owner = self.volume(volume).await?;
+            if owner.row.epoch != epoch {
+                return Err(CatalogError::StaleOwner {
+                    current: owner.row.epoch,
+                });
+            }
+            let snapshot = self.snapshot(snapshot).await?;
+            let SnapshotState::Ready(map) = snapshot.row.state else {
+                return Err(CatalogError::Refused(format!(
+                    "snapshot {} is not drained yet",
+                    snapshot.row.name
+                )));
+            };
+            if snapshot.row.lineage != owner.row.lineage {
+                return Err(CatalogError::Refused(format!(
+                    "snapshot {} is not of the lineage of volume {}",
+                    snapshot.row.name, owner.row.name
+                )));
+            }
+            let lineage = self.lineage(owner.row.lineage).await?;
+            let mut row = owner.row.clone();
+            row.root = VolumeRoot {
+                map,
+                position,
+                floor: row.root.floor,
+            };
+            row.segments
+                .retain(|segment| segment.end.is_none_or(|end| end > position.next()));
+            // The lineage row is rewritten so that a collection that read the roots before starts again.
+            let transaction = Transaction::new()
+                .unchanged(&snapshot)
+                .replace(&lineage, &lineage.row)
+                .replace(&owner, &row);
+            if self.commit(transaction).await?.is_some() {
+                return Ok(row);
+            }
+        }
+        Err(CatalogError::Contended)
+    }
+}
