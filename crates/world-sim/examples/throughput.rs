@@ -1,5 +1,8 @@
 //! How many events a second the simulator handles: five hosts that send pages around and write them.
-#![allow(clippy::disallowed_methods, reason = "measures the simulator in real time")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "measures the simulator in real time"
+)]
 
 use bytes::Bytes;
 use std::time::Instant;
@@ -13,7 +16,7 @@ async fn serve(world: World, disk: SimDisk) {
     while let Ok(stream) = listener.accept().await {
         let (disk, clock) = (disk.clone(), world.clone());
         world.spawn(async move {
-            let mut received = 0;
+            let (mut received, mut writes) = (0, 0_u64);
             while let Ok(bytes) = stream.read().await {
                 received += bytes.len();
                 while received >= PAGE {
@@ -23,6 +26,10 @@ async fn serve(world: World, disk: SimDisk) {
                     page.fill(1);
                     let write = disk.write(offset, page.freeze());
                     let _ = clock.timeout(Duration::from_secs(1), write).await;
+                    writes += 1;
+                    if writes % 16 == 0 {
+                        let _ = disk.flush().await;
+                    }
                     let answer = vec![Bytes::from_static(b"acknowledged")];
                     if stream.write(answer).await.is_err() {
                         return;
@@ -62,6 +69,13 @@ fn main() {
     let seconds = start.elapsed().as_secs_f64();
     let counters = sim.counters();
     let rate = |count: u64| (count as f64 / seconds) as u64;
-    println!("{} events/s, {} polls/s", rate(counters.events), rate(counters.polls));
-    println!("{} page writes/s, {seconds:.2} s", rate(counters.disk_writes));
+    println!(
+        "{} events/s, {} polls/s",
+        rate(counters.events),
+        rate(counters.polls)
+    );
+    println!(
+        "{} page writes/s, {seconds:.2} s",
+        rate(counters.disk_writes)
+    );
 }

@@ -14,7 +14,7 @@ mod image;
 pub use handle::{DiskCounters, DiskSnapshot, Rot, SimDisk};
 
 use crate::completion::{Done, Waiting, completion};
-use crate::engine::{Action, Core, Mark};
+use crate::engine::{Action, Core, Mark, fingerprint};
 use crate::host::{HostState, Life};
 use crate::options::DiskFaults;
 use crate::rng::SimRng;
@@ -24,7 +24,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use world::{Buf, Disk, DiskError, LocalBoxFuture, PAGE};
-use xxhash_rust::xxh3::xxh3_64;
 
 enum Operation {
     Read(u64, usize, Done<Result<Bytes, DiskError>>),
@@ -129,7 +128,7 @@ impl DiskState {
         self.next_operation.set(id + 1);
         let (position, content) = match &operation {
             Operation::Read(offset, len, _) => (*offset, *len as u64),
-            Operation::Write(offset, data, _) => (*offset, xxh3_64(data)),
+            Operation::Write(offset, data, _) => (*offset, fingerprint(data)),
             Operation::Flush(sequence, _) => (u64::MAX, *sequence),
         };
         self.core.mark(Mark::DiskSubmit, position, content);

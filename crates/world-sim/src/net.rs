@@ -143,7 +143,10 @@ fn split_address(address: &Address) -> Option<(&str, String)> {
 }
 
 fn is_local(host: &str) -> bool {
-    matches!(host, "" | "localhost" | "0.0.0.0" | "127.0.0.1" | "[::]" | "[::1]")
+    matches!(
+        host,
+        "" | "localhost" | "0.0.0.0" | "127.0.0.1" | "[::]" | "[::1]"
+    )
 }
 
 fn find_host(life: &Life, name: &str) -> Option<Rc<HostState>> {

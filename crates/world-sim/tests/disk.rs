@@ -1,4 +1,5 @@
 //! What a disk keeps, and what it does wrong.
+#![allow(clippy::unwrap_used, reason = "everything here is a test")]
 
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -45,7 +46,9 @@ fn reads_return_what_was_written_and_zeros_elsewhere() {
     let (sim, host, disk) = machine(1);
     let open = disk.open();
     let (written, beyond) = run(&sim, &host, async move {
-        open.write(8192, Bytes::from(vec![7; 2 * PAGE])).await.unwrap();
+        open.write(8192, Bytes::from(vec![7; 2 * PAGE]))
+            .await
+            .unwrap();
         let written = open.read(4096, 3 * PAGE).await.unwrap();
         (written, open.read(0, PAGE).await.unwrap())
     });
@@ -120,7 +123,11 @@ fn unflushed_writes_are_kept_lost_or_torn_by_sectors() {
         for at in 0..8 {
             let bytes = disk.peek(at * 4096, PAGE);
             let sectors: Vec<bool> = bytes.chunks(512).map(|sector| sector[0] == 9).collect();
-            assert!(bytes.chunks(512).all(|one| one.iter().all(|byte| *byte == one[0])));
+            assert!(
+                bytes
+                    .chunks(512)
+                    .all(|one| one.iter().all(|byte| *byte == one[0]))
+            );
             match sectors.iter().filter(|written| **written).count() {
                 8 => kept += 1,
                 0 => lost += 1,
@@ -130,7 +137,10 @@ fn unflushed_writes_are_kept_lost_or_torn_by_sectors() {
         let counters = sim.counters();
         assert_eq!(counters.power_losses, 1);
     }
-    assert!(kept > 300 && lost > 300 && torn > 300, "{kept} {lost} {torn}");
+    assert!(
+        kept > 300 && lost > 300 && torn > 300,
+        "{kept} {lost} {torn}"
+    );
 }
 
 #[test]
@@ -160,7 +170,9 @@ fn finished_writes_survive_a_process_crash_and_writes_in_flight_may() {
         let open = disk.open();
         run(&sim, &host, write_all(open.clone(), 0..4, 3));
         host.spawn(async move {
-            open.write(16384, Bytes::from(vec![4; 4 * PAGE])).await.unwrap();
+            open.write(16384, Bytes::from(vec![4; 4 * PAGE]))
+                .await
+                .unwrap();
         });
         assert!(sim.run_until(|| disk.counters().in_flight == 1, SECOND));
         host.crash();
@@ -245,13 +257,24 @@ fn writes_can_be_misdirected_lost_or_fail() {
     let writer = open.clone();
     run(&sim, &host, async move { writer.write(0, page(1)).await }).unwrap();
     let writer = open.clone();
-    run(&sim, &host, async move { writer.write(4096, page(2)).await }).unwrap();
+    run(
+        &sim,
+        &host,
+        async move { writer.write(4096, page(2)).await },
+    )
+    .unwrap();
     assert_eq!(disk.peek(0, PAGE), page(0));
     assert_eq!(disk.peek(4096, PAGE), page(0));
     assert_eq!(disk.peek(40_960, PAGE), page(2));
     disk.fail_next_write();
     let result = run(&sim, &host, async move { open.write(0, page(3)).await });
-    assert!(matches!(result, Err(DiskError::Io { operation: "write", .. })));
+    assert!(matches!(
+        result,
+        Err(DiskError::Io {
+            operation: "write",
+            ..
+        })
+    ));
     let counters = sim.counters();
     assert_eq!((counters.writes_misdirected, counters.writes_lost), (1, 1));
     assert_eq!(counters.disk_errors, 1);
@@ -269,7 +292,10 @@ fn snapshots_roll_back_and_disks_are_replaced_and_swapped() {
     assert_eq!(disk.peek(0, PAGE), page(1));
     assert_eq!(disk.peek(4096, PAGE), page(0));
     disk.swap(&other);
-    assert_eq!((disk.peek(0, PAGE), other.peek(0, PAGE)), (page(7), page(1)));
+    assert_eq!(
+        (disk.peek(0, PAGE), other.peek(0, PAGE)),
+        (page(7), page(1))
+    );
     disk.replace_blank();
     assert_eq!(disk.counters().pages_stored, 0);
 }

@@ -1,4 +1,5 @@
 //! Time, tasks, lives and determinism.
+#![allow(clippy::unwrap_used, reason = "everything here is a test")]
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -39,7 +40,9 @@ fn serve(host: &Host, disk: &world_sim::SimDisk) {
     host.spawn(async move {
         let listener = world.net.listen(&"server:7".into()).await.unwrap();
         loop {
-            let Ok(stream) = listener.accept().await else { return };
+            let Ok(stream) = listener.accept().await else {
+                return;
+            };
             let disk = disk.clone();
             world.spawn(async move {
                 while let Ok(bytes) = stream.read().await {
@@ -47,7 +50,9 @@ fn serve(host: &Host, disk: &world_sim::SimDisk) {
                         return;
                     }
                     let page = world::Buf::copy_of(&bytes[..1]).freeze();
-                    disk.write(u64::from(bytes[0]) % 16 * 4096, page).await.unwrap();
+                    disk.write(u64::from(bytes[0]) % 16 * 4096, page)
+                        .await
+                        .unwrap();
                     if stream.write(vec![bytes]).await.is_err() {
                         return;
                     }
@@ -86,7 +91,10 @@ fn the_same_seed_gives_the_same_history_and_another_seed_another_one() {
     assert_eq!(first, busy_run(11));
     assert_ne!(first.0, busy_run(12).0);
     let counters = first.1;
-    assert!(counters.deliveries > 1000 && counters.disk_writes > 1000, "{counters:?}");
+    assert!(
+        counters.deliveries > 1000 && counters.disk_writes > 1000,
+        "{counters:?}"
+    );
     assert!(counters.power_losses + counters.crashes > 0, "{counters:?}");
 }
 

@@ -1,4 +1,5 @@
 //! What connections do in fair weather, behind partitions and in crashes.
+#![allow(clippy::unwrap_used, reason = "everything here is a test")]
 
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -129,7 +130,10 @@ fn streams_arrive_in_order_however_they_are_cut() {
     pair.here.spawn(async move {
         for start in (0..parts.len()).step_by(2000) {
             let middle = start + 700;
-            let both = vec![parts.slice(start..middle), parts.slice(middle..start + 2000)];
+            let both = vec![
+                parts.slice(start..middle),
+                parts.slice(middle..start + 2000),
+            ];
             stream.write(both).await.unwrap();
         }
         stream.close();
@@ -176,7 +180,10 @@ fn a_writer_waits_while_the_reader_does_not_read() {
     let (stream, count) = (pair.mine.clone(), written.clone());
     pair.here.spawn(async move {
         for _ in 0..100 {
-            stream.write(vec![Bytes::from(vec![1; 4096])]).await.unwrap();
+            stream
+                .write(vec![Bytes::from(vec![1; 4096])])
+                .await
+                .unwrap();
             count.set(count.get() + 1);
         }
     });
@@ -194,7 +201,10 @@ fn bytes_sent_before_a_close_arrive_and_bytes_sent_after_it_are_reset() {
     let received = collect(&pair.there, &pair.theirs);
     let stream = pair.mine.clone();
     pair.here.spawn(async move {
-        stream.write(vec![Bytes::from(vec![5; 1000])]).await.unwrap();
+        stream
+            .write(vec![Bytes::from(vec![5; 1000])])
+            .await
+            .unwrap();
         stream.close();
     });
     assert!(pair.sim.run_until(|| ended(&received), SECOND));
@@ -262,7 +272,10 @@ fn a_long_partition_ends_the_senders_connection_only() {
         pair.sim.run_for(SECOND);
         send(&pair.there, &pair.theirs, vec![1; 100]);
         pair.sim.run_for(SECOND);
-        assert!(lost(&there), "the answer to an unknown connection is a reset");
+        assert!(
+            lost(&there),
+            "the answer to an unknown connection is a reset"
+        );
     }
 }
 
@@ -399,7 +412,10 @@ fn a_paused_host_still_receives_into_its_buffers() {
     let (stream, written) = (pair.mine.clone(), Rc::new(Cell::new(false)));
     let flag = written.clone();
     pair.here.spawn(async move {
-        stream.write(vec![Bytes::from(vec![1; 1000])]).await.unwrap();
+        stream
+            .write(vec![Bytes::from(vec![1; 1000])])
+            .await
+            .unwrap();
         flag.set(true);
     });
     pair.sim.run_for(10 * SECOND);
@@ -422,7 +438,10 @@ fn resets_and_bit_flips_happen_when_asked_for() {
         while stream.write(vec![Bytes::from(vec![1; 100])]).await.is_ok() {}
         flag.set(true);
     });
-    assert!(pair.sim.run_until(|| failed.get() && lost(&there), 60 * SECOND));
+    assert!(
+        pair.sim
+            .run_until(|| failed.get() && lost(&there), 60 * SECOND)
+    );
     assert_eq!(data(&there).len() % 100, 0, "a prefix, without gaps");
 
     let mut options = quiet();
@@ -446,7 +465,8 @@ fn links_have_their_own_latency_and_rate() {
     let there = collect(&pair.there, &pair.theirs);
     let start = pair.sim.now();
     send(&pair.here, &pair.mine, vec![1; 500_000]);
-    pair.sim.run_until(|| data(&there).len() == 500_000, 10 * SECOND);
+    pair.sim
+        .run_until(|| data(&there).len() == 500_000, 10 * SECOND);
     let took = pair.sim.now().since(start);
     assert!(took > Duration::from_millis(600) && took < Duration::from_millis(700));
 }

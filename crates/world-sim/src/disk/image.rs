@@ -16,7 +16,7 @@ use world::PAGE;
 /// The unit that a disk writes atomically.
 pub(crate) const SECTOR: usize = 512;
 /// Page versions kept per unflushed page. Dropping one only narrows what a power loss may choose from.
-const VERSIONS_MAX: usize = 8;
+const VERSIONS_MAX: usize = 4;
 /// Larger writes are copied page by page: one live page must not pin a whole batch.
 const SHARED_BYTES_MAX: usize = 16 * PAGE;
 
@@ -260,10 +260,7 @@ fn survivor(
         Survival::Any(_) if alive.is_empty() || rng.chance(0.5) => None,
         Survival::Any(_) => Some(*rng.pick(&alive)),
     };
-    newest.map_or_else(
-        || page.durable.clone(),
-        |version| version.content.clone(),
-    )
+    newest.map_or_else(|| page.durable.clone(), |version| version.content.clone())
 }
 
 /// Each sector from a random one of `choices`.

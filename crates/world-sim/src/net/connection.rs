@@ -6,7 +6,7 @@
 //! - After a graceful close the peer reads everything sent before it, then the end.
 //! - Bytes that arrive at a side that is closed or lost are answered by a reset.
 
-use crate::engine::{Action, Core, Mark};
+use crate::engine::{Action, Core, Mark, fingerprint};
 use crate::host::{HostState, flip_one_bit};
 use crate::rng::nanos;
 use bytes::{Bytes, BytesMut};
@@ -15,7 +15,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use world::{LocalBoxFuture, NetError, Stream};
-use xxhash_rust::xxh3::xxh3_64;
 
 /// The longest piece one read returns.
 const PIECE_BYTES_MAX: usize = 1 << 20;
@@ -79,7 +78,10 @@ impl Side {
     }
 
     fn wake(&mut self) {
-        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
+        for waker in [self.reader.take(), self.writer.take()]
+            .into_iter()
+            .flatten()
+        {
             waker.wake();
         }
     }
@@ -468,7 +470,7 @@ impl Connection {
             piece = flip_one_bit(&self.core.rng, &piece);
         }
         self.core
-            .mark(Mark::Send, self.detail(writer), xxh3_64(&piece));
+            .mark(Mark::Send, self.detail(writer), fingerprint(&piece));
         self.sides[writer].borrow_mut().occupied += piece.len();
         self.send(writer, Parcel::Data(piece), delay);
     }
