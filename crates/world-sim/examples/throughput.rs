@@ -78,4 +78,5 @@ fn main() {
         "{} page writes/s, {seconds:.2} s",
         rate(counters.disk_writes)
     );
+    println!("event hash {:016x}", sim.event_hash());
 }

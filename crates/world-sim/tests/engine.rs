@@ -99,6 +99,15 @@ fn the_same_seed_gives_the_same_history_and_another_seed_another_one() {
 }
 
 #[test]
+fn every_seed_repeats_itself() {
+    let hashes: Vec<u64> = (100..110).map(|seed| busy_run(seed).0).collect();
+    let again: Vec<u64> = (100..110).map(|seed| busy_run(seed).0).collect();
+    assert_eq!(hashes, again);
+    let distinct: std::collections::BTreeSet<u64> = hashes.into_iter().collect();
+    assert_eq!(distinct.len(), 10);
+}
+
+#[test]
 fn shuffling_can_be_switched_off() {
     let options = Options {
         shuffle: false,

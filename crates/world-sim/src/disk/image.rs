@@ -17,8 +17,6 @@ use world::PAGE;
 pub(crate) const SECTOR: usize = 512;
 /// Page versions kept per unflushed page. Dropping one only narrows what a power loss may choose from.
 const VERSIONS_MAX: usize = 4;
-/// Larger writes are copied page by page: one live page must not pin a whole batch.
-const SHARED_BYTES_MAX: usize = 16 * PAGE;
 
 static ZEROS: [u8; PAGE] = [0; PAGE];
 
@@ -29,19 +27,11 @@ fn as_slice(content: &Content) -> &[u8] {
     content.as_ref().map_or(&ZEROS[..], |bytes| &bytes[..])
 }
 
-/// The pages of a write.
+/// The pages of a write, copied: one live page must not pin the batch it came in, and buffers aligned for
+/// direct I/O are worth twice their size to the allocator.
 pub(crate) fn pages_of(data: &Bytes) -> impl Iterator<Item = Content> + '_ {
-    let share = data.len() <= SHARED_BYTES_MAX;
-    (0..data.len()).step_by(PAGE).map(move |start| {
-        let range = start..start + PAGE;
-        if data[range.clone()] == ZEROS {
-            None
-        } else if share {
-            Some(data.slice(range))
-        } else {
-            Some(Bytes::copy_from_slice(&data[range]))
-        }
-    })
+    let pages = data.chunks_exact(PAGE);
+    pages.map(|page| (*page != ZEROS).then(|| Bytes::copy_from_slice(page)))
 }
 
 #[derive(Clone)]
