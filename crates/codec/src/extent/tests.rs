@@ -1,0 +1,205 @@
+use super::*;
+use proptest::prelude::*;
+use vocab::{Epoch, GroupId, VolumeId};
+
+fn id() -> ExtentId {
+    ExtentId {
+        group: GroupId(3),
+        volume: VolumeId(9),
+        epoch: Epoch(2),
+        counter: 77,
+    }
+}
+
+fn random_block(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..BLOCK_SIZE / 8).flat_map(|_| next()).collect()
+}
+
+fn text_block(seed: u64) -> Vec<u8> {
+    format!("line {seed} of a very repetitive text\n")
+        .bytes()
+        .cycle()
+        .take(BLOCK_SIZE)
+        .collect()
+}
+
+/// Frames: 0 raw of 4, 1 compressed of 4, 2 raw of 1.
+fn sample() -> (Bytes, Vec<Vec<u8>>) {
+    let blocks: Vec<Vec<u8>> = (0..4)
+        .map(random_block)
+        .chain((4..8).map(text_block))
+        .chain([random_block(8)])
+        .collect();
+    let mut builder = Builder::new(id(), ExtentKind::Data);
+    for (index, frame) in blocks.chunks(FRAME_BLOCKS).enumerate() {
+        let views: Vec<&[u8]> = frame.iter().map(|block| &block[..]).collect();
+        assert_eq!(builder.push_blocks(&views, true), Some(index as u16));
+    }
+    (builder.seal(), blocks)
+}
+
+fn read(sealed: &Bytes, slot: usize) -> Result<Bytes, Damage> {
+    let header = Header::parse(sealed)?;
+    let (frame, block) = ((slot / FRAME_BLOCKS) as u16, slot % FRAME_BLOCKS);
+    let descriptor = header.descriptor(frame)?;
+    let range = descriptor
+        .range(block, 1)
+        .ok_or(Damage::NoFrame { frame })?;
+    descriptor.decode(id(), frame, block, 1, &sealed.slice(range))
+}
+
+#[test]
+fn every_block_reads_back() {
+    let (sealed, blocks) = sample();
+    let header = verify(&sealed).expect("sound");
+    assert_eq!((header.id(), header.form(), header.frames()), (id(), 0, 3));
+    assert!(Buf::is_aligned(&sealed));
+    assert!(header.descriptor(0).expect("there").is_raw());
+    assert!(!header.descriptor(1).expect("there").is_raw());
+    for (slot, block) in blocks.iter().enumerate() {
+        assert_eq!(read(&sealed, slot).expect("good"), block[..], "slot {slot}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_any_page_is_found() {
+    let (sealed, _) = sample();
+    for at in (0..sealed.len()).step_by(509) {
+        let mut bytes = sealed.to_vec();
+        bytes[at] ^= 4;
+        let padding = verify(&Bytes::from(bytes)).is_ok();
+        let header = Header::parse(&sealed).expect("sound");
+        let used = at < FIXED_BYTES + header.frames() * Descriptor::BYTES
+            || header
+                .frames
+                .iter()
+                .any(|frame| frame.stored_range().contains(&at));
+        assert_eq!(padding, !used, "byte {at}");
+    }
+}
+
+#[test]
+fn compaction_drops_dead_blocks_and_keeps_the_others_readable() {
+    let (sealed, blocks) = sample();
+    // Blocks 1 and 3 of frame 0 and one of the compressed frame are live; frame 2 is dead.
+    let live = [0b0010_1010_u8, 0];
+    let compacted = compact(&sealed, &live, 1).expect("sound");
+    let header = verify(&compacted).expect("sound");
+    assert_eq!(header.form(), 1);
+    assert!(compacted.len() < sealed.len());
+    for slot in [1, 3, 4, 5, 6, 7] {
+        assert_eq!(
+            read(&compacted, slot).expect("kept"),
+            blocks[slot][..],
+            "slot {slot}"
+        );
+    }
+    assert_eq!(read(&compacted, 0), Err(Damage::NoFrame { frame: 0 }));
+    assert_eq!(read(&compacted, 8), Err(Damage::Dropped { frame: 2 }));
+    let again = compact(&compacted, &[0b1000, 0], 2).expect("sound");
+    assert_eq!(read(&again, 3).expect("kept"), blocks[3][..]);
+}
+
+#[test]
+fn an_extent_takes_255_full_frames() {
+    let mut builder = Builder::with_room(id(), ExtentKind::Data, 255 * 4 * BLOCK_SIZE);
+    let blocks: Vec<Vec<u8>> = (0..4).map(random_block).collect();
+    let views: Vec<&[u8]> = blocks.iter().map(|block| &block[..]).collect();
+    for _ in 0..255 {
+        assert!(builder.push_blocks(&views, false).is_some());
+    }
+    assert_eq!(builder.push_blocks(&views, false), None);
+    assert!(verify(&builder.seal()).is_ok());
+}
+
+#[test]
+fn pages_read_back_and_many_small_ones_fit() {
+    let mut builder = Builder::new(id(), ExtentKind::Map);
+    for size in 1..=600_usize {
+        assert!(builder.push_page(&vec![size as u8; size]).is_some());
+    }
+    let sealed = builder.seal();
+    let header = verify(&sealed).expect("sound");
+    let descriptor = header.descriptor(499).expect("there");
+    let range = descriptor.range(0, 1).expect("there");
+    let page = descriptor
+        .decode(id(), 499, 0, 1, &sealed.slice(range))
+        .expect("good");
+    assert_eq!(page, vec![500_usize as u8; 500]);
+}
+
+#[test]
+fn another_extents_bytes_do_not_validate() {
+    let (sealed, _) = sample();
+    let header = Header::parse(&sealed).expect("sound");
+    let descriptor = header.descriptor(0).expect("there");
+    let stored = sealed.slice(descriptor.range(0, 1).expect("there"));
+    let other = ExtentId {
+        counter: 78,
+        ..id()
+    };
+    assert_eq!(
+        descriptor.decode(other, 0, 0, 1, &stored),
+        Err(Damage::Checksum("a block"))
+    );
+    assert_eq!(
+        descriptor.decode(id(), 1, 0, 1, &stored),
+        Err(Damage::Checksum("a block"))
+    );
+}
+
+#[test]
+fn a_version_from_the_future_is_named() {
+    let (sealed, _) = sample();
+    let mut bytes = sealed.to_vec();
+    bytes[4] = 9;
+    assert_eq!(Header::parse(&bytes), Err(Damage::Version(9)));
+}
+
+proptest! {
+    #[test]
+    fn fuzz_arbitrary_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..9000), magic: bool) {
+        if magic && bytes.len() > 64 {
+            bytes[..6].copy_from_slice(b"AZX1\x01\0");
+            let frames = u32::from(bytes[36]) % 200 + 1;
+            bytes[36..40].copy_from_slice(&frames.to_le_bytes());
+            let need = FIXED_BYTES + frames as usize * Descriptor::BYTES;
+            if bytes.len() >= need {
+                let crc = header_crc(&bytes, frames as usize);
+                bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+            }
+        }
+        let bytes = Bytes::from(bytes);
+        let _ = verify(&bytes);
+        let _ = compact(&bytes, &[1, 2, 3], 1);
+        for chunk in bytes.chunks(Descriptor::BYTES) {
+            if let Ok(descriptor) = Descriptor::from_bytes(chunk) {
+                for first in 0..5 {
+                    let _ = descriptor.range(first, 2);
+                    let _ = descriptor.decode(id(), 0, first, 2, &bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fuzz_flipped_bits_are_found_or_harmless(at in 0_usize..40_000, bit in 0_u8..8) {
+        let (sealed, blocks) = sample();
+        let mut bytes = sealed.to_vec();
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << bit;
+        let damaged = Bytes::from(bytes);
+        for (slot, block) in blocks.iter().enumerate() {
+            if let Ok(read) = read(&damaged, slot) {
+                prop_assert_eq!(&read[..], &block[..]);
+            }
+        }
+    }
+}
