@@ -434,8 +434,8 @@ impl Catalog {
         .await
     }
 
-    /// Changes who may use a volume: generation + 1 and epoch + 1, so that the owner stops serving the
-    /// old sessions at once even if it does not hear of it.
+    /// Changes who may use a volume: the generation grows by one, and sessions of older ones are refused
+    /// from then on. The caller tells the owner, or takes the volume over, before it relies on that.
     ///
     /// # Errors
     /// `change`'s refusal, [`CatalogError::NotFound`], [`CatalogError::Kv`].

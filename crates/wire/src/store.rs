@@ -106,7 +106,7 @@ pub enum StoreRequest {
         /// The generation.
         generation: Generation,
     },
-    /// Keep an extent (body: its sealed bytes) -> `Done`. Putting the same form again is a success;
+    /// Keep an extent (body: its sealed bytes) -> `Kept`. Putting the same form again is a success;
     /// a newer form replaces an older one; an older one is ignored.
     PutExtent {
         /// Name.
@@ -121,7 +121,7 @@ pub enum StoreRequest {
         /// Members that do not have it: recorded until they do.
         missing: Vec<StoreId>,
     },
-    /// Make every extent put so far durable -> `Done`.
+    /// Make every extent put so far durable -> `Kept`.
     FlushExtents,
     /// Read frames (or parts of raw ones) -> `Frames` (body: the pieces' stored bytes, concatenated).
     /// The store has verified them; the reader verifies again.
@@ -348,6 +348,12 @@ pub enum StoreReply {
     Logs {
         /// In id order.
         volumes: Vec<VolumeId>,
+    },
+    /// Answer to `PutExtent` and `FlushExtents`: done by this run of the store. A put without `durable` is
+    /// durable once a flush answers with the same session; a store that lost power in between has another.
+    Kept {
+        /// Random, drawn whenever the store is opened.
+        session: u64,
     },
 }
 

@@ -77,6 +77,12 @@ pub enum NodeRequest {
         /// Session handle.
         handle: u64,
     },
+    /// An operation of the management plane that only this node, the owner, can carry out; JSON ->
+    /// `Answer`.
+    Operate {
+        /// The operation.
+        operation: Vec<u8>,
+    },
 }
 
 /// A volume as a client sees it.
@@ -117,6 +123,11 @@ pub enum NodeReply {
     Allocation {
         /// (blocks, mapped).
         runs: Vec<(u64, bool)>,
+    },
+    /// Result of an operation, JSON.
+    Answer {
+        /// Value or error.
+        answer: Vec<u8>,
     },
 }
 
