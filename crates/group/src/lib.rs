@@ -1,0 +1,22 @@
+//! Placement groups: extents put on every member, read from any, repaired from the others.
+//!
+//! State in memory: the groups as the catalog last told them, and which stores failed a moment ago.
+//! On disk: nothing of its own.
+//!
+//! Invariants
+//! - A put succeeds only when every member of the group has the extent, or at least `copies_min` have and
+//!   each of them has recorded who lacks it.
+//! - Bytes that fail a checksum are never returned; they are answered from another member and the bad
+//!   copy is put again.
+//! - Absence on one member is never taken for absence of the extent.
+//! - Every change names the group's generation; a store that has promised a newer one refuses it.
+//!
+//! It does not choose members (catalog::plan_groups) nor decide what is garbage (curator).
+//! Read next: `pool.rs`, `read.rs`, `fill.rs`.
+
+mod fill;
+mod pool;
+mod read;
+
+pub use fill::{FillReport, fill_store};
+pub use pool::{Pool, PoolError, PoolOptions, Unflushed};

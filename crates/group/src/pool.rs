@@ -1,0 +1,408 @@
+//! Puts, flushes, deletes and listings over a group's members.
+
+use bytes::Bytes;
+use catalog::GroupRow;
+use futures_util::future::join_all;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use vocab::{ExtentId, GroupId, IdMap, StoreId};
+use wire::{CallError, ExtentInfo, Lane, StoreCall, StoreError, StoreReply, StoreRequest, Stores};
+use world::{Duration, Time, World};
+
+/// Tunables.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// Patience with one put or read of an extent before the member counts as failed.
+    pub patience: Duration,
+    /// How long a member that failed is passed over.
+    pub shun: Duration,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self { patience: Duration::from_secs(2), shun: Duration::from_secs(2) }
+    }
+}
+
+/// Why an operation on extents failed. A retry is safe in every case.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// No group of this replication factor is known.
+    #[error("there is no placement group for {copies} copies: are there {copies} stores in distinct failure domains?")]
+    NoGroup {
+        /// Copies asked for.
+        copies: u8,
+    },
+    /// Too few members took the extent.
+    #[error("{group} has {have} of at least {need} copies of {id}: {reason}")]
+    NotEnoughCopies {
+        /// The group.
+        group: GroupId,
+        /// The extent.
+        id: ExtentId,
+        /// Copies made.
+        have: usize,
+        /// Copies needed.
+        need: usize,
+        /// The last member's words.
+        reason: String,
+    },
+    /// A member has no space left.
+    #[error("{store} of {group} is full: delete data or add disks")]
+    Full {
+        /// The group.
+        group: GroupId,
+        /// The store.
+        store: StoreId,
+    },
+    /// Every member answered, and none has it.
+    #[error("{id} is on no member of its group")]
+    Absent {
+        /// The extent.
+        id: ExtentId,
+    },
+    /// No member that has it answers.
+    #[error("{id} cannot be read now: {reason}")]
+    Unreachable {
+        /// The extent.
+        id: ExtentId,
+        /// What the members said.
+        reason: String,
+    },
+    /// A flush failed; what was put since the last one may be lost: put it again.
+    #[error("{store} could not flush: {reason}")]
+    NotFlushed {
+        /// The store.
+        store: StoreId,
+        /// Its words.
+        reason: String,
+    },
+}
+
+pub(crate) struct Inner {
+    pub(crate) world: World,
+    pub(crate) stores: Rc<dyn Stores>,
+    pub(crate) local: Vec<StoreId>,
+    pub(crate) options: PoolOptions,
+    groups: RefCell<BTreeMap<GroupId, GroupRow>>,
+    shunned: RefCell<IdMap<StoreId, Time>>,
+    pub(crate) repairs: Cell<u64>,
+}
+
+/// The extents of the cluster, as a node sees them. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool(pub(crate) Rc<Inner>);
+
+/// Copies that are not known durable: stores with the sessions in which they took puts. A store that
+/// restarts between a put and its flush may have lost the put although the flush succeeds; its session
+/// tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unflushed(BTreeMap<StoreId, BTreeSet<u64>>);
+
+impl Unflushed {
+    /// Adds what another put or several left unflushed.
+    pub fn add(&mut self, other: &Unflushed) {
+        for (&store, sessions) in &other.0 {
+            self.0.entry(store).or_default().extend(sessions);
+        }
+    }
+
+    /// Whether nothing waits for a flush.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What became of a call to one member.
+pub(crate) enum Told {
+    Done(Option<u64>),
+    Full,
+    Failed(String),
+}
+
+impl Pool {
+    /// A pool over `stores`; members in `local` are preferred.
+    #[must_use]
+    pub fn new(world: World, stores: Rc<dyn Stores>, local: Vec<StoreId>, options: PoolOptions) -> Self {
+        Self(Rc::new(Inner {
+            world,
+            stores,
+            local,
+            options,
+            groups: RefCell::default(),
+            shunned: RefCell::default(),
+            repairs: Cell::new(0),
+        }))
+    }
+
+    /// Takes over the groups as the catalog has them.
+    pub fn set_groups(&self, groups: Vec<GroupRow>) {
+        *self.0.groups.borrow_mut() = groups.into_iter().map(|group| (group.id, group)).collect();
+    }
+
+    /// The groups known.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupRow> {
+        self.0.groups.borrow().values().cloned().collect()
+    }
+
+    /// Bad or missing copies put again by reads.
+    #[must_use]
+    pub fn repairs(&self) -> u64 {
+        self.0.repairs.get()
+    }
+
+    pub(crate) fn group(&self, id: GroupId) -> Option<GroupRow> {
+        self.0.groups.borrow().get(&id).cloned()
+    }
+
+    pub(crate) fn is_shunned(&self, store: StoreId) -> bool {
+        let now = self.0.world.now();
+        self.0.shunned.borrow().get(&store).is_some_and(|&until| until > now)
+    }
+
+    pub(crate) fn shun(&self, store: StoreId) {
+        let until = self.0.world.now() + self.0.options.shun;
+        self.0.shunned.borrow_mut().insert(store, until);
+    }
+
+    /// A group for a new extent: with all members healthy and one of them here, if there is such a group.
+    ///
+    /// # Errors
+    /// [`PoolError::NoGroup`].
+    pub fn choose_group(&self, replication_factor: u8, turn: u64) -> Result<GroupId, PoolError> {
+        let groups = self.0.groups.borrow();
+        let fitting = || groups.values().filter(|group| group.replication_factor == replication_factor);
+        let penalty = |group: &GroupRow| {
+            let shunned = group.members.iter().filter(|&&member| self.is_shunned(member)).count();
+            let local = group.members.iter().any(|member| self.0.local.contains(member));
+            (shunned, usize::from(!local))
+        };
+        let best = fitting().map(penalty).min().ok_or(PoolError::NoGroup { copies: replication_factor })?;
+        let candidates: Vec<GroupId> =
+            fitting().filter(|group| penalty(group) == best).map(|group| group.id).collect();
+        Ok(candidates[(turn % candidates.len() as u64) as usize])
+    }
+
+    /// Calls one member, bounded by the pool's patience.
+    pub(crate) async fn call(
+        &self,
+        store: StoreId,
+        call: StoreCall,
+    ) -> Result<(StoreReply, Bytes), CallError> {
+        let answer = self.0.stores.call(store, Lane::Bulk, call);
+        match self.0.world.timeout(self.0.options.patience, answer).await {
+            Ok(result) => result,
+            Err(late) => Err(CallError::Unreachable { store, reason: late.to_string() }),
+        }
+    }
+
+    async fn tell(&self, store: StoreId, call: StoreCall) -> Told {
+        match self.call(store, call).await {
+            Ok((StoreReply::Done, _)) => Told::Done(None),
+            Ok((StoreReply::Kept { session }, _)) => Told::Done(Some(session)),
+            Ok((other, _)) => Told::Failed(format!("{store} answered {other:?}")),
+            Err(CallError::Refused { error: StoreError::Full, .. }) => Told::Full,
+            Err(error) => {
+                if matches!(error, CallError::Unreachable { .. })
+                    || matches!(error, CallError::Refused { error: StoreError::Failed { .. }, .. })
+                {
+                    self.shun(store);
+                }
+                Told::Failed(error.to_string())
+            }
+        }
+    }
+
+    /// Puts a sealed extent on the members of its group. With `durable`, flushed when it returns; without,
+    /// [`Pool::flush`] must succeed before anything relies on it. Members that fail are recorded as missing
+    /// it by the others.
+    ///
+    /// # Errors
+    /// [`PoolError::Full`], [`PoolError::NotEnoughCopies`], [`PoolError::NoGroup`]. Copies that were made are
+    /// garbage then.
+    pub async fn put(
+        &self,
+        id: ExtentId,
+        sealed: Bytes,
+        form: u32,
+        durable: bool,
+        copies_min: u8,
+    ) -> Result<Unflushed, PoolError> {
+        let group = self.group(id.group).ok_or(PoolError::NoGroup { copies: 0 })?;
+        let request = |missing: Vec<StoreId>| {
+            let request =
+                StoreRequest::PutExtent { id, generation: group.generation, form, durable, missing };
+            StoreCall { request, body: vec![sealed.clone()] }
+        };
+        let (shunned, asked): (Vec<StoreId>, Vec<StoreId>) =
+            group.members.iter().partition(|&&member| self.is_shunned(member));
+        let mut missing = shunned;
+        let told = join_all(asked.iter().map(|&member| self.tell(member, request(missing.clone())))).await;
+        let mut have: Vec<StoreId> = Vec::new();
+        let mut unflushed = Unflushed::default();
+        let mut reason = "members failed a moment ago".to_owned();
+        for (&member, told) in asked.iter().zip(told) {
+            match told {
+                Told::Done(session) => {
+                    have.push(member);
+                    unflushed.0.entry(member).or_default().extend(session);
+                }
+                Told::Full => return Err(PoolError::Full { group: id.group, store: member }),
+                Told::Failed(why) => {
+                    reason = why;
+                    missing.push(member);
+                }
+            }
+        }
+        let need = usize::from(copies_min.max(1)).min(group.members.len());
+        let short = |have: usize| PoolError::NotEnoughCopies {
+            group: id.group,
+            id,
+            have,
+            need,
+            reason: reason.clone(),
+        };
+        if have.len() < need {
+            return Err(short(have.len()));
+        }
+        let newly_missing = missing.len() + asked.len() > group.members.len();
+        if newly_missing {
+            // Those that have it must know who does not, or the loss would never be repaired.
+            let told = join_all(have.iter().map(|&member| self.tell(member, request(missing.clone())))).await;
+            let noted = told.iter().filter(|told| matches!(told, Told::Done(_))).count();
+            if noted < need {
+                return Err(short(noted));
+            }
+        }
+        Ok(if durable { Unflushed::default() } else { unflushed })
+    }
+
+    /// Makes unflushed copies durable: one flush per store, shared with whoever else flushes it.
+    ///
+    /// # Errors
+    /// [`PoolError::NotFlushed`] when a store that took a put does not flush, or may have lost the put since:
+    /// put again what is not known durable.
+    pub async fn flush(&self, unflushed: &Unflushed) -> Result<(), PoolError> {
+        let stores: Vec<StoreId> = unflushed.0.keys().copied().collect();
+        let told = stores.iter().map(|&store| self.tell(store, StoreRequest::FlushExtents.into()));
+        for (&store, told) in stores.iter().zip(join_all(told).await) {
+            let sessions = &unflushed.0[&store];
+            let reason = match told {
+                Told::Done(Some(session)) if sessions.iter().all(|&put| put == session) => continue,
+                Told::Done(_) => "it was restarted between the put and the flush".to_owned(),
+                Told::Full => "it has no space".to_owned(),
+                Told::Failed(reason) => reason,
+            };
+            return Err(PoolError::NotFlushed { store, reason });
+        }
+        Ok(())
+    }
+
+    /// Reads an extent from a member that has it and puts it durably on all: for copies that may have been
+    /// lost before they were flushed.
+    ///
+    /// # Errors
+    /// [`PoolError::Absent`] when every member answered and none has it, [`PoolError::Unreachable`], and those
+    /// of [`Pool::put`].
+    pub async fn secure(&self, id: ExtentId, copies_min: u8) -> Result<(), PoolError> {
+        let group = self.group(id.group).ok_or(PoolError::NoGroup { copies: 0 })?;
+        let mut silent = None;
+        for &member in &group.members {
+            match self.call(member, StoreRequest::ReadExtent { id }.into()).await {
+                Ok((StoreReply::Extent { form, .. }, sealed)) => {
+                    return self.put(id, sealed, form, true, copies_min).await.map(drop);
+                }
+                Err(CallError::Refused { error: StoreError::Absent, .. }) => {}
+                Ok((other, _)) => silent = Some(format!("{member} answered {other:?}")),
+                Err(error) => silent = Some(error.to_string()),
+            }
+        }
+        match silent {
+            Some(reason) => Err(PoolError::Unreachable { id, reason }),
+            None => Err(PoolError::Absent { id }),
+        }
+    }
+
+    /// Deletes extents of one group on every member that answers; the others learn it from tombstones.
+    ///
+    /// # Errors
+    /// [`PoolError::NotEnoughCopies`] when no member answers.
+    pub async fn delete(&self, group: GroupId, ids: Vec<ExtentId>) -> Result<(), PoolError> {
+        let Some(row) = self.group(group) else { return Err(PoolError::NoGroup { copies: 0 }) };
+        let generation = row.generation;
+        let request = StoreRequest::DeleteExtents { group, generation, ids: ids.clone() };
+        self.tell_all(&row, &request, ids.first().copied().unwrap_or_default()).await
+    }
+
+    /// Rewrites an extent as `form` without its dead blocks, on every member that answers. Members compute
+    /// the same bytes; one that is absent keeps the older form, which reads as well.
+    ///
+    /// # Errors
+    /// [`PoolError::NotEnoughCopies`] when no member answers.
+    pub async fn compact(&self, id: ExtentId, form: u32, live: Vec<u8>) -> Result<(), PoolError> {
+        let Some(row) = self.group(id.group) else { return Err(PoolError::NoGroup { copies: 0 }) };
+        let request = StoreRequest::CompactExtent { id, generation: row.generation, form, live };
+        self.tell_all(&row, &request, id).await
+    }
+
+    async fn tell_all(&self, row: &GroupRow, request: &StoreRequest, id: ExtentId) -> Result<(), PoolError> {
+        let told = row.members.iter().map(|&member| self.tell(member, request.clone().into()));
+        let told = join_all(told).await;
+        if told.iter().any(|told| matches!(told, Told::Done(_))) {
+            return Ok(());
+        }
+        let reason = told.into_iter().find_map(|told| match told {
+            Told::Failed(reason) => Some(reason),
+            Told::Done(_) | Told::Full => None,
+        });
+        let reason = reason.unwrap_or_else(|| "no space to rewrite it".to_owned());
+        Err(PoolError::NotEnoughCopies { group: row.id, id, have: 0, need: 1, reason })
+    }
+
+    /// Extents of a group after `after`, merged over the members that answer, at most `limit`; whether more
+    /// follow. An extent is listed with its newest form.
+    ///
+    /// # Errors
+    /// [`PoolError::NotEnoughCopies`] when a member does not answer: a listing for collection must be whole.
+    pub async fn list(
+        &self,
+        group: GroupId,
+        after: Option<ExtentId>,
+        limit: u32,
+    ) -> Result<(Vec<ExtentInfo>, bool), PoolError> {
+        let Some(row) = self.group(group) else { return Err(PoolError::NoGroup { copies: 0 }) };
+        let request = StoreRequest::ListExtents {
+            group,
+            generation: row.generation,
+            after,
+            limit,
+            tombstones: false,
+        };
+        let pages = row.members.iter().map(|&member| self.call(member, request.clone().into()));
+        let mut merged: BTreeMap<ExtentId, ExtentInfo> = BTreeMap::new();
+        let (mut answered, mut more, mut upto) = (0, false, None::<ExtentId>);
+        for page in join_all(pages).await {
+            let Ok((StoreReply::Extents { extents, more: page_more }, _)) = page else { continue };
+            answered += 1;
+            if page_more && let Some(last) = extents.last() {
+                more = true;
+                upto = Some(upto.map_or(last.id, |upto| upto.min(last.id)));
+            }
+            for info in extents {
+                let newer = merged.get(&info.id).is_none_or(|known| known.form < info.form);
+                if newer {
+                    merged.insert(info.id, info);
+                }
+            }
+        }
+        if answered == 0 {
+            let (id, reason) = (ExtentId::default(), "no member answers".to_owned());
+            return Err(PoolError::NotEnoughCopies { group, id, have: 0, need: 1, reason });
+        }
+        let within = |id: &ExtentId| upto.is_none_or(|upto| *id <= upto);
+        Ok((merged.into_values().filter(|info| within(&info.id)).collect(), more))
+    }
+}
