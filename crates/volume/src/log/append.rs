@@ -1,0 +1,231 @@
+//! Sending records to the replicas of the open segment, and committing them.
+
+use super::{Flight, Log};
+use crate::change::Change;
+use crate::options::bug;
+use bytes::Bytes;
+use std::rc::Rc;
+use vocab::{Epoch, Incarnation, Position, SegmentId, StoreId};
+use wire::{
+    CallError, Lane, Record, RecordHead, RecordKind, StoreCall, StoreError, StoreReply, StoreRequest,
+};
+use world::{Duration, Time};
+
+/// Pause before a full journal is asked again; draining frees it.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+/// Rounds of [`FULL_PAUSE`] before a full journal counts as a failed replica: 30 s.
+const FULL_ROUNDS_MAX: usize = 6000;
+
+/// A batch as it goes to every replica.
+struct Batch {
+    segment: SegmentId,
+    count: u32,
+    body: Vec<Bytes>,
+    durable: bool,
+    bytes: usize,
+    last: Position,
+}
+
+impl Log {
+    pub(super) async fn send_forever(self: Rc<Self>) {
+        loop {
+            let work = self.work.notified();
+            if self.is_lost() {
+                return;
+            }
+            match self.take_batch() {
+                Some(batch) => self.send(batch),
+                None => work.await,
+            }
+        }
+    }
+
+    /// Records that were not sent yet, as many as one message takes.
+    fn take_batch(&self) -> Option<Batch> {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if state.closing || state.inflight_bytes >= self.options.inflight_bytes_max {
+            return None;
+        }
+        let skip = usize::try_from(state.sent.0 - state.committed.0).expect("bounded by memory");
+        let mut records = Vec::new();
+        let (mut bytes, mut durable) = (0, false);
+        for pending in state.pending.iter().skip(skip) {
+            let cost = pending.change.data_bytes() + wire::RECORD_HEAD_BYTES;
+            if bytes + cost > self.options.append_bytes_max && bytes > 0 {
+                break;
+            }
+            let record = pending.change.into_record(RecordHead {
+                crc: 0,
+                previous_crc: state.open.last_crc,
+                volume: self.volume,
+                epoch: self.epoch,
+                position: pending.position,
+                segment: state.open.id,
+                kind: RecordKind::Unmap,
+                lba: vocab::Lba(0),
+                blocks: 0,
+                data_bytes: 0,
+                committed: state.committed,
+                flushed: state.flushed,
+            });
+            state.open.last_crc = record.head.crc;
+            bytes += cost;
+            durable |= pending.durable;
+            records.push(record);
+        }
+        let last = records.last()?.head.position;
+        state.sent = last;
+        state.inflight_bytes += bytes;
+        state.flights.push_back(Flight { last, sent_at: self.world.now(), bytes });
+        let count = u32::try_from(records.len()).expect("bounded by append_bytes_max");
+        let body = Record::encode_batch(&records);
+        Some(Batch { segment: state.open.id, count, body, durable, bytes, last })
+    }
+
+    fn send(self: &Rc<Self>, batch: Batch) {
+        debug_assert!(batch.bytes > 0 && batch.last > Position::ZERO);
+        let replicas: Vec<(StoreId, Incarnation)> = {
+            let state = self.state.borrow();
+            state.open.replicas.iter().map(|replica| (replica.store, replica.incarnation)).collect()
+        };
+        for (store, incarnation) in replicas {
+            let request = StoreRequest::Append {
+                volume: self.volume,
+                epoch: self.epoch,
+                segment: batch.segment,
+                incarnation,
+                count: batch.count,
+                durable: batch.durable,
+            };
+            let call = StoreCall { request, body: batch.body.clone() };
+            // The call is made here, not in the task: calls to one store keep their order.
+            let first = self.stores.call(store, Lane::Log, call.clone());
+            let sent_at = self.world.now();
+            let log = self.clone();
+            let segment = batch.segment;
+            self.world.spawn(async move {
+                let mut result = first.await;
+                for _ in 0..FULL_ROUNDS_MAX {
+                    let retry = matches!(
+                        &result,
+                        Err(CallError::Refused { error: StoreError::JournalFull | StoreError::Gap { .. }, .. })
+                    );
+                    if !retry || !log.is_open(segment) {
+                        break;
+                    }
+                    log.set_stalled(store);
+                    log.world.sleep(FULL_PAUSE).await;
+                    result = log.stores.call(store, Lane::Log, call.clone()).await;
+                }
+                log.on_appended(segment, store, sent_at, result);
+            });
+        }
+    }
+
+    fn is_open(&self, segment: SegmentId) -> bool {
+        let state = self.state.borrow();
+        state.lost.is_none() && state.open.id == segment && !state.closing
+    }
+
+    fn set_stalled(&self, store: StoreId) {
+        let mut state = self.state.borrow_mut();
+        for replica in state.open.replicas.iter_mut().filter(|replica| replica.store == store) {
+            replica.stalled = true;
+        }
+    }
+
+    fn on_appended(
+        &self,
+        segment: SegmentId,
+        store: StoreId,
+        sent_at: Time,
+        result: Result<(StoreReply, Bytes), CallError>,
+    ) {
+        if let Err(CallError::Refused { error: StoreError::StaleEpoch { promised }, .. }) = &result {
+            debug_assert!(*promised > self.epoch);
+            return self.fenced();
+        }
+        {
+            let mut state = self.state.borrow_mut();
+            if state.open.id != segment {
+                return;
+            }
+            let Some(replica) = state.open.replicas.iter_mut().find(|replica| replica.store == store) else {
+                return;
+            };
+            match result {
+                Ok((StoreReply::Appended { written, flushed }, _)) => {
+                    replica.written = replica.written.max(written);
+                    replica.flushed = replica.flushed.max(flushed);
+                    replica.confirmed_at = replica.confirmed_at.max(sent_at);
+                    replica.stalled = false;
+                }
+                Ok((other, _)) => replica.failed = Some(format!("answered {other:?} to an append")),
+                Err(error) => replica.failed = Some(error.to_string()),
+            }
+            if replica.failed.is_some() {
+                drop(state);
+                return self.work.notify_all();
+            }
+        }
+        self.advance();
+    }
+
+    /// Commits what every replica has written, and hands it to the sink.
+    pub(super) fn advance(&self) {
+        let sink = self.sink.borrow().clone().expect("run() sets the sink before records are sent");
+        let mut done = Vec::new();
+        {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            if state.closing || state.lost.is_some() {
+                return;
+            }
+            let written = state.open.replicas.iter().map(|replica| replica.written);
+            let reached = if bug!(self.options, AckFirstReplica) { written.max() } else { written.min() };
+            let reached = reached.unwrap_or(state.committed).min(state.sent);
+            while let Some(front) = state.pending.front() {
+                if front.position > reached {
+                    break;
+                }
+                if matches!(front.change, Change::Reference { .. }) {
+                    state.last_reference = front.position;
+                }
+                done.extend(state.pending.pop_front());
+            }
+            assert!(reached >= state.committed, "the committed position never goes back");
+            state.committed = reached;
+            while state.flights.front().is_some_and(|flight| flight.last <= reached) {
+                let flight = state.flights.pop_front().expect("checked");
+                state.inflight_bytes -= flight.bytes;
+            }
+            let all_flushed = state.open.replicas.iter().map(|replica| replica.flushed).min();
+            let simple = state.closed.iter().all(|closed| closed.end.0 <= state.flushed.0 + 1);
+            if simple && let Some(flushed) = all_flushed {
+                let flushed = flushed.min(reached);
+                if flushed > state.flushed && state.last_reference <= state.flushed {
+                    state.flushed = flushed;
+                }
+            }
+        }
+        let mut late = Vec::new();
+        for record in done {
+            let durable = record.durable.then_some(record.position);
+            sink.committed(record.position, record.change);
+            match durable {
+                Some(position) if position > self.flushed() => late.push((position, record.promise)),
+                _ => record.promise.fulfil(Ok(())),
+            }
+        }
+        self.finish_when_flushed(late);
+        self.work.notify_all();
+        self.progress.notify_all();
+    }
+
+    /// The owner's term.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}

@@ -1,0 +1,292 @@
+//! Flushing: one round covers every flush that waits, on all replicas and all segments concerned.
+
+use super::{Log, LogError};
+use crate::options::bug;
+use catalog::SegmentReplica;
+use futures_util::future::join_all;
+use std::rc::Rc;
+use vocab::{Position, SegmentId};
+use wire::{CallError, Lane, StoreError, StoreReply, StoreRequest};
+use world::Duration;
+use world::sync::Promise;
+
+/// Pause before a round that failed is tried again, with another replica set by then.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// A flush to one replica.
+struct Target {
+    segment: SegmentId,
+    replica: SegmentReplica,
+    through: Position,
+}
+
+impl Log {
+    /// Everything up to `position`, which must be committed, becomes durable on every replica.
+    ///
+    /// # Errors
+    /// [`LogError`]; what is durable then is unknown.
+    pub async fn flush(&self, position: Position) -> Result<(), LogError> {
+        if bug!(self.options, DropFlush) {
+            return Ok(());
+        }
+        loop {
+            let progress = self.progress.notified();
+            {
+                let mut state = self.state.borrow_mut();
+                if state.flushed >= position {
+                    return Ok(());
+                }
+                if let Some(lost) = &state.lost {
+                    return Err(lost.clone());
+                }
+                state.want_flush = state.want_flush.max(position);
+            }
+            self.work.notify_all();
+            progress.await;
+        }
+    }
+
+    pub(super) fn finish_when_flushed(
+        &self,
+        late: Vec<(Position, Promise<Result<(), LogError>>)>,
+    ) {
+        let Some(&(last, _)) = late.last() else { return };
+        let mut state = self.state.borrow_mut();
+        state.want_flush = state.want_flush.max(last);
+        state.late.extend(late);
+    }
+
+    /// Acknowledges durable writes that a flush has covered.
+    fn finish_late(&self) {
+        loop {
+            let promise = {
+                let mut state = self.state.borrow_mut();
+                match state.late.front() {
+                    Some(&(position, _)) if position <= state.flushed => state.late.pop_front(),
+                    _ => return,
+                }
+            };
+            if let Some((_, promise)) = promise {
+                promise.fulfil(Ok(()));
+            }
+        }
+    }
+
+    pub(super) async fn flush_forever(self: Rc<Self>) {
+        loop {
+            let work = self.work.notified();
+            let wanted = {
+                let state = self.state.borrow();
+                if state.lost.is_some() {
+                    return;
+                }
+                state.want_flush > state.flushed && state.committed > state.flushed && !state.closing
+            };
+            if !wanted {
+                work.await;
+                continue;
+            }
+            if !self.flush_round().await {
+                self.world.sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+
+    /// One round up to the present committed position; whether it succeeded.
+    async fn flush_round(&self) -> bool {
+        let through = self.committed();
+        let sink = self.sink.borrow().clone().expect("run() sets the sink before it starts this task");
+        if self.state.borrow().last_reference > self.flushed()
+            && let Err(reason) = sink.flush_references(through).await
+        {
+            *self.waiting.borrow_mut() = Some(format!("extents cannot be flushed: {reason}"));
+            return false;
+        }
+        let Some(targets) = self.flush_targets(through) else { return false };
+        let results = join_all(targets.iter().map(|target| self.flush_one(target))).await;
+        if results.iter().any(|done| !done) || self.is_lost() {
+            self.work.notify_all();
+            return false;
+        }
+        {
+            let mut state = self.state.borrow_mut();
+            state.flushed = state.flushed.max(through);
+        }
+        self.finish_late();
+        self.progress.notify_all();
+        true
+    }
+
+    /// Replicas that must flush; `None` when a closed segment has none left that could, so that the drain
+    /// must make its data durable instead.
+    fn flush_targets(&self, through: Position) -> Option<Vec<Target>> {
+        let state = self.state.borrow();
+        let mut targets = Vec::new();
+        for closed in state.closed.iter().filter(|closed| closed.end.0 > state.flushed.0 + 1) {
+            let alive = closed.replicas.iter().filter(|(_, failed)| !failed);
+            let before = targets.len();
+            targets.extend(alive.map(|&(replica, _)| Target {
+                segment: closed.id,
+                replica,
+                through: Position(closed.end.0 - 1),
+            }));
+            if targets.len() == before {
+                return None;
+            }
+        }
+        if through >= state.open.start {
+            targets.extend(state.open.replicas.iter().map(|replica| Target {
+                segment: state.open.id,
+                replica: SegmentReplica { store: replica.store, incarnation: replica.incarnation },
+                through,
+            }));
+        }
+        Some(targets)
+    }
+
+    async fn flush_one(&self, target: &Target) -> bool {
+        let request = StoreRequest::FlushLog {
+            volume: self.volume,
+            epoch: self.epoch,
+            segment: target.segment,
+            incarnation: target.replica.incarnation,
+            through: target.through,
+        };
+        let sent_at = self.world.now();
+        let call = self.stores.call(target.replica.store, Lane::Log, request.into());
+        let result = self.world.timeout(self.options.ack_lost, call).await;
+        let failure = match result {
+            Ok(Ok((StoreReply::Appended { flushed, .. }, _))) if flushed >= target.through => {
+                self.confirmed(target.replica.store, sent_at);
+                return true;
+            }
+            Ok(Err(CallError::Refused { error: StoreError::StaleEpoch { .. }, .. })) => {
+                self.fenced();
+                return false;
+            }
+            Ok(Ok((other, _))) => format!("answered {other:?} to a flush"),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "did not flush in time".to_owned(),
+        };
+        self.replica_failed(target.segment, target.replica.store, failure);
+        false
+    }
+
+    fn confirmed(&self, store: vocab::StoreId, sent_at: world::Time) {
+        let mut state = self.state.borrow_mut();
+        for replica in state.open.replicas.iter_mut().filter(|replica| replica.store == store) {
+            replica.confirmed_at = replica.confirmed_at.max(sent_at);
+        }
+    }
+
+    /// Records that a replica of an open or closed segment is of no use any more.
+    pub(super) fn replica_failed(&self, segment: SegmentId, store: vocab::StoreId, reason: String) {
+        let mut state = self.state.borrow_mut();
+        if state.open.id == segment {
+            for replica in state.open.replicas.iter_mut().filter(|replica| replica.store == store) {
+                replica.failed.get_or_insert(reason.clone());
+            }
+        }
+        for closed in state.closed.iter_mut().filter(|closed| closed.id == segment) {
+            for (_, failed) in closed.replicas.iter_mut().filter(|(replica, _)| replica.store == store) {
+                *failed = true;
+            }
+        }
+        drop(state);
+        self.work.notify_all();
+    }
+
+    /// The map holds everything up to `through`, durably: closed segments below it are done with, and so are
+    /// flushes that waited for them. Tells the stores to trim.
+    pub fn drained(self: &Rc<Self>, through: Position) {
+        let stores = {
+            let mut state = self.state.borrow_mut();
+            let mut stores: Vec<_> = state.open.replicas.iter().map(|replica| replica.store).collect();
+            for closed in &state.closed {
+                stores.extend(closed.replicas.iter().map(|(replica, _)| replica.store));
+            }
+            state.closed.retain(|closed| closed.end.0 > through.0 + 1);
+            state.flushed = state.flushed.max(through);
+            stores.sort_unstable();
+            stores.dedup();
+            stores
+        };
+        self.finish_late();
+        self.progress.notify_all();
+        for store in stores {
+            let request = StoreRequest::TrimLog { volume: self.volume, epoch: self.epoch, through };
+            let call = self.stores.call(store, Lane::Log, request.into());
+            let (world, patience) = (self.world.clone(), self.options.ack_lost);
+            // A trim that is lost is made up for by the next one.
+            self.world.spawn(async move {
+                let _ = world.timeout(patience, call).await;
+            });
+        }
+    }
+
+    /// Resolves when every replica of the open segment is known, from an answer to a call sent within T,
+    /// to have promised no newer epoch: what was read before this call may be returned.
+    ///
+    /// # Errors
+    /// [`LogError`] when a newer owner exists.
+    pub async fn confirm_reads(&self) -> Result<(), LogError> {
+        if bug!(self.options, SkipReadConfirmation) {
+            return Ok(());
+        }
+        loop {
+            let progress = self.work.notified();
+            match self.unconfirmed()? {
+                stores if stores.is_empty() => return Ok(()),
+                _ => {}
+            }
+            let held = self.confirming.lock().await;
+            let stores = self.unconfirmed()?;
+            if stores.is_empty() {
+                return Ok(());
+            }
+            let results = join_all(stores.into_iter().map(|store| self.confirm_one(store))).await;
+            drop(held);
+            if results.contains(&false) && !self.is_lost() {
+                // A replica does not answer: the segment is being changed.
+                let _ = self.world.timeout(RETRY_PAUSE, progress).await;
+            }
+        }
+    }
+
+    fn unconfirmed(&self) -> Result<Vec<vocab::StoreId>, LogError> {
+        let state = self.state.borrow();
+        if let Some(lost) = &state.lost {
+            return Err(lost.clone());
+        }
+        let now = self.world.now();
+        let stale = |replica: &&super::Replica| {
+            now.since(replica.confirmed_at) >= self.options.read_confirmation
+        };
+        Ok(state.open.replicas.iter().filter(stale).map(|replica| replica.store).collect())
+    }
+
+    async fn confirm_one(&self, store: vocab::StoreId) -> bool {
+        let request = StoreRequest::Confirm { volumes: vec![(self.volume, self.epoch)] };
+        let sent_at = self.world.now();
+        let segment = self.state.borrow().open.id;
+        let call = self.stores.call(store, Lane::Log, request.into());
+        let failure = match self.world.timeout(self.options.ack_lost, call).await {
+            Ok(Ok((StoreReply::Confirmed { promised }, _))) => match promised.first() {
+                Some(promised) if *promised == self.epoch => {
+                    self.confirmed(store, sent_at);
+                    return true;
+                }
+                Some(promised) if *promised > self.epoch => {
+                    self.fenced();
+                    return false;
+                }
+                other => format!("has forgotten its promise (it says {other:?})"),
+            },
+            Ok(Ok((other, _))) => format!("answered {other:?} to a confirmation"),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "did not confirm in time".to_owned(),
+        };
+        self.replica_failed(segment, store, failure);
+        false
+    }
+}

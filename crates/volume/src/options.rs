@@ -1,0 +1,129 @@
+//! Tunables of a volume, with the arithmetic behind each default.
+
+use world::Duration;
+
+/// How a volume behaves. One value for all volumes of a node.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A slow replica: another one has acknowledged, this one has not for so long.
+    pub ack_overdue: Duration,
+    /// A dead replica, although the others are as slow.
+    pub ack_lost: Duration,
+    /// T of architecture 3.4: how long a replica's word that it promised nothing higher is good for reads.
+    pub read_confirmation: Duration,
+    /// Added to T before a new owner's first acknowledgement, for clocks that run at different rates.
+    pub drift_allowance: Duration,
+    /// How long recovery waits for replicas that do not answer before it decides without them.
+    pub recovery_patience: Duration,
+    /// Bytes of undrained data at which draining starts. Larger coalesces more overwrites and makes map
+    /// checkpoints rarer: one checkpoint of random writes rewrites most leaves it touches.
+    pub drain_bytes: u64,
+    /// Bytes of undrained data at which writers wait. Also bounds what a takeover replays.
+    pub undrained_bytes_max: u64,
+    /// A log that has been quiet for so long is drained even when it is small.
+    pub drain_idle: Duration,
+    /// Runs of at least so many bytes bypass the journal.
+    pub bypass_bytes: usize,
+    /// Bound of one append message.
+    pub append_bytes_max: usize,
+    /// Bound of appends in flight to replicas; with 1 MiB messages four keep a 10 Gbit/s link busy over 3 ms.
+    pub inflight_bytes_max: usize,
+    /// Drains between two refreshes of the catalog's root while the volume stays busy.
+    pub publish_every: u32,
+    /// After so long with fewer replicas than wanted the owner tries to get back to full width.
+    pub widen_after: Duration,
+    /// How a replica is given up and bugs are planted; all off outside the simulator.
+    pub faults: Faults,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ack_overdue: Duration::from_millis(250),
+            ack_lost: Duration::from_millis(2000),
+            read_confirmation: Duration::from_secs(2),
+            drift_allowance: Duration::from_millis(200),
+            recovery_patience: Duration::from_secs(10),
+            drain_bytes: 128 << 20,
+            undrained_bytes_max: 256 << 20,
+            drain_idle: Duration::from_secs(2),
+            bypass_bytes: 256 << 10,
+            append_bytes_max: 1 << 20,
+            inflight_bytes_max: 4 << 20,
+            publish_every: 16,
+            widen_after: Duration::from_secs(2),
+            faults: Faults::default(),
+        }
+    }
+}
+
+/// Deliberate bugs, which the simulator must catch. The enum is empty outside of builds with the feature
+/// `bugs`, so that no such bug can be switched on in a product.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    #[cfg(feature = "bugs")]
+    /// The planted bug.
+    pub bug: Option<Bug>,
+}
+
+/// One deliberate bug.
+#[cfg(feature = "bugs")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A takeover does not fence the log replicas.
+    SkipFence,
+    /// A write is acknowledged when the first replica has it.
+    AckFirstReplica,
+    /// A flush does not ask the replicas.
+    DropFlush,
+    /// A new owner does not wait for the old one's read confirmations to run out.
+    SkipTakeoverWait,
+    /// Reads do not check the replicas' confirmations.
+    SkipReadConfirmation,
+    /// The log is trimmed before the checkpoint is flushed.
+    TrimBeforeCheckpoint,
+    /// Extents are not flushed before the map refers to them for good.
+    SkipExtentFlush,
+    /// Extent counters start over after a takeover in the same epoch number.
+    ReuseExtentId,
+    /// Draining coalesces across a snapshot's barrier.
+    DrainAcrossBarrier,
+    /// Recovery picks the shortest replica.
+    RecoverShortest,
+    /// Writes of an open segment are acknowledged before the catalog knows it.
+    UnregisteredSegment,
+    /// Unmaps in the overlay are lost by a drain.
+    ForgetUnmap,
+    /// References to extents that never became durable are believed in recovery.
+    BelieveReferences,
+    /// Records that were never acknowledged are left out of a segment change.
+    DropInflight,
+}
+
+impl Faults {
+    /// Whether the bug is planted.
+    #[cfg(feature = "bugs")]
+    #[must_use]
+    pub fn has(self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+}
+
+/// Whether a deliberate bug is planted: constant false without the feature.
+#[cfg(feature = "bugs")]
+macro_rules! bug {
+    ($options:expr, $name:ident) => {
+        $options.faults.has($crate::options::Bug::$name)
+    };
+}
+
+/// Whether a deliberate bug is planted: constant false without the feature.
+#[cfg(not(feature = "bugs"))]
+macro_rules! bug {
+    ($options:expr, $name:ident) => {{
+        let _ = &$options.faults;
+        false
+    }};
+}
+
+pub(crate) use bug;

@@ -1,0 +1,265 @@
+//! Opening a volume: take it over, fence its log, find everything that counts, copy it to a new segment.
+//! Architecture 3.4 decides what counts; this file follows it.
+//!
+//! 1. The catalog's epoch grows, so nobody else can finish an older takeover.
+//! 2. Every replica of every segment is asked to promise the epoch and to say what it holds. Since a
+//!    record is acknowledged only by all replicas, one promise stops the old owner.
+//! 3. The longest chained prefix is read. Its floor: what was committed where a replica can be trusted to
+//!    have everything, else what was flushed. A floor that cannot be met stops the volume.
+//! 4. What is not in the newest root is appended to a new segment, flushed on all of its replicas.
+//! 5. After the old owner's read confirmations have run out, one compare-and-swap makes the new segment
+//!    the log. Only then is anything acknowledged.
+
+mod copy;
+mod survey;
+
+use crate::change::Change;
+use crate::extents::ExtentIds;
+use crate::log::{Log, Parts, Start};
+use crate::options::bug;
+use crate::overlay::Overlay;
+use crate::volume::{Context, Volume, VolumeError, apply, copies_of, policy_of};
+use catalog::{SnapshotState, VolumeRoot, VolumeRow};
+use group::PoolError;
+use std::rc::Rc;
+use survey::Survey;
+use vocab::{NodeId, Position, SnapshotId, VolumeId};
+use wire::Record;
+use world::Time;
+
+/// What recovery found: the newest root and the records after it, without gaps.
+struct Found {
+    root: VolumeRoot,
+    records: Vec<(Position, Change)>,
+    /// Highest position that somebody knew flushed.
+    flushed: Position,
+    /// When the first replica of the open segment had promised the new epoch.
+    fenced_at: Option<Time>,
+}
+
+/// Takes a volume over for `node` and opens it. Safe to repeat after any error.
+///
+/// # Errors
+/// [`VolumeError::Catalog`] (`StaleOwner`: somebody else was faster), [`VolumeError::Unavailable`] when too
+/// few stores answer, [`VolumeError::DataMissing`] when acknowledged data is gone: the volume is then
+/// stopped in the catalog with the reason.
+pub async fn open(context: Context, id: VolumeId, node: NodeId) -> Result<Rc<Volume>, VolumeError> {
+    let seen = context.catalog.volume(id).await?.row;
+    let taken = context.catalog.take_over(id, seen.epoch, node).await?;
+    let opened = recover(&context, &taken.row, taken.previous.filter(|&previous| previous != node)).await;
+    if let Err(VolumeError::DataMissing { reason, .. }) = &opened {
+        // Best effort: the error says the same to the caller.
+        let _ = context.catalog.stop_volume(id, taken.row.epoch, reason).await;
+    }
+    opened
+}
+
+async fn recover(
+    context: &Context,
+    row: &VolumeRow,
+    previous: Option<NodeId>,
+) -> Result<Rc<Volume>, VolumeError> {
+    let container = context.catalog.container(row.container).await?.row;
+    let policy = policy_of(&container);
+    let mut found = find(context, row).await?;
+    check_references(context, row, &mut found).await?;
+    let copied = copy::copy_log(context, row, copies_of(policy), &found).await?;
+    if previous.is_some() && !bug!(context.options, SkipTakeoverWait) {
+        wait_for_old_reads(context, found.fenced_at).await;
+    }
+    let row = context.catalog.replace_log(row.id, row.epoch, found.root, &copied.segment).await?;
+    let last = found.records.last().map_or(found.root.position, |(position, _)| *position);
+    let parts = Parts {
+        world: context.world.clone(),
+        stores: context.stores.clone(),
+        catalog: context.catalog.clone(),
+        placement: context.placement.clone(),
+        options: context.options.clone(),
+    };
+    let start = Start {
+        segment: copied.segment,
+        last,
+        last_crc: copied.last_crc,
+        confirmed_at: copied.confirmed_at,
+    };
+    let log = Log::new(parts, row.id, row.epoch, copies_of(policy), start);
+    let overlay = Overlay::new(found.root.position);
+    let ids = ExtentIds::new(row.id, row.epoch);
+    for (position, change) in &found.records {
+        if let Change::Reference { runs, .. } = change {
+            runs.iter().for_each(|run| ids.hold(run.0, Some(*position)));
+        }
+        apply(&overlay, *position, change);
+    }
+    let volume = Volume::assemble(context.clone(), &row, policy, log, overlay, found.root, ids);
+    settle_snapshot_at_root(context, &row, found.root).await?;
+    volume.run();
+    Ok(volume)
+}
+
+/// Reads may have been served by the old owner on the word of replicas given just before they were fenced.
+async fn wait_for_old_reads(context: &Context, fenced_at: Option<Time>) {
+    let Some(fenced_at) = fenced_at else { return };
+    let until = fenced_at + context.options.read_confirmation + context.options.drift_allowance;
+    context.world.clock.sleep_until(until).await;
+}
+
+/// Surveys the replicas until they suffice, reads what they hold, and decides where the log ends.
+async fn find(context: &Context, row: &VolumeRow) -> Result<Found, VolumeError> {
+    if row.segments.is_empty() {
+        let flushed = row.root.position;
+        return Ok(Found { root: row.root, records: Vec::new(), flushed, fenced_at: None });
+    }
+    let mut survey = Survey::new(context, row);
+    let began = context.world.now();
+    loop {
+        survey.ask().await?;
+        let last_word = context.world.now().since(began) >= context.options.recovery_patience;
+        if let Err(reason) = survey.suffices(last_word) {
+            if last_word {
+                return Err(VolumeError::Unavailable { volume: row.id, reason });
+            }
+            survey.pause().await;
+            continue;
+        }
+        let runs = match survey.read().await {
+            Ok(runs) => runs,
+            Err(reason) if last_word => {
+                return Err(VolumeError::Unavailable { volume: row.id, reason });
+            }
+            Err(_) => {
+                survey.pause().await;
+                continue;
+            }
+        };
+        let root = newest_root(row.root, &runs)?;
+        let (records, reached, complete) = prefix(row, root, runs)?;
+        let (floor, kind) = survey.floor(reached, row);
+        if reached < floor && !complete && !last_word && !survey.all_answered() {
+            survey.pause().await;
+            continue;
+        }
+        if reached < floor {
+            let reason = format!(
+                "the log was {kind} up to position {}, and what the stores that answered hold ends at {}; \
+                 bring back the missing stores of its log and open it again",
+                floor.0, reached.0
+            );
+            return Err(VolumeError::DataMissing { volume: row.id, reason });
+        }
+        return Ok(Found { root, records, flushed: survey.flushed(), fenced_at: survey.fenced_at() });
+    }
+}
+
+/// Records of one segment, chained and verified, in order.
+type Run = Vec<Record>;
+
+/// The newest root: the catalog's, or one in a checkpoint record. A checkpoint is only ever appended when
+/// everything its root refers to is durable, so each one found is good.
+fn newest_root(catalog_root: VolumeRoot, runs: &[Run]) -> Result<VolumeRoot, VolumeError> {
+    let mut newest = catalog_root;
+    for record in runs.iter().flatten() {
+        if record.head.kind == wire::RecordKind::Checkpoint {
+            let change = Change::from_record(record).map_err(|error| unreadable(record, &error.to_string()))?;
+            if let Change::Checkpoint(root) = change
+                && root.position >= newest.position
+            {
+                newest = root;
+            }
+        }
+    }
+    Ok(newest)
+}
+
+fn unreadable(record: &Record, reason: &str) -> VolumeError {
+    VolumeError::DataMissing { volume: record.head.volume, reason: reason.to_owned() }
+}
+
+/// The records after the root without a gap, the position they reach, and whether no segment broke off.
+#[expect(clippy::type_complexity, reason = "three results of one walk")]
+fn prefix(
+    row: &VolumeRow,
+    root: VolumeRoot,
+    runs: Vec<Run>,
+) -> Result<(Vec<(Position, Change)>, Position, bool), VolumeError> {
+    let mut records = Vec::new();
+    let mut reached = root.position;
+    for (segment, run) in row.segments.iter().zip(runs) {
+        let last = segment.end.map(|end| Position(end.0 - 1));
+        if last.is_some_and(|last| last <= reached) {
+            continue;
+        }
+        for record in run {
+            let position = record.head.position;
+            if position <= reached || last.is_some_and(|last| position > last) {
+                continue;
+            }
+            if position != reached.next() {
+                return Ok((records, reached, false));
+            }
+            let change = Change::from_record(&record).map_err(|error| unreadable(&record, &error.to_string()))?;
+            records.push((position, change));
+            reached = position;
+        }
+        if last.is_some_and(|last| reached < last) {
+            return Ok((records, reached, false));
+        }
+    }
+    Ok((records, reached, true))
+}
+
+/// References whose extents never became durable end the prefix, if nothing flushed lies behind them.
+async fn check_references(
+    context: &Context,
+    row: &VolumeRow,
+    found: &mut Found,
+) -> Result<(), VolumeError> {
+    let container = context.catalog.container(row.container).await?.row;
+    let mut cut = None;
+    'records: for (index, (position, change)) in found.records.iter().enumerate() {
+        let Change::Reference { runs, .. } = change else { continue };
+        if *position <= found.flushed || bug!(context.options, BelieveReferences) {
+            continue;
+        }
+        let mut extents: Vec<_> = runs.iter().map(|run| run.0).collect();
+        extents.dedup();
+        for extent in extents {
+            match context.pool.secure(extent, container.copies_min).await {
+                Ok(()) => {}
+                Err(PoolError::Absent { .. }) => {
+                    cut = Some(index);
+                    break 'records;
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    return Err(VolumeError::Unavailable { volume: row.id, reason });
+                }
+            }
+        }
+    }
+    found.records.truncate(cut.unwrap_or(found.records.len()));
+    Ok(())
+}
+
+/// The old owner may have made a root known in the log and not yet in the catalog that a snapshot waits for.
+async fn settle_snapshot_at_root(
+    context: &Context,
+    row: &VolumeRow,
+    root: VolumeRoot,
+) -> Result<(), VolumeError> {
+    let lineage = context.catalog.lineage(row.lineage).await?.row;
+    let mut settled: Vec<(SnapshotId, catalog::MapRoot)> = Vec::new();
+    for id in lineage.snapshots {
+        let snapshot = match context.catalog.snapshot(id).await {
+            Err(catalog::CatalogError::NotFound { .. }) => continue,
+            other => other?.row,
+        };
+        if snapshot.volume == row.id && snapshot.state == SnapshotState::Pending(root.position) {
+            settled.push((id, root.map));
+        }
+    }
+    if !settled.is_empty() {
+        context.catalog.publish_root(row.id, row.epoch, root, &settled).await?;
+    }
+    Ok(())
+}
