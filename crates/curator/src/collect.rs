@@ -1,0 +1,241 @@
+//! Mark and sweep over one lineage (architecture 3.8).
+//!
+//! Why stale roots are safe: a volume's newer root refers only to what its older root in the catalog refers
+//! to, to snapshots of the lineage, and to extents allocated at or above the older root's floor. So what is
+//! unmarked and below the floor can never be reached again.
+
+use catalog::{
+    Catalog, CatalogError, LineageRow, MapRoot, SnapshotState, Transaction, Versioned, VolumeState,
+};
+use group::{Pool, PoolError};
+use std::collections::BTreeMap;
+use vocab::{Epoch, ExtentId, GroupId, LineageId, VolumeId};
+use volume::{MapError, Marks, PageCache, mark};
+use wire::ExtentInfo;
+use world::{Duration, World};
+
+/// Entries of a listing read at a time.
+const LIST_LIMIT: u32 = 1000;
+/// Extents deleted by one call.
+const DELETE_BATCH: usize = 200;
+
+/// Bounds of a collection.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// An extent is rewritten when no more than so many percent of its bytes can be live.
+    pub compact_below_percent: u32,
+    /// Extents rewritten per collection.
+    pub compact_max: usize,
+    /// Pause after each rewritten extent: with 4 MiB read and written per copy this bounds the bandwidth.
+    pub pace: Duration,
+    /// A planted bug: floors are ignored.
+    #[cfg(feature = "bugs")]
+    pub ignore_floors: bool,
+    /// A planted bug: snapshots are not marked.
+    #[cfg(feature = "bugs")]
+    pub ignore_snapshots: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            compact_below_percent: 50,
+            compact_max: 256,
+            pace: Duration::from_millis(20),
+            #[cfg(feature = "bugs")]
+            ignore_floors: false,
+            #[cfg(feature = "bugs")]
+            ignore_snapshots: false,
+        }
+    }
+}
+
+impl Limits {
+    #[cfg(feature = "bugs")]
+    fn skips_floors(&self) -> bool {
+        self.ignore_floors
+    }
+
+    #[cfg(feature = "bugs")]
+    fn skips_snapshots(&self) -> bool {
+        self.ignore_snapshots
+    }
+
+    #[cfg(not(feature = "bugs"))]
+    #[expect(clippy::unused_self, reason = "has a body in builds with planted bugs")]
+    fn skips_floors(&self) -> bool {
+        false
+    }
+
+    #[cfg(not(feature = "bugs"))]
+    #[expect(clippy::unused_self, reason = "has a body in builds with planted bugs")]
+    fn skips_snapshots(&self) -> bool {
+        false
+    }
+}
+
+/// What a collection did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CollectReport {
+    /// Extents of the lineage seen.
+    pub extents: u64,
+    /// Extents deleted.
+    pub deleted: u64,
+    /// Bytes they occupied, on one member.
+    pub deleted_bytes: u64,
+    /// Extents rewritten without their dead blocks.
+    pub compacted: u64,
+    /// Whether the lineage is gone.
+    pub finished: bool,
+}
+
+/// Why a collection stopped. It may be repeated at any time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CollectError {
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A map page cannot be read: nothing may be collected.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// Stores do not answer.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// Roots joined or left while they were read.
+    #[error("the lineage changed while its roots were read")]
+    Changed,
+}
+
+/// The roots of a lineage at one moment.
+struct Roots {
+    lineage: Versioned<LineageRow>,
+    maps: Vec<MapRoot>,
+    /// Per volume: extents below are settled. `None`: the volume is deleted, all of it is.
+    floors: BTreeMap<VolumeId, Option<(Epoch, u32)>>,
+}
+
+/// Deletes what no root refers to and rewrites extents that are mostly dead.
+///
+/// # Errors
+/// [`CollectError`].
+pub async fn collect_lineage(
+    world: &World,
+    catalog: &Catalog,
+    pool: &Pool,
+    pages: &PageCache,
+    id: LineageId,
+    limits: &Limits,
+) -> Result<CollectReport, CollectError> {
+    let roots = read_roots(catalog, id, limits).await?;
+    let mut marks = Marks::default();
+    for &map in &roots.maps {
+        mark(pages, map, &mut marks).await?;
+    }
+    let mut report = CollectReport::default();
+    for group in pool.groups() {
+        sweep(world, pool, group.id, &roots, &marks, limits, &mut report).await?;
+    }
+    if roots.lineage.row.volumes.is_empty() && roots.lineage.row.snapshots.is_empty() {
+        report.finished = finish(catalog, &roots, &report).await?;
+    }
+    Ok(report)
+}
+
+async fn read_roots(catalog: &Catalog, id: LineageId, limits: &Limits) -> Result<Roots, CollectError> {
+    let lineage = catalog.lineage(id).await?;
+    let (mut maps, mut floors) = (Vec::new(), BTreeMap::new());
+    for &volume in &lineage.row.volumes {
+        let row = match catalog.volume(volume).await {
+            Err(CatalogError::NotFound { .. }) => return Err(CollectError::Changed),
+            other => other?.row,
+        };
+        let settled = if row.state == VolumeState::Pending { (Epoch(0), 0) } else { row.root.floor };
+        maps.push(row.root.map);
+        floors.insert(volume, Some(settled));
+    }
+    for &snapshot in &lineage.row.snapshots {
+        let row = match catalog.snapshot(snapshot).await {
+            Err(CatalogError::NotFound { .. }) => return Err(CollectError::Changed),
+            other => other?.row,
+        };
+        if let SnapshotState::Ready(map) = row.state
+            && !limits.skips_snapshots()
+        {
+            maps.push(map);
+        }
+    }
+    for &volume in &lineage.row.deleted {
+        floors.insert(volume, None);
+    }
+    if catalog.lineage(id).await?.version != lineage.version {
+        return Err(CollectError::Changed);
+    }
+    Ok(Roots { lineage, maps, floors })
+}
+
+/// Whether nothing can be in flight that refers to the extent and no root knows.
+fn is_settled(roots: &Roots, id: &ExtentId, limits: &Limits) -> bool {
+    match roots.floors.get(&id.volume) {
+        None => false,
+        Some(None) => true,
+        Some(Some(floor)) => id.order() < *floor || limits.skips_floors(),
+    }
+}
+
+async fn sweep(
+    world: &World,
+    pool: &Pool,
+    group: GroupId,
+    roots: &Roots,
+    marks: &Marks,
+    limits: &Limits,
+    report: &mut CollectReport,
+) -> Result<(), CollectError> {
+    let mut after = None;
+    let mut doomed: Vec<ExtentId> = Vec::new();
+    loop {
+        let (extents, more) = pool.list(group, after, LIST_LIMIT).await?;
+        after = extents.last().map(|info| info.id).or(after);
+        let last_page = !more || extents.is_empty();
+        for info in extents.into_iter().filter(|info| is_settled(roots, &info.id, limits)) {
+            report.extents += 1;
+            match marks.live(&info.id) {
+                None => {
+                    report.deleted += 1;
+                    report.deleted_bytes += u64::from(info.bytes);
+                    doomed.push(info.id);
+                }
+                Some(live) if is_sparse(&info, marks, limits) => {
+                    if report.compacted < limits.compact_max as u64 {
+                        pool.compact(info.id, info.form + 1, live.to_vec()).await?;
+                        report.compacted += 1;
+                        world.sleep(limits.pace).await;
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        while doomed.len() >= DELETE_BATCH || (last_page && !doomed.is_empty()) {
+            let batch = doomed.split_off(doomed.len().saturating_sub(DELETE_BATCH));
+            pool.delete(group, batch).await?;
+        }
+        if last_page {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether a rewrite gives enough back. Compressed blocks count as whole ones, so it errs to waiting.
+fn is_sparse(info: &ExtentInfo, marks: &Marks, limits: &Limits) -> bool {
+    let live_bytes = u64::from(marks.live_blocks(&info.id)) * vocab::BLOCK_BYTES;
+    let threshold = u64::from(info.bytes) * u64::from(limits.compact_below_percent) / 100;
+    live_bytes < threshold && u64::from(info.bytes) > 4 * vocab::BLOCK_BYTES
+}
+
+/// Forgets a lineage without roots once nothing of it was left to delete.
+async fn finish(catalog: &Catalog, roots: &Roots, report: &CollectReport) -> Result<bool, CollectError> {
+    if report.extents > 0 {
+        return Ok(false);
+    }
+    Ok(catalog.commit(Transaction::new().remove(&roots.lineage)).await?.is_some())
+}

@@ -1,0 +1,16 @@
+//! Background work that no I/O waits for. So far: collection of garbage.
+//!
+//! State in memory: none between two collections. On disk: nothing of its own.
+//!
+//! Invariants
+//! - Nothing that a durable root of the lineage refers to is deleted or dropped by a compaction.
+//! - Nothing at or above a volume's floor is touched: it may be in flight.
+//! - Roots are read as one moment: the lineage row is read before and after, and its version changes whenever
+//!   a root joins, leaves or is set back.
+//! - Every step may be repeated; a collection that stops half-way leaves garbage, never damage.
+//!
+//! Read next: `collect.rs`.
+
+mod collect;
+
+pub use collect::{CollectError, CollectReport, Limits, collect_lineage};
