@@ -141,7 +141,11 @@ pub async fn collect_lineage(
     Ok(report)
 }
 
-async fn read_roots(catalog: &Catalog, id: LineageId, limits: &Limits) -> Result<Roots, CollectError> {
+async fn read_roots(
+    catalog: &Catalog,
+    id: LineageId,
+    limits: &Limits,
+) -> Result<Roots, CollectError> {
     let lineage = catalog.lineage(id).await?;
     let (mut maps, mut floors) = (Vec::new(), BTreeMap::new());
     for &volume in &lineage.row.volumes {
@@ -149,7 +153,11 @@ async fn read_roots(catalog: &Catalog, id: LineageId, limits: &Limits) -> Result
             Err(CatalogError::NotFound { .. }) => return Err(CollectError::Changed),
             other => other?.row,
         };
-        let settled = if row.state == VolumeState::Pending { (Epoch(0), 0) } else { row.root.floor };
+        let settled = if row.state == VolumeState::Pending {
+            (Epoch(0), 0)
+        } else {
+            row.root.floor
+        };
         maps.push(row.root.map);
         floors.insert(volume, Some(settled));
     }
@@ -170,7 +178,11 @@ async fn read_roots(catalog: &Catalog, id: LineageId, limits: &Limits) -> Result
     if catalog.lineage(id).await?.version != lineage.version {
         return Err(CollectError::Changed);
     }
-    Ok(Roots { lineage, maps, floors })
+    Ok(Roots {
+        lineage,
+        maps,
+        floors,
+    })
 }
 
 /// Whether nothing can be in flight that refers to the extent and no root knows.
@@ -197,7 +209,10 @@ async fn sweep(
         let (extents, more) = pool.list(group, after, LIST_LIMIT).await?;
         after = extents.last().map(|info| info.id).or(after);
         let last_page = !more || extents.is_empty();
-        for info in extents.into_iter().filter(|info| is_settled(roots, &info.id, limits)) {
+        for info in extents
+            .into_iter()
+            .filter(|info| is_settled(roots, &info.id, limits))
+        {
             report.extents += 1;
             match marks.live(&info.id) {
                 None => {
@@ -233,9 +248,16 @@ fn is_sparse(info: &ExtentInfo, marks: &Marks, limits: &Limits) -> bool {
 }
 
 /// Forgets a lineage without roots once nothing of it was left to delete.
-async fn finish(catalog: &Catalog, roots: &Roots, report: &CollectReport) -> Result<bool, CollectError> {
+async fn finish(
+    catalog: &Catalog,
+    roots: &Roots,
+    report: &CollectReport,
+) -> Result<bool, CollectError> {
     if report.extents > 0 {
         return Ok(false);
     }
-    Ok(catalog.commit(Transaction::new().remove(&roots.lineage)).await?.is_some())
+    Ok(catalog
+        .commit(Transaction::new().remove(&roots.lineage))
+        .await?
+        .is_some())
 }

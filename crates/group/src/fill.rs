@@ -31,12 +31,20 @@ impl Pool {
     /// # Errors
     /// [`PoolError::Unreachable`] when no other member can give it.
     pub async fn repair(&self, member: StoreId, id: ExtentId) -> Result<u64, PoolError> {
-        let group = self.group(id.group).ok_or(PoolError::NoGroup { copies: 0 })?;
+        let group = self
+            .group(id.group)
+            .ok_or(PoolError::NoGroup { copies: 0 })?;
         let mut reason = "it is the only member".to_owned();
         for &source in group.members.iter().filter(|&&source| source != member) {
-            match self.call(source, StoreRequest::ReadExtent { id }.into()).await {
+            match self
+                .call(source, StoreRequest::ReadExtent { id }.into())
+                .await
+            {
                 Ok((StoreReply::Extent { form, missing }, sealed)) => {
-                    let missing = missing.into_iter().filter(|&store| store != member).collect();
+                    let missing = missing
+                        .into_iter()
+                        .filter(|&store| store != member)
+                        .collect();
                     return self.copy(&group, member, id, form, missing, sealed).await;
                 }
                 Ok((other, _)) => reason = format!("{source} answered {other:?}"),
@@ -57,15 +65,34 @@ impl Pool {
     ) -> Result<u64, PoolError> {
         let bytes = sealed.len() as u64;
         let generation = group.generation;
-        let request = StoreRequest::PutExtent { id, generation, form, durable: true, missing };
+        let request = StoreRequest::PutExtent {
+            id,
+            generation,
+            form,
+            durable: true,
+            missing,
+        };
         let unreachable = |reason: String| PoolError::Unreachable { id, reason };
-        match self.call(member, StoreCall { request, body: vec![sealed] }).await {
+        match self
+            .call(
+                member,
+                StoreCall {
+                    request,
+                    body: vec![sealed],
+                },
+            )
+            .await
+        {
             Ok((StoreReply::Kept { .. } | StoreReply::Done, _)) => {}
             Ok((other, _)) => return Err(unreachable(format!("{member} answered {other:?}"))),
             Err(error) => return Err(unreachable(error.to_string())),
         }
         for &other in group.members.iter().filter(|&&other| other != member) {
-            let request = StoreRequest::ClearMissing { group: group.id, store: member, ids: vec![id] };
+            let request = StoreRequest::ClearMissing {
+                group: group.id,
+                store: member,
+                ids: vec![id],
+            };
             // A member that does not hear it repeats the work once, harmlessly.
             let _ = self.call(other, request.into()).await;
         }
@@ -87,7 +114,9 @@ impl Pool {
                 limit: LIST_LIMIT,
                 tombstones: true,
             };
-            let Ok((StoreReply::Extents { extents, more }, _)) = self.call(store, request.into()).await else {
+            let Ok((StoreReply::Extents { extents, more }, _)) =
+                self.call(store, request.into()).await
+            else {
                 return None;
             };
             after = extents.last().map(|info| info.id).or(after);
@@ -104,7 +133,11 @@ impl Pool {
 /// Only differences move. Repeat it while `silent` or `failed` is not zero.
 pub async fn fill_store(pool: &Pool, store: StoreId) -> FillReport {
     let mut report = FillReport::default();
-    for group in pool.groups().into_iter().filter(|group| group.members.contains(&store)) {
+    for group in pool
+        .groups()
+        .into_iter()
+        .filter(|group| group.members.contains(&store))
+    {
         fill_group(pool, store, &group, &mut report).await;
     }
     report
@@ -148,6 +181,10 @@ async fn fill_group(pool: &Pool, store: StoreId, group: &GroupRow, report: &mut 
 
 async fn delete(pool: &Pool, store: StoreId, group: &GroupRow, id: ExtentId) -> bool {
     let (group, generation) = (group.id, group.generation);
-    let request = StoreRequest::DeleteExtents { group, generation, ids: vec![id] };
+    let request = StoreRequest::DeleteExtents {
+        group,
+        generation,
+        ids: vec![id],
+    };
     pool.call(store, request.into()).await.is_ok()
 }

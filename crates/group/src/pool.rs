@@ -21,7 +21,10 @@ pub struct PoolOptions {
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(2), shun: Duration::from_secs(2) }
+        Self {
+            patience: Duration::from_secs(2),
+            shun: Duration::from_secs(2),
+        }
     }
 }
 
@@ -29,7 +32,9 @@ impl Default for PoolOptions {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// No group of this replication factor is known.
-    #[error("there is no placement group for {copies} copies: are there {copies} stores in distinct failure domains?")]
+    #[error(
+        "there is no placement group for {copies} copies: are there {copies} stores in distinct failure domains?"
+    )]
     NoGroup {
         /// Copies asked for.
         copies: u8,
@@ -125,7 +130,12 @@ pub(crate) enum Told {
 impl Pool {
     /// A pool over `stores`; members in `local` are preferred.
     #[must_use]
-    pub fn new(world: World, stores: Rc<dyn Stores>, local: Vec<StoreId>, options: PoolOptions) -> Self {
+    pub fn new(
+        world: World,
+        stores: Rc<dyn Stores>,
+        local: Vec<StoreId>,
+        options: PoolOptions,
+    ) -> Self {
         Self(Rc::new(Inner {
             world,
             stores,
@@ -160,7 +170,11 @@ impl Pool {
 
     pub(crate) fn is_shunned(&self, store: StoreId) -> bool {
         let now = self.0.world.now();
-        self.0.shunned.borrow().get(&store).is_some_and(|&until| until > now)
+        self.0
+            .shunned
+            .borrow()
+            .get(&store)
+            .is_some_and(|&until| until > now)
     }
 
     pub(crate) fn shun(&self, store: StoreId) {
@@ -174,15 +188,30 @@ impl Pool {
     /// [`PoolError::NoGroup`].
     pub fn choose_group(&self, replication_factor: u8, turn: u64) -> Result<GroupId, PoolError> {
         let groups = self.0.groups.borrow();
-        let fitting = || groups.values().filter(|group| group.replication_factor == replication_factor);
+        let fitting = || {
+            groups
+                .values()
+                .filter(|group| group.replication_factor == replication_factor)
+        };
         let penalty = |group: &GroupRow| {
-            let shunned = group.members.iter().filter(|&&member| self.is_shunned(member)).count();
-            let local = group.members.iter().any(|member| self.0.local.contains(member));
+            let shunned = group
+                .members
+                .iter()
+                .filter(|&&member| self.is_shunned(member))
+                .count();
+            let local = group
+                .members
+                .iter()
+                .any(|member| self.0.local.contains(member));
             (shunned, usize::from(!local))
         };
-        let best = fitting().map(penalty).min().ok_or(PoolError::NoGroup { copies: replication_factor })?;
-        let candidates: Vec<GroupId> =
-            fitting().filter(|group| penalty(group) == best).map(|group| group.id).collect();
+        let best = fitting().map(penalty).min().ok_or(PoolError::NoGroup {
+            copies: replication_factor,
+        })?;
+        let candidates: Vec<GroupId> = fitting()
+            .filter(|group| penalty(group) == best)
+            .map(|group| group.id)
+            .collect();
         Ok(candidates[(turn % candidates.len() as u64) as usize])
     }
 
@@ -195,7 +224,10 @@ impl Pool {
         let answer = self.0.stores.call(store, Lane::Bulk, call);
         match self.0.world.timeout(self.0.options.patience, answer).await {
             Ok(result) => result,
-            Err(late) => Err(CallError::Unreachable { store, reason: late.to_string() }),
+            Err(late) => Err(CallError::Unreachable {
+                store,
+                reason: late.to_string(),
+            }),
         }
     }
 
@@ -204,10 +236,19 @@ impl Pool {
             Ok((StoreReply::Done, _)) => Told::Done(None),
             Ok((StoreReply::Kept { session }, _)) => Told::Done(Some(session)),
             Ok((other, _)) => Told::Failed(format!("{store} answered {other:?}")),
-            Err(CallError::Refused { error: StoreError::Full, .. }) => Told::Full,
+            Err(CallError::Refused {
+                error: StoreError::Full,
+                ..
+            }) => Told::Full,
             Err(error) => {
                 if matches!(error, CallError::Unreachable { .. })
-                    || matches!(error, CallError::Refused { error: StoreError::Failed { .. }, .. })
+                    || matches!(
+                        error,
+                        CallError::Refused {
+                            error: StoreError::Failed { .. },
+                            ..
+                        }
+                    )
                 {
                     self.shun(store);
                 }
@@ -231,16 +272,33 @@ impl Pool {
         durable: bool,
         copies_min: u8,
     ) -> Result<Unflushed, PoolError> {
-        let group = self.group(id.group).ok_or(PoolError::NoGroup { copies: 0 })?;
+        let group = self
+            .group(id.group)
+            .ok_or(PoolError::NoGroup { copies: 0 })?;
         let request = |missing: Vec<StoreId>| {
-            let request =
-                StoreRequest::PutExtent { id, generation: group.generation, form, durable, missing };
-            StoreCall { request, body: vec![sealed.clone()] }
+            let request = StoreRequest::PutExtent {
+                id,
+                generation: group.generation,
+                form,
+                durable,
+                missing,
+            };
+            StoreCall {
+                request,
+                body: vec![sealed.clone()],
+            }
         };
-        let (shunned, asked): (Vec<StoreId>, Vec<StoreId>) =
-            group.members.iter().partition(|&&member| self.is_shunned(member));
+        let (shunned, asked): (Vec<StoreId>, Vec<StoreId>) = group
+            .members
+            .iter()
+            .partition(|&&member| self.is_shunned(member));
         let mut missing = shunned;
-        let told = join_all(asked.iter().map(|&member| self.tell(member, request(missing.clone())))).await;
+        let told = join_all(
+            asked
+                .iter()
+                .map(|&member| self.tell(member, request(missing.clone()))),
+        )
+        .await;
         let mut have: Vec<StoreId> = Vec::new();
         let mut unflushed = Unflushed::default();
         let mut reason = "members failed a moment ago".to_owned();
@@ -250,7 +308,12 @@ impl Pool {
                     have.push(member);
                     unflushed.0.entry(member).or_default().extend(session);
                 }
-                Told::Full => return Err(PoolError::Full { group: id.group, store: member }),
+                Told::Full => {
+                    return Err(PoolError::Full {
+                        group: id.group,
+                        store: member,
+                    });
+                }
                 Told::Failed(why) => {
                     reason = why;
                     missing.push(member);
@@ -271,13 +334,24 @@ impl Pool {
         let newly_missing = missing.len() + asked.len() > group.members.len();
         if newly_missing {
             // Those that have it must know who does not, or the loss would never be repaired.
-            let told = join_all(have.iter().map(|&member| self.tell(member, request(missing.clone())))).await;
-            let noted = told.iter().filter(|told| matches!(told, Told::Done(_))).count();
+            let told = join_all(
+                have.iter()
+                    .map(|&member| self.tell(member, request(missing.clone()))),
+            )
+            .await;
+            let noted = told
+                .iter()
+                .filter(|told| matches!(told, Told::Done(_)))
+                .count();
             if noted < need {
                 return Err(short(noted));
             }
         }
-        Ok(if durable { Unflushed::default() } else { unflushed })
+        Ok(if durable {
+            Unflushed::default()
+        } else {
+            unflushed
+        })
     }
 
     /// Makes unflushed copies durable: one flush per store, shared with whoever else flushes it.
@@ -287,7 +361,9 @@ impl Pool {
     /// put again what is not known durable.
     pub async fn flush(&self, unflushed: &Unflushed) -> Result<(), PoolError> {
         let stores: Vec<StoreId> = unflushed.0.keys().copied().collect();
-        let told = stores.iter().map(|&store| self.tell(store, StoreRequest::FlushExtents.into()));
+        let told = stores
+            .iter()
+            .map(|&store| self.tell(store, StoreRequest::FlushExtents.into()));
         for (&store, told) in stores.iter().zip(join_all(told).await) {
             let sessions = &unflushed.0[&store];
             let reason = match told {
@@ -308,14 +384,22 @@ impl Pool {
     /// [`PoolError::Absent`] when every member answered and none has it, [`PoolError::Unreachable`], and those
     /// of [`Pool::put`].
     pub async fn secure(&self, id: ExtentId, copies_min: u8) -> Result<(), PoolError> {
-        let group = self.group(id.group).ok_or(PoolError::NoGroup { copies: 0 })?;
+        let group = self
+            .group(id.group)
+            .ok_or(PoolError::NoGroup { copies: 0 })?;
         let mut silent = None;
         for &member in &group.members {
-            match self.call(member, StoreRequest::ReadExtent { id }.into()).await {
+            match self
+                .call(member, StoreRequest::ReadExtent { id }.into())
+                .await
+            {
                 Ok((StoreReply::Extent { form, .. }, sealed)) => {
                     return self.put(id, sealed, form, true, copies_min).await.map(drop);
                 }
-                Err(CallError::Refused { error: StoreError::Absent, .. }) => {}
+                Err(CallError::Refused {
+                    error: StoreError::Absent,
+                    ..
+                }) => {}
                 Ok((other, _)) => silent = Some(format!("{member} answered {other:?}")),
                 Err(error) => silent = Some(error.to_string()),
             }
@@ -331,10 +415,17 @@ impl Pool {
     /// # Errors
     /// [`PoolError::NotEnoughCopies`] when no member answers.
     pub async fn delete(&self, group: GroupId, ids: Vec<ExtentId>) -> Result<(), PoolError> {
-        let Some(row) = self.group(group) else { return Err(PoolError::NoGroup { copies: 0 }) };
+        let Some(row) = self.group(group) else {
+            return Err(PoolError::NoGroup { copies: 0 });
+        };
         let generation = row.generation;
-        let request = StoreRequest::DeleteExtents { group, generation, ids: ids.clone() };
-        self.tell_all(&row, &request, ids.first().copied().unwrap_or_default()).await
+        let request = StoreRequest::DeleteExtents {
+            group,
+            generation,
+            ids: ids.clone(),
+        };
+        self.tell_all(&row, &request, ids.first().copied().unwrap_or_default())
+            .await
     }
 
     /// Rewrites an extent as `form` without its dead blocks, on every member that answers. Members compute
@@ -343,13 +434,28 @@ impl Pool {
     /// # Errors
     /// [`PoolError::NotEnoughCopies`] when no member answers.
     pub async fn compact(&self, id: ExtentId, form: u32, live: Vec<u8>) -> Result<(), PoolError> {
-        let Some(row) = self.group(id.group) else { return Err(PoolError::NoGroup { copies: 0 }) };
-        let request = StoreRequest::CompactExtent { id, generation: row.generation, form, live };
+        let Some(row) = self.group(id.group) else {
+            return Err(PoolError::NoGroup { copies: 0 });
+        };
+        let request = StoreRequest::CompactExtent {
+            id,
+            generation: row.generation,
+            form,
+            live,
+        };
         self.tell_all(&row, &request, id).await
     }
 
-    async fn tell_all(&self, row: &GroupRow, request: &StoreRequest, id: ExtentId) -> Result<(), PoolError> {
-        let told = row.members.iter().map(|&member| self.tell(member, request.clone().into()));
+    async fn tell_all(
+        &self,
+        row: &GroupRow,
+        request: &StoreRequest,
+        id: ExtentId,
+    ) -> Result<(), PoolError> {
+        let told = row
+            .members
+            .iter()
+            .map(|&member| self.tell(member, request.clone().into()));
         let told = join_all(told).await;
         if told.iter().any(|told| matches!(told, Told::Done(_))) {
             return Ok(());
@@ -359,7 +465,13 @@ impl Pool {
             Told::Done(_) | Told::Full => None,
         });
         let reason = reason.unwrap_or_else(|| "no space to rewrite it".to_owned());
-        Err(PoolError::NotEnoughCopies { group: row.id, id, have: 0, need: 1, reason })
+        Err(PoolError::NotEnoughCopies {
+            group: row.id,
+            id,
+            have: 0,
+            need: 1,
+            reason,
+        })
     }
 
     /// Extents of a group after `after`, merged over the members that answer, at most `limit`; whether more
@@ -373,7 +485,9 @@ impl Pool {
         after: Option<ExtentId>,
         limit: u32,
     ) -> Result<(Vec<ExtentInfo>, bool), PoolError> {
-        let Some(row) = self.group(group) else { return Err(PoolError::NoGroup { copies: 0 }) };
+        let Some(row) = self.group(group) else {
+            return Err(PoolError::NoGroup { copies: 0 });
+        };
         let request = StoreRequest::ListExtents {
             group,
             generation: row.generation,
@@ -381,18 +495,32 @@ impl Pool {
             limit,
             tombstones: false,
         };
-        let pages = row.members.iter().map(|&member| self.call(member, request.clone().into()));
+        let pages = row
+            .members
+            .iter()
+            .map(|&member| self.call(member, request.clone().into()));
         let mut merged: BTreeMap<ExtentId, ExtentInfo> = BTreeMap::new();
         let (mut answered, mut more, mut upto) = (0, false, None::<ExtentId>);
         for page in join_all(pages).await {
-            let Ok((StoreReply::Extents { extents, more: page_more }, _)) = page else { continue };
+            let Ok((
+                StoreReply::Extents {
+                    extents,
+                    more: page_more,
+                },
+                _,
+            )) = page
+            else {
+                continue;
+            };
             answered += 1;
             if page_more && let Some(last) = extents.last() {
                 more = true;
                 upto = Some(upto.map_or(last.id, |upto| upto.min(last.id)));
             }
             for info in extents {
-                let newer = merged.get(&info.id).is_none_or(|known| known.form < info.form);
+                let newer = merged
+                    .get(&info.id)
+                    .is_none_or(|known| known.form < info.form);
                 if newer {
                     merged.insert(info.id, info);
                 }
@@ -400,9 +528,21 @@ impl Pool {
         }
         if answered == 0 {
             let (id, reason) = (ExtentId::default(), "no member answers".to_owned());
-            return Err(PoolError::NotEnoughCopies { group, id, have: 0, need: 1, reason });
+            return Err(PoolError::NotEnoughCopies {
+                group,
+                id,
+                have: 0,
+                need: 1,
+                reason,
+            });
         }
         let within = |id: &ExtentId| upto.is_none_or(|upto| *id <= upto);
-        Ok((merged.into_values().filter(|info| within(&info.id)).collect(), more))
+        Ok((
+            merged
+                .into_values()
+                .filter(|info| within(&info.id))
+                .collect(),
+            more,
+        ))
     }
 }

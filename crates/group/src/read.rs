@@ -27,9 +27,14 @@ impl Pool {
         }
         let mut by_group: BTreeMap<GroupId, Vec<(usize, FrameRead)>> = BTreeMap::new();
         for (index, &read) in reads.iter().enumerate() {
-            by_group.entry(read.id.group).or_default().push((index, read));
+            by_group
+                .entry(read.id.group)
+                .or_default()
+                .push((index, read));
         }
-        let groups = by_group.iter().map(|(&group, reads)| self.read_group(group, reads));
+        let groups = by_group
+            .iter()
+            .map(|(&group, reads)| self.read_group(group, reads));
         let mut answers = vec![Bytes::new(); reads.len()];
         for group in futures_util::future::join_all(groups).await {
             for (index, bytes) in group? {
@@ -41,7 +46,9 @@ impl Pool {
 
     /// Members in the order they are asked.
     fn read_order(&self, group: GroupId) -> Vec<StoreId> {
-        let Some(row) = self.group(group) else { return Vec::new() };
+        let Some(row) = self.group(group) else {
+            return Vec::new();
+        };
         let mut members = row.members;
         members.sort_by_key(|member| (self.is_shunned(*member), !self.0.local.contains(member)));
         members
@@ -87,7 +94,11 @@ impl Pool {
         };
         let id = unanswered.id;
         let absent = !silent && reason == ABSENT;
-        Err(if absent { PoolError::Absent { id } } else { PoolError::Unreachable { id, reason } })
+        Err(if absent {
+            PoolError::Absent { id }
+        } else {
+            PoolError::Unreachable { id, reason }
+        })
     }
 
     /// Asks one member for all reads at once; when one of them spoils the answer, one by one.
@@ -95,9 +106,10 @@ impl Pool {
         let wanted: Vec<FrameRead> = reads.iter().map(|(_, read)| *read).collect();
         match self.ask_all(member, &wanted).await {
             Ok(results) => results,
-            Err(Miss::Silent(reason)) => {
-                wanted.iter().map(|_| Err(Miss::Silent(reason.clone()))).collect()
-            }
+            Err(Miss::Silent(reason)) => wanted
+                .iter()
+                .map(|_| Err(Miss::Silent(reason.clone())))
+                .collect(),
             Err(Miss::Copy(reason)) if wanted.len() == 1 => vec![Err(Miss::Copy(reason))],
             Err(Miss::Copy(_)) => {
                 let mut results = Vec::with_capacity(wanted.len());
@@ -112,15 +124,29 @@ impl Pool {
         }
     }
 
-    async fn ask_all(&self, member: StoreId, reads: &[FrameRead]) -> Result<Vec<Result<Bytes, Miss>>, Miss> {
-        let request = StoreRequest::ReadFrames { reads: reads.to_vec() };
+    async fn ask_all(
+        &self,
+        member: StoreId,
+        reads: &[FrameRead],
+    ) -> Result<Vec<Result<Bytes, Miss>>, Miss> {
+        let request = StoreRequest::ReadFrames {
+            reads: reads.to_vec(),
+        };
         let (pieces, body) = match self.call(member, request.into()).await {
-            Ok((StoreReply::Frames { pieces }, body)) if pieces.len() == reads.len() => (pieces, body),
+            Ok((StoreReply::Frames { pieces }, body)) if pieces.len() == reads.len() => {
+                (pieces, body)
+            }
             Ok((other, _)) => return Err(Miss::Silent(format!("{member} answered {other:?}"))),
-            Err(CallError::Refused { error: StoreError::Absent, .. }) => {
+            Err(CallError::Refused {
+                error: StoreError::Absent,
+                ..
+            }) => {
                 return Err(Miss::Copy(ABSENT.to_owned()));
             }
-            Err(CallError::Refused { error: StoreError::Damaged { what }, .. }) => {
+            Err(CallError::Refused {
+                error: StoreError::Damaged { what },
+                ..
+            }) => {
                 return Err(Miss::Copy(format!("{member}: {what}")));
             }
             Err(error) => {
@@ -160,9 +186,14 @@ impl Pool {
 const ABSENT: &str = "not there";
 
 fn decode(read: &FrameRead, piece: &FramePiece, stored: &Bytes) -> Result<Bytes, String> {
-    let descriptor = Descriptor::from_bytes(&piece.descriptor).map_err(|damage| damage.to_string())?;
+    let descriptor =
+        Descriptor::from_bytes(&piece.descriptor).map_err(|damage| damage.to_string())?;
     let (first, count) = (usize::from(read.first_block), usize::from(read.blocks));
-    let count = if count == 0 { descriptor.blocks() } else { count };
+    let count = if count == 0 {
+        descriptor.blocks()
+    } else {
+        count
+    };
     descriptor
         .decode(read.id, read.frame, first, count, stored)
         .map_err(|damage| format!("{} frame {}: {damage}", read.id, read.frame))

@@ -74,9 +74,12 @@ impl Change {
     #[must_use]
     pub fn into_record(&self, mut head: RecordHead) -> Record {
         let (kind, lba, blocks, data) = match self {
-            Self::Write { lba, data } => {
-                (RecordKind::Write, *lba, (data.len() / BLOCK_SIZE) as u32, data.clone())
-            }
+            Self::Write { lba, data } => (
+                RecordKind::Write,
+                *lba,
+                (data.len() / BLOCK_SIZE) as u32,
+                data.clone(),
+            ),
             Self::Unmap { lba, blocks } => (RecordKind::Unmap, *lba, *blocks, Bytes::new()),
             Self::Reference { lba, runs } => {
                 let blocks = runs.iter().map(|run| u32::from(run.2)).sum();
@@ -97,13 +100,25 @@ impl Change {
     /// [`UnreadableChange`] when a newer release wrote it.
     pub fn from_record(record: &Record) -> Result<Self, UnreadableChange> {
         let head = &record.head;
-        let unreadable = |what| UnreadableChange { position: head.position, what };
+        let unreadable = |what| UnreadableChange {
+            position: head.position,
+            what,
+        };
         Ok(match head.kind {
-            RecordKind::Write => Self::Write { lba: head.lba, data: record.data.clone() },
-            RecordKind::Unmap => Self::Unmap { lba: head.lba, blocks: head.blocks },
+            RecordKind::Write => Self::Write {
+                lba: head.lba,
+                data: record.data.clone(),
+            },
+            RecordKind::Unmap => Self::Unmap {
+                lba: head.lba,
+                blocks: head.blocks,
+            },
             RecordKind::Reference => {
                 let runs = decode_runs(&record.data).ok_or(unreadable("reference runs"))?;
-                Self::Reference { lba: head.lba, runs }
+                Self::Reference {
+                    lba: head.lba,
+                    runs,
+                }
             }
             RecordKind::Barrier => Self::Barrier(SnapshotId(head.lba.0)),
             RecordKind::Checkpoint => {
@@ -160,7 +175,8 @@ fn encode_root(root: &VolumeRoot) -> Bytes {
 
 fn decode_root(bytes: &[u8]) -> Option<VolumeRoot> {
     let bytes: &[u8; ROOT_BYTES] = bytes.try_into().ok()?;
-    let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let u32_at =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
     if u32_at(0) != ROOT_VERSION || bytes[5] > 1 || bytes[60..].iter().any(|&byte| byte != 0) {
         return None;
@@ -170,7 +186,11 @@ fn decode_root(bytes: &[u8]) -> Option<VolumeRoot> {
         frame: u16::from_le_bytes([bytes[6], bytes[7]]),
     });
     Some(VolumeRoot {
-        map: MapRoot { page, height: bytes[4], mapped_blocks: u64_at(32) },
+        map: MapRoot {
+            page,
+            height: bytes[4],
+            mapped_blocks: u64_at(32),
+        },
         position: Position(u64_at(40)),
         floor: (Epoch(u64_at(48)), u32_at(56)),
     })
@@ -200,17 +220,35 @@ mod tests {
 
     #[test]
     fn every_change_survives_its_record() {
-        let extent = ExtentId { group: GroupId(1), volume: VolumeId(2), epoch: Epoch(3), counter: 4 };
+        let extent = ExtentId {
+            group: GroupId(1),
+            volume: VolumeId(2),
+            epoch: Epoch(3),
+            counter: 4,
+        };
         let page = PagePointer { extent, frame: 9 };
         let root = VolumeRoot {
-            map: MapRoot { page: Some(page), height: 2, mapped_blocks: 77 },
+            map: MapRoot {
+                page: Some(page),
+                height: 2,
+                mapped_blocks: 77,
+            },
             position: Position(4),
             floor: (Epoch(3), 5),
         };
         let changes = [
-            Change::Write { lba: Lba(8), data: Bytes::from(vec![7; BLOCK_SIZE * 2]) },
-            Change::Unmap { lba: Lba(1), blocks: u32::MAX },
-            Change::Reference { lba: Lba(2), runs: vec![(extent, 12, 4), (extent, 40, 1)] },
+            Change::Write {
+                lba: Lba(8),
+                data: Bytes::from(vec![7; BLOCK_SIZE * 2]),
+            },
+            Change::Unmap {
+                lba: Lba(1),
+                blocks: u32::MAX,
+            },
+            Change::Reference {
+                lba: Lba(2),
+                runs: vec![(extent, 12, 4), (extent, 40, 1)],
+            },
             Change::Barrier(SnapshotId(11)),
             Change::Checkpoint(root),
         ];

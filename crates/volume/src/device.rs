@@ -93,7 +93,11 @@ impl BlockDevice for Device {
         let volume = self.0.clone();
         Box::pin(async move {
             let position = volume.log.committed();
-            volume.log.flush(position).await.map_err(|error| log_error(&error))
+            volume
+                .log
+                .flush(position)
+                .await
+                .map_err(|error| log_error(&error))
         })
     }
 
@@ -107,7 +111,10 @@ impl BlockDevice for Device {
             let mut at = lba.0;
             while at < lba.0 + blocks {
                 let count = (lba.0 + blocks - at).min(UNMAP_BLOCKS_MAX);
-                let change = Change::Unmap { lba: Lba(at), blocks: count as u32 };
+                let change = Change::Unmap {
+                    lba: Lba(at),
+                    blocks: count as u32,
+                };
                 outcomes.push(volume.log.append(change, durable).1);
                 at += count;
             }
@@ -156,7 +163,10 @@ impl Volume {
                 return Err(BlockError::NoSpace(problem));
             }
             self.drain_now.notify_all();
-            let wait = self.context.world.timeout(world::Duration::from_secs(1), drained);
+            let wait = self
+                .context
+                .world
+                .timeout(world::Duration::from_secs(1), drained);
             let _ = wait.await;
         }
     }
@@ -173,7 +183,10 @@ impl Volume {
             for start in (0..piece.len()).step_by(RECORD_DATA_MAX) {
                 let part = piece.slice(start..piece.len().min(start + RECORD_DATA_MAX));
                 let bytes = part.len();
-                let change = Change::Write { lba: at, data: part };
+                let change = Change::Write {
+                    lba: at,
+                    data: part,
+                };
                 outcomes.push(self.log.append(change, durable).1);
                 at = at.plus((bytes / BLOCK_SIZE) as u64);
                 total += bytes as u64;
@@ -195,18 +208,29 @@ impl Volume {
         let policy = self.policy.get();
         let blocks: Vec<Bytes> = data
             .iter()
-            .flat_map(|piece| (0..piece.len()).step_by(BLOCK_SIZE).map(|at| piece.slice(at..at + BLOCK_SIZE)))
+            .flat_map(|piece| {
+                (0..piece.len())
+                    .step_by(BLOCK_SIZE)
+                    .map(|at| piece.slice(at..at + BLOCK_SIZE))
+            })
             .collect();
         let held = Uncommitted::new(self, (blocks.len() * BLOCK_SIZE) as u64);
         let mut extents = Vec::new();
         for batch in blocks.chunks(EXTENT_BLOCKS_MAX) {
-            let id = self.ids.allocate(&self.context.pool, policy).map_err(|error| pool_error(&error))?;
+            let id = self
+                .ids
+                .allocate(&self.context.pool, policy)
+                .map_err(|error| pool_error(&error))?;
             self.ids.hold(id, None);
             extents.push((id, batch));
         }
         let puts = extents.iter().map(|&(id, batch)| async move {
             let built = build(&self.context.world, id, batch.to_vec(), policy.compress).await;
-            let put = self.context.pool.put(id, built.sealed, 0, false, policy.copies_min).await?;
+            let put = self
+                .context
+                .pool
+                .put(id, built.sealed, 0, false, policy.copies_min)
+                .await?;
             Ok::<_, PoolError>((built.slots, put))
         });
         let results = join_all(puts).await;
@@ -221,7 +245,10 @@ impl Volume {
                 }
             };
             for runs in runs_of(*id, &slots).chunks(RUNS_MAX) {
-                let change = Change::Reference { lba: at, runs: runs.to_vec() };
+                let change = Change::Reference {
+                    lba: at,
+                    runs: runs.to_vec(),
+                };
                 let (position, outcome) = self.log.append(change, durable);
                 self.note_reference(*id, position, &unflushed);
                 outcomes.push(outcome);
@@ -236,10 +263,16 @@ impl Volume {
 
     fn note_reference(&self, id: ExtentId, position: Position, unflushed: &Unflushed) {
         self.ids.hold(id, Some(position));
-        self.unflushed_puts.borrow_mut().insert(position, (id, unflushed.clone()));
+        self.unflushed_puts
+            .borrow_mut()
+            .insert(position, (id, unflushed.clone()));
     }
 
-    pub(crate) async fn read_blocks(&self, lba: Lba, blocks: u64) -> Result<Vec<Bytes>, BlockError> {
+    pub(crate) async fn read_blocks(
+        &self,
+        lba: Lba,
+        blocks: u64,
+    ) -> Result<Vec<Bytes>, BlockError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -247,7 +280,10 @@ impl Volume {
             let sources = self.sources(lba, blocks);
             match self.fetch(root.map, sources).await {
                 Ok(pieces) => {
-                    self.log.confirm_reads().await.map_err(|error| log_error(&error))?;
+                    self.log
+                        .confirm_reads()
+                        .await
+                        .map_err(|error| log_error(&error))?;
                     return Ok(pieces);
                 }
                 // Collected meanwhile: the new root knows where the data is now.
@@ -290,7 +326,9 @@ impl Volume {
             match source {
                 Source::Data(data) => pieces.push(Piece::Ready(data)),
                 Source::Zeros(count) => push_zeros(&mut pieces, count),
-                Source::Stored(extent, slot, count) => push_reads(&mut pieces, &mut reads, extent, slot, count),
+                Source::Stored(extent, slot, count) => {
+                    push_reads(&mut pieces, &mut reads, extent, slot, count)
+                }
                 Source::Map(lba, count) => {
                     let runs = lookup(&self.context.pages, map, lba, count).await;
                     for run in runs.map_err(|error| BlockError::Failed(error.to_string()))? {
@@ -307,7 +345,12 @@ impl Volume {
         }
         let read = match reads.is_empty() {
             true => Vec::new(),
-            false => self.context.pool.read(reads).await.map_err(|error| pool_error(&error))?,
+            false => self
+                .context
+                .pool
+                .read(reads)
+                .await
+                .map_err(|error| pool_error(&error))?,
         };
         let mut read = read.into_iter();
         let piece = |piece| match piece {
@@ -337,7 +380,10 @@ impl Volume {
                 }
             }
         }
-        self.log.confirm_reads().await.map_err(|error| log_error(&error))?;
+        self.log
+            .confirm_reads()
+            .await
+            .map_err(|error| log_error(&error))?;
         Ok(runs)
     }
 }
@@ -358,7 +404,13 @@ fn push_zeros(pieces: &mut Vec<Piece>, blocks: u64) {
 }
 
 /// One read per frame touched.
-fn push_reads(pieces: &mut Vec<Piece>, reads: &mut Vec<FrameRead>, id: ExtentId, slot: Slot, blocks: u64) {
+fn push_reads(
+    pieces: &mut Vec<Piece>,
+    reads: &mut Vec<FrameRead>,
+    id: ExtentId,
+    slot: Slot,
+    blocks: u64,
+) {
     let frame_blocks = FRAME_BLOCKS as u64;
     let mut at = u64::from(slot);
     let end = at + blocks;
@@ -366,7 +418,12 @@ fn push_reads(pieces: &mut Vec<Piece>, reads: &mut Vec<FrameRead>, id: ExtentId,
         let first = at % frame_blocks;
         let count = (frame_blocks - first).min(end - at);
         let frame = (at / frame_blocks) as u16;
-        reads.push(FrameRead { id, frame, first_block: first as u8, blocks: count as u8 });
+        reads.push(FrameRead {
+            id,
+            frame,
+            first_block: first as u8,
+            blocks: count as u8,
+        });
         pieces.push(Piece::Read);
         at += count;
     }
@@ -389,13 +446,17 @@ struct Uncommitted<'a>(&'a Volume, u64);
 
 impl<'a> Uncommitted<'a> {
     fn new(volume: &'a Volume, bytes: u64) -> Self {
-        volume.uncommitted_bytes.set(volume.uncommitted_bytes.get() + bytes);
+        volume
+            .uncommitted_bytes
+            .set(volume.uncommitted_bytes.get() + bytes);
         Self(volume, bytes)
     }
 }
 
 impl Drop for Uncommitted<'_> {
     fn drop(&mut self) {
-        self.0.uncommitted_bytes.set(self.0.uncommitted_bytes.get() - self.1);
+        self.0
+            .uncommitted_bytes
+            .set(self.0.uncommitted_bytes.get() - self.1);
     }
 }

@@ -68,7 +68,11 @@ impl Volume {
 
     /// How long until the log counts as idle; `None` when nothing is undrained.
     fn idle_wait(&self) -> Option<Duration> {
-        let rest = self.context.options.drain_idle.saturating_sub(self.quiet_for());
+        let rest = self
+            .context
+            .options
+            .drain_idle
+            .saturating_sub(self.quiet_for());
         (self.overlay.bytes() > 0).then(|| rest.max(Duration::from_millis(10)))
     }
 
@@ -87,7 +91,9 @@ impl Volume {
         self.root.set(root);
         self.overlay.drop_oldest();
         self.ids.drained(root.position);
-        self.unflushed_puts.borrow_mut().retain(|&position, _| position > root.position);
+        self.unflushed_puts
+            .borrow_mut()
+            .retain(|&position, _| position > root.position);
         self.drains.set(self.drains.get() + 1);
         self.make_root_known(root, &layer).await?;
         drop(held);
@@ -97,7 +103,9 @@ impl Volume {
 
     /// A snapshot's row must exist, or be known not to, before its barrier is drained: the drain gives it its root.
     async fn wait_for_recording(&self, layer: &Layer) {
-        let Some(snapshot) = layer.barrier else { return };
+        let Some(snapshot) = layer.barrier else {
+            return;
+        };
         loop {
             let changed = self.drain_now.notified();
             if !self.recording.borrow().contains(&snapshot) || self.log.lost().is_some() {
@@ -123,11 +131,19 @@ impl Volume {
         unflushed.add(&map_unflushed);
         self.drained_bytes.set(self.drained_bytes.get() + map_bytes);
         if !bug!(context.options, SkipExtentFlush) {
-            context.pool.flush(&unflushed).await.map_err(|error| error.to_string())?;
+            context
+                .pool
+                .flush(&unflushed)
+                .await
+                .map_err(|error| error.to_string())?;
             let referenced = self.secure_references(layer.last).await;
             referenced.map_err(|error| error.to_string())?;
         }
-        Ok(VolumeRoot { map, position: layer.last, floor: self.ids.floor() })
+        Ok(VolumeRoot {
+            map,
+            position: layer.last,
+            floor: self.ids.floor(),
+        })
     }
 
     /// Puts the layer's blocks of data into extents; returns where each of them lies, in address order.
@@ -145,11 +161,20 @@ impl Volume {
         let mut puts: std::collections::VecDeque<Put> = std::collections::VecDeque::new();
         for batch in blocks.chunks(EXTENT_BLOCKS_MAX) {
             let policy = self.policy.get();
-            let id = self.ids.allocate(&self.context.pool, policy).map_err(|error| error.to_string())?;
+            let id = self
+                .ids
+                .allocate(&self.context.pool, policy)
+                .map_err(|error| error.to_string())?;
             let contents = batch.iter().map(|(_, block)| block.clone()).collect();
             let built = build(&self.context.world, id, contents, policy.compress).await;
-            placed.extend(batch.iter().zip(&built.slots).map(|(&(lba, _), &slot)| (lba, id, slot)));
-            self.drained_bytes.set(self.drained_bytes.get() + built.sealed.len() as u64);
+            placed.extend(
+                batch
+                    .iter()
+                    .zip(&built.slots)
+                    .map(|(&(lba, _), &slot)| (lba, id, slot)),
+            );
+            self.drained_bytes
+                .set(self.drained_bytes.get() + built.sealed.len() as u64);
             if puts.len() >= PUTS_MAX {
                 unflushed.add(&finished(puts.pop_front()).await?);
             }
@@ -184,9 +209,16 @@ impl Volume {
         }
         let publish = layer.barrier.is_some()
             || self.log.has_closed_segments()
-            || self.drains.get().is_multiple_of(u64::from(self.context.options.publish_every));
+            || self
+                .drains
+                .get()
+                .is_multiple_of(u64::from(self.context.options.publish_every));
         if publish {
-            let settled: Vec<_> = layer.barrier.map(|snapshot| (snapshot, root.map)).into_iter().collect();
+            let settled: Vec<_> = layer
+                .barrier
+                .map(|snapshot| (snapshot, root.map))
+                .into_iter()
+                .collect();
             self.publish(root, &settled).await?;
         }
         self.log.drained(root.position);
@@ -203,7 +235,10 @@ impl Volume {
             self.drained.notify_all();
             return Ok(());
         }
-        let root = VolumeRoot { position, ..self.root.get() };
+        let root = VolumeRoot {
+            position,
+            ..self.root.get()
+        };
         self.publish(root, &[]).await?;
         if self.root.get().position <= position {
             self.root.set(root);
@@ -220,7 +255,12 @@ impl Volume {
         settled: &[(vocab::SnapshotId, catalog::MapRoot)],
     ) -> Result<(), String> {
         loop {
-            match self.context.catalog.publish_root(self.id, self.epoch, root, settled).await {
+            match self
+                .context
+                .catalog
+                .publish_root(self.id, self.epoch, root, settled)
+                .await
+            {
                 Ok(_) => return Ok(()),
                 Err(error @ (CatalogError::StaleOwner { .. } | CatalogError::NotFound { .. })) => {
                     self.log.close();
@@ -254,7 +294,9 @@ impl Volume {
 
 async fn finished(put: Option<Put>) -> Result<Unflushed, String> {
     match put {
-        Some(put) => put.await.unwrap_or_else(|| Err("the node stops".to_owned())),
+        Some(put) => put
+            .await
+            .unwrap_or_else(|| Err("the node stops".to_owned())),
         None => Ok(Unflushed::default()),
     }
 }
@@ -267,16 +309,24 @@ fn changes_of(layer: &Layer, placed: &[(u64, ExtentId, Slot)]) -> Vec<MapChange>
     let mut ranges = layer.unmapped().peekable();
     let mut range: Option<(u64, u64)> = ranges.next();
     let unmap_until = |range: &mut Option<(u64, u64)>,
-                           ranges: &mut dyn Iterator<Item = (u64, u64)>,
-                           changes: &mut Vec<MapChange>,
-                           limit: u64| {
+                       ranges: &mut dyn Iterator<Item = (u64, u64)>,
+                       changes: &mut Vec<MapChange>,
+                       limit: u64| {
         while let Some((start, end)) = *range {
             if start >= limit {
                 return;
             }
             let stop = end.min(limit);
-            changes.push(MapChange { lba: start, blocks: stop - start, place: None });
-            *range = if stop < end { Some((stop, end)) } else { ranges.next() };
+            changes.push(MapChange {
+                lba: start,
+                blocks: stop - start,
+                place: None,
+            });
+            *range = if stop < end {
+                Some((stop, end))
+            } else {
+                ranges.next()
+            };
         }
     };
     for (lba, entry) in layer.blocks() {
@@ -293,9 +343,20 @@ fn changes_of(layer: &Layer, placed: &[(u64, ExtentId, Slot)]) -> Vec<MapChange>
         if let Some((start, end)) = range
             && start == lba
         {
-            range = if end > lba + 1 { Some((lba + 1, end)) } else { ranges.next() };
+            range = if end > lba + 1 {
+                Some((lba + 1, end))
+            } else {
+                ranges.next()
+            };
         }
-        push_change(&mut changes, MapChange { lba, blocks: 1, place });
+        push_change(
+            &mut changes,
+            MapChange {
+                lba,
+                blocks: 1,
+                place,
+            },
+        );
     }
     unmap_until(&mut range, &mut ranges, &mut changes, u64::MAX);
     changes
@@ -332,7 +393,12 @@ mod tests {
         overlay.unmap(Position(5), Lba(30), 5);
         overlay.cut();
         let layer = overlay.oldest().expect("cut");
-        let extent = ExtentId { group: GroupId(1), volume: VolumeId(1), epoch: Epoch(1), counter: 1 };
+        let extent = ExtentId {
+            group: GroupId(1),
+            volume: VolumeId(1),
+            epoch: Epoch(1),
+            counter: 1,
+        };
         let changes = changes_of(&layer, &[(4, extent, 0), (5, extent, 1), (20, extent, 2)]);
         let place = |slot| Some((extent, slot));
         let change = |lba, blocks, place| MapChange { lba, blocks, place };

@@ -43,7 +43,13 @@ impl ExtentIds {
     pub fn new(volume: VolumeId, epoch: Epoch) -> Self {
         // Spreads the first extents of many volumes over the groups.
         let turn = Cell::new(volume.0.wrapping_mul(0x9E37_79B9));
-        Self { volume, epoch, next: Cell::new(1), turn, in_flight: RefCell::default() }
+        Self {
+            volume,
+            epoch,
+            next: Cell::new(1),
+            turn,
+            in_flight: RefCell::default(),
+        }
     }
 
     /// A name never used before, in a group of the policy's replication factor.
@@ -55,8 +61,17 @@ impl ExtentIds {
         self.turn.set(turn.wrapping_add(1));
         let group = pool.choose_group(policy.replication_factor, turn)?;
         let counter = self.next.get();
-        self.next.set(counter.checked_add(1).expect("a term writes fewer than 2^32 extents"));
-        Ok(ExtentId { group, volume: self.volume, epoch: self.epoch, counter })
+        self.next.set(
+            counter
+                .checked_add(1)
+                .expect("a term writes fewer than 2^32 extents"),
+        );
+        Ok(ExtentId {
+            group,
+            volume: self.volume,
+            epoch: self.epoch,
+            counter,
+        })
     }
 
     /// From now on roots must not count this extent as garbage.
@@ -71,8 +86,11 @@ impl ExtentIds {
 
     /// Roots hold everything up to `through`.
     pub fn drained(&self, through: Position) {
-        let stays = |position: &Option<Position>| position.is_none_or(|position| position > through);
-        self.in_flight.borrow_mut().retain(|_, position| stays(position));
+        let stays =
+            |position: &Option<Position>| position.is_none_or(|position| position > through);
+        self.in_flight
+            .borrow_mut()
+            .retain(|_, position| stays(position));
     }
 
     /// Below it nothing is in flight.
@@ -95,17 +113,28 @@ pub struct Built {
 /// Packs `blocks` (4 KiB each, at most [`EXTENT_BLOCKS_MAX`]) into an extent. CPU: a copy, a checksum and
 /// with `compress` an LZ4 attempt per frame; runs off the shard.
 pub async fn build(world: &World, id: ExtentId, blocks: Vec<Bytes>, compress: bool) -> Built {
-    assert!(blocks.len() <= EXTENT_BLOCKS_MAX, "{} blocks in one extent", blocks.len());
+    assert!(
+        blocks.len() <= EXTENT_BLOCKS_MAX,
+        "{} blocks in one extent",
+        blocks.len()
+    );
     world
         .offload(move || {
             let mut builder = Builder::with_room(id, ExtentKind::Data, blocks.len() * BLOCK_SIZE);
             let mut slots = Vec::with_capacity(blocks.len());
             for frame_blocks in blocks.chunks(FRAME_BLOCKS) {
                 let views: Vec<&[u8]> = frame_blocks.iter().map(|block| &block[..]).collect();
-                let frame = builder.push_blocks(&views, compress).expect("EXTENT_BLOCKS_MAX blocks fit");
-                slots.extend((0..views.len()).map(|index| frame * FRAME_BLOCKS as u16 + index as u16));
+                let frame = builder
+                    .push_blocks(&views, compress)
+                    .expect("EXTENT_BLOCKS_MAX blocks fit");
+                slots.extend(
+                    (0..views.len()).map(|index| frame * FRAME_BLOCKS as u16 + index as u16),
+                );
             }
-            Built { sealed: builder.seal(), slots }
+            Built {
+                sealed: builder.seal(),
+                slots,
+            }
         })
         .await
 }
@@ -124,14 +153,26 @@ impl<'a> MapWriter<'a> {
     /// Nothing yet.
     #[must_use]
     pub fn new(pool: &'a Pool, ids: &'a ExtentIds, policy: Policy) -> Self {
-        Self { pool, ids, policy, builder: None, unflushed: Unflushed::default(), bytes: 0 }
+        Self {
+            pool,
+            ids,
+            policy,
+            builder: None,
+            unflushed: Unflushed::default(),
+            bytes: 0,
+        }
     }
 
     async fn put(&mut self) -> Result<(), String> {
-        let Some((id, builder)) = self.builder.take() else { return Ok(()) };
+        let Some((id, builder)) = self.builder.take() else {
+            return Ok(());
+        };
         let sealed = builder.seal();
         self.bytes += sealed.len() as u64;
-        let put = self.pool.put(id, sealed, 0, false, self.policy.copies_min).await;
+        let put = self
+            .pool
+            .put(id, sealed, 0, false, self.policy.copies_min)
+            .await;
         self.unflushed.add(&put.map_err(|error| error.to_string())?);
         Ok(())
     }
@@ -151,7 +192,10 @@ impl PageSink for MapWriter<'_> {
         Box::pin(async move {
             for _ in 0..2 {
                 if self.builder.is_none() {
-                    let id = self.ids.allocate(self.pool, self.policy).map_err(|error| error.to_string())?;
+                    let id = self
+                        .ids
+                        .allocate(self.pool, self.policy)
+                        .map_err(|error| error.to_string())?;
                     self.builder = Some((id, Builder::new(id, ExtentKind::Map)));
                 }
                 let (id, builder) = self.builder.as_mut().expect("made above");

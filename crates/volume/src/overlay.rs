@@ -81,7 +81,10 @@ impl Layer {
     }
 
     fn is_unmapped(&self, at: u64) -> bool {
-        self.unmapped.range(..=at).next_back().is_some_and(|(_, &end)| at < end)
+        self.unmapped
+            .range(..=at)
+            .next_back()
+            .is_some_and(|(_, &end)| at < end)
     }
 
     fn get(&self, at: u64) -> Option<Entry> {
@@ -120,8 +123,15 @@ impl Overlay {
     /// Nothing, after `position`.
     #[must_use]
     pub fn new(position: Position) -> Self {
-        let open = RefCell::new(Layer { last: position, ..Layer::default() });
-        Self { closed: RefCell::default(), open, bytes: Cell::new(0) }
+        let open = RefCell::new(Layer {
+            last: position,
+            ..Layer::default()
+        });
+        Self {
+            closed: RefCell::default(),
+            open,
+            bytes: Cell::new(0),
+        }
     }
 
     /// Applies a committed write.
@@ -145,7 +155,11 @@ impl Overlay {
     /// Applies a committed checkpoint: it changes no block, and alone it is not worth a drain.
     pub fn pass(&self, position: Position) {
         let mut open = self.open.borrow_mut();
-        assert_eq!(position, open.last.next(), "records are applied in order, without gaps");
+        assert_eq!(
+            position,
+            open.last.next(),
+            "records are applied in order, without gaps"
+        );
         open.last = position;
     }
 
@@ -157,7 +171,11 @@ impl Overlay {
 
     fn advance(&self, position: Position, data_bytes: u64) -> std::cell::RefMut<'_, Layer> {
         let mut open = self.open.borrow_mut();
-        assert_eq!(position, open.last.next(), "records are applied in order, without gaps");
+        assert_eq!(
+            position,
+            open.last.next(),
+            "records are applied in order, without gaps"
+        );
         open.last = position;
         // Every record costs a head in the journal too.
         let cost = data_bytes + wire::RECORD_HEAD_BYTES as u64;
@@ -172,7 +190,10 @@ impl Overlay {
         if open.log_bytes == 0 {
             return;
         }
-        let next = Layer { last: open.last, ..Layer::default() };
+        let next = Layer {
+            last: open.last,
+            ..Layer::default()
+        };
         let layer = std::mem::replace(&mut *open, next);
         self.closed.borrow_mut().push_back(Rc::new(layer));
     }
@@ -214,7 +235,11 @@ impl Overlay {
         if let Some(entry) = self.open.borrow().get(lba.0) {
             return Some(entry);
         }
-        self.closed.borrow().iter().rev().find_map(|layer| layer.get(lba.0))
+        self.closed
+            .borrow()
+            .iter()
+            .rev()
+            .find_map(|layer| layer.get(lba.0))
     }
 }
 
@@ -235,7 +260,10 @@ mod tests {
         assert_eq!(overlay.get(Lba(5)), Some(Entry::Data(block(2))));
         assert_eq!(overlay.get(Lba(6)), None);
         let oldest = overlay.oldest().expect("closed by the barrier");
-        assert_eq!((oldest.last, oldest.barrier), (Position(2), Some(SnapshotId(9))));
+        assert_eq!(
+            (oldest.last, oldest.barrier),
+            (Position(2), Some(SnapshotId(9)))
+        );
     }
 
     #[test]

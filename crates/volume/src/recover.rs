@@ -46,10 +46,18 @@ struct Found {
 pub async fn open(context: Context, id: VolumeId, node: NodeId) -> Result<Rc<Volume>, VolumeError> {
     let seen = context.catalog.volume(id).await?.row;
     let taken = context.catalog.take_over(id, seen.epoch, node).await?;
-    let opened = recover(&context, &taken.row, taken.previous.filter(|&previous| previous != node)).await;
+    let opened = recover(
+        &context,
+        &taken.row,
+        taken.previous.filter(|&previous| previous != node),
+    )
+    .await;
     if let Err(VolumeError::DataMissing { reason, .. }) = &opened {
         // Best effort: the error says the same to the caller.
-        let _ = context.catalog.stop_volume(id, taken.row.epoch, reason).await;
+        let _ = context
+            .catalog
+            .stop_volume(id, taken.row.epoch, reason)
+            .await;
     }
     opened
 }
@@ -67,8 +75,14 @@ async fn recover(
     if previous.is_some() && !bug!(context.options, SkipTakeoverWait) {
         wait_for_old_reads(context, found.fenced_at).await;
     }
-    let row = context.catalog.replace_log(row.id, row.epoch, found.root, &copied.segment).await?;
-    let last = found.records.last().map_or(found.root.position, |(position, _)| *position);
+    let row = context
+        .catalog
+        .replace_log(row.id, row.epoch, found.root, &copied.segment)
+        .await?;
+    let last = found
+        .records
+        .last()
+        .map_or(found.root.position, |(position, _)| *position);
     let parts = Parts {
         world: context.world.clone(),
         stores: context.stores.clone(),
@@ -108,7 +122,12 @@ async fn wait_for_old_reads(context: &Context, fenced_at: Option<Time>) {
 async fn find(context: &Context, row: &VolumeRow) -> Result<Found, VolumeError> {
     if row.segments.is_empty() {
         let flushed = row.root.position;
-        return Ok(Found { root: row.root, records: Vec::new(), flushed, fenced_at: None });
+        return Ok(Found {
+            root: row.root,
+            records: Vec::new(),
+            flushed,
+            fenced_at: None,
+        });
     }
     let mut survey = Survey::new(context, row);
     let began = context.world.now();
@@ -117,7 +136,10 @@ async fn find(context: &Context, row: &VolumeRow) -> Result<Found, VolumeError> 
         let last_word = context.world.now().since(began) >= context.options.recovery_patience;
         if let Err(reason) = survey.suffices(last_word) {
             if last_word {
-                return Err(VolumeError::Unavailable { volume: row.id, reason });
+                return Err(VolumeError::Unavailable {
+                    volume: row.id,
+                    reason,
+                });
             }
             survey.pause().await;
             continue;
@@ -125,7 +147,10 @@ async fn find(context: &Context, row: &VolumeRow) -> Result<Found, VolumeError> 
         let runs = match survey.read().await {
             Ok(runs) => runs,
             Err(reason) if last_word => {
-                return Err(VolumeError::Unavailable { volume: row.id, reason });
+                return Err(VolumeError::Unavailable {
+                    volume: row.id,
+                    reason,
+                });
             }
             Err(_) => {
                 survey.pause().await;
@@ -145,9 +170,17 @@ async fn find(context: &Context, row: &VolumeRow) -> Result<Found, VolumeError> 
                  bring back the missing stores of its log and open it again",
                 floor.0, reached.0
             );
-            return Err(VolumeError::DataMissing { volume: row.id, reason });
+            return Err(VolumeError::DataMissing {
+                volume: row.id,
+                reason,
+            });
         }
-        return Ok(Found { root, records, flushed: survey.flushed(), fenced_at: survey.fenced_at() });
+        return Ok(Found {
+            root,
+            records,
+            flushed: survey.flushed(),
+            fenced_at: survey.fenced_at(),
+        });
     }
 }
 
@@ -160,7 +193,8 @@ fn newest_root(catalog_root: VolumeRoot, runs: &[Run]) -> Result<VolumeRoot, Vol
     let mut newest = catalog_root;
     for record in runs.iter().flatten() {
         if record.head.kind == wire::RecordKind::Checkpoint {
-            let change = Change::from_record(record).map_err(|error| unreadable(record, &error.to_string()))?;
+            let change = Change::from_record(record)
+                .map_err(|error| unreadable(record, &error.to_string()))?;
             if let Change::Checkpoint(root) = change
                 && root.position >= newest.position
             {
@@ -172,7 +206,10 @@ fn newest_root(catalog_root: VolumeRoot, runs: &[Run]) -> Result<VolumeRoot, Vol
 }
 
 fn unreadable(record: &Record, reason: &str) -> VolumeError {
-    VolumeError::DataMissing { volume: record.head.volume, reason: reason.to_owned() }
+    VolumeError::DataMissing {
+        volume: record.head.volume,
+        reason: reason.to_owned(),
+    }
 }
 
 /// The records after the root without a gap, the position they reach, and whether no segment broke off.
@@ -197,7 +234,8 @@ fn prefix(
             if position != reached.next() {
                 return Ok((records, reached, false));
             }
-            let change = Change::from_record(&record).map_err(|error| unreadable(&record, &error.to_string()))?;
+            let change = Change::from_record(&record)
+                .map_err(|error| unreadable(&record, &error.to_string()))?;
             records.push((position, change));
             reached = position;
         }
@@ -217,7 +255,9 @@ async fn check_references(
     let container = context.catalog.container(row.container).await?.row;
     let mut cut = None;
     'records: for (index, (position, change)) in found.records.iter().enumerate() {
-        let Change::Reference { runs, .. } = change else { continue };
+        let Change::Reference { runs, .. } = change else {
+            continue;
+        };
         if *position <= found.flushed || bug!(context.options, BelieveReferences) {
             continue;
         }
@@ -232,7 +272,10 @@ async fn check_references(
                 }
                 Err(error) => {
                     let reason = error.to_string();
-                    return Err(VolumeError::Unavailable { volume: row.id, reason });
+                    return Err(VolumeError::Unavailable {
+                        volume: row.id,
+                        reason,
+                    });
                 }
             }
         }
@@ -259,7 +302,10 @@ async fn settle_snapshot_at_root(
         }
     }
     if !settled.is_empty() {
-        context.catalog.publish_root(row.id, row.epoch, root, &settled).await?;
+        context
+            .catalog
+            .publish_root(row.id, row.epoch, root, &settled)
+            .await?;
     }
     Ok(())
 }

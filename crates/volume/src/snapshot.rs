@@ -31,12 +31,27 @@ impl Volume {
         recorded
     }
 
-    async fn record(&self, id: SnapshotId, name: &str, created_ms: u64) -> Result<SnapshotRow, VolumeError> {
+    async fn record(
+        &self,
+        id: SnapshotId,
+        name: &str,
+        created_ms: u64,
+    ) -> Result<SnapshotRow, VolumeError> {
         let (position, outcome) = self.log.append(Change::Barrier(id), true);
         outcome.await.unwrap_or(Err(crate::log::LogError::Closed))?;
-        let new = NewSnapshot { id, name: name.to_owned(), position, created_ms };
+        let new = NewSnapshot {
+            id,
+            name: name.to_owned(),
+            position,
+            created_ms,
+        };
         loop {
-            match self.context.catalog.record_snapshot(self.id, self.epoch, &new).await {
+            match self
+                .context
+                .catalog
+                .record_snapshot(self.id, self.epoch, &new)
+                .await
+            {
                 Ok(row) => return Ok(row),
                 // The row may have been written: only the catalog knows, so ask until it answers.
                 Err(CatalogError::Kv(_) | CatalogError::Contended) if self.log.lost().is_none() => {
@@ -83,7 +98,9 @@ impl Volume {
                 continue;
             }
             let catalog = &self.context.catalog;
-            let row = catalog.restore_volume(self.id, self.epoch, snapshot, position).await?;
+            let row = catalog
+                .restore_volume(self.id, self.epoch, snapshot, position)
+                .await?;
             let mut root = row.root;
             root.map = map;
             self.root.set(root);

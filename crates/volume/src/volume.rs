@@ -66,7 +66,9 @@ pub enum VolumeError {
         reason: String,
     },
     /// Acknowledged data cannot be found. A person must decide.
-    #[error("volume {volume} is stopped, because data it has acknowledged cannot be found: {reason}")]
+    #[error(
+        "volume {volume} is stopped, because data it has acknowledged cannot be found: {reason}"
+    )]
     DataMissing {
         /// Which.
         volume: VolumeId,
@@ -135,7 +137,10 @@ pub fn policy_of(container: &ContainerRow) -> Policy {
 /// Copies a log keeps under a policy.
 #[must_use]
 pub fn copies_of(policy: Policy) -> Copies {
-    Copies { wanted: policy.replication_factor, least: policy.copies_min }
+    Copies {
+        wanted: policy.replication_factor,
+        least: policy.copies_min,
+    }
 }
 
 impl Volume {
@@ -239,7 +244,11 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Catalog`].
     pub async fn grow(&self, size: ByteCount) -> Result<(), VolumeError> {
-        let row = self.context.catalog.grow_volume(self.id, self.epoch, size).await?;
+        let row = self
+            .context
+            .catalog
+            .grow_volume(self.id, self.epoch, size)
+            .await?;
         self.size.set(row.size);
         Ok(())
     }
@@ -279,11 +288,14 @@ impl Volume {
         let drained = self.drain().await;
         self.abandon();
         drained?;
-        let released = self.context.catalog.update_as_owner(self.id, self.epoch, |row| {
-            let owned = row.owner.is_some();
-            row.owner = None;
-            owned
-        });
+        let released = self
+            .context
+            .catalog
+            .update_as_owner(self.id, self.epoch, |row| {
+                let owned = row.owner.is_some();
+                row.owner = None;
+                owned
+            });
         released.await?;
         Ok(())
     }
@@ -295,16 +307,26 @@ impl Volume {
     pub(crate) async fn secure_references(&self, through: Position) -> Result<(), PoolError> {
         let mut unflushed = Unflushed::default();
         let mut extents = BTreeSet::new();
-        for (extent, puts) in self.unflushed_puts.borrow().range(..=through).map(|(_, puts)| puts) {
+        for (extent, puts) in self
+            .unflushed_puts
+            .borrow()
+            .range(..=through)
+            .map(|(_, puts)| puts)
+        {
             unflushed.add(puts);
             extents.insert(*extent);
         }
-        let Err(error) = self.context.pool.flush(&unflushed).await else { return Ok(()) };
+        let Err(error) = self.context.pool.flush(&unflushed).await else {
+            return Ok(());
+        };
         if !matches!(error, PoolError::NotFlushed { .. }) {
             return Err(error);
         }
         for extent in extents {
-            self.context.pool.secure(extent, self.policy.get().copies_min).await?;
+            self.context
+                .pool
+                .secure(extent, self.policy.get().copies_min)
+                .await?;
         }
         Ok(())
     }
@@ -317,7 +339,9 @@ impl Sink for Committer {
     fn committed(&self, position: Position, change: Change) {
         let volume = &self.0;
         apply(&volume.overlay, position, &change);
-        if volume.overlay.has_closed() || volume.overlay.bytes() >= volume.context.options.drain_bytes {
+        if volume.overlay.has_closed()
+            || volume.overlay.bytes() >= volume.context.options.drain_bytes
+        {
             volume.drain_now.notify_all();
         }
     }
@@ -325,8 +349,14 @@ impl Sink for Committer {
     fn flush_references(&self, through: Position) -> LocalBoxFuture<'static, Result<(), String>> {
         let volume = self.0.clone();
         Box::pin(async move {
-            volume.secure_references(through).await.map_err(|error| error.to_string())?;
-            volume.unflushed_puts.borrow_mut().retain(|&position, _| position > through);
+            volume
+                .secure_references(through)
+                .await
+                .map_err(|error| error.to_string())?;
+            volume
+                .unflushed_puts
+                .borrow_mut()
+                .retain(|&position, _| position > through);
             Ok(())
         })
     }

@@ -251,6 +251,24 @@ impl Descriptor {
         Ok(Bytes::from(plain).slice(first * BLOCK_SIZE..(first + count) * BLOCK_SIZE))
     }
 
+    /// As [`Descriptor::decode`] without decompressing: what a store does before it sends `stored`.
+    ///
+    /// # Errors
+    /// [`Damage`]: the copy is bad.
+    pub fn verify(
+        &self,
+        id: ExtentId,
+        frame: u16,
+        first: usize,
+        count: usize,
+        stored: &Bytes,
+    ) -> Result<(), Damage> {
+        if self.is_raw() {
+            return self.decode(id, frame, first, count, stored).map(drop);
+        }
+        self.verify_stored(id, frame, stored)
+    }
+
     /// Verifies all stored bytes of the frame.
     pub(super) fn verify_stored(
         &self,

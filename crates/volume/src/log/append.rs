@@ -7,7 +7,8 @@ use bytes::Bytes;
 use std::rc::Rc;
 use vocab::{Epoch, Incarnation, Position, SegmentId, StoreId};
 use wire::{
-    CallError, Lane, Record, RecordHead, RecordKind, StoreCall, StoreError, StoreReply, StoreRequest,
+    CallError, Lane, Record, RecordHead, RecordKind, StoreCall, StoreError, StoreReply,
+    StoreRequest,
 };
 use world::{Duration, Time};
 
@@ -77,17 +78,33 @@ impl Log {
         let last = records.last()?.head.position;
         state.sent = last;
         state.inflight_bytes += bytes;
-        state.flights.push_back(Flight { last, sent_at: self.world.now(), bytes });
+        state.flights.push_back(Flight {
+            last,
+            sent_at: self.world.now(),
+            bytes,
+        });
         let count = u32::try_from(records.len()).expect("bounded by append_bytes_max");
         let body = Record::encode_batch(&records);
-        Some(Batch { segment: state.open.id, count, body, durable, bytes, last })
+        Some(Batch {
+            segment: state.open.id,
+            count,
+            body,
+            durable,
+            bytes,
+            last,
+        })
     }
 
     fn send(self: &Rc<Self>, batch: Batch) {
         debug_assert!(batch.bytes > 0 && batch.last > Position::ZERO);
         let replicas: Vec<(StoreId, Incarnation)> = {
             let state = self.state.borrow();
-            state.open.replicas.iter().map(|replica| (replica.store, replica.incarnation)).collect()
+            state
+                .open
+                .replicas
+                .iter()
+                .map(|replica| (replica.store, replica.incarnation))
+                .collect()
         };
         for (store, incarnation) in replicas {
             let request = StoreRequest::Append {
@@ -98,7 +115,10 @@ impl Log {
                 count: batch.count,
                 durable: batch.durable,
             };
-            let call = StoreCall { request, body: batch.body.clone() };
+            let call = StoreCall {
+                request,
+                body: batch.body.clone(),
+            };
             // The call is made here, not in the task: calls to one store keep their order.
             let first = self.stores.call(store, Lane::Log, call.clone());
             let sent_at = self.world.now();
@@ -109,7 +129,10 @@ impl Log {
                 for _ in 0..FULL_ROUNDS_MAX {
                     let retry = matches!(
                         &result,
-                        Err(CallError::Refused { error: StoreError::JournalFull | StoreError::Gap { .. }, .. })
+                        Err(CallError::Refused {
+                            error: StoreError::JournalFull | StoreError::Gap { .. },
+                            ..
+                        })
                     );
                     if !retry || !log.is_open(segment) {
                         break;
@@ -130,7 +153,12 @@ impl Log {
 
     fn set_stalled(&self, store: StoreId) {
         let mut state = self.state.borrow_mut();
-        for replica in state.open.replicas.iter_mut().filter(|replica| replica.store == store) {
+        for replica in state
+            .open
+            .replicas
+            .iter_mut()
+            .filter(|replica| replica.store == store)
+        {
             replica.stalled = true;
         }
     }
@@ -142,7 +170,11 @@ impl Log {
         sent_at: Time,
         result: Result<(StoreReply, Bytes), CallError>,
     ) {
-        if let Err(CallError::Refused { error: StoreError::StaleEpoch { promised }, .. }) = &result {
+        if let Err(CallError::Refused {
+            error: StoreError::StaleEpoch { promised },
+            ..
+        }) = &result
+        {
             debug_assert!(*promised > self.epoch);
             return self.fenced();
         }
@@ -151,7 +183,12 @@ impl Log {
             if state.open.id != segment {
                 return;
             }
-            let Some(replica) = state.open.replicas.iter_mut().find(|replica| replica.store == store) else {
+            let Some(replica) = state
+                .open
+                .replicas
+                .iter_mut()
+                .find(|replica| replica.store == store)
+            else {
                 return;
             };
             match result {
@@ -174,7 +211,11 @@ impl Log {
 
     /// Commits what every replica has written, and hands it to the sink.
     pub(super) fn advance(&self) {
-        let sink = self.sink.borrow().clone().expect("run() sets the sink before records are sent");
+        let sink = self
+            .sink
+            .borrow()
+            .clone()
+            .expect("run() sets the sink before records are sent");
         let mut done = Vec::new();
         {
             let mut state = self.state.borrow_mut();
@@ -183,7 +224,11 @@ impl Log {
                 return;
             }
             let written = state.open.replicas.iter().map(|replica| replica.written);
-            let reached = if bug!(self.options, AckFirstReplica) { written.max() } else { written.min() };
+            let reached = if bug!(self.options, AckFirstReplica) {
+                written.max()
+            } else {
+                written.min()
+            };
             let reached = reached.unwrap_or(state.committed).min(state.sent);
             while let Some(front) = state.pending.front() {
                 if front.position > reached {
@@ -194,14 +239,29 @@ impl Log {
                 }
                 done.extend(state.pending.pop_front());
             }
-            assert!(reached >= state.committed, "the committed position never goes back");
+            assert!(
+                reached >= state.committed,
+                "the committed position never goes back"
+            );
             state.committed = reached;
-            while state.flights.front().is_some_and(|flight| flight.last <= reached) {
+            while state
+                .flights
+                .front()
+                .is_some_and(|flight| flight.last <= reached)
+            {
                 let flight = state.flights.pop_front().expect("checked");
                 state.inflight_bytes -= flight.bytes;
             }
-            let all_flushed = state.open.replicas.iter().map(|replica| replica.flushed).min();
-            let simple = state.closed.iter().all(|closed| closed.end.0 <= state.flushed.0 + 1);
+            let all_flushed = state
+                .open
+                .replicas
+                .iter()
+                .map(|replica| replica.flushed)
+                .min();
+            let simple = state
+                .closed
+                .iter()
+                .all(|closed| closed.end.0 <= state.flushed.0 + 1);
             if simple && let Some(flushed) = all_flushed {
                 let flushed = flushed.min(reached);
                 if flushed > state.flushed && state.last_reference <= state.flushed {
@@ -214,7 +274,9 @@ impl Log {
             let durable = record.durable.then_some(record.position);
             sink.committed(record.position, record.change);
             match durable {
-                Some(position) if position > self.flushed() => late.push((position, record.promise)),
+                Some(position) if position > self.flushed() => {
+                    late.push((position, record.promise))
+                }
                 _ => record.promise.fulfil(Ok(())),
             }
         }

@@ -46,11 +46,10 @@ impl Log {
         }
     }
 
-    pub(super) fn finish_when_flushed(
-        &self,
-        late: Vec<(Position, Promise<Result<(), LogError>>)>,
-    ) {
-        let Some(&(last, _)) = late.last() else { return };
+    pub(super) fn finish_when_flushed(&self, late: Vec<(Position, Promise<Result<(), LogError>>)>) {
+        let Some(&(last, _)) = late.last() else {
+            return;
+        };
         let mut state = self.state.borrow_mut();
         state.want_flush = state.want_flush.max(last);
         state.late.extend(late);
@@ -80,7 +79,9 @@ impl Log {
                 if state.lost.is_some() {
                     return;
                 }
-                state.want_flush > state.flushed && state.committed > state.flushed && !state.closing
+                state.want_flush > state.flushed
+                    && state.committed > state.flushed
+                    && !state.closing
             };
             if !wanted {
                 work.await;
@@ -95,14 +96,20 @@ impl Log {
     /// One round up to the present committed position; whether it succeeded.
     async fn flush_round(&self) -> bool {
         let through = self.committed();
-        let sink = self.sink.borrow().clone().expect("run() sets the sink before it starts this task");
+        let sink = self
+            .sink
+            .borrow()
+            .clone()
+            .expect("run() sets the sink before it starts this task");
         if self.state.borrow().last_reference > self.flushed()
             && let Err(reason) = sink.flush_references(through).await
         {
             *self.waiting.borrow_mut() = Some(format!("extents cannot be flushed: {reason}"));
             return false;
         }
-        let Some(targets) = self.flush_targets(through) else { return false };
+        let Some(targets) = self.flush_targets(through) else {
+            return false;
+        };
         let results = join_all(targets.iter().map(|target| self.flush_one(target))).await;
         if results.iter().any(|done| !done) || self.is_lost() {
             self.work.notify_all();
@@ -122,7 +129,11 @@ impl Log {
     fn flush_targets(&self, through: Position) -> Option<Vec<Target>> {
         let state = self.state.borrow();
         let mut targets = Vec::new();
-        for closed in state.closed.iter().filter(|closed| closed.end.0 > state.flushed.0 + 1) {
+        for closed in state
+            .closed
+            .iter()
+            .filter(|closed| closed.end.0 > state.flushed.0 + 1)
+        {
             let alive = closed.replicas.iter().filter(|(_, failed)| !failed);
             let before = targets.len();
             targets.extend(alive.map(|&(replica, _)| Target {
@@ -137,7 +148,10 @@ impl Log {
         if through >= state.open.start {
             targets.extend(state.open.replicas.iter().map(|replica| Target {
                 segment: state.open.id,
-                replica: SegmentReplica { store: replica.store, incarnation: replica.incarnation },
+                replica: SegmentReplica {
+                    store: replica.store,
+                    incarnation: replica.incarnation,
+                },
                 through,
             }));
         }
@@ -153,14 +167,19 @@ impl Log {
             through: target.through,
         };
         let sent_at = self.world.now();
-        let call = self.stores.call(target.replica.store, Lane::Log, request.into());
+        let call = self
+            .stores
+            .call(target.replica.store, Lane::Log, request.into());
         let result = self.world.timeout(self.options.ack_lost, call).await;
         let failure = match result {
             Ok(Ok((StoreReply::Appended { flushed, .. }, _))) if flushed >= target.through => {
                 self.confirmed(target.replica.store, sent_at);
                 return true;
             }
-            Ok(Err(CallError::Refused { error: StoreError::StaleEpoch { .. }, .. })) => {
+            Ok(Err(CallError::Refused {
+                error: StoreError::StaleEpoch { .. },
+                ..
+            })) => {
                 self.fenced();
                 return false;
             }
@@ -174,7 +193,12 @@ impl Log {
 
     fn confirmed(&self, store: vocab::StoreId, sent_at: world::Time) {
         let mut state = self.state.borrow_mut();
-        for replica in state.open.replicas.iter_mut().filter(|replica| replica.store == store) {
+        for replica in state
+            .open
+            .replicas
+            .iter_mut()
+            .filter(|replica| replica.store == store)
+        {
             replica.confirmed_at = replica.confirmed_at.max(sent_at);
         }
     }
@@ -183,12 +207,25 @@ impl Log {
     pub(super) fn replica_failed(&self, segment: SegmentId, store: vocab::StoreId, reason: String) {
         let mut state = self.state.borrow_mut();
         if state.open.id == segment {
-            for replica in state.open.replicas.iter_mut().filter(|replica| replica.store == store) {
+            for replica in state
+                .open
+                .replicas
+                .iter_mut()
+                .filter(|replica| replica.store == store)
+            {
                 replica.failed.get_or_insert(reason.clone());
             }
         }
-        for closed in state.closed.iter_mut().filter(|closed| closed.id == segment) {
-            for (_, failed) in closed.replicas.iter_mut().filter(|(replica, _)| replica.store == store) {
+        for closed in state
+            .closed
+            .iter_mut()
+            .filter(|closed| closed.id == segment)
+        {
+            for (_, failed) in closed
+                .replicas
+                .iter_mut()
+                .filter(|(replica, _)| replica.store == store)
+            {
                 *failed = true;
             }
         }
@@ -201,7 +238,12 @@ impl Log {
     pub fn drained(self: &Rc<Self>, through: Position) {
         let stores = {
             let mut state = self.state.borrow_mut();
-            let mut stores: Vec<_> = state.open.replicas.iter().map(|replica| replica.store).collect();
+            let mut stores: Vec<_> = state
+                .open
+                .replicas
+                .iter()
+                .map(|replica| replica.store)
+                .collect();
             for closed in &state.closed {
                 stores.extend(closed.replicas.iter().map(|(replica, _)| replica.store));
             }
@@ -214,7 +256,11 @@ impl Log {
         self.finish_late();
         self.progress.notify_all();
         for store in stores {
-            let request = StoreRequest::TrimLog { volume: self.volume, epoch: self.epoch, through };
+            let request = StoreRequest::TrimLog {
+                volume: self.volume,
+                epoch: self.epoch,
+                through,
+            };
             let call = self.stores.call(store, Lane::Log, request.into());
             let (world, patience) = (self.world.clone(), self.options.ack_lost);
             // A trim that is lost is made up for by the next one.
@@ -262,11 +308,19 @@ impl Log {
         let stale = |replica: &&super::Replica| {
             now.since(replica.confirmed_at) >= self.options.read_confirmation
         };
-        Ok(state.open.replicas.iter().filter(stale).map(|replica| replica.store).collect())
+        Ok(state
+            .open
+            .replicas
+            .iter()
+            .filter(stale)
+            .map(|replica| replica.store)
+            .collect())
     }
 
     async fn confirm_one(&self, store: vocab::StoreId) -> bool {
-        let request = StoreRequest::Confirm { volumes: vec![(self.volume, self.epoch)] };
+        let request = StoreRequest::Confirm {
+            volumes: vec![(self.volume, self.epoch)],
+        };
         let sent_at = self.world.now();
         let segment = self.state.borrow().open.id;
         let call = self.stores.call(store, Lane::Log, request.into());

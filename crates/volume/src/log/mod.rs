@@ -205,7 +205,13 @@ pub struct Parts {
 
 impl Log {
     /// A log that goes on after `start`. Call [`Log::run`] next.
-    pub fn new(parts: Parts, volume: VolumeId, epoch: Epoch, copies: Copies, start: Start) -> Rc<Self> {
+    pub fn new(
+        parts: Parts,
+        volume: VolumeId,
+        epoch: Epoch,
+        copies: Copies,
+        start: Start,
+    ) -> Rc<Self> {
         let now = parts.world.now();
         let narrow = start.segment.replicas.len() < usize::from(copies.wanted);
         let replica = |replica: &SegmentReplica| Replica {
@@ -274,7 +280,11 @@ impl Log {
     ///
     /// # Errors
     /// In the outcome: [`LogError`]; the record may or may not survive.
-    pub fn append(&self, change: Change, durable: bool) -> (Position, Outcome<Result<(), LogError>>) {
+    pub fn append(
+        &self,
+        change: Change,
+        durable: bool,
+    ) -> (Position, Outcome<Result<(), LogError>>) {
         let (promise, outcome) = promise();
         let mut state = self.state.borrow_mut();
         let position = state.next;
@@ -284,7 +294,12 @@ impl Log {
         }
         state.next = position.next();
         state.last_append = self.world.now();
-        state.pending.push_back(Pending { position, change, durable, promise });
+        state.pending.push_back(Pending {
+            position,
+            change,
+            durable,
+            promise,
+        });
         drop(state);
         self.work.notify_all();
         (position, outcome)
@@ -339,7 +354,12 @@ impl Log {
             committed: state.committed,
             flushed: state.flushed,
             segment: state.open.id,
-            replicas: state.open.replicas.iter().map(|replica| replica.store).collect(),
+            replicas: state
+                .open
+                .replicas
+                .iter()
+                .map(|replica| replica.store)
+                .collect(),
             closed_segments: state.closed.len(),
             stall: state.stall,
             waiting: self.waiting.borrow().clone(),
@@ -359,7 +379,10 @@ impl Log {
                 return;
             }
             state.lost = Some(error.clone());
-            (std::mem::take(&mut state.pending), std::mem::take(&mut state.late))
+            (
+                std::mem::take(&mut state.pending),
+                std::mem::take(&mut state.late),
+            )
         };
         for record in pending {
             record.promise.fulfil(Err(error.clone()));

@@ -53,40 +53,66 @@ impl Log {
         if !state.flights.is_empty() {
             return Some(self.options.ack_overdue / WATCH_SHARE);
         }
-        state.narrow_since.is_some().then_some(self.options.widen_after)
+        state
+            .narrow_since
+            .is_some()
+            .then_some(self.options.widen_after)
     }
 
     fn mark_slow_replicas(&self) {
         let now = self.world.now();
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let Some(oldest) = state.flights.front() else { return };
+        let Some(oldest) = state.flights.front() else {
+            return;
+        };
         let waited = now.since(oldest.sent_at);
-        let somebody = state.open.replicas.iter().any(|replica| replica.written >= oldest.last);
-        let limit = if somebody { self.options.ack_overdue } else { self.options.ack_lost };
+        let somebody = state
+            .open
+            .replicas
+            .iter()
+            .any(|replica| replica.written >= oldest.last);
+        let limit = if somebody {
+            self.options.ack_overdue
+        } else {
+            self.options.ack_lost
+        };
         if waited < limit {
             return;
         }
         for replica in &mut state.open.replicas {
             if replica.written < oldest.last && !replica.stalled && replica.failed.is_none() {
-                replica.failed = Some(format!("has not acknowledged for {} ms", waited.as_millis()));
+                replica.failed = Some(format!(
+                    "has not acknowledged for {} ms",
+                    waited.as_millis()
+                ));
             }
         }
     }
 
     fn needs_other_replicas(&self) -> bool {
         let state = self.state.borrow();
-        if state.open.replicas.iter().any(|replica| replica.failed.is_some()) {
+        if state
+            .open
+            .replicas
+            .iter()
+            .any(|replica| replica.failed.is_some())
+        {
             return true;
         }
         let now = self.world.now();
-        let narrow = state.narrow_since.is_some_and(|since| now.since(since) >= self.options.widen_after);
+        let narrow = state
+            .narrow_since
+            .is_some_and(|since| now.since(since) >= self.options.widen_after);
         drop(state);
         if !narrow {
             return false;
         }
         // Only worth a new segment when it would be wider.
-        let candidates = self.candidates().len().min(usize::from(self.copies.get().wanted));
+        let candidates = self
+            .candidates()
+            .len()
+            .min(usize::from(self.copies.get().wanted));
         let mut state = self.state.borrow_mut();
         state.narrow_since = Some(now);
         candidates > state.open.replicas.len()
@@ -106,7 +132,10 @@ impl Log {
             .collect();
         let shunned = |store: &StoreId| state.shunned.get(store).is_some_and(|&until| until > now);
         let stores = self.placement.log_stores(self.volume, next);
-        stores.into_iter().filter(|store| !failed.contains(store) && !shunned(store)).collect()
+        stores
+            .into_iter()
+            .filter(|store| !failed.contains(store) && !shunned(store))
+            .collect()
     }
 
     /// Closes the open segment at its committed end and opens the next one on healthy stores.
@@ -150,7 +179,12 @@ impl Log {
         let until = self.world.now() + SHUN;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        for replica in state.open.replicas.iter().filter(|replica| replica.failed.is_some()) {
+        for replica in state
+            .open
+            .replicas
+            .iter()
+            .filter(|replica| replica.failed.is_some())
+        {
             state.shunned.insert(replica.store, until);
         }
     }
@@ -160,7 +194,11 @@ impl Log {
         let mut state = self.state.borrow_mut();
         state.shunned.clear();
         for replica in &mut state.open.replicas {
-            if replica.failed.as_deref().is_some_and(|reason| reason.contains("not acknowledged")) {
+            if replica
+                .failed
+                .as_deref()
+                .is_some_and(|reason| reason.contains("not acknowledged"))
+            {
                 replica.failed = None;
             }
         }
@@ -168,14 +206,20 @@ impl Log {
 
     /// The store's promise for this epoch, with its present life.
     async fn promise_of(&self, store: StoreId) -> Option<(SegmentReplica, Time)> {
-        let request = StoreRequest::Fence { volume: self.volume, epoch: self.epoch };
+        let request = StoreRequest::Fence {
+            volume: self.volume,
+            epoch: self.epoch,
+        };
         let sent_at = self.world.now();
         let call = self.stores.call(store, Lane::Log, request.into());
         match self.world.timeout(FENCE_PATIENCE, call).await {
             Ok(Ok((StoreReply::Fenced { incarnation, .. }, _))) => {
                 Some((SegmentReplica { store, incarnation }, sent_at))
             }
-            Ok(Err(CallError::Refused { error: StoreError::StaleEpoch { .. }, .. })) => {
+            Ok(Err(CallError::Refused {
+                error: StoreError::StaleEpoch { .. },
+                ..
+            })) => {
                 self.fenced();
                 None
             }
@@ -206,14 +250,19 @@ impl Log {
             return Ok(());
         }
         loop {
-            match self.catalog.open_segment(self.volume, self.epoch, &row).await {
+            match self
+                .catalog
+                .open_segment(self.volume, self.epoch, &row)
+                .await
+            {
                 Ok(_) => break,
                 Err(CatalogError::StaleOwner { .. } | CatalogError::NotFound { .. }) => {
                     self.fenced();
                     return Err(LogError::Fenced { epoch: self.epoch });
                 }
                 Err(error) => {
-                    *self.waiting.borrow_mut() = Some(format!("writes wait for the catalog: {error}"));
+                    *self.waiting.borrow_mut() =
+                        Some(format!("writes wait for the catalog: {error}"));
                     self.world.sleep(RETRY_PAUSE).await;
                     if let Some(lost) = self.lost() {
                         return Err(lost);
@@ -248,15 +297,25 @@ impl Log {
         {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
-            assert_eq!(state.committed, before, "nothing is committed while a segment is closed");
+            assert_eq!(
+                state.committed, before,
+                "nothing is committed while a segment is closed"
+            );
             let old = std::mem::replace(&mut state.open, open);
             if old.start < row.start {
                 let replica = |replica: &Replica| {
-                    let row = SegmentReplica { store: replica.store, incarnation: replica.incarnation };
+                    let row = SegmentReplica {
+                        store: replica.store,
+                        incarnation: replica.incarnation,
+                    };
                     (row, replica.failed.is_some())
                 };
                 let replicas = old.replicas.iter().map(replica).collect();
-                state.closed.push(ClosedSegment { id: old.id, end: row.start, replicas });
+                state.closed.push(ClosedSegment {
+                    id: old.id,
+                    end: row.start,
+                    replicas,
+                });
             }
             if bug!(self.options, DropInflight) {
                 for record in state.pending.drain(..) {

@@ -108,9 +108,17 @@ impl PageCache {
         }
         let (extent, frame) = (pointer.extent, pointer.frame);
         let bytes = self.source.load(pointer).await;
-        let bytes = bytes.map_err(|reason| MapError::Unreadable { extent, frame, reason })?;
+        let bytes = bytes.map_err(|reason| MapError::Unreadable {
+            extent,
+            frame,
+            reason,
+        })?;
         let page = Page::decode(&bytes);
-        let page = Rc::new(page.map_err(|damage| MapError::Damaged { extent, frame, damage })?);
+        let page = Rc::new(page.map_err(|damage| MapError::Damaged {
+            extent,
+            frame,
+            damage,
+        })?);
         self.insert(pointer, page.clone());
         Ok(page)
     }
@@ -118,7 +126,10 @@ impl PageCache {
     /// Keeps a page, for now.
     pub fn insert(&self, pointer: PagePointer, page: Rc<Page>) {
         let added = page.memory_bytes();
-        let cached = Cached { page, used: Cell::new(false) };
+        let cached = Cached {
+            page,
+            used: Cell::new(false),
+        };
         let replaced = self.pages.borrow_mut().insert(pointer, cached);
         let freed = match &replaced {
             Some(old) => old.page.memory_bytes(),
@@ -135,13 +146,18 @@ impl PageCache {
         let mut order = self.order.borrow_mut();
         let mut pages = self.pages.borrow_mut();
         while self.bytes.get() > self.bytes_max {
-            let Some(oldest) = order.pop_front() else { return };
-            let Some(cached) = pages.get(&oldest) else { continue };
+            let Some(oldest) = order.pop_front() else {
+                return;
+            };
+            let Some(cached) = pages.get(&oldest) else {
+                continue;
+            };
             if cached.used.replace(false) {
                 order.push_back(oldest);
                 continue;
             }
-            self.bytes.set(self.bytes.get() - cached.page.memory_bytes());
+            self.bytes
+                .set(self.bytes.get() - cached.page.memory_bytes());
             pages.remove(&oldest);
         }
     }
@@ -175,9 +191,18 @@ pub async fn lookup(
         let (leaf, leaf_start, leaf_end) = leaf_of(cache, root, at).await?;
         let until = end.min(leaf_end);
         match leaf {
-            None => push(&mut runs, MapRun { lba: at, blocks: until - at, place: None }),
+            None => push(
+                &mut runs,
+                MapRun {
+                    lba: at,
+                    blocks: until - at,
+                    place: None,
+                },
+            ),
             Some(page) => {
-                let Page::Leaf(entries) = &*page else { unreachable!("leaf_of ends at a leaf") };
+                let Page::Leaf(entries) = &*page else {
+                    unreachable!("leaf_of ends at a leaf")
+                };
                 leaf_runs(entries, leaf_start, at, until, &mut runs);
             }
         }
@@ -193,9 +218,16 @@ fn push(runs: &mut Vec<MapRun>, run: MapRun) {
     }
 }
 
-fn leaf_runs(entries: &[page::LeafRun], leaf_start: u64, from: u64, until: u64, runs: &mut Vec<MapRun>) {
+fn leaf_runs(
+    entries: &[page::LeafRun],
+    leaf_start: u64,
+    from: u64,
+    until: u64,
+    runs: &mut Vec<MapRun>,
+) {
     let mut at = from;
-    let first = entries.partition_point(|run| leaf_start + u64::from(run.start + run.blocks) <= from);
+    let first =
+        entries.partition_point(|run| leaf_start + u64::from(run.start + run.blocks) <= from);
     for run in &entries[first..] {
         let start = leaf_start + u64::from(run.start);
         let end = start + u64::from(run.blocks);
@@ -203,16 +235,37 @@ fn leaf_runs(entries: &[page::LeafRun], leaf_start: u64, from: u64, until: u64, 
             break;
         }
         if start > at {
-            push(runs, MapRun { lba: at, blocks: start - at, place: None });
+            push(
+                runs,
+                MapRun {
+                    lba: at,
+                    blocks: start - at,
+                    place: None,
+                },
+            );
             at = start;
         }
         let stop = end.min(until);
         let slot = run.slot + u16::try_from(at - start).expect("inside the run");
-        push(runs, MapRun { lba: at, blocks: stop - at, place: Some((run.extent, slot)) });
+        push(
+            runs,
+            MapRun {
+                lba: at,
+                blocks: stop - at,
+                place: Some((run.extent, slot)),
+            },
+        );
         at = stop;
     }
     if at < until {
-        push(runs, MapRun { lba: at, blocks: until - at, place: None });
+        push(
+            runs,
+            MapRun {
+                lba: at,
+                blocks: until - at,
+                place: None,
+            },
+        );
     }
 }
 
@@ -222,7 +275,9 @@ async fn leaf_of(
     root: MapRoot,
     lba: u64,
 ) -> Result<(Option<Rc<Page>>, u64, u64), MapError> {
-    let Some(mut pointer) = root.page else { return Ok((None, 0, u64::MAX)) };
+    let Some(mut pointer) = root.page else {
+        return Ok((None, 0, u64::MAX));
+    };
     let mut level = root.height - 1;
     if lba >= span(level) {
         return Ok((None, span(level), u64::MAX));
@@ -251,7 +306,11 @@ fn check_level(page: &Page, level: u8, pointer: PagePointer) -> Result<(), MapEr
         return Ok(());
     }
     let damage = PageDamage::Malformed("page of another level than its parent says");
-    Err(MapError::Damaged { extent: pointer.extent, frame: pointer.frame, damage })
+    Err(MapError::Damaged {
+        extent: pointer.extent,
+        frame: pointer.frame,
+        damage,
+    })
 }
 
 #[cfg(test)]

@@ -158,7 +158,11 @@ impl Page {
         let mut bytes = Vec::with_capacity(capacity);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&[VERSION, self.level()]);
-        bytes.extend_from_slice(&u16::try_from(count).expect("at most 512 entries").to_le_bytes());
+        bytes.extend_from_slice(
+            &u16::try_from(count)
+                .expect("at most 512 entries")
+                .to_le_bytes(),
+        );
         bytes.extend_from_slice(&(dictionary.extents.len() as u16).to_le_bytes());
         bytes.extend_from_slice(&[0, 0]);
         for extent in &dictionary.extents {
@@ -183,7 +187,11 @@ impl Page {
         let level = header[5];
         let u16_of = |at: usize| usize::from(u16::from_le_bytes([header[at], header[at + 1]]));
         let (count, extents) = (u16_of(6), u16_of(8));
-        let entry_bytes = if level == 0 { LEAF_ENTRY_BYTES } else { INNER_ENTRY_BYTES };
+        let entry_bytes = if level == 0 {
+            LEAF_ENTRY_BYTES
+        } else {
+            INNER_ENTRY_BYTES
+        };
         let (extents_end, end) = {
             let extents_end = HEADER_BYTES + extents * ExtentId::BYTES;
             (extents_end, extents_end + count * entry_bytes)
@@ -195,11 +203,21 @@ impl Page {
         let extent = |index: u16| {
             let at = HEADER_BYTES + usize::from(index) * ExtentId::BYTES;
             let known = usize::from(index) < extents;
-            let found = known.then(|| bytes[at..at + ExtentId::BYTES].try_into().expect("24 bytes"));
-            found.map(ExtentId::from_bytes).ok_or(PageDamage::Malformed("unknown extent"))
+            let found = known.then(|| {
+                bytes[at..at + ExtentId::BYTES]
+                    .try_into()
+                    .expect("24 bytes")
+            });
+            found
+                .map(ExtentId::from_bytes)
+                .ok_or(PageDamage::Malformed("unknown extent"))
         };
         let entries = bytes[extents_end..end].chunks_exact(entry_bytes);
-        if level == 0 { decode_leaf(entries, extent) } else { decode_inner(level, entries, extent) }
+        if level == 0 {
+            decode_leaf(entries, extent)
+        } else {
+            decode_inner(level, entries, extent)
+        }
     }
 }
 
@@ -220,7 +238,12 @@ fn decode_leaf<'a>(
         if !in_order || reached > LEAF_BLOCKS || slot.checked_add(blocks).is_none() {
             return Err(PageDamage::Malformed("leaf run out of order"));
         }
-        runs.push(LeafRun { start, blocks, extent: extent(field(entry, 4))?, slot });
+        runs.push(LeafRun {
+            start,
+            blocks,
+            extent: extent(field(entry, 4))?,
+            slot,
+        });
     }
     Ok(Page::Leaf(runs))
 }
@@ -237,9 +260,16 @@ fn decode_inner<'a>(
         if !after || u64::from(index) >= FANOUT {
             return Err(PageDamage::Malformed("child out of order"));
         }
-        let page = PagePointer { extent: extent(field(entry, 2))?, frame: field(entry, 4) };
+        let page = PagePointer {
+            extent: extent(field(entry, 2))?,
+            frame: field(entry, 4),
+        };
         let mapped = u32::from_le_bytes([entry[8], entry[9], entry[10], entry[11]]);
-        children.push(Child { index, page, mapped });
+        children.push(Child {
+            index,
+            page,
+            mapped,
+        });
     }
     Ok(Page::Inner(level, children))
 }
@@ -250,18 +280,31 @@ mod tests {
     use vocab::{Epoch, GroupId, VolumeId};
 
     fn extent(counter: u32) -> ExtentId {
-        ExtentId { group: GroupId(1), volume: VolumeId(1), epoch: Epoch(1), counter }
+        ExtentId {
+            group: GroupId(1),
+            volume: VolumeId(1),
+            epoch: Epoch(1),
+            counter,
+        }
     }
 
     #[test]
     fn pages_survive_their_encoding() {
-        let run = |at: u16| LeafRun { start: at * 2, blocks: 1, extent: extent(u32::from(at % 7)), slot: at };
+        let run = |at: u16| LeafRun {
+            start: at * 2,
+            blocks: 1,
+            extent: extent(u32::from(at % 7)),
+            slot: at,
+        };
         let leaf = Page::Leaf((0..256).map(run).collect());
         assert_eq!(Page::decode(&leaf.encode()), Ok(leaf.clone()));
         assert_eq!(leaf.mapped(), 256);
         let child = |index: u16| Child {
             index,
-            page: PagePointer { extent: extent(u32::from(index / 50)), frame: index },
+            page: PagePointer {
+                extent: extent(u32::from(index / 50)),
+                frame: index,
+            },
             mapped: 512,
         };
         let inner = Page::Inner(3, (0..128).map(child).collect());
@@ -270,11 +313,18 @@ mod tests {
 
     #[test]
     fn fuzz_any_bytes_are_a_page_or_refused() {
-        let run = |at: u16| LeafRun { start: at * 2, blocks: 1, extent: extent(u32::from(at % 7)), slot: at };
+        let run = |at: u16| LeafRun {
+            start: at * 2,
+            blocks: 1,
+            extent: extent(u32::from(at % 7)),
+            slot: at,
+        };
         let good = Page::Leaf((0..20).map(run).collect()).encode();
         let mut seed = 9u64;
         let mut random = || {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) as usize
         };
         for _ in 0..20_000 {

@@ -9,7 +9,12 @@ struct Shelf(RefCell<BTreeMap<PagePointer, Vec<u8>>>);
 
 impl PageSource for Shelf {
     fn load(&self, page: PagePointer) -> LocalBoxFuture<'static, Result<bytes::Bytes, String>> {
-        let found = self.0.borrow().get(&page).cloned().ok_or("no such page".to_owned());
+        let found = self
+            .0
+            .borrow()
+            .get(&page)
+            .cloned()
+            .ok_or("no such page".to_owned());
         Box::pin(std::future::ready(found.map(bytes::Bytes::from)))
     }
 }
@@ -19,21 +24,32 @@ struct ShelfSink<'a>(&'a Shelf, u32);
 impl PageSink for ShelfSink<'_> {
     fn push<'a>(&'a mut self, page: &'a [u8]) -> LocalBoxFuture<'a, Result<PagePointer, String>> {
         self.1 += 1;
-        let pointer = PagePointer { extent: extent(1_000_000 + self.1), frame: 0 };
+        let pointer = PagePointer {
+            extent: extent(1_000_000 + self.1),
+            frame: 0,
+        };
         self.0.0.borrow_mut().insert(pointer, page.to_vec());
         Box::pin(std::future::ready(Ok(pointer)))
     }
 }
 
 fn extent(counter: u32) -> ExtentId {
-    ExtentId { group: GroupId(1), volume: VolumeId(1), epoch: Epoch(1), counter }
+    ExtentId {
+        group: GroupId(1),
+        volume: VolumeId(1),
+        epoch: Epoch(1),
+        counter,
+    }
 }
 
 struct Random(u64);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
 }
@@ -46,10 +62,23 @@ fn random_changes(random: &mut Random, span: u64, model: &mut Model, round: u32)
     let mut at = random.below(span / 4);
     while at < span && changes.len() < 40 {
         let unmap = random.below(4) == 0;
-        let blocks = if unmap { 1 + random.below(span / 8) } else { 1 + random.below(6) };
+        let blocks = if unmap {
+            1 + random.below(span / 8)
+        } else {
+            1 + random.below(6)
+        };
         let blocks = blocks.min(span - at);
-        let place = (!unmap).then(|| (extent(round * 100 + changes.len() as u32), random.below(900) as Slot));
-        changes.push(MapChange { lba: at, blocks, place });
+        let place = (!unmap).then(|| {
+            (
+                extent(round * 100 + changes.len() as u32),
+                random.below(900) as Slot,
+            )
+        });
+        changes.push(MapChange {
+            lba: at,
+            blocks,
+            place,
+        });
         for index in 0..blocks {
             match place {
                 Some((extent, slot)) => model.insert(at + index, (extent, slot + index as Slot)),
@@ -62,13 +91,18 @@ fn random_changes(random: &mut Random, span: u64, model: &mut Model, round: u32)
 }
 
 fn read_all(cache: &PageCache, root: MapRoot, span: u64) -> Model {
-    let runs = lookup(cache, root, 0, span).now_or_never().expect("no waiting").expect("readable");
+    let runs = lookup(cache, root, 0, span)
+        .now_or_never()
+        .expect("no waiting")
+        .expect("readable");
     let mut model = Model::new();
     let mut at = 0;
     for run in runs {
         assert_eq!(run.lba, at);
         at += run.blocks;
-        let Some((extent, slot)) = run.place else { continue };
+        let Some((extent, slot)) = run.place else {
+            continue;
+        };
         for index in 0..run.blocks {
             model.insert(run.lba + index, (extent, slot + index as Slot));
         }
@@ -90,7 +124,9 @@ fn updates_equal_a_model_and_older_roots_stay_as_they_were() {
         for round in 0..8 {
             let before = (root, model.clone());
             let changes = random_changes(&mut random, span, &mut model, round);
-            let updated = update(&cache, root, &changes, &mut sink).now_or_never().expect("no waiting");
+            let updated = update(&cache, root, &changes, &mut sink)
+                .now_or_never()
+                .expect("no waiting");
             root = updated.expect("updates");
             assert_eq!(root.mapped_blocks, model.len() as u64, "seed {seed}");
             versions.push(before);
@@ -101,7 +137,10 @@ fn updates_equal_a_model_and_older_roots_stay_as_they_were() {
             check_diff(&cache, (*old_root, old_model), (root, &model));
         }
         let mut marks = Marks::default();
-        mark(&cache, root, &mut marks).now_or_never().expect("no waiting").expect("readable");
+        mark(&cache, root, &mut marks)
+            .now_or_never()
+            .expect("no waiting")
+            .expect("readable");
         for (extent, slot) in model.values() {
             let bits = marks.live(extent).expect("marked");
             assert!(bits[usize::from(*slot) / 8] & (1 << (slot % 8)) != 0);
@@ -113,11 +152,16 @@ fn check_diff(cache: &PageCache, older: (MapRoot, &Model), newer: (MapRoot, &Mod
     let mut from = 0;
     let mut differing = BTreeMap::new();
     loop {
-        let step = diff(cache, older.0, newer.0, from, 5).now_or_never().expect("no waiting");
+        let step = diff(cache, older.0, newer.0, from, 5)
+            .now_or_never()
+            .expect("no waiting");
         let (runs, next) = step.expect("readable");
         for run in runs {
             for lba in run.lba..run.lba + run.blocks {
-                assert!(differing.insert(lba, run.mapped).is_none(), "each block once");
+                assert!(
+                    differing.insert(lba, run.mapped).is_none(),
+                    "each block once"
+                );
             }
         }
         match next {
@@ -125,9 +169,14 @@ fn check_diff(cache: &PageCache, older: (MapRoot, &Model), newer: (MapRoot, &Mod
             None => break,
         }
     }
-    let all: std::collections::BTreeSet<u64> = older.1.keys().chain(newer.1.keys()).copied().collect();
+    let all: std::collections::BTreeSet<u64> =
+        older.1.keys().chain(newer.1.keys()).copied().collect();
     for lba in all {
         let changed = older.1.get(&lba) != newer.1.get(&lba);
-        assert_eq!(differing.get(&lba).copied(), changed.then(|| newer.1.contains_key(&lba)), "block {lba}");
+        assert_eq!(
+            differing.get(&lba).copied(),
+            changed.then(|| newer.1.contains_key(&lba)),
+            "block {lba}"
+        );
     }
 }

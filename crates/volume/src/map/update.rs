@@ -39,7 +39,9 @@ pub async fn update(
     changes: &[MapChange],
     sink: &mut dyn PageSink,
 ) -> Result<MapRoot, MapError> {
-    let Some(last) = changes.last() else { return Ok(root) };
+    let Some(last) = changes.last() else {
+        return Ok(root);
+    };
     let end = last.lba + last.blocks;
     let mut level = root.height.max(1) - 1;
     let mut top: Option<PagePointer> = root.page;
@@ -48,7 +50,14 @@ pub async fn update(
     while span(level) < end {
         if let Some(page) = top {
             let mapped = u32::try_from(top_mapped).unwrap_or(u32::MAX);
-            let taller = Page::Inner(level + 1, vec![Child { index: 0, page, mapped }]);
+            let taller = Page::Inner(
+                level + 1,
+                vec![Child {
+                    index: 0,
+                    page,
+                    mapped,
+                }],
+            );
             top = Some(push(cache, sink, taller).await?);
         }
         level += 1;
@@ -56,11 +65,22 @@ pub async fn update(
     let (page, mapped) = apply(cache, sink, top, level, 0, changes).await?;
     top_mapped = mapped;
     let height = if page.is_some() { level + 1 } else { 0 };
-    Ok(MapRoot { page, height, mapped_blocks: top_mapped })
+    Ok(MapRoot {
+        page,
+        height,
+        mapped_blocks: top_mapped,
+    })
 }
 
-async fn push(cache: &PageCache, sink: &mut dyn PageSink, page: Page) -> Result<PagePointer, MapError> {
-    let pointer = sink.push(&page.encode()).await.map_err(MapError::Unwritable)?;
+async fn push(
+    cache: &PageCache,
+    sink: &mut dyn PageSink,
+    page: Page,
+) -> Result<PagePointer, MapError> {
+    let pointer = sink
+        .push(&page.encode())
+        .await
+        .map_err(MapError::Unwritable)?;
     cache.insert(pointer, std::rc::Rc::new(page));
     Ok(pointer)
 }
@@ -111,15 +131,27 @@ fn apply<'a>(
 }
 
 /// Reads the children that the changes touch, several at a time. Errors show when they are used.
-async fn prefetch(cache: &PageCache, children: &[Child], level: u8, base: u64, changes: &[MapChange]) {
+async fn prefetch(
+    cache: &PageCache,
+    children: &[Child],
+    level: u8,
+    base: u64,
+    changes: &[MapChange],
+) {
     let child_span = span(level - 1);
     let touched = |child: &&Child| {
         let start = base + u64::from(child.index) * child_span;
         let first = changes.partition_point(|change| change.lba + change.blocks <= start);
-        let touches = changes.get(first).is_some_and(|change| change.lba < start + child_span);
+        let touches = changes
+            .get(first)
+            .is_some_and(|change| change.lba < start + child_span);
         touches && cache.get(child.page).is_none()
     };
-    let missing: Vec<PagePointer> = children.iter().filter(touched).map(|child| child.page).collect();
+    let missing: Vec<PagePointer> = children
+        .iter()
+        .filter(touched)
+        .map(|child| child.page)
+        .collect();
     for chunk in missing.chunks(PREFETCH) {
         join_all(chunk.iter().map(|&page| cache.page(page))).await;
     }
@@ -141,10 +173,15 @@ async fn merge_inner(
     let (mut index, mut first) = (0, 0);
     while index < FANOUT {
         let (start, end) = (base + index * child_span, base + (index + 1) * child_span);
-        while changes.get(first).is_some_and(|change| change.lba + change.blocks <= start) {
+        while changes
+            .get(first)
+            .is_some_and(|change| change.lba + change.blocks <= start)
+        {
             first += 1;
         }
-        let Some(change) = changes.get(first) else { break };
+        let Some(change) = changes.get(first) else {
+            break;
+        };
         if change.lba >= end {
             index = (change.lba - base) / child_span;
             while let Some(child) = old.next_if(|child| u64::from(child.index) < index) {
@@ -156,14 +193,19 @@ async fn merge_inner(
         let mine = &changes[first..first + count];
         let replaced = old.next_if(|child| u64::from(child.index) == index);
         // One change that unmaps all of it needs no look inside.
-        let all_gone = change.place.is_none() && change.lba <= start && change.lba + change.blocks >= end;
+        let all_gone =
+            change.place.is_none() && change.lba <= start && change.lba + change.blocks >= end;
         let maps_some = mine.iter().any(|change| change.place.is_some());
         if !all_gone && (replaced.is_some() || maps_some) {
             let old_page = replaced.map(|child| child.page);
             let (page, mapped) = apply(cache, sink, old_page, level - 1, start, mine).await?;
             if let Some(page) = page {
                 let mapped = u32::try_from(mapped).unwrap_or(u32::MAX);
-                children.push(Child { index: index as u16, page, mapped });
+                children.push(Child {
+                    index: index as u16,
+                    page,
+                    mapped,
+                });
             }
         }
         index += 1;
@@ -192,7 +234,13 @@ fn merge_leaf(old: &[LeafRun], base: u64, changes: &[MapChange]) -> Vec<LeafRun>
                 continue;
             }
             if run.start < start {
-                append(&mut runs, LeafRun { blocks: start - run.start, ..run });
+                append(
+                    &mut runs,
+                    LeafRun {
+                        blocks: start - run.start,
+                        ..run
+                    },
+                );
             }
             if run_end <= end {
                 current = old.next();
@@ -201,12 +249,25 @@ fn merge_leaf(old: &[LeafRun], base: u64, changes: &[MapChange]) -> Vec<LeafRun>
             // It begins at or before the end of the change and goes on after it.
             let cut = end.max(run.start) - run.start;
             let slot = run.slot + cut;
-            current = Some(LeafRun { start: run.start + cut, blocks: run.blocks - cut, slot, ..run });
+            current = Some(LeafRun {
+                start: run.start + cut,
+                blocks: run.blocks - cut,
+                slot,
+                ..run
+            });
             break;
         }
         if let Some((extent, slot)) = change.place {
             let slot = slot + (from - change.lba) as u16;
-            append(&mut runs, LeafRun { start, blocks: end - start, extent, slot });
+            append(
+                &mut runs,
+                LeafRun {
+                    start,
+                    blocks: end - start,
+                    extent,
+                    slot,
+                },
+            );
         }
     }
     while let Some(run) = current {

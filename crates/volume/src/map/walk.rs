@@ -41,7 +41,8 @@ impl Marks {
     /// Blocks (a page counts as one) that something refers to in an extent.
     #[must_use]
     pub fn live_blocks(&self, extent: &ExtentId) -> u32 {
-        self.live(extent).map_or(0, |bits| bits.iter().map(|byte| byte.count_ones()).sum())
+        self.live(extent)
+            .map_or(0, |bits| bits.iter().map(|byte| byte.count_ones()).sum())
     }
 }
 
@@ -61,7 +62,9 @@ pub async fn mark(cache: &PageCache, root: MapRoot, marks: &mut Marks) -> Result
         let page = cache.page(pointer).await?;
         check_level(&page, level, pointer)?;
         match &*page {
-            Page::Leaf(runs) => runs.iter().for_each(|run| marks.set(run.extent, run.slot, run.blocks)),
+            Page::Leaf(runs) => runs
+                .iter()
+                .for_each(|run| marks.set(run.extent, run.slot, run.blocks)),
             Page::Inner(_, children) => {
                 stack.extend(children.iter().map(|child| (child.page, level - 1)));
             }
@@ -94,7 +97,13 @@ pub async fn diff(
     limit: usize,
 ) -> Result<(Vec<DiffRun>, Option<u64>), MapError> {
     let level = older.height.max(newer.height).max(1) - 1;
-    let mut walk = Diff { cache, from, limit, runs: Vec::new(), stopped: None };
+    let mut walk = Diff {
+        cache,
+        from,
+        limit,
+        runs: Vec::new(),
+        stopped: None,
+    };
     let sides = [older, newer].map(|root| root.page.map(|page| (page, root.height - 1)));
     walk.compare(sides[0], sides[1], level, 0).await?;
     Ok((walk.runs, walk.stopped))
@@ -136,30 +145,46 @@ impl Diff<'_> {
             let indexes: std::collections::BTreeSet<u16> =
                 old.iter().chain(&new).map(|(index, _)| *index).collect();
             let find = |side: &[(u16, (PagePointer, u8))], index: u16| {
-                side.iter().find(|(at, _)| *at == index).map(|(_, child)| *child)
+                side.iter()
+                    .find(|(at, _)| *at == index)
+                    .map(|(_, child)| *child)
             };
             for index in indexes {
                 let start = base + u64::from(index) * span(level - 1);
-                self.compare(find(&old, index), find(&new, index), level - 1, start).await?;
+                self.compare(find(&old, index), find(&new, index), level - 1, start)
+                    .await?;
             }
             Ok(())
         })
     }
 
     /// Children at `level`; a root that is lower than the walk stands as the first child.
-    async fn children(&self, side: Side, level: u8) -> Result<Vec<(u16, (PagePointer, u8))>, MapError> {
-        let Some((pointer, at)) = side else { return Ok(Vec::new()) };
+    async fn children(
+        &self,
+        side: Side,
+        level: u8,
+    ) -> Result<Vec<(u16, (PagePointer, u8))>, MapError> {
+        let Some((pointer, at)) = side else {
+            return Ok(Vec::new());
+        };
         if at < level {
             return Ok(vec![(0, (pointer, at))]);
         }
         let page = self.cache.page(pointer).await?;
         check_level(&page, level, pointer)?;
-        let Page::Inner(_, children) = &*page else { return Ok(Vec::new()) };
-        Ok(children.iter().map(|child: &Child| (child.index, (child.page, level - 1))).collect())
+        let Page::Inner(_, children) = &*page else {
+            return Ok(Vec::new());
+        };
+        Ok(children
+            .iter()
+            .map(|child: &Child| (child.index, (child.page, level - 1)))
+            .collect())
     }
 
     async fn leaf(&self, side: Side) -> Result<Vec<LeafRun>, MapError> {
-        let Some((pointer, _)) = side else { return Ok(Vec::new()) };
+        let Some((pointer, _)) = side else {
+            return Ok(Vec::new());
+        };
         let page = self.cache.page(pointer).await?;
         check_level(&page, 0, pointer)?;
         match &*page {
@@ -184,8 +209,14 @@ impl Diff<'_> {
                 continue;
             }
             match self.runs.last_mut() {
-                Some(run) if run.lba + run.blocks == lba && run.mapped == new.is_some() => run.blocks += 1,
-                _ => self.runs.push(DiffRun { lba, blocks: 1, mapped: new.is_some() }),
+                Some(run) if run.lba + run.blocks == lba && run.mapped == new.is_some() => {
+                    run.blocks += 1
+                }
+                _ => self.runs.push(DiffRun {
+                    lba,
+                    blocks: 1,
+                    mapped: new.is_some(),
+                }),
             }
         }
     }

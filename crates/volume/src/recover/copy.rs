@@ -9,7 +9,8 @@ use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use vocab::{Position, StoreId};
 use wire::{
-    CallError, Lane, Record, RecordHead, RecordKind, StoreCall, StoreError, StoreReply, StoreRequest,
+    CallError, Lane, Record, RecordHead, RecordKind, StoreCall, StoreError, StoreReply,
+    StoreRequest,
 };
 use world::{Duration, Time};
 
@@ -42,13 +43,22 @@ pub(super) async fn copy_log(
         stores.retain(|store| !left_out.contains(store));
         stores.truncate(usize::from(copies.wanted));
         if stores.len() < usize::from(copies.least.max(1)) {
-            reason = format!("{} stores for its log answer, at least {} are needed", stores.len(), copies.least);
+            reason = format!(
+                "{} stores for its log answer, at least {} are needed",
+                stores.len(),
+                copies.least
+            );
             left_out.clear();
             context.world.sleep(RETRY_PAUSE).await;
             continue;
         }
         let began = context.world.now();
-        let results = join_all(stores.iter().map(|&store| copy_to(context, row, found, store))).await;
+        let results = join_all(
+            stores
+                .iter()
+                .map(|&store| copy_to(context, row, found, store)),
+        )
+        .await;
         let mut replicas = Vec::new();
         let mut last_crc = 0;
         for (store, result) in stores.iter().zip(results) {
@@ -73,10 +83,17 @@ pub(super) async fn copy_log(
                 replicas,
                 wanted: copies.wanted,
             };
-            return Ok(Copied { segment, last_crc, confirmed_at: began });
+            return Ok(Copied {
+                segment,
+                last_crc,
+                confirmed_at: began,
+            });
         }
     }
-    Err(VolumeError::Unavailable { volume: row.id, reason })
+    Err(VolumeError::Unavailable {
+        volume: row.id,
+        reason,
+    })
 }
 
 async fn copy_to(
@@ -85,7 +102,10 @@ async fn copy_to(
     found: &Found,
     store: StoreId,
 ) -> Result<(SegmentReplica, u32), VolumeError> {
-    let fence = StoreRequest::Fence { volume: row.id, epoch: row.epoch };
+    let fence = StoreRequest::Fence {
+        volume: row.id,
+        epoch: row.epoch,
+    };
     let (reply, _) = call(context, row, store, fence.into()).await?;
     let StoreReply::Fenced { incarnation, .. } = reply else {
         return Err(unexpected(row, store, &reply));
@@ -103,9 +123,14 @@ async fn copy_to(
             count: u32::try_from(count).expect("bounded by APPEND_BYTES"),
             durable: rest.is_empty(),
         };
-        let append = StoreCall { request, body: Record::encode_batch(&batch) };
+        let append = StoreCall {
+            request,
+            body: Record::encode_batch(&batch),
+        };
         let (reply, _) = call(context, row, store, append).await?;
-        let last = batch.last().map_or(Position::ZERO, |record| record.head.position);
+        let last = batch
+            .last()
+            .map_or(Position::ZERO, |record| record.head.position);
         match reply {
             StoreReply::Appended { written, flushed }
                 if written >= last && (!rest.is_empty() || flushed >= last) => {}
@@ -157,19 +182,26 @@ async fn call(
     store: StoreId,
     call: StoreCall,
 ) -> Result<(StoreReply, bytes::Bytes), VolumeError> {
-    let answer = context.world.timeout(APPEND_PATIENCE, context.stores.call(store, Lane::Log, call)).await;
+    let answer = context
+        .world
+        .timeout(APPEND_PATIENCE, context.stores.call(store, Lane::Log, call))
+        .await;
     match answer {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(CallError::Refused { error: StoreError::StaleEpoch { promised }, .. })) => {
-            Err(CatalogError::StaleOwner { current: promised }.into())
-        }
+        Ok(Err(CallError::Refused {
+            error: StoreError::StaleEpoch { promised },
+            ..
+        })) => Err(CatalogError::StaleOwner { current: promised }.into()),
         Ok(Err(error)) => Err(unavailable(row, error.to_string())),
         Err(_) => Err(unavailable(row, format!("{store} does not answer"))),
     }
 }
 
 fn unavailable(row: &VolumeRow, reason: String) -> VolumeError {
-    VolumeError::Unavailable { volume: row.id, reason }
+    VolumeError::Unavailable {
+        volume: row.id,
+        reason,
+    }
 }
 
 fn unexpected(row: &VolumeRow, store: StoreId, reply: &StoreReply) -> VolumeError {

@@ -9,9 +9,7 @@ use futures_util::future::join_all;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use vocab::{Incarnation, Position, StoreId};
-use wire::{
-    CallError, Lane, Record, SegmentTail, StoreError, StoreReply, StoreRequest, Trust,
-};
+use wire::{CallError, Lane, Record, SegmentTail, StoreError, StoreReply, StoreRequest, Trust};
 use world::{Duration, Time};
 
 /// Patience with one fence.
@@ -40,12 +38,21 @@ pub(super) struct Survey<'a> {
 
 impl<'a> Survey<'a> {
     pub(super) fn new(context: &'a Context, row: &'a VolumeRow) -> Self {
-        Self { context, row, answers: BTreeMap::new(), fenced_at: Cell::new(None) }
+        Self {
+            context,
+            row,
+            answers: BTreeMap::new(),
+            fenced_at: Cell::new(None),
+        }
     }
 
     /// Fences every store that has not answered yet.
     pub(super) async fn ask(&mut self) -> Result<(), VolumeError> {
-        let replicas = self.row.segments.iter().flat_map(|segment| &segment.replicas);
+        let replicas = self
+            .row
+            .segments
+            .iter()
+            .flat_map(|segment| &segment.replicas);
         let mut stores: Vec<StoreId> = replicas.map(|replica| replica.store).collect();
         stores.sort_unstable();
         stores.dedup();
@@ -62,7 +69,8 @@ impl<'a> Survey<'a> {
 
     fn note_fenced(&self, store: StoreId) {
         let open = self.row.segments.last();
-        let of_open = open.is_some_and(|open| open.replicas.iter().any(|replica| replica.store == store));
+        let of_open =
+            open.is_some_and(|open| open.replicas.iter().any(|replica| replica.store == store));
         if of_open && self.fenced_at.get().is_none() {
             self.fenced_at.set(Some(self.context.world.now()));
         }
@@ -73,15 +81,29 @@ impl<'a> Survey<'a> {
         if bug!(self.context.options, SkipFence) {
             epoch = vocab::Epoch(epoch.0 - 1);
         }
-        let request = StoreRequest::Fence { volume: self.row.id, epoch };
+        let request = StoreRequest::Fence {
+            volume: self.row.id,
+            epoch,
+        };
         let call = self.context.stores.call(store, Lane::Log, request.into());
         match self.context.world.timeout(FENCE_PATIENCE, call).await {
-            Ok(Ok((StoreReply::Fenced { incarnation, trust, segments, .. }, _))) => {
-                Ok(Some(Answer { incarnation, trust, segments }))
-            }
-            Ok(Err(CallError::Refused { error: StoreError::StaleEpoch { promised }, .. })) => {
-                Err(CatalogError::StaleOwner { current: promised }.into())
-            }
+            Ok(Ok((
+                StoreReply::Fenced {
+                    incarnation,
+                    trust,
+                    segments,
+                    ..
+                },
+                _,
+            ))) => Ok(Some(Answer {
+                incarnation,
+                trust,
+                segments,
+            })),
+            Ok(Err(CallError::Refused {
+                error: StoreError::StaleEpoch { promised },
+                ..
+            })) => Err(CatalogError::StaleOwner { current: promised }.into()),
             _ => Ok(None),
         }
     }
@@ -92,20 +114,34 @@ impl<'a> Survey<'a> {
 
     /// The answer of a replica that is still the store that the segment was opened on.
     fn eligible(&self, replica: &SegmentReplica) -> Option<&Answer> {
-        self.answers.get(&replica.store).filter(|answer| answer.incarnation == replica.incarnation)
+        self.answers
+            .get(&replica.store)
+            .filter(|answer| answer.incarnation == replica.incarnation)
     }
 
     fn trusted(&self, segment: &SegmentRow) -> bool {
-        let answers = segment.replicas.iter().filter_map(|replica| self.eligible(replica));
-        answers.into_iter().any(|answer| answer.trust == Trust::Trusted)
+        let answers = segment
+            .replicas
+            .iter()
+            .filter_map(|replica| self.eligible(replica));
+        answers
+            .into_iter()
+            .any(|answer| answer.trust == Trust::Trusted)
     }
 
     fn answered(&self, segment: &SegmentRow) -> usize {
-        segment.replicas.iter().filter(|replica| self.answers.contains_key(&replica.store)).count()
+        segment
+            .replicas
+            .iter()
+            .filter(|replica| self.answers.contains_key(&replica.store))
+            .count()
     }
 
     pub(super) fn all_answered(&self) -> bool {
-        self.row.segments.iter().all(|segment| self.answered(segment) == segment.replicas.len())
+        self.row
+            .segments
+            .iter()
+            .all(|segment| self.answered(segment) == segment.replicas.len())
     }
 
     /// Whether the answers suffice to decide: for every segment a trusted replica, or all of them, or (at
@@ -113,7 +149,10 @@ impl<'a> Survey<'a> {
     pub(super) fn suffices(&self, last_word: bool) -> Result<(), String> {
         for segment in &self.row.segments {
             let all = self.answered(segment) == segment.replicas.len();
-            let some = segment.replicas.iter().any(|replica| self.eligible(replica).is_some());
+            let some = segment
+                .replicas
+                .iter()
+                .any(|replica| self.eligible(replica).is_some());
             if self.trusted(segment) || all || (last_word && some) {
                 continue;
             }
@@ -123,7 +162,11 @@ impl<'a> Survey<'a> {
                 .filter(|replica| !self.answers.contains_key(&replica.store))
                 .map(|replica| replica.store.to_string())
                 .collect();
-            return Err(format!("{} of {} does not answer", missing.join(" and "), segment.id));
+            return Err(format!(
+                "{} of {} does not answer",
+                missing.join(" and "),
+                segment.id
+            ));
         }
         Ok(())
     }
@@ -131,9 +174,10 @@ impl<'a> Survey<'a> {
     fn tails(&self, segment: &SegmentRow) -> Vec<(StoreId, SegmentTail)> {
         let tail = |replica: &SegmentReplica| {
             let answer = self.eligible(replica)?;
-            let tail = answer.segments.iter().find(|tail| {
-                tail.segment == segment.id && tail.epoch == segment.epoch
-            })?;
+            let tail = answer
+                .segments
+                .iter()
+                .find(|tail| tail.segment == segment.id && tail.epoch == segment.epoch)?;
             Some((replica.store, *tail))
         };
         let mut tails: Vec<_> = segment.replicas.iter().filter_map(tail).collect();
@@ -159,7 +203,9 @@ impl<'a> Survey<'a> {
         let mut run: Run = Vec::new();
         let mut problem = None;
         for (store, tail) in &tails {
-            let from = run.last().map_or(tail.first, |record| record.head.position.next());
+            let from = run
+                .last()
+                .map_or(tail.first, |record| record.head.position.next());
             if from > tail.last {
                 continue;
             }
@@ -167,7 +213,10 @@ impl<'a> Survey<'a> {
                 // This replica has trimmed what the other one could not give: its run counts alone.
                 run.clear();
             }
-            match self.read_run(*store, segment, from.max(tail.first), tail.last, &mut run).await {
+            match self
+                .read_run(*store, segment, from.max(tail.first), tail.last, &mut run)
+                .await
+            {
                 Ok(()) => return Ok(run),
                 Err(reason) => problem = Some(reason),
             }
@@ -197,7 +246,9 @@ impl<'a> Survey<'a> {
             };
             let call = self.context.stores.call(store, Lane::Log, request.into());
             let reply = self.context.world.timeout(READ_PATIENCE, call).await;
-            let (reply, body) = reply.map_err(|late| late.to_string())?.map_err(|error| error.to_string())?;
+            let (reply, body) = reply
+                .map_err(|late| late.to_string())?
+                .map_err(|error| error.to_string())?;
             let StoreReply::Records { count, .. } = reply else {
                 return Err(format!("{store} answered {reply:?} to a log read"));
             };
@@ -210,7 +261,10 @@ impl<'a> Survey<'a> {
                 run.push(record);
             }
             if count == 0 {
-                return Err(format!("{store} has no record {} of {}", from.0, segment.id));
+                return Err(format!(
+                    "{store} has no record {} of {}",
+                    from.0, segment.id
+                ));
             }
         }
         Ok(())
@@ -218,21 +272,35 @@ impl<'a> Survey<'a> {
 
     /// Highest position that somebody knew flushed.
     pub(super) fn flushed(&self) -> Position {
-        let tails = self.row.segments.iter().flat_map(|segment| self.tails(segment));
-        tails.map(|(_, tail)| tail.flushed).max().unwrap_or(Position::ZERO).max(self.row.root.position)
+        let tails = self
+            .row
+            .segments
+            .iter()
+            .flat_map(|segment| self.tails(segment));
+        tails
+            .map(|(_, tail)| tail.flushed)
+            .max()
+            .unwrap_or(Position::ZERO)
+            .max(self.row.root.position)
     }
 
     /// The position the log must reach, and by which right: committed, where a replica that answered is
     /// sure to hold everything acknowledged in the segment that `reached` lies in; else flushed.
     pub(super) fn floor(&self, reached: Position, row: &VolumeRow) -> (Position, &'static str) {
         let flushed = self.flushed();
-        let broken = row.segments.iter().find(|segment| segment.end.is_none_or(|end| end > reached.next()));
+        let broken = row
+            .segments
+            .iter()
+            .find(|segment| segment.end.is_none_or(|end| end > reached.next()));
         let trusted = broken.is_some_and(|segment| self.trusted(segment));
         if !trusted {
             return (flushed, "flushed");
         }
         let tails = row.segments.iter().flat_map(|segment| self.tails(segment));
-        let committed = tails.map(|(_, tail)| tail.committed).max().unwrap_or(Position::ZERO);
+        let committed = tails
+            .map(|(_, tail)| tail.committed)
+            .max()
+            .unwrap_or(Position::ZERO);
         (committed.max(flushed), "acknowledged")
     }
 
@@ -255,7 +323,12 @@ fn check_record(
     let head = &record.head;
     let place = (head.volume, head.epoch, head.segment, head.position);
     if place != (row.id, segment.epoch, segment.id, expected) {
-        return Err(format!("expected position {} of {}, got {:?}", expected.0, segment.id, head));
+        return Err(format!(
+            "expected position {} of {}, got {:?}",
+            expected.0, segment.id, head
+        ));
     }
-    record.verify().map_err(|damage| format!("position {}: {damage}", head.position.0))
+    record
+        .verify()
+        .map_err(|damage| format!("position {}: {damage}", head.position.0))
 }

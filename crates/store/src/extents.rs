@@ -1,0 +1,636 @@
+//! The extent store: put, read, delete, compact, list.
+//!
+//! A put writes the bytes into fresh space, then adds a redo entry; the extent is visible from then on. It
+//! survives a power loss once both are flushed; after a power loss, entries that were never covered by a flush
+//! are checked against the bytes (`open.rs`). Space of replaced and deleted extents is reused only when
+//! the entry that freed it is flushed.
+
+use crate::GRANULE_BYTES;
+use crate::journal::batch::Entry;
+use crate::options::bug;
+use crate::state::{Extent, Meta, Run};
+use crate::store::{Answer, Store};
+use bytes::Bytes;
+use codec::extent::{Damage, Header};
+use futures_util::future::try_join_all;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+use vocab::{Epoch, ExtentId, Generation, GroupId, IdMap, StoreId, VolumeId};
+use wire::{ExtentInfo, FramePiece, FrameRead, StoreError, StoreReply};
+use world::{Buf, PAGE};
+
+/// Share of the space that puts leave free, so that compaction can always rewrite an extent; at least two.
+const RESERVE_DIVISOR: u64 = 50;
+const RESERVE_GRANULES_MIN: u64 = 2 * (codec::extent::EXTENT_BYTES_MAX as u64 / GRANULE_BYTES);
+/// Bytes of a redo entry and of the index for one extent, rounded up.
+const KEEP_BYTES: u64 = 96;
+/// A read that fails while its extent is being replaced is tried again so often.
+const READ_TRIES: usize = 4;
+/// Bound of a listing.
+const LIST_MAX: u32 = 5000;
+
+/// Frame tables of extents read lately.
+#[derive(Default)]
+pub(crate) struct HeaderCache {
+    entries: IdMap<ExtentId, (Rc<Header>, Run, u64)>,
+    order: BTreeMap<u64, ExtentId>,
+    tick: u64,
+    bytes: usize,
+}
+
+impl HeaderCache {
+    fn get(&mut self, id: ExtentId, run: Run) -> Option<Rc<Header>> {
+        let (header, held, tick) = self.entries.get_mut(&id)?;
+        if *held != run {
+            return None;
+        }
+        self.tick += 1;
+        self.order.remove(tick);
+        *tick = self.tick;
+        self.order.insert(self.tick, id);
+        Some(header.clone())
+    }
+
+    fn put(&mut self, id: ExtentId, run: Run, header: Rc<Header>, bytes_max: usize) {
+        self.remove(id);
+        self.tick += 1;
+        self.bytes += cost(&header);
+        self.order.insert(self.tick, id);
+        self.entries.insert(id, (header, run, self.tick));
+        while self.bytes > bytes_max {
+            let Some((_, oldest)) = self.order.first_key_value() else {
+                return;
+            };
+            self.remove(*oldest);
+        }
+    }
+
+    fn remove(&mut self, id: ExtentId) {
+        if let Some((header, _, tick)) = self.entries.remove(&id) {
+            self.bytes -= cost(&header);
+            self.order.remove(&tick);
+        }
+    }
+}
+
+fn cost(header: &Header) -> usize {
+    128 + header.frames() * size_of::<codec::extent::Descriptor>()
+}
+
+/// Any epoch and counter of a group.
+fn group_start(group: GroupId) -> ExtentId {
+    ExtentId {
+        group,
+        volume: VolumeId(0),
+        epoch: Epoch(0),
+        counter: 0,
+    }
+}
+
+impl Store {
+    fn check_generation(&self, group: GroupId, generation: Generation) -> Result<(), StoreError> {
+        let promised = self
+            .0
+            .state
+            .borrow()
+            .groups
+            .get(&group)
+            .copied()
+            .unwrap_or_default();
+        if generation < promised {
+            Err(StoreError::StaleGeneration { promised })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Bytes that extents occupy.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let waiting: u64 = self
+            .0
+            .freed
+            .borrow()
+            .iter()
+            .map(|(_, run)| u64::from(run.granules))
+            .sum();
+        let space = self.0.space.borrow();
+        (space.granules() - space.free() - waiting) * GRANULE_BYTES
+    }
+
+    fn reserve(&self) -> u64 {
+        (self.0.space.borrow().granules() / RESERVE_DIVISOR).max(RESERVE_GRANULES_MIN)
+    }
+
+    /// Whether puts are refused.
+    pub(crate) fn is_full(&self) -> bool {
+        let largest = codec::extent::EXTENT_BYTES_MAX as u64 / GRANULE_BYTES;
+        let used = self.used_bytes() / GRANULE_BYTES;
+        used + largest + self.reserve() > self.0.space.borrow().granules() || self.state_is_full()
+    }
+
+    fn address(&self, run: Run) -> u64 {
+        self.0.headers[usize::from(run.disk)].extents.offset
+            + u64::from(run.granule) * GRANULE_BYTES
+    }
+
+    /// Gives back space whose freeing is durable.
+    fn reclaim(&self) {
+        let flushed = self.0.journal.flushed();
+        let mut freed = self.0.freed.borrow_mut();
+        while freed.front().is_some_and(|(ticket, _)| *ticket <= flushed) {
+            let (_, run) = freed.pop_front().expect("looked at");
+            self.0.space.borrow_mut().release(run);
+        }
+    }
+
+    async fn allocate(&self, bytes: usize, reserve: u64) -> Result<Run, StoreError> {
+        let granules = (bytes as u64).div_ceil(GRANULE_BYTES) as u32;
+        for attempt in 0..2 {
+            self.reclaim();
+            {
+                let mut space = self.0.space.borrow_mut();
+                if space.free() >= u64::from(granules) + reserve
+                    && let Some(run) = space.allocate(granules)
+                {
+                    return Ok(run);
+                }
+            }
+            if attempt == 0 && !self.0.freed.borrow().is_empty() {
+                self.durable(self.0.journal.formed_ticket()).await?;
+            }
+        }
+        Err(StoreError::Full)
+    }
+
+    /// Frees runs as of `ticket`.
+    fn free(&self, ticket: u64, runs: Vec<Run>) {
+        for run in runs {
+            if bug!(self.0.options.faults, ReuseSpaceEarly) {
+                self.0.space.borrow_mut().release(run);
+            } else {
+                self.0.freed.borrow_mut().push_back((ticket, run));
+            }
+        }
+    }
+
+    /// Applies a redo entry, journals it, frees what it freed; returns its ticket.
+    fn record(&self, meta: &Meta) -> u64 {
+        let freed = self.0.state.borrow_mut().apply(meta);
+        let ticket = self.0.journal.push([Entry::meta(meta)]);
+        self.free(ticket, freed);
+        self.consider_upkeep();
+        ticket
+    }
+
+    pub(crate) async fn put_extent(
+        &self,
+        id: ExtentId,
+        generation: Generation,
+        form: u32,
+        durable: bool,
+        missing: Vec<StoreId>,
+        body: Vec<Bytes>,
+    ) -> Answer {
+        self.check_generation(id.group, generation)?;
+        let sealed = match &body[..] {
+            [whole] if Buf::is_aligned(whole) => whole.clone(),
+            parts => joined(parts),
+        };
+        let header = codec::extent::verify(&sealed);
+        let header = header.map_err(|damage| StoreError::BadRequest {
+            reason: format!("put {id}: {damage}"),
+        })?;
+        if header.id() != id || header.form() != form {
+            let reason = format!(
+                "put {id} form {form}: the bytes are {} form {}",
+                header.id(),
+                header.form()
+            );
+            return Err(StoreError::BadRequest { reason });
+        }
+        let ticket = match self.already(id, form, &missing) {
+            Some(ticket) => ticket,
+            None => {
+                if self.state_is_full() {
+                    self.force_checkpoint();
+                    return Err(StoreError::Full);
+                }
+                self.keep(id, form, missing, sealed, self.reserve()).await?
+            }
+        };
+        if durable {
+            self.flush_data().await?;
+            self.durable(ticket).await?;
+        } else {
+            self.written(ticket).await?;
+        }
+        Ok((
+            StoreReply::Kept {
+                session: self.0.session,
+            },
+            Vec::new(),
+        ))
+    }
+
+    /// A put that changes nothing: the form or a newer one is here, and good, or the extent is deleted.
+    /// Returns the ticket to wait for.
+    fn already(&self, id: ExtentId, form: u32, missing: &[StoreId]) -> Option<u64> {
+        let held = {
+            let state = self.0.state.borrow();
+            if state.tombstones.contains_key(&id) {
+                return Some(self.0.journal.formed_ticket());
+            }
+            state
+                .extents
+                .get(&id)
+                .filter(|held| held.form >= form)
+                .cloned()?
+        };
+        if held.form == form && self.0.bad.borrow().contains(&id) {
+            return None;
+        }
+        if missing.iter().all(|store| held.missing.contains(store)) {
+            return Some(self.0.journal.last_ticket());
+        }
+        let mut extent = held;
+        extent.missing.extend(missing);
+        extent.missing.sort_unstable();
+        extent.missing.dedup();
+        Some(self.record(&Meta::Keep(id, extent, false)))
+    }
+
+    /// Writes sealed bytes into fresh space and indexes them.
+    async fn keep(
+        &self,
+        id: ExtentId,
+        form: u32,
+        missing: Vec<StoreId>,
+        sealed: Bytes,
+        reserve: u64,
+    ) -> Result<u64, StoreError> {
+        let run = self.allocate(sealed.len(), reserve).await?;
+        let (disk, bytes) = (usize::from(run.disk), sealed.len());
+        let write = self.0.disks[disk].write(self.address(run), sealed);
+        write.await.map_err(|error| self.fail(&error))?;
+        self.check_alive()?;
+        let progress = &self.0.progress[disk];
+        progress.written.set(progress.written.get() + 1);
+        let written = &self.0.extent_bytes_written;
+        written.set(written.get() + bytes as u64);
+        // What replaces something must be durable first: the old bytes are the only good ones until then.
+        let replaces = self.0.state.borrow().extents.contains_key(&id);
+        if replaces {
+            self.flush_disk(disk).await?;
+        }
+        let extent = Extent {
+            form,
+            disk: run.disk,
+            granule: run.granule,
+            bytes: bytes as u32,
+            missing,
+        };
+        self.grow_state(KEEP_BYTES);
+        self.0.keeps.set(self.0.keeps.get() + 1);
+        let ticket = self.record(&Meta::Keep(id, extent, replaces));
+        self.0.bad.borrow_mut().remove(&id);
+        self.0.cache.borrow_mut().remove(id);
+        Ok(ticket)
+    }
+
+    async fn flush_disk(&self, disk: usize) -> Result<(), StoreError> {
+        let progress = &self.0.progress[disk];
+        let target = progress.written.get();
+        if progress.flushed.get() >= target || bug!(self.0.options.faults, SkipFlush) {
+            return Ok(());
+        }
+        self.0.data_flushes.set(self.0.data_flushes.get() + 1);
+        self.0.disks[disk]
+            .flush()
+            .await
+            .map_err(|error| self.fail(&error))?;
+        progress.flushed.set(progress.flushed.get().max(target));
+        Ok(())
+    }
+
+    /// Flushes extents on the disks that the journal's flush does not cover.
+    pub(crate) async fn flush_data(&self) -> Result<(), StoreError> {
+        for disk in 1..self.0.disks.len() {
+            self.flush_disk(disk).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn flush_extents(&self) -> Answer {
+        let ticket = self.0.journal.last_ticket();
+        self.flush_data().await?;
+        self.durable(ticket).await?;
+        Ok((
+            StoreReply::Kept {
+                session: self.0.session,
+            },
+            Vec::new(),
+        ))
+    }
+
+    fn find(&self, id: ExtentId) -> Result<Extent, StoreError> {
+        self.0
+            .state
+            .borrow()
+            .extents
+            .get(&id)
+            .cloned()
+            .ok_or(StoreError::Absent)
+    }
+
+    /// Reads `bytes` at `offset` of an extent; any offset.
+    async fn read_bytes(
+        &self,
+        extent: &Extent,
+        offset: usize,
+        bytes: usize,
+    ) -> Result<Bytes, StoreError> {
+        let start = offset / PAGE * PAGE;
+        let length = (offset + bytes - start).next_multiple_of(PAGE);
+        let at = self.address(extent.run()) + start as u64;
+        let read = self.0.disks[usize::from(extent.disk)]
+            .read(at, length)
+            .await;
+        let read = read.map_err(|error| self.fail(&error))?;
+        Ok(if length == bytes {
+            read
+        } else {
+            read.slice(offset - start..offset - start + bytes)
+        })
+    }
+
+    async fn header(
+        &self,
+        id: ExtentId,
+        extent: &Extent,
+    ) -> Result<Result<Rc<Header>, Damage>, StoreError> {
+        let cached = self.0.cache.borrow_mut().get(id, extent.run());
+        if let Some(header) = cached {
+            return Ok(Ok(header));
+        }
+        // Three pages hold the table of a full extent of raw data.
+        let first = (3 * PAGE).min(extent.bytes as usize);
+        let mut bytes = self.read_bytes(extent, 0, first).await?;
+        match Header::bytes_needed(&bytes) {
+            Ok(needed) if needed > bytes.len() && needed <= extent.bytes as usize => {
+                bytes = self.read_bytes(extent, 0, needed).await?;
+            }
+            Ok(_) => {}
+            Err(damage) => return Ok(Err(damage)),
+        }
+        let header = match Header::parse(&bytes) {
+            Ok(header) if header.id() == id && header.sealed_bytes() == extent.bytes as usize => {
+                Rc::new(header)
+            }
+            Ok(_) => return Ok(Err(Damage::Malformed("it is another extent"))),
+            Err(damage) => return Ok(Err(damage)),
+        };
+        let bytes_max = self.0.options.header_cache_bytes;
+        self.0
+            .cache
+            .borrow_mut()
+            .put(id, extent.run(), header.clone(), bytes_max);
+        Ok(Ok(header))
+    }
+
+    pub(crate) async fn read_frames(&self, reads: &[FrameRead]) -> Answer {
+        if let [single] = reads {
+            let (piece, bytes) = self.read_frame(*single).await?;
+            return Ok((
+                StoreReply::Frames {
+                    pieces: vec![piece],
+                },
+                vec![bytes],
+            ));
+        }
+        let answers = try_join_all(reads.iter().map(|read| self.read_frame(*read))).await?;
+        let (pieces, body) = answers.into_iter().unzip();
+        Ok((StoreReply::Frames { pieces }, body))
+    }
+
+    async fn read_frame(&self, read: FrameRead) -> Result<(FramePiece, Bytes), StoreError> {
+        let mut what = String::new();
+        for _ in 0..READ_TRIES {
+            let extent = self.find(read.id)?;
+            match self.try_frame(read, &extent).await? {
+                Ok(answer) => return Ok(answer),
+                Err(damage) => what = format!("{} frame {}: {damage}", read.id, read.frame),
+            }
+            // Replaced while it was read: its space may hold something else by now.
+            let unchanged = self
+                .find(read.id)
+                .is_ok_and(|now| now.run() == extent.run());
+            if unchanged {
+                self.0.bad.borrow_mut().insert(read.id);
+                self.0.cache.borrow_mut().remove(read.id);
+                break;
+            }
+        }
+        Err(StoreError::Damaged { what })
+    }
+
+    async fn try_frame(
+        &self,
+        read: FrameRead,
+        extent: &Extent,
+    ) -> Result<Result<(FramePiece, Bytes), Damage>, StoreError> {
+        let header = match self.header(read.id, extent).await? {
+            Ok(header) => header,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        let descriptor = match header.descriptor(read.frame) {
+            Ok(descriptor) => *descriptor,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        let (first, count) = match read.blocks {
+            0 => (0, descriptor.blocks()),
+            count => (usize::from(read.first_block), usize::from(count)),
+        };
+        let Some(range) = descriptor.range(first, count) else {
+            return Ok(Err(Damage::NoFrame { frame: read.frame }));
+        };
+        let bytes = self.read_bytes(extent, range.start, range.len()).await?;
+        if !bug!(self.0.options.faults, SkipReadChecksum)
+            && let Err(damage) = descriptor.verify(read.id, read.frame, first, count, &bytes)
+        {
+            return Ok(Err(damage));
+        }
+        let piece = FramePiece {
+            descriptor: descriptor.to_bytes().to_vec(),
+            first_block: first as u8,
+            bytes: bytes.len() as u32,
+        };
+        Ok(Ok((piece, bytes)))
+    }
+
+    pub(crate) async fn read_extent(&self, id: ExtentId) -> Answer {
+        let (extent, sealed) = self.read_sealed(id).await?;
+        let (form, missing) = (extent.form, extent.missing);
+        Ok((StoreReply::Extent { form, missing }, vec![sealed]))
+    }
+
+    /// All bytes of an extent, verified.
+    pub(crate) async fn read_sealed(&self, id: ExtentId) -> Result<(Extent, Bytes), StoreError> {
+        let mut what = String::new();
+        for _ in 0..READ_TRIES {
+            let extent = self.find(id)?;
+            let sealed = self.read_bytes(&extent, 0, extent.bytes as usize).await?;
+            match codec::extent::verify(&sealed) {
+                Ok(header) if header.id() == id && header.form() == extent.form => {
+                    return Ok((extent, sealed));
+                }
+                Ok(_) => what = format!("{id}: another extent lies in its place"),
+                Err(damage) => what = format!("{id}: {damage}"),
+            }
+            if self.find(id).is_ok_and(|now| now.run() == extent.run()) {
+                self.0.bad.borrow_mut().insert(id);
+                self.0.cache.borrow_mut().remove(id);
+                break;
+            }
+        }
+        Err(StoreError::Damaged { what })
+    }
+
+    pub(crate) async fn delete_extents(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        ids: Vec<ExtentId>,
+    ) -> Result<(), StoreError> {
+        self.check_generation(group, generation)?;
+        if ids.is_empty() || ids.len() > LIST_MAX as usize || ids.iter().any(|id| id.group != group)
+        {
+            let reason = format!("delete: 1 to {LIST_MAX} extents of one group at a time");
+            return Err(StoreError::BadRequest { reason });
+        }
+        self.grow_state(ids.len() as u64 * KEEP_BYTES);
+        let mut ticket = 0;
+        for batch in ids.chunks(500) {
+            ticket = self.record(&Meta::Delete(batch.to_vec()));
+        }
+        for id in &ids {
+            self.0.cache.borrow_mut().remove(*id);
+            self.0.bad.borrow_mut().remove(id);
+        }
+        self.written(ticket).await
+    }
+
+    pub(crate) async fn compact_extent(
+        &self,
+        id: ExtentId,
+        generation: Generation,
+        form: u32,
+        live: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.check_generation(id.group, generation)?;
+        let (held, sealed) = self.read_sealed(id).await?;
+        if held.form >= form {
+            return Ok(());
+        }
+        let compacted = self
+            .0
+            .world
+            .offload(move || codec::extent::compact(&sealed, &live, form))
+            .await;
+        let compacted = compacted.map_err(|damage| StoreError::Damaged {
+            what: format!("{id}: {damage}"),
+        })?;
+        // The reserve exists for this: rewriting is what makes space.
+        let ticket = self.keep(id, form, held.missing, compacted, 0).await?;
+        self.durable(ticket).await
+    }
+
+    pub(crate) fn list_extents(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        after: Option<ExtentId>,
+        limit: u32,
+        tombstones: bool,
+    ) -> Answer {
+        self.check_generation(group, generation)?;
+        let state = self.0.state.borrow();
+        let start = after.map_or(Bound::Included(group_start(group)), Bound::Excluded);
+        let end = Bound::Excluded(group_start(GroupId(group.0 + 1)));
+        let limit = limit.clamp(1, LIST_MAX) as usize;
+        if after.is_some_and(|after| after.group != group) {
+            let reason = "list: the page starts in another group".to_owned();
+            return Err(StoreError::BadRequest { reason });
+        }
+        let live = state
+            .extents
+            .range((start, end))
+            .map(|(&id, extent)| ExtentInfo {
+                id,
+                form: extent.form,
+                bytes: extent.bytes,
+                tombstone: false,
+                missing: extent.missing.clone(),
+            });
+        let dead = state
+            .tombstones
+            .range((start, end))
+            .map(|(&id, &form)| ExtentInfo {
+                id,
+                form,
+                bytes: 0,
+                tombstone: true,
+                missing: Vec::new(),
+            });
+        let mut extents: Vec<ExtentInfo> = live.take(limit + 1).collect();
+        if tombstones {
+            extents.extend(dead.take(limit + 1));
+            extents.sort_by_key(|info| info.id);
+        }
+        let more = extents.len() > limit;
+        extents.truncate(limit);
+        Ok((StoreReply::Extents { extents, more }, Vec::new()))
+    }
+
+    pub(crate) async fn clear_missing(
+        &self,
+        store: StoreId,
+        ids: Vec<ExtentId>,
+    ) -> Result<(), StoreError> {
+        for batch in ids.chunks(500) {
+            let ticket = self.record(&Meta::Found(store, batch.to_vec()));
+            self.written(ticket).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn forget_tombstones(&self, ids: Vec<ExtentId>) -> Result<(), StoreError> {
+        for batch in ids.chunks(500) {
+            let ticket = self.record(&Meta::Forget(batch.to_vec()));
+            self.written(ticket).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn promise_group(
+        &self,
+        group: GroupId,
+        generation: Generation,
+    ) -> Result<(), StoreError> {
+        self.check_generation(group, generation)?;
+        let ticket = self.record(&Meta::Group(group, generation));
+        self.durable(ticket).await
+    }
+}
+
+/// Parts of a body in one page-aligned piece.
+fn joined(parts: &[Bytes]) -> Bytes {
+    let length = parts.iter().map(Bytes::len).sum();
+    let mut buf = Buf::zeroed(length);
+    let mut at = 0;
+    for part in parts {
+        buf[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    buf.freeze().slice(..length)
+}

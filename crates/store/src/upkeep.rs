@@ -1,0 +1,246 @@
+//! Checkpoints of the state, and moving old records forward so that the ring's tail follows its head.
+
+use crate::checkpoint;
+use crate::header::Mark;
+use crate::journal::batch::Entry;
+use crate::state::{Slot, State};
+use crate::store::Store;
+use vocab::Incarnation;
+use wire::StoreError;
+use world::PAGE;
+
+/// A checkpoint at least every so many extents: after a power loss those since are read and checked.
+const KEEPS_MAX: u64 = 1024;
+/// Fill of the ring, in percent, above which old records are moved forward.
+const MOVE_PERCENT: u64 = 75;
+/// Fill above which moving stops: it must never wedge the ring itself.
+const MOVE_PERCENT_MAX: u64 = 92;
+/// Bytes moved between two checkpoints.
+const MOVE_BYTES_MAX: u64 = 32 << 20;
+/// Records read at a time while moving.
+const MOVE_BATCH: usize = 64;
+
+impl Store {
+    /// The state may have grown by so many bytes since its last checkpoint.
+    pub(crate) fn grow_state(&self, bytes: u64) {
+        self.0.state_growth.set(self.0.state_growth.get() + bytes);
+    }
+
+    /// Whether the encoded state could outgrow its region.
+    pub(crate) fn state_is_full(&self) -> bool {
+        let limit = checkpoint::capacity(self.0.headers[0].state) / 10 * 9;
+        self.0.state_bytes.get() + self.0.state_growth.get() > limit
+    }
+
+    fn since_checkpoint(&self) -> u64 {
+        self.0.journal.next_batch().1 - self.0.checkpoint_page.get()
+    }
+
+    fn wants_checkpoint(&self) -> bool {
+        let inner = &self.0;
+        let (ring, since) = (inner.journal.pages(), self.since_checkpoint());
+        let state_pages = (inner.state_bytes.get() + inner.state_growth.get()) / PAGE as u64;
+        let worth = (ring / 8).max(4 * state_pages).min(ring / 4);
+        let tight = inner.journal.used_pages() > ring / 2 && since > ring / 32;
+        inner.checkpoint_forced.get() && since > 0
+            || since >= worth
+            || tight
+            || inner.keeps.get() >= KEEPS_MAX
+    }
+
+    /// Wakes the upkeep when there is something for it.
+    pub(crate) fn consider_upkeep(&self) {
+        if self.wants_checkpoint() {
+            self.0.upkeep.notify_all();
+        }
+    }
+
+    /// A checkpoint as soon as possible: the ring or the state's region is nearly full.
+    pub(crate) fn force_checkpoint(&self) {
+        self.0.checkpoint_forced.set(true);
+        self.0.upkeep.notify_all();
+    }
+
+    pub(crate) async fn upkeep_forever(self) {
+        loop {
+            let signal = self.0.upkeep.notified();
+            if self.0.closed.get() || self.0.journal.failed().is_some() {
+                return;
+            }
+            if !self.wants_checkpoint() {
+                signal.await;
+                continue;
+            }
+            if self.checkpoint().await.is_err() || self.move_records().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Makes the state durable and lets go of what only the previous one needed.
+    pub(crate) async fn checkpoint(&self) -> Result<(), StoreError> {
+        let inner = &self.0;
+        let _held = inner.checkpoint_lock.lock().await;
+        inner.checkpoint_forced.set(false);
+        // The cut. No await until the state is encoded.
+        let (batch, at) = inner.journal.next_batch();
+        let (encoded, oldest) = {
+            let mut state = inner.state.borrow_mut();
+            (state.replay_batch, state.replay_at) = (batch, at);
+            (state.encode(), state.oldest_page())
+        };
+        inner.state_growth.set(0);
+        inner.keeps.set(0);
+        inner.state_bytes.set(encoded.len() as u64);
+        let ticket = inner.journal.formed_ticket();
+        self.flush_data().await?;
+        self.flush_first_disk(ticket).await?;
+        if encoded.len() as u64 > checkpoint::capacity(inner.headers[0].state) {
+            let reason = "the state outgrew its region; format the store with a larger journal";
+            return Err(self.fail(&reason));
+        }
+        let number = inner.checkpoint.get() + 1;
+        let written =
+            checkpoint::write(&inner.disks[0], inner.headers[0].state, number, &encoded).await;
+        let bytes = written.map_err(|error| self.fail(&error))?;
+        inner
+            .extent_bytes_written
+            .set(inner.extent_bytes_written.get() + bytes);
+        inner.data_flushes.set(inner.data_flushes.get() + 1);
+        inner.checkpoint.set(number);
+        inner.checkpoint_page.set(at);
+        inner.journal.advance_tail(oldest.unwrap_or(at).min(at));
+        Ok(())
+    }
+
+    /// Everything on the first disk that was written so far becomes durable: batches up to `ticket`, extents.
+    async fn flush_first_disk(&self, ticket: u64) -> Result<(), StoreError> {
+        self.durable(ticket).await?;
+        // Extents whose redo entry is in a batch are older than it; the journal's flush covered them, unless
+        // it had nothing to flush.
+        let progress = &self.0.progress[0];
+        let target = progress.written.get();
+        if progress.flushed.get() < target {
+            self.0.data_flushes.set(self.0.data_flushes.get() + 1);
+            self.0.disks[0]
+                .flush()
+                .await
+                .map_err(|error| self.fail(&error))?;
+            progress.flushed.set(progress.flushed.get().max(target));
+        }
+        Ok(())
+    }
+
+    /// Writes the oldest live records again, when the ring is nearly full although most of it is dead.
+    async fn move_records(&self) -> Result<(), StoreError> {
+        let ring = self.0.journal.pages();
+        if self.0.journal.used_pages() * 100 < ring * MOVE_PERCENT {
+            return Ok(());
+        }
+        let slots = self.oldest_slots(ring);
+        for chunk in slots.chunks(MOVE_BATCH) {
+            let reads = chunk.iter().map(|slot| self.read_record(slot));
+            let records = futures_util::future::join_all(reads).await;
+            // A damaged record stays where it is; recovery reads it from another replica.
+            let moved: Vec<Entry> = records.into_iter().flatten().map(Entry::Moved).collect();
+            if self.0.journal.used_pages() * 100 > ring * MOVE_PERCENT_MAX || moved.is_empty() {
+                break;
+            }
+            let ticket = self.0.journal.push(moved);
+            self.written(ticket).await?;
+        }
+        if !slots.is_empty() {
+            self.force_checkpoint();
+        }
+        Ok(())
+    }
+
+    /// Live records in the oldest eighth of the used ring; none when so much is live that moving cannot help.
+    fn oldest_slots(&self, ring: u64) -> Vec<Slot> {
+        let state = self.0.state.borrow();
+        let all = state
+            .logs
+            .values()
+            .flat_map(|log| log.segments.values())
+            .flat_map(|segment| &segment.slots);
+        let limit = self.0.journal.tail() + ring / 8;
+        let (mut live_pages, mut bytes, mut old) = (0, 0, Vec::new());
+        for slot in all {
+            let Some(page) = slot.place.page() else {
+                continue;
+            };
+            live_pages += u64::from(slot.head.data_bytes).div_ceil(PAGE as u64);
+            if page < limit && !slot.damaged && bytes < MOVE_BYTES_MAX {
+                bytes += u64::from(slot.head.data_bytes);
+                old.push(*slot);
+            }
+        }
+        old.sort_by_key(|slot| slot.place.page());
+        if live_pages * 100 < ring * 60 {
+            old
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Stops: everything is written, checkpointed and marked clean. Requests fail from now on.
+    pub async fn close(&self) {
+        if self.0.closed.replace(true) {
+            return;
+        }
+        self.0.upkeep.notify_all();
+        let settled = self.0.journal.settle().await.is_ok();
+        if !settled || self.checkpoint().await.is_err() {
+            return;
+        }
+        let last_batch = self.0.state.borrow().replay_batch - 1;
+        // Failing to mark the stop as clean costs trust at the next start, nothing else.
+        let _ = self.write_mark(true, last_batch).await;
+    }
+
+    pub(crate) async fn write_mark(&self, clean: bool, last_batch: u64) -> Result<(), StoreError> {
+        let inner = &self.0;
+        let counter = inner.mark_counter.get() + 1;
+        inner.mark_counter.set(counter);
+        let mark = Mark {
+            counter,
+            incarnation: self.incarnation(),
+            boot_id: inner.options.boot_id,
+            clean,
+            last_batch,
+            sessions: inner.sessions.clone(),
+        };
+        let at = (2 + counter % 2) * PAGE as u64;
+        inner.disks[0]
+            .write(at, mark.encode())
+            .await
+            .map_err(|error| self.fail(&error))?;
+        inner.disks[0]
+            .flush()
+            .await
+            .map_err(|error| self.fail(&error))
+    }
+
+    /// Starts another life: logs and promises are gone, extents stay. For a node that learns from the
+    /// catalog that these disks were rolled back; before the store serves anybody. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn renew_incarnation(&self) -> Result<Incarnation, StoreError> {
+        let incarnation = Incarnation(self.0.world.rng.next_u64() | 1);
+        {
+            let mut state = self.0.state.borrow_mut();
+            *state = State {
+                incarnation,
+                session: state.session,
+                extents: std::mem::take(&mut state.extents),
+                tombstones: std::mem::take(&mut state.tombstones),
+                ..State::default()
+            };
+        }
+        self.0.journal.set_incarnation(incarnation);
+        self.checkpoint().await?;
+        self.write_mark(false, 0).await?;
+        Ok(incarnation)
+    }
+}
