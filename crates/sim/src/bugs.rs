@@ -1,0 +1,87 @@
+//! Deliberate bugs and within how many seeds the simulator finds each: the proof that its checks bite.
+
+use curator::Limits;
+
+/// A deliberate bug, by where it is planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// In volumes.
+    Volume(volume::Bug),
+    /// In stores.
+    Store(store::Bug),
+    /// Collection ignores what is in flight.
+    CollectInFlight,
+    /// Collection ignores snapshots.
+    CollectSnapshots,
+}
+
+impl Planted {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Volume(bug) => format!("volume-{bug:?}"),
+            Self::Store(bug) => format!("store-{bug:?}"),
+            Self::CollectInFlight => "collect-in-flight".to_owned(),
+            Self::CollectSnapshots => "collect-snapshots".to_owned(),
+        }
+    }
+
+    pub(crate) fn plant(self, host: &mut node::HostOptions) {
+        match self {
+            Self::Volume(bug) => host.volume.faults.bug = Some(bug),
+            Self::Store(bug) => host.store.faults.bug = Some(bug),
+            Self::CollectInFlight | Self::CollectSnapshots => {
+                let snapshots = self == Self::CollectSnapshots;
+                let limits = host.collect.limits;
+                host.collect.limits =
+                    Limits { ignore_floors: !snapshots, ignore_snapshots: snapshots, ..limits };
+            }
+        }
+    }
+}
+
+/// Every planted bug with the number of seeds, from 1 on, within which it must be found.
+pub const PLANTED: &[(Planted, u64)] = &[];
+
+/// Every bug that can be planted, caught reliably or not.
+fn all() -> Vec<Planted> {
+    use store::Bug as S;
+    use volume::Bug as V;
+    let volumes = [
+        V::SkipFence,
+        V::AckFirstReplica,
+        V::DropFlush,
+        V::SkipTakeoverWait,
+        V::SkipReadConfirmation,
+        V::TrimBeforeCheckpoint,
+        V::SkipExtentFlush,
+        V::ReuseExtentId,
+        V::DrainAcrossBarrier,
+        V::RecoverShortest,
+        V::UnregisteredSegment,
+        V::ForgetUnmap,
+        V::BelieveReferences,
+        V::DropInflight,
+    ];
+    let stores = [
+        S::ForgetPromise,
+        S::AckBeforeWrite,
+        S::SkipFlush,
+        S::AcceptStaleEpoch,
+        S::SkipReadChecksum,
+        S::ReuseSpaceEarly,
+        S::TrustAfterPowerLoss,
+        S::ReuseRingEarly,
+    ];
+    let mut all: Vec<Planted> = volumes.into_iter().map(Planted::Volume).collect();
+    all.extend(stores.into_iter().map(Planted::Store));
+    all.extend([Planted::CollectInFlight, Planted::CollectSnapshots]);
+    all
+}
+
+/// The bug of this name.
+#[must_use]
+pub fn planted(name: &str) -> Option<Planted> {
+    all().into_iter().find(|planted| planted.name() == name)
+}

@@ -1,0 +1,312 @@
+//! The checks: invariants held against the whole cluster, seen from outside.
+
+use crate::clients::{self, Subject};
+use crate::cluster::Cluster;
+use crate::manage::{Inventory, Taken, operate};
+use api::operation::Operation;
+use catalog::{GroupRow, Row, VolumeRow};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use vocab::{Epoch, ExtentId, NodeId, StoreId, VolumeId};
+use wire::{ExtentInfo, StoreReply, StoreRequest};
+use world::Duration;
+use world_sim::SimRng;
+
+/// Bound of virtual time within which a healed cluster serves, is redundant again, and has freed garbage.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(180);
+/// Pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Invariant 1: epochs never go back, and one epoch has one owner.
+#[derive(Default)]
+pub struct Epochs(BTreeMap<VolumeId, (Epoch, Option<NodeId>)>);
+
+impl Epochs {
+    /// Looks at the catalog.
+    pub fn observe(&mut self, cluster: &Cluster) -> Result<(), String> {
+        for row in rows::<VolumeRow>(cluster) {
+            let seen = self.0.entry(row.id).or_insert((row.epoch, row.owner));
+            if row.epoch < seen.0 {
+                return Err(format!("{} of {} came after {}", row.epoch, row.name, seen.0));
+            }
+            let changed = row.epoch == seen.0 && row.owner != seen.1;
+            if changed && row.owner.is_some() && seen.1.is_some() {
+                return Err(format!("{} of {} has two owners", row.epoch, row.name));
+            }
+            *seen = (row.epoch, row.owner);
+        }
+        Ok(())
+    }
+}
+
+fn rows<T: Row>(cluster: &Cluster) -> Vec<T> {
+    let entries = cluster.kv.entries();
+    let ours = entries.iter().filter(|entry| entry.key.starts_with(T::PREFIX));
+    ours.filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect()
+}
+
+/// Repeats `attempt` on a healed cluster until it succeeds; invariant 9: within a bound.
+pub fn within_bound<T>(
+    cluster: &Cluster,
+    what: &str,
+    mut attempt: impl FnMut() -> Result<T, String>,
+) -> Result<T, String> {
+    let deadline = cluster.sim.now() + RECOVERY_LIMIT;
+    loop {
+        match attempt() {
+            Ok(value) => return Ok(value),
+            Err(reason) if cluster.sim.now() >= deadline => {
+                let problems: Vec<String> =
+                    cluster.nodes.iter().filter_map(|node| node.problem.borrow().clone()).collect();
+                return Err(format!("{what} not within {RECOVERY_LIMIT:?}: {reason}; nodes: {problems:?}"));
+            }
+            Err(_) => cluster.sim.run_for(LOOK_AGAIN),
+        }
+    }
+}
+
+/// Every node runs.
+pub fn all_run(cluster: &Cluster) -> Result<(), String> {
+    let running = cluster.hosts().len();
+    if running == cluster.nodes.len() { Ok(()) } else { Err(format!("{running} nodes run")) }
+}
+
+type Listing = BTreeMap<ExtentId, ExtentInfo>;
+
+/// What every store says it holds of every group.
+fn listings(cluster: &Cluster) -> Result<BTreeMap<(StoreId, u32), Listing>, String> {
+    let groups = rows::<GroupRow>(cluster);
+    let mut all = BTreeMap::new();
+    for node in &cluster.nodes {
+        let Some(host) = node.running.borrow().clone() else { return Err("a node is down".to_owned()) };
+        for store in host.stores() {
+            let groups = groups.clone();
+            let listed = cluster.run_on(&node.machine, RECOVERY_LIMIT, async move {
+                let mut listed = Vec::new();
+                for group in groups.iter().filter(|group| group.members.contains(&store.id())) {
+                    listed.push(((store.id(), group.id.0), list(&store, group).await?));
+                }
+                Ok::<_, String>(listed)
+            });
+            all.extend(listed.ok_or("a store does not answer")??);
+        }
+    }
+    Ok(all)
+}
+
+async fn list(store: &store::Store, group: &GroupRow) -> Result<Listing, String> {
+    let (mut listing, mut after) = (Listing::new(), None);
+    loop {
+        let (group, generation) = (group.id, group.generation);
+        let request =
+            StoreRequest::ListExtents { group, generation, after, limit: 1000, tombstones: true };
+        let answer = store.handle(request, Vec::new()).await.map_err(|error| error.to_string())?;
+        let (StoreReply::Extents { extents, more }, _) = answer else {
+            return Err("a listing is answered by something else".to_owned());
+        };
+        after = extents.last().map(|info| info.id);
+        listing.extend(extents.into_iter().map(|info| (info.id, info)));
+        if !more {
+            return Ok(listing);
+        }
+    }
+}
+
+/// Every extent that is not deleted lies on every member of its group.
+pub fn is_redundant(cluster: &Cluster) -> Result<(), String> {
+    let all = listings(cluster)?;
+    for group in rows::<GroupRow>(cluster) {
+        let members: Vec<&Listing> =
+            group.members.iter().filter_map(|member| all.get(&(*member, group.id.0))).collect();
+        if members.len() < group.members.len() {
+            return Err(format!("{} has members that no node runs", group.id));
+        }
+        let deleted = |id: &ExtentId| {
+            members.iter().any(|member| member.get(id).is_some_and(|info| info.tombstone))
+        };
+        for (index, member) in members.iter().enumerate() {
+            for id in member.keys().filter(|id| !deleted(id)) {
+                if let Some(other) = members.iter().position(|other| !other.contains_key(id)) {
+                    let (has, lacks) = (group.members[index], group.members[other]);
+                    return Err(format!("{id} is on {has} and not on {lacks}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Invariant 5: all copies of one form are identical, byte for byte.
+pub fn copies_are_identical(cluster: &Cluster) -> Result<(), String> {
+    let mut seen: BTreeMap<(ExtentId, u32), (StoreId, bytes::Bytes)> = BTreeMap::new();
+    let ids: Vec<(StoreId, ExtentId)> = listings(cluster)?
+        .into_iter()
+        .flat_map(|((store, _), listing)| {
+            let live = listing.into_values().filter(|info| !info.tombstone);
+            live.map(move |info| (store, info.id)).collect::<Vec<_>>()
+        })
+        .collect();
+    for (store, id) in ids {
+        let Some((form, sealed)) = read_extent(cluster, store, id) else { continue };
+        match seen.get(&(id, form)) {
+            Some((other, bytes)) if *bytes != sealed => {
+                return Err(format!("{id} form {form} differs between {other} and {store}"));
+            }
+            Some(_) => {}
+            None => drop(seen.insert((id, form), (store, sealed))),
+        }
+    }
+    Ok(())
+}
+
+fn read_extent(cluster: &Cluster, id: StoreId, extent: ExtentId) -> Option<(u32, bytes::Bytes)> {
+    for node in &cluster.nodes {
+        let host = node.running.borrow().clone()?;
+        let Some(store) = host.stores().into_iter().find(|store| store.id() == id) else { continue };
+        let request = StoreRequest::ReadExtent { id: extent };
+        let answer = cluster.run_on(&node.machine, RECOVERY_LIMIT, store.handle(request, Vec::new()))?;
+        // A rotten copy answers with an error; reads of the volume find and repair it.
+        if let Ok((StoreReply::Extent { form, .. }, body)) = answer {
+            return Some((form, body.concat().into()));
+        }
+    }
+    None
+}
+
+/// Everything the volume holds, read by a client.
+fn image_of(cluster: &Cluster, subject: &str, blocks: u64) -> Result<Vec<workload::pattern::Content>, String> {
+    let (world, nodes, name) = (cluster.client.world(), cluster.addresses(), subject.to_owned());
+    let read = cluster.run_on(&cluster.client, RECOVERY_LIMIT, async move {
+        let device = clients::open(world, nodes, &name).await?;
+        let image = clients::read_image(&device, blocks).await;
+        device.close().await;
+        image
+    });
+    read.unwrap_or_else(|| Err(format!("{subject} cannot be read within {RECOVERY_LIMIT:?}")))
+}
+
+/// Invariant 4, after a loss of power: the image is a prefix with everything that was flushed.
+pub fn verify_after_blackout(cluster: &Cluster, subject: &Subject) -> Result<(), String> {
+    let blocks = subject.history.borrow().blocks();
+    let image = image_of(cluster, &subject.name, blocks)?;
+    let verified = subject.history.borrow_mut().verify_image(|lba| image[lba.0 as usize]);
+    verified.map_err(|violation| format!("{}: {violation}", subject.name))
+}
+
+/// Invariant 4, without one: every block reads as a value that its history admits.
+pub fn verify_live(cluster: &Cluster, subject: &Subject) -> Result<(), String> {
+    let blocks = subject.history.borrow().blocks();
+    let read = subject.history.borrow_mut().begin_read(vocab::Lba(0), blocks);
+    let image = image_of(cluster, &subject.name, blocks);
+    let image = match image {
+        Ok(image) => image,
+        Err(reason) => {
+            subject.history.borrow_mut().on_read_failed(read);
+            return Err(reason);
+        }
+    };
+    let verified = subject.history.borrow_mut().on_read(read, &image);
+    verified.map_err(|violation| format!("{}: {violation}", subject.name))
+}
+
+/// Invariant 6: a snapshot holds what it held when it was taken; read through a fresh clone.
+pub fn verify_snapshot(
+    cluster: &Cluster,
+    rng: &SimRng,
+    inventory: &Inventory,
+    taken: &Taken,
+    number: usize,
+) -> Result<String, String> {
+    let name = format!("v{number}-{}", taken.name);
+    within_bound(cluster, "a clone for checking", || inventory.create_clone(cluster, rng, taken, &name))?;
+    let image = image_of(cluster, &name, taken.image.blocks())?;
+    let verified = taken.image.verify_image(|lba| image[lba.0 as usize]);
+    verified.map_err(|violation| format!("{}@{}: {violation}", taken.volume, taken.name))?;
+    Ok(name)
+}
+
+/// Bounds that hold at all times: undrained data, journal fill.
+pub fn bounds_hold(cluster: &Cluster) -> Result<(), String> {
+    let limit = cluster.config.volume.undrained_bytes_max;
+    // A writer is let in while there is room, then its whole request counts.
+    let slack = (cluster.config.volume.bypass_bytes as u64 + (64 << 10)) * 16;
+    for host in cluster.hosts() {
+        for volume in host.volumes() {
+            let undrained = volume.status().undrained.0;
+            if undrained > limit + slack {
+                return Err(format!("{} has {undrained} bytes undrained, bound {limit}", volume.name()));
+            }
+        }
+        for store in host.stores() {
+            let status = store.status();
+            if status.journal_used > status.journal_capacity {
+                return Err(format!("the journal of {} is overfull", status.store));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Invariant 7: with everything deleted, all space comes back and accounting says so.
+pub fn everything_is_freed(cluster: &Cluster, rng: &SimRng, volumes: &[String], taken: &[Taken]) -> Result<(), String> {
+    for snapshot in taken {
+        within_bound(cluster, "deleting a snapshot", || {
+            let (volume, name) = (snapshot.volume.clone(), snapshot.name.clone());
+            gone(operate(cluster, rng, Operation::SnapshotDelete { volume, name }))
+        })?;
+    }
+    for name in volumes {
+        within_bound(cluster, "deleting a volume", || {
+            gone(operate(cluster, rng, Operation::VolumeDelete { name: name.clone() }))
+        })?;
+    }
+    // Operations whose outcome was unknown may have left things behind.
+    leftovers(cluster, rng)?;
+    within_bound(cluster, "freeing garbage", || {
+        all_run(cluster)?;
+        for host in cluster.hosts() {
+            for store in host.stores() {
+                let status = store.status();
+                if status.extents > 0 || status.used.0 > 0 {
+                    return Err(format!("{} holds {} extents, {}", status.store, status.extents, status.used));
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn gone(outcome: Option<Result<api::answer::Answer, String>>) -> Result<(), String> {
+    match outcome {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(reason)) if reason.contains("there is no") => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+fn leftovers(cluster: &Cluster, rng: &SimRng) -> Result<(), String> {
+    let snapshots = rows::<catalog::SnapshotRow>(cluster);
+    let volumes: BTreeMap<VolumeId, String> =
+        rows::<VolumeRow>(cluster).into_iter().map(|row| (row.id, row.name)).collect();
+    for row in snapshots {
+        let volume = volumes.get(&row.volume).cloned().unwrap_or(format!("{}", row.volume));
+        within_bound(cluster, "deleting a left-over snapshot", || {
+            let (volume, name) = (volume.clone(), row.name.clone());
+            gone(operate(cluster, rng, Operation::SnapshotDelete { volume, name }))
+        })?;
+    }
+    for name in volumes.into_values() {
+        within_bound(cluster, "deleting a left-over volume", || {
+            gone(operate(cluster, rng, Operation::VolumeDelete { name: name.clone() }))
+        })?;
+    }
+    Ok(())
+}
+
+/// The nodes' hosts, for messages.
+pub fn describe(cluster: &Cluster) -> String {
+    let hosts: Vec<Rc<node::Host>> = cluster.hosts();
+    let volumes = hosts.iter().flat_map(|host| host.volumes());
+    let said: Vec<String> = volumes.map(|volume| format!("{}: {:?}", volume.name(), volume.status())).collect();
+    said.join("; ")
+}

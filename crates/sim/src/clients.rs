@@ -1,0 +1,165 @@
+//! Clients: lanes of random requests on a volume, each answer checked against its history.
+
+use crate::cluster::{CLUSTER, Cluster};
+use blockdev::{BlockDevice, WriteMode};
+use client::{ClientOptions, RemoteDevice};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use vocab::{AttachmentGeneration, Lba};
+use workload::oracle::{Checked, History, Trouble};
+use workload::pattern;
+use world::{Duration, World};
+use world_sim::SimRng;
+
+/// Blocks of one read while a whole image is read.
+const IMAGE_READ_BLOCKS: u64 = 256;
+
+/// What all lanes of a run share.
+#[derive(Clone, Default)]
+pub struct Shared {
+    /// What devices did wrong.
+    pub violations: Rc<RefCell<Vec<String>>>,
+    /// Lanes stop before their next request.
+    pub stop: Rc<Cell<bool>>,
+    /// Lanes that run.
+    pub busy: Rc<Cell<usize>>,
+    /// Requests that succeeded.
+    pub done: Rc<Cell<u64>>,
+    /// Requests that were refused, with the last reason.
+    pub refused: Rc<RefCell<(u64, String)>>,
+}
+
+/// A volume with what it may hold.
+#[derive(Clone)]
+pub struct Subject {
+    /// Its name.
+    pub name: String,
+    /// What was asked of it.
+    pub history: Rc<RefCell<History>>,
+}
+
+impl Subject {
+    /// Opens the volume from the client machine.
+    pub async fn open(&self, world: World, nodes: Vec<world::Address>) -> Result<RemoteDevice, String> {
+        open(world, nodes, &self.name).await
+    }
+
+    /// Starts lanes on the client machine.
+    pub fn start_lanes(&self, cluster: &Cluster, shared: &Shared, rng: &SimRng) {
+        let (world, nodes, subject) = (cluster.client.world(), cluster.addresses(), self.clone());
+        let (shared, rng, config) = (shared.clone(), rng.fork(), cluster.config.clone());
+        shared.busy.set(shared.busy.get() + config.lanes);
+        let machine = cluster.client.clone();
+        cluster.client.spawn(async move {
+            let device = loop {
+                match subject.open(world.clone(), nodes.clone()).await {
+                    Ok(device) => break device,
+                    Err(reason) => shared.refused.borrow_mut().1 = reason,
+                }
+                if shared.stop.get() {
+                    shared.busy.set(shared.busy.get() - config.lanes);
+                    return;
+                }
+                world.sleep(Duration::from_millis(200)).await;
+            };
+            let checked = Checked::new(Rc::new(device), subject.history.clone());
+            for _ in 0..config.lanes {
+                let lane = Lane {
+                    world: world.clone(),
+                    checked: checked.clone(),
+                    shared: shared.clone(),
+                    rng: rng.fork(),
+                    name: subject.name.clone(),
+                };
+                let (think, bypass) = (config.think, config.volume.bypass_bytes as u64 / 4096);
+                machine.spawn(async move {
+                    lane.run(think, bypass).await;
+                    lane.shared.busy.set(lane.shared.busy.get() - 1);
+                });
+            }
+        });
+    }
+}
+
+/// A device on a volume, from the given world.
+pub async fn open(world: World, nodes: Vec<world::Address>, volume: &str) -> Result<RemoteDevice, String> {
+    let options = ClientOptions {
+        cluster: CLUSTER.to_owned(),
+        nodes,
+        volume: volume.to_owned(),
+        client: 0,
+        attachment: AttachmentGeneration(0),
+        read_only: false,
+        patience: Duration::from_secs(300),
+    };
+    RemoteDevice::open(world, options).await.map_err(|error| error.to_string())
+}
+
+struct Lane {
+    world: World,
+    checked: Checked,
+    shared: Shared,
+    rng: SimRng,
+    name: String,
+}
+
+impl Lane {
+    async fn run(&self, think: Duration, bypass_blocks: u64) {
+        while !self.shared.stop.get() {
+            let outcome = self.request(bypass_blocks).await;
+            match outcome {
+                Ok(()) => self.shared.done.set(self.shared.done.get() + 1),
+                Err(Trouble::Refused(error)) => {
+                    let mut refused = self.shared.refused.borrow_mut();
+                    *refused = (refused.0 + 1, error.to_string());
+                    drop(refused);
+                    self.world.sleep(Duration::from_millis(20)).await;
+                }
+                Err(Trouble::Violation(violation)) => {
+                    self.shared.violations.borrow_mut().push(format!("{}: {violation}", self.name));
+                    return;
+                }
+            }
+            self.world.sleep(self.rng.duration(Duration::ZERO..think)).await;
+        }
+    }
+
+    async fn request(&self, bypass_blocks: u64) -> Result<(), Trouble> {
+        let rng = &self.rng;
+        let size = self.checked.history().borrow().blocks();
+        // Half of the requests fall on few blocks, so that they meet.
+        let hot = rng.chance(0.5);
+        let start = if hot { rng.below(size.min(24)) } else { rng.below(size) };
+        let small = (1 + rng.below(4)).min(size - start);
+        let mode = if rng.chance(0.1) { WriteMode::Fua } else { WriteMode::Buffered };
+        match rng.below(100) {
+            0..50 => Ok(self.checked.write(Lba(start), small as u32, mode).await?),
+            50..57 => {
+                let large = (bypass_blocks + rng.below(8)).min(size - start);
+                Ok(self.checked.write(Lba(start), large as u32, mode).await?)
+            }
+            57..64 => {
+                let blocks = (1 + rng.below(64)).min(size - start);
+                Ok(self.checked.unmap(Lba(start), blocks).await?)
+            }
+            64..74 => Ok(self.checked.flush().await?),
+            _ => {
+                let blocks = (1 + rng.below(16)).min(size - start);
+                self.checked.read(Lba(start), blocks as u32).await
+            }
+        }
+    }
+}
+
+/// Everything a device holds, block by block.
+pub async fn read_image(device: &RemoteDevice, blocks: u64) -> Result<Vec<pattern::Content>, String> {
+    let mut contents = Vec::with_capacity(blocks as usize);
+    let mut at = 0;
+    while at < blocks {
+        let count = IMAGE_READ_BLOCKS.min(blocks - at);
+        let pieces = device.read(Lba(at), count as u32).await.map_err(|error| error.to_string())?;
+        contents.extend(pattern::read_back_all(&pieces));
+        at += count;
+    }
+    Ok(contents)
+}

@@ -1,0 +1,175 @@
+//! The machines of a run: nodes that are started again whenever they are up, a catalog, a client machine.
+
+use crate::config::Config;
+use catalog_kv::memory::MemoryKv;
+use node::{Host, HostOptions, StoreSpec};
+use std::cell::RefCell;
+use std::rc::Rc;
+use world::{Address, Duration};
+use world_sim::{SimDisk, Simulation};
+
+/// Name of the simulated cluster.
+pub const CLUSTER: &str = "sim";
+const PORT: u16 = 7000;
+/// Pause before a node that did not start is started again.
+const RESTART_PAUSE: Duration = Duration::from_millis(300);
+
+/// A node's machine.
+pub struct Node {
+    /// The machine.
+    pub machine: world_sim::Host,
+    /// One disk per store.
+    pub disks: Vec<SimDisk>,
+    /// The node, while it runs.
+    pub running: Rc<RefCell<Option<Rc<Host>>>>,
+    /// Why it did not start the last time.
+    pub problem: Rc<RefCell<Option<String>>>,
+}
+
+/// All machines.
+pub struct Cluster {
+    /// The simulation.
+    pub sim: Simulation,
+    /// The run's configuration.
+    pub config: Config,
+    /// Where the catalog's clock ticks; never fails.
+    pub keeper: world_sim::Host,
+    /// The catalog.
+    pub kv: MemoryKv,
+    /// Where clients run.
+    pub client: world_sim::Host,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+}
+
+impl Cluster {
+    /// Builds and starts it.
+    #[must_use]
+    pub fn start(seed: u64, config: Config) -> Self {
+        let sim = Simulation::new(seed, config.options.clone());
+        let keeper = sim.host("keeper");
+        let kv = MemoryKv::new(keeper.world());
+        let client = sim.host("client");
+        let nodes = (0..config.nodes).map(|index| {
+            let machine = sim.host(&format!("n{index}"));
+            let disk = |store| machine.add_disk(&format!("n{index}d{store}"), config.disk_bytes);
+            let disks = (0..config.stores_per_node).map(disk).collect();
+            Node { machine, disks, running: Rc::default(), problem: Rc::default() }
+        });
+        let nodes = nodes.collect();
+        let cluster = Self { sim, config, keeper, kv, client, nodes };
+        for index in 0..cluster.nodes.len() {
+            cluster.boot(index);
+        }
+        cluster
+    }
+
+    fn host_options(&self, index: usize) -> HostOptions {
+        let listen = Address(format!("n{index}:{PORT}"));
+        let mut options = HostOptions::new(CLUSTER, &format!("n{index}"), listen);
+        options.volume = self.config.volume.clone();
+        options.journal_bytes = Some(self.config.journal_bytes);
+        options.groups = self.config.groups;
+        options.collect.interval = Duration::from_millis(700);
+        options.collect.duty_percent = 50;
+        options.collect.limits.pace = Duration::from_millis(1);
+        options.store.boot_id = self.nodes[index].machine.boot_id().to_le_bytes();
+        options.store.header_cache_bytes = 256 << 10;
+        options.pages_bytes = 256 << 10;
+        if let Some(planted) = self.config.planted {
+            planted.plant(&mut options);
+        }
+        options
+    }
+
+    /// Starts the node's process on its machine, again and again until it runs.
+    pub fn boot(&self, index: usize) {
+        let node = &self.nodes[index];
+        let (world, options) = (node.machine.world(), self.host_options(index));
+        let specs: Vec<StoreSpec> =
+            node.disks.iter().map(|disk| StoreSpec { disks: vec![disk.open()] }).collect();
+        let kv = self.kv.handle(world.clone());
+        let (running, problem) = (node.running.clone(), node.problem.clone());
+        node.machine.spawn(async move {
+            loop {
+                let started = Host::start(world.clone(), Rc::new(kv.clone()), specs.clone(), options.clone());
+                match started.await {
+                    Ok(host) => {
+                        *running.borrow_mut() = Some(host);
+                        *problem.borrow_mut() = None;
+                        return;
+                    }
+                    Err(error) => *problem.borrow_mut() = Some(error.to_string()),
+                }
+                world.sleep(RESTART_PAUSE).await;
+            }
+        });
+    }
+
+    /// The process dies.
+    pub fn crash(&self, index: usize) {
+        drop(self.nodes[index].running.borrow_mut().take());
+        self.nodes[index].machine.crash();
+    }
+
+    /// The machine loses power.
+    pub fn power_loss(&self, index: usize) {
+        drop(self.nodes[index].running.borrow_mut().take());
+        self.nodes[index].machine.power_loss();
+    }
+
+    /// The machine comes up again if it is down, with its process.
+    pub fn restart(&self, index: usize) {
+        if !self.nodes[index].machine.is_up() {
+            self.nodes[index].machine.restart();
+            self.boot(index);
+        }
+    }
+
+    /// Nodes that run.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<Rc<Host>> {
+        self.nodes.iter().filter_map(|node| node.running.borrow().clone()).collect()
+    }
+
+    /// Addresses of all nodes.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Address> {
+        (0..self.nodes.len()).map(|index| Address(format!("n{index}:{PORT}"))).collect()
+    }
+
+    /// Ends every fault: all machines up, all networks and disks well, the catalog there.
+    pub fn heal(&self) {
+        self.sim.heal_all();
+        self.kv.set_available(true);
+        for (index, node) in self.nodes.iter().enumerate() {
+            for disk in &node.disks {
+                disk.set_failed(false);
+                disk.set_hung(false);
+                disk.set_slow(1);
+            }
+            if node.machine.is_paused() {
+                node.machine.resume();
+            }
+            node.machine.set_clock_drift(0);
+            self.restart(index);
+        }
+    }
+
+    /// Runs `task` on a machine; `None` when it did not end within `limit`, or the machine died.
+    pub fn run_on<T: 'static>(
+        &self,
+        machine: &world_sim::Host,
+        limit: Duration,
+        task: impl Future<Output = T> + 'static,
+    ) -> Option<T> {
+        let slot = Rc::new(RefCell::new(None));
+        let (sink, seen) = (slot.clone(), slot.clone());
+        machine.spawn(async move {
+            let value = task.await;
+            *sink.borrow_mut() = Some(value);
+        });
+        self.sim.run_until(|| seen.borrow().is_some(), limit);
+        slot.borrow_mut().take()
+    }
+}

@@ -1,0 +1,151 @@
+//! What a seed makes of a run: swarm testing (Groce et al., 2012) - each run leaves most features at one
+//! setting and most faults out, so that the rest interact more.
+
+use crate::bugs::Planted;
+use world::Duration;
+use world_sim::{Options, SimRng};
+
+/// How a run is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Nodes.
+    pub nodes: usize,
+    /// Stores of each node.
+    pub stores_per_node: usize,
+    /// Copies.
+    pub replication_factor: u8,
+    /// Copies below which writes stop.
+    pub copies_min: u8,
+    /// Every write is durable when acknowledged.
+    pub sync_always: bool,
+    /// LZ4.
+    pub compress: bool,
+    /// Volumes at the start.
+    pub volumes: usize,
+    /// Blocks of each.
+    pub blocks: u64,
+    /// Requests in flight per volume.
+    pub lanes: usize,
+    /// Largest pause of a lane between two requests.
+    pub think: Duration,
+    /// Acts.
+    pub acts: usize,
+    /// Disturbances per act.
+    pub steps: usize,
+    /// Which faults happen.
+    pub faults: Faults,
+    /// Snapshots, clones, deletions, growth.
+    pub manage: bool,
+    /// Tunables of volumes.
+    pub volume: volume::Options,
+    /// Bytes of a store's journal.
+    pub journal_bytes: u64,
+    /// Bytes of a disk.
+    pub disk_bytes: u64,
+    /// Placement groups per factor.
+    pub groups: u32,
+    /// The simulation's own.
+    pub options: Options,
+    /// A deliberate bug.
+    pub planted: Option<Planted>,
+}
+
+/// Faults that a run may meet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Processes die and come back.
+    pub crash: bool,
+    /// A single machine loses power.
+    pub power: bool,
+    /// All lose power at the end of an act.
+    pub blackout: bool,
+    /// Networks part, one-way too.
+    pub partition: bool,
+    /// Processes stop for a while.
+    pub pause: bool,
+    /// The catalog is out of reach, or forgets its leases.
+    pub catalog: bool,
+    /// Stored bits change on one machine.
+    pub rot: bool,
+    /// A disk is replaced or goes back in time on one machine.
+    pub disk_loss: bool,
+    /// Disks fail, hang or are slow.
+    pub disk_trouble: bool,
+    /// Clocks run at different rates, wall clocks jump.
+    pub clock: bool,
+}
+
+impl Config {
+    /// The configuration of a seed.
+    #[must_use]
+    pub fn draw(seed: u64, planted: Option<Planted>) -> Self {
+        let rng = SimRng::named(seed, "config");
+        let replication_factor = *rng.pick(&[1, 2, 2, 2, 3, 3]);
+        let spare = usize::from(rng.chance(0.5));
+        let nodes = (usize::from(replication_factor) + spare).max(2 + usize::from(rng.chance(0.6)));
+        let stores_per_node = if nodes <= 3 && rng.chance(0.3) { 2 } else { 1 };
+        let strict = replication_factor == 1 || rng.chance(0.5);
+        let copies_min = if strict { replication_factor } else { (replication_factor - 1).max(1) };
+        Self {
+            nodes,
+            stores_per_node,
+            replication_factor,
+            copies_min,
+            sync_always: rng.chance(0.1),
+            compress: rng.chance(0.5),
+            volumes: 1 + rng.index(2),
+            blocks: *rng.pick(&[64, 512, 2048, 70_000]),
+            lanes: 1 + rng.index(4),
+            think: *rng.pick(&[Duration::from_millis(2), Duration::from_millis(10), Duration::from_millis(40)]),
+            acts: 1 + rng.index(3),
+            steps: 3 + rng.index(8),
+            faults: Faults::draw(&rng, strict, replication_factor),
+            manage: rng.chance(0.6),
+            volume: draw_volume(&rng),
+            journal_bytes: *rng.pick(&[4 << 20, 8 << 20, 16 << 20]),
+            disk_bytes: *rng.pick(&[96 << 20, 192 << 20]),
+            groups: 1 + rng.index(6) as u32,
+            options: if rng.chance(0.5) { Options::rough() } else { Options::default() },
+            planted,
+        }
+    }
+
+    /// Whether a single loss of power can lose acknowledged data that was not flushed: a log may have been
+    /// down to fewer replicas than wanted.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.copies_min == self.replication_factor
+    }
+}
+
+impl Faults {
+    fn draw(rng: &SimRng, strict: bool, replication_factor: u8) -> Self {
+        let survives = strict && replication_factor > 1;
+        Self {
+            crash: rng.chance(0.6),
+            power: rng.chance(0.4) && survives,
+            blackout: rng.chance(0.4),
+            partition: rng.chance(0.4),
+            pause: rng.chance(0.3),
+            catalog: rng.chance(0.25),
+            rot: rng.chance(0.25) && survives,
+            disk_loss: rng.chance(0.25) && survives,
+            disk_trouble: rng.chance(0.2),
+            clock: rng.chance(0.2),
+        }
+    }
+}
+
+fn draw_volume(rng: &SimRng) -> volume::Options {
+    let drain_bytes = *rng.pick(&[64 << 10, 512 << 10, 2 << 20]);
+    volume::Options {
+        drain_bytes,
+        undrained_bytes_max: drain_bytes * *rng.pick(&[2, 4]),
+        drain_idle: *rng.pick(&[Duration::from_millis(100), Duration::from_secs(1)]),
+        bypass_bytes: *rng.pick(&[16 << 10, 64 << 10, 256 << 10]),
+        append_bytes_max: *rng.pick(&[32 << 10, 1 << 20]),
+        inflight_bytes_max: *rng.pick(&[256 << 10, 4 << 20]),
+        publish_every: 1 + rng.index(4) as u32,
+        ..volume::Options::default()
+    }
+}

@@ -1,0 +1,35 @@
+//! The simulator: whole clusters of the shipped core, driven and broken from one seed, and checked.
+//!
+//! A run (`run.rs`) draws a configuration from its seed (`config.rs`), starts a cluster (`cluster.rs`), and
+//! plays acts: clients read and write (`clients.rs`), volumes are snapshotted, cloned, grown and deleted
+//! (`manage.rs`) while things break (`faults.rs`). Between acts everything heals, and the checks of
+//! `check.rs` hold the cluster against the invariants of ARCHITECTURE.md.
+//!
+//! Invariants
+//! - The same seed gives the same event hash.
+//! - A finding names the seed and the command that plays it again.
+//! - Each planted bug of `bugs.rs` is found within a stated number of seeds.
+//!
+//! Read next: `run.rs`, `config.rs`, `check.rs`.
+
+mod bugs;
+mod check;
+mod clients;
+mod cluster;
+mod config;
+mod faults;
+mod manage;
+mod run;
+
+pub use bugs::{PLANTED, Planted, planted};
+pub use run::{Finding, Outcome, play};
+
+/// Seeds that found something once; they are played on every run of the tests.
+pub const CORPUS: &str = include_str!("../corpus.txt");
+
+/// The seeds of [`CORPUS`].
+#[must_use]
+pub fn corpus() -> Vec<u64> {
+    let number = |line: &str| line.split('#').next().and_then(|text| text.trim().parse().ok());
+    CORPUS.lines().filter_map(number).collect()
+}

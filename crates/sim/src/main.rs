@@ -1,0 +1,75 @@
+//! `sim`: plays seeds. See `cargo xtask sim`.
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: sim --seed N | --seeds COUNT [--first N] | --corpus | --planted [NAME]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(reason) => {
+            eprintln!("sim: {reason}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn value(arguments: &[String], name: &str) -> Result<Option<u64>, String> {
+    let Some(at) = arguments.iter().position(|argument| argument == name) else { return Ok(None) };
+    let text = arguments.get(at + 1).ok_or(format!("{name} needs a number"))?;
+    text.parse().map(Some).map_err(|_| format!("{name} needs a number, not {text}"))
+}
+
+fn run(arguments: &[String]) -> Result<ExitCode, String> {
+    let planted = arguments.iter().position(|argument| argument == "--bug").and_then(|at| arguments.get(at + 1));
+    let planted = match planted {
+        Some(name) => Some(sim::planted(name).ok_or(format!("no bug is called {name}"))?),
+        None => None,
+    };
+    if let Some(seed) = value(arguments, "--seed")? {
+        return Ok(one(seed, planted));
+    }
+    if arguments.iter().any(|argument| argument == "--corpus") {
+        return Ok(many(sim::corpus().into_iter(), planted));
+    }
+    let count = value(arguments, "--seeds")?.ok_or("say which seeds")?;
+    let first = value(arguments, "--first")?.unwrap_or(1);
+    Ok(many(first..first + count, planted))
+}
+
+fn one(seed: u64, planted: Option<sim::Planted>) -> ExitCode {
+    match sim::play(seed, planted) {
+        Ok(outcome) => {
+            outcome.trace.iter().for_each(|line| println!("{line}"));
+            println!("seed {seed}: {} requests in {:?}, hash {:016x}", outcome.requests, outcome.elapsed, outcome.hash);
+            ExitCode::SUCCESS
+        }
+        Err(finding) => {
+            finding.trace.iter().for_each(|line| println!("{line}"));
+            println!("seed {seed}: {}", finding.what);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn many(seeds: impl Iterator<Item = u64>, planted: Option<sim::Planted>) -> ExitCode {
+    let (mut passed, mut failed, mut requests) = (0, 0, 0);
+    for seed in seeds {
+        match sim::play(seed, planted) {
+            Ok(outcome) => {
+                passed += 1;
+                requests += outcome.requests;
+            }
+            Err(finding) => {
+                failed += 1;
+                println!("seed {seed}: {}\n  play it again: cargo xtask sim --seed {seed}", finding.what);
+            }
+        }
+        if (passed + failed) % 25 == 0 {
+            eprintln!("{} seeds played, {failed} findings", passed + failed);
+        }
+    }
+    println!("{requests} requests\n{passed} passed, {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

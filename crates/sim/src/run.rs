@@ -1,0 +1,251 @@
+//! One run: configure, start, acts of disturbance, calm and checks, and the end.
+
+use crate::bugs::Planted;
+use crate::check;
+use crate::clients::{Shared, Subject};
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::faults::Nemesis;
+use crate::manage::{Inventory, operate};
+use api::operation::{CompressionName, ContainerSpec, Operation, SyncName, VolumeSpec};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use workload::oracle::History;
+use world::Duration;
+use world_sim::SimRng;
+
+/// What was found wrong.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The seed.
+    pub seed: u64,
+    /// What, in words.
+    pub what: String,
+    /// What happened before, in order.
+    pub trace: Vec<String>,
+}
+
+/// What a run did.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Same seed, same hash.
+    pub hash: u64,
+    /// Requests that succeeded.
+    pub requests: u64,
+    /// Virtual time that passed.
+    pub elapsed: Duration,
+    /// What happened, in order.
+    pub trace: Vec<String>,
+}
+
+struct Run {
+    cluster: Cluster,
+    rng: SimRng,
+    shared: Shared,
+    inventory: Inventory,
+    epochs: check::Epochs,
+    trace: Vec<String>,
+}
+
+/// Plays a seed, with a deliberate bug if one is given.
+///
+/// # Errors
+/// The first [`Finding`].
+pub fn play(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Finding>> {
+    let played = std::panic::catch_unwind(|| play_checked(seed, planted));
+    played.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let what = format!("panic: {}", text.unwrap_or_default());
+        Err(Box::new(Finding { seed, what, trace: Vec::new() }))
+    })
+}
+
+fn play_checked(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Finding>> {
+    let config = Config::draw(seed, planted);
+    let trace = vec![format!("{config:?}")];
+    let cluster = Cluster::start(seed, config);
+    let rng = cluster.sim.rng();
+    let (shared, inventory) = (Shared::default(), Inventory::new(Vec::new()));
+    let mut run = Run { cluster, rng, shared, inventory, epochs: check::Epochs::default(), trace };
+    match run.play() {
+        Ok(()) => Ok(Outcome {
+            hash: run.cluster.sim.event_hash(),
+            requests: run.shared.done.get(),
+            elapsed: run.cluster.sim.now().since(world::Time(0)),
+            trace: run.trace,
+        }),
+        Err(what) => {
+            let refused = run.shared.refused.borrow().clone();
+            run.note(format!("requests: {} done, {refused:?} refused", run.shared.done.get()));
+            run.note(check::describe(&run.cluster));
+            Err(Box::new(Finding { seed, what, trace: run.trace }))
+        }
+    }
+}
+
+impl Run {
+    fn note(&mut self, what: String) {
+        let at = self.cluster.sim.now().0 as f64 / 1e9;
+        self.trace.push(format!("{at:9.3} s  {what}"));
+    }
+
+    fn play(&mut self) -> Result<(), String> {
+        self.create_volumes()?;
+        for act in 0..self.cluster.config.acts {
+            self.note(format!("act {act}"));
+            self.act()?;
+        }
+        self.finish()
+    }
+
+    fn create_volumes(&mut self) -> Result<(), String> {
+        let (cluster, rng) = (&self.cluster, &self.rng);
+        check::within_bound(cluster, "starting", || check::all_run(cluster))?;
+        let config = &cluster.config;
+        let spec = ContainerSpec {
+            name: "pool".to_owned(),
+            rf: config.replication_factor,
+            min_copies: Some(config.copies_min),
+            sync: if config.sync_always { SyncName::Always } else { SyncName::Flush },
+            compression: if config.compress { CompressionName::Lz4 } else { CompressionName::Off },
+            quota: None,
+        };
+        check::within_bound(cluster, "creating a container", || {
+            done(operate(cluster, rng, Operation::ContainerCreate(spec.clone())))
+        })?;
+        for number in 0..config.volumes {
+            let name = format!("vol{number}");
+            let spec = VolumeSpec {
+                name: name.clone(),
+                container: Some("pool".to_owned()),
+                size: Some(config.blocks * 4096),
+                from: None,
+                labels: BTreeMap::new(),
+            };
+            check::within_bound(cluster, "creating a volume", || {
+                done(operate(cluster, rng, Operation::VolumeCreate(spec.clone())))
+            })?;
+            let history = History::new(number as u64 + 1, config.blocks);
+            self.inventory.subjects.push(Subject { name, history: Rc::new(RefCell::new(history)) });
+        }
+        Ok(())
+    }
+
+    fn act(&mut self) -> Result<(), String> {
+        self.shared.stop.set(false);
+        for subject in &self.inventory.subjects {
+            subject.start_lanes(&self.cluster, &self.shared, &self.rng);
+        }
+        self.disturb()?;
+        let blackout = self.cluster.config.faults.blackout && self.rng.chance(0.5);
+        if blackout { self.black_out()? } else { self.calm_down()? }
+        let cluster = &self.cluster;
+        check::within_bound(cluster, "redundancy", || check::is_redundant(cluster))
+    }
+
+    fn disturb(&mut self) -> Result<(), String> {
+        for _ in 0..self.cluster.config.steps {
+            let pause = self.rng.duration(Duration::from_millis(1)..Duration::from_millis(900));
+            self.cluster.sim.run_for(pause);
+            self.cluster.sim.run_steps(self.rng.below(500), Duration::from_millis(50));
+            self.look()?;
+        }
+        // Shadowing keeps the borrow of the cluster apart from that of the trace.
+        let mut said = Vec::new();
+        {
+            let mut nemesis = Nemesis::new(&self.cluster, self.rng.fork());
+            for _ in 0..self.cluster.config.steps {
+                let at = self.cluster.sim.now().0 as f64 / 1e9;
+                said.push(format!("{at:9.3} s  {}", nemesis.strike()));
+                if self.cluster.config.manage && self.rng.chance(0.5) {
+                    said.push(self.inventory.step(&self.cluster, &self.shared, &self.rng));
+                }
+                let pause = self.rng.duration(Duration::from_millis(10)..Duration::from_millis(1500));
+                self.cluster.sim.run_for(pause);
+                self.cluster.sim.run_steps(self.rng.below(500), Duration::from_millis(50));
+                if let Err(what) = look(&self.cluster, &self.shared, &mut self.epochs) {
+                    self.trace.append(&mut said);
+                    return Err(what);
+                }
+            }
+        }
+        self.trace.append(&mut said);
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<(), String> {
+        look(&self.cluster, &self.shared, &mut self.epochs)
+    }
+
+    /// Everything heals; the lanes finish what they have begun; everything is read and checked.
+    fn calm_down(&mut self) -> Result<(), String> {
+        self.cluster.heal();
+        self.note("calm".to_owned());
+        self.cluster.sim.run_for(Duration::from_millis(500));
+        self.shared.stop.set(true);
+        let (cluster, busy) = (&self.cluster, self.shared.busy.clone());
+        check::within_bound(cluster, "requests", || match busy.get() {
+            0 => Ok(()),
+            lanes => Err(format!("{lanes} lanes wait for an answer")),
+        })?;
+        self.look()?;
+        for subject in &self.inventory.subjects {
+            subject.history.borrow_mut().on_takeover();
+            check::verify_live(&self.cluster, subject)?;
+        }
+        Ok(())
+    }
+
+    /// All machines lose power at once, clients too.
+    fn black_out(&mut self) -> Result<(), String> {
+        self.note("blackout".to_owned());
+        for index in 0..self.cluster.nodes.len() {
+            self.cluster.power_loss(index);
+        }
+        for subject in &self.inventory.subjects {
+            subject.history.borrow_mut().on_crash();
+        }
+        self.cluster.client.crash();
+        self.shared = Shared { violations: self.shared.violations.clone(), done: self.shared.done.clone(), ..Shared::default() };
+        self.cluster.client.restart();
+        self.cluster.sim.run_for(self.rng.duration(Duration::ZERO..Duration::from_secs(8)));
+        self.cluster.heal();
+        for subject in &self.inventory.subjects {
+            check::verify_after_blackout(&self.cluster, subject)?;
+        }
+        self.look()
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        self.note("the end".to_owned());
+        let (cluster, rng) = (&self.cluster, &self.rng);
+        let mut volumes: Vec<String> =
+            self.inventory.subjects.iter().map(|subject| subject.name.clone()).collect();
+        for (number, taken) in self.inventory.taken.iter().enumerate() {
+            volumes.push(check::verify_snapshot(cluster, rng, &self.inventory, taken, number)?);
+        }
+        for subject in &self.inventory.subjects {
+            check::verify_live(cluster, subject)?;
+        }
+        check::copies_are_identical(cluster)?;
+        check::everything_is_freed(cluster, rng, &volumes, &self.inventory.taken)
+    }
+}
+
+fn look(cluster: &Cluster, shared: &Shared, epochs: &mut check::Epochs) -> Result<(), String> {
+    if let Some(violation) = shared.violations.borrow().first() {
+        return Err(violation.clone());
+    }
+    epochs.observe(cluster)?;
+    check::bounds_hold(cluster)
+}
+
+fn done(outcome: Option<Result<api::answer::Answer, String>>) -> Result<(), String> {
+    match outcome {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(reason)) if reason.contains("exists") => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
