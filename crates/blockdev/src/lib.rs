@@ -5,6 +5,8 @@
 //! - A write that was acknowledged is seen by every later read. Durability comes with `flush` or `Fua`.
 //! - Concurrent requests that overlap take effect in some order, each block wholly from one of them.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod memory;
 
 pub use memory::MemoryDevice;

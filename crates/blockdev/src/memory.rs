@@ -27,8 +27,9 @@ impl MemoryDevice {
     }
 }
 
-fn done<T: 'static>(result: Result<T, BlockError>) -> BlockFuture<T> {
-    Box::pin(std::future::ready(result))
+/// Done at the first poll, as the trait demands.
+fn done<T: 'static>(work: impl FnOnce() -> Result<T, BlockError> + 'static) -> BlockFuture<T> {
+    Box::pin(async move { work() })
 }
 
 impl BlockDevice for MemoryDevice {
@@ -41,22 +42,26 @@ impl BlockDevice for MemoryDevice {
     }
 
     fn read(&self, lba: Lba, blocks: u32) -> BlockFuture<Vec<Bytes>> {
-        done(check_range(lba, u64::from(blocks), self.size).map(|()| {
-            let stored = self.blocks.borrow();
+        let (size, stored) = (self.size, self.blocks.clone());
+        done(move || {
+            check_range(lba, u64::from(blocks), size)?;
+            let stored = stored.borrow();
             let block = |index| {
                 stored
                     .get(&index)
                     .cloned()
                     .unwrap_or(Bytes::from_static(&ZEROS))
             };
-            (lba.0..lba.0 + u64::from(blocks)).map(block).collect()
-        }))
+            Ok((lba.0..lba.0 + u64::from(blocks)).map(block).collect())
+        })
     }
 
     fn write(&self, lba: Lba, data: Vec<Bytes>, _mode: WriteMode) -> BlockFuture<()> {
-        let blocks = data.iter().map(Bytes::len).sum::<usize>() / BLOCK_SIZE;
-        done(check_range(lba, blocks as u64, self.size).map(|()| {
-            let mut stored = self.blocks.borrow_mut();
+        let (size, stored) = (self.size, self.blocks.clone());
+        done(move || {
+            let blocks = data.iter().map(Bytes::len).sum::<usize>() / BLOCK_SIZE;
+            check_range(lba, blocks as u64, size)?;
+            let mut stored = stored.borrow_mut();
             let mut at = lba.0;
             for piece in data {
                 for offset in (0..piece.len()).step_by(BLOCK_SIZE) {
@@ -64,16 +69,19 @@ impl BlockDevice for MemoryDevice {
                     at += 1;
                 }
             }
-        }))
+            Ok(())
+        })
     }
 
     fn flush(&self) -> BlockFuture<()> {
-        done(Ok(()))
+        done(|| Ok(()))
     }
 
     fn unmap(&self, lba: Lba, blocks: u64) -> BlockFuture<()> {
-        done(check_range(lba, blocks, self.size).map(|()| {
-            let mut stored = self.blocks.borrow_mut();
+        let (size, stored) = (self.size, self.blocks.clone());
+        done(move || {
+            check_range(lba, blocks, size)?;
+            let mut stored = stored.borrow_mut();
             let doomed: Vec<u64> = stored
                 .range(lba.0..lba.0 + blocks)
                 .map(|(at, _)| *at)
@@ -81,12 +89,15 @@ impl BlockDevice for MemoryDevice {
             for at in doomed {
                 stored.remove(&at);
             }
-        }))
+            Ok(())
+        })
     }
 
     fn allocation(&self, lba: Lba, blocks: u64) -> BlockFuture<Vec<Allocation>> {
-        done(check_range(lba, blocks, self.size).map(|()| {
-            let stored = self.blocks.borrow();
+        let (size, stored) = (self.size, self.blocks.clone());
+        done(move || {
+            check_range(lba, blocks, size)?;
+            let stored = stored.borrow();
             let mut runs: Vec<Allocation> = Vec::new();
             let mut at = lba.0;
             for (&mapped, _) in stored.range(lba.0..lba.0 + blocks) {
@@ -111,7 +122,7 @@ impl BlockDevice for MemoryDevice {
                     mapped: false,
                 });
             }
-            runs
-        }))
+            Ok(runs)
+        })
     }
 }

@@ -132,9 +132,12 @@ pub async fn collect_lineage(
         mark(pages, map, &mut marks).await?;
     }
     let mut report = CollectReport::default();
+    let form = LazyForm { catalog, drawn: None };
+    let mut sweeper = Sweeper { world, pool, roots: &roots, marks: &marks, limits, form, report };
     for group in pool.groups() {
-        sweep(world, pool, group.id, &roots, &marks, limits, &mut report).await?;
+        sweeper.sweep(group.id).await?;
     }
+    report = sweeper.report;
     if roots.lineage.row.volumes.is_empty() && roots.lineage.row.snapshots.is_empty() {
         report.finished = finish(catalog, &roots, &report).await?;
     }
@@ -194,49 +197,75 @@ fn is_settled(roots: &Roots, id: &ExtentId, limits: &Limits) -> bool {
     }
 }
 
-async fn sweep(
-    world: &World,
-    pool: &Pool,
-    group: GroupId,
-    roots: &Roots,
-    marks: &Marks,
-    limits: &Limits,
-    report: &mut CollectReport,
-) -> Result<(), CollectError> {
-    let mut after = None;
-    let mut doomed: Vec<ExtentId> = Vec::new();
-    loop {
-        let (extents, more) = pool.list(group, after, LIST_LIMIT).await?;
-        after = extents.last().map(|info| info.id).or(after);
-        let last_page = !more || extents.is_empty();
-        for info in extents
-            .into_iter()
-            .filter(|info| is_settled(roots, &info.id, limits))
-        {
-            report.extents += 1;
-            match marks.live(&info.id) {
-                None => {
-                    report.deleted += 1;
-                    report.deleted_bytes += u64::from(info.bytes);
+/// The form that this collection's rewrites get. Drawn from the catalog, so that no two collections rewrite
+/// one extent into the same form with different blocks, whatever each of them knew of its members.
+struct LazyForm<'a> {
+    catalog: &'a Catalog,
+    drawn: Option<u32>,
+}
+
+impl LazyForm<'_> {
+    async fn get(&mut self) -> Result<u32, CollectError> {
+        if let Some(form) = self.drawn {
+            return Ok(form);
+        }
+        let number = self.catalog.next_id("form").await?;
+        let exhausted = |_| CatalogError::Refused("2^32 collections were made".to_owned());
+        let form = u32::try_from(number).map_err(exhausted)?;
+        self.drawn = Some(form);
+        Ok(form)
+    }
+}
+
+struct Sweeper<'a> {
+    world: &'a World,
+    pool: &'a Pool,
+    roots: &'a Roots,
+    marks: &'a Marks,
+    limits: &'a Limits,
+    form: LazyForm<'a>,
+    report: CollectReport,
+}
+
+impl Sweeper<'_> {
+    async fn sweep(&mut self, group: GroupId) -> Result<(), CollectError> {
+        let mut after = None;
+        let mut doomed: Vec<ExtentId> = Vec::new();
+        loop {
+            let (extents, more) = self.pool.list(group, after, LIST_LIMIT).await?;
+            after = extents.last().map(|info| info.id).or(after);
+            let last_page = !more || extents.is_empty();
+            for info in &extents {
+                if is_settled(self.roots, &info.id, self.limits) && self.judge(info).await? {
                     doomed.push(info.id);
                 }
-                Some(live) if is_sparse(&info, marks, limits) => {
-                    if report.compacted < limits.compact_max as u64 {
-                        pool.compact(info.id, info.form + 1, live.to_vec()).await?;
-                        report.compacted += 1;
-                        world.sleep(limits.pace).await;
-                    }
-                }
-                Some(_) => {}
+            }
+            while doomed.len() >= DELETE_BATCH || (last_page && !doomed.is_empty()) {
+                let batch = doomed.split_off(doomed.len().saturating_sub(DELETE_BATCH));
+                self.pool.delete(group, batch).await?;
+            }
+            if last_page {
+                return Ok(());
             }
         }
-        while doomed.len() >= DELETE_BATCH || (last_page && !doomed.is_empty()) {
-            let batch = doomed.split_off(doomed.len().saturating_sub(DELETE_BATCH));
-            pool.delete(group, batch).await?;
+    }
+
+    /// Whether the extent is garbage; rewrites it when it is mostly so.
+    async fn judge(&mut self, info: &ExtentInfo) -> Result<bool, CollectError> {
+        self.report.extents += 1;
+        let Some(live) = self.marks.live(&info.id) else {
+            self.report.deleted += 1;
+            self.report.deleted_bytes += u64::from(info.bytes);
+            return Ok(true);
+        };
+        let room = self.report.compacted < self.limits.compact_max as u64;
+        if room && is_sparse(info, self.marks, self.limits) {
+            let form = self.form.get().await?;
+            self.pool.compact(info.id, form, live.to_vec()).await?;
+            self.report.compacted += 1;
+            self.world.sleep(self.limits.pace).await;
         }
-        if last_page {
-            return Ok(());
-        }
+        Ok(false)
     }
 }
 

@@ -32,8 +32,6 @@ pub struct Cluster {
     pub sim: Simulation,
     /// The run's configuration.
     pub config: Config,
-    /// Where the catalog's clock ticks; never fails.
-    pub keeper: world_sim::Host,
     /// The catalog.
     pub kv: MemoryKv,
     /// Where clients run.
@@ -47,6 +45,7 @@ impl Cluster {
     #[must_use]
     pub fn start(seed: u64, config: Config) -> Self {
         let sim = Simulation::new(seed, config.options.clone());
+        // Where the catalog's clock ticks; never fails.
         let keeper = sim.host("keeper");
         let kv = MemoryKv::new(keeper.world());
         let client = sim.host("client");
@@ -57,7 +56,7 @@ impl Cluster {
             Node { machine, disks, running: Rc::default(), problem: Rc::default() }
         });
         let nodes = nodes.collect();
-        let cluster = Self { sim, config, keeper, kv, client, nodes };
+        let cluster = Self { sim, config, kv, client, nodes };
         for index in 0..cluster.nodes.len() {
             cluster.boot(index);
         }
@@ -152,6 +151,12 @@ impl Cluster {
                 node.machine.resume();
             }
             node.machine.set_clock_drift(0);
+            let host = node.running.borrow().clone();
+            let failed = |store: &store::Store| store.status().failed.is_some();
+            if host.is_some_and(|host| host.stores().iter().any(failed)) {
+                // What an operator does after a disk failed: look at it and start the node again.
+                self.crash(index);
+            }
             self.restart(index);
         }
     }

@@ -540,6 +540,10 @@ impl Store {
         let compacted = compacted.map_err(|damage| StoreError::Damaged {
             what: format!("{id}: {damage}"),
         })?;
+        // Compressed frames with one live block stay whole: nothing to gain, on any member.
+        if compacted.len() as u64 / GRANULE_BYTES == u64::from(held.bytes) / GRANULE_BYTES {
+            return Ok(());
+        }
         // The reserve exists for this: rewriting is what makes space.
         let ticket = self.keep(id, form, held.missing, compacted, 0).await?;
         self.durable(ticket).await

@@ -158,7 +158,7 @@ impl Store {
             capacity: ByteCount(inner.space.borrow().granules() * crate::GRANULE_BYTES),
             used: ByteCount(self.used_bytes()),
             journal_capacity: ByteCount(inner.journal.pages() * page),
-            journal_used: ByteCount(inner.journal.used_pages() * page),
+            journal_used: ByteCount(inner.journal.held_pages() * page),
             full: self.is_full(),
             extents: state.extents.len() as u64,
             written: ByteCount(journal_bytes + inner.extent_bytes_written.get()),

@@ -21,6 +21,8 @@ use world::sync::Outcome;
 
 /// Pause after a drain that failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How long the log may take to make a root known before the catalog does.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(1000);
 /// Extents on their way to the stores at a time: one travels while the next is built.
 const PUTS_MAX: usize = 3;
 
@@ -202,12 +204,16 @@ impl Volume {
             self.log.drained(root.position);
         }
         let (_, outcome) = self.log.append(Change::Checkpoint(root), true);
-        match outcome.await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Err(error.to_string()),
-            None => return Err("the node stops".to_owned()),
+        // A log that does not move, because a journal is full of what this drain would let go, must not
+        // hold up the trim: the catalog can make the root known as well.
+        let logged = self.context.world.timeout(CHECKPOINT_PATIENCE, outcome).await;
+        match logged {
+            Ok(Some(Err(error))) => return Err(error.to_string()),
+            Ok(None) => return Err("the node stops".to_owned()),
+            Ok(Some(Ok(()))) | Err(_) => {}
         }
-        let publish = layer.barrier.is_some()
+        let publish = logged.is_err()
+            || layer.barrier.is_some()
             || self.log.has_closed_segments()
             || self
                 .drains

@@ -338,8 +338,11 @@ struct Committer(Rc<Volume>);
 impl Sink for Committer {
     fn committed(&self, position: Position, change: Change) {
         let volume = &self.0;
+        let was_drained = volume.overlay.bytes() == 0;
         apply(&volume.overlay, position, &change);
-        if volume.overlay.has_closed()
+        // The first record also wakes the drain: from now on it must notice when the volume falls idle.
+        if was_drained
+            || volume.overlay.has_closed()
             || volume.overlay.bytes() >= volume.context.options.drain_bytes
         {
             volume.drain_now.notify_all();

@@ -143,6 +143,11 @@ impl Journal {
         self.0.head.get() - self.0.tail.get() + self.0.pending_pages.get()
     }
 
+    /// Pages between the oldest needed one and the end of what is in batches.
+    pub fn held_pages(&self) -> u64 {
+        self.0.head.get() - self.0.tail.get()
+    }
+
     /// (sequence number, page) of the next batch.
     pub fn next_batch(&self) -> (u64, u64) {
         (self.0.next_batch.get(), self.0.head.get())

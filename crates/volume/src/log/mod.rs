@@ -80,6 +80,14 @@ struct Replica {
     stalled: bool,
 }
 
+impl Replica {
+    fn report(&self) -> (StoreId, Position, Position, Option<String>) {
+        let stalled = || self.stalled.then(|| "its journal is full".to_owned());
+        let trouble = self.failed.clone().or_else(stalled);
+        (self.store, self.written, self.flushed, trouble)
+    }
+}
+
 /// The segment that takes records.
 struct OpenSegment {
     id: SegmentId,
@@ -155,6 +163,14 @@ pub struct LogStatus {
     pub stall: world::Duration,
     /// Set while writes wait for stores: why.
     pub waiting: Option<String>,
+    /// Records that are not committed yet.
+    pub pending: usize,
+    /// Last position sent to the replicas.
+    pub sent: Position,
+    /// Whether the segment is being closed.
+    pub closing: bool,
+    /// How far each replica is: store, written, flushed, and what is wrong with it.
+    pub progress: Vec<(StoreId, Position, Position, Option<String>)>,
 }
 
 /// The log. Its tasks run until it is closed or lost.
@@ -363,6 +379,10 @@ impl Log {
             closed_segments: state.closed.len(),
             stall: state.stall,
             waiting: self.waiting.borrow().clone(),
+            pending: state.pending.len(),
+            sent: state.sent,
+            closing: state.closing,
+            progress: state.open.replicas.iter().map(Replica::report).collect(),
         }
     }
 

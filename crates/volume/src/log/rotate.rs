@@ -4,7 +4,6 @@ use super::{ClosedSegment, Log, LogError, OpenSegment, Replica};
 use crate::options::bug;
 use catalog::{CatalogError, SegmentReplica, SegmentRow};
 use futures_util::future::join_all;
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use vocab::{Position, StoreId};
 use wire::{CallError, Lane, StoreError, StoreReply, StoreRequest};
@@ -123,18 +122,11 @@ impl Log {
         let state = self.state.borrow();
         let now = self.world.now();
         let next = state.open.id.next();
-        let failed: BTreeSet<StoreId> = state
-            .open
-            .replicas
-            .iter()
-            .filter(|replica| replica.failed.is_some())
-            .map(|replica| replica.store)
-            .collect();
         let shunned = |store: &StoreId| state.shunned.get(store).is_some_and(|&until| until > now);
         let stores = self.placement.log_stores(self.volume, next);
         stores
             .into_iter()
-            .filter(|store| !failed.contains(store) && !shunned(store))
+            .filter(|store| !shunned(store))
             .collect()
     }
 

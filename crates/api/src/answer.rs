@@ -1,0 +1,275 @@
+//! What the management plane answers.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The answer to an `Operation`. The REST API sends the value alone; between nodes it travels whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", content = "value", rename_all = "kebab-case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an answer is moved a few times and lives for one request"
+)]
+pub enum Answer {
+    /// Done; nothing to tell.
+    Done,
+    /// The cluster.
+    Status(StatusAnswer),
+    /// A container.
+    Container(ContainerAnswer),
+    /// Containers, by name.
+    Containers(Vec<ContainerAnswer>),
+    /// A volume.
+    Volume(VolumeAnswer),
+    /// Volumes, by name.
+    Volumes(Vec<VolumeAnswer>),
+    /// A snapshot.
+    Snapshot(SnapshotAnswer),
+    /// Snapshots, oldest first.
+    Snapshots(Vec<SnapshotAnswer>),
+    /// What changed.
+    Diff(DiffAnswer),
+    /// Who may use a volume now.
+    Attachment(AttachmentAnswer),
+}
+
+impl Answer {
+    /// The value alone, as the REST API sends it; `{}` for [`Answer::Done`].
+    ///
+    /// # Errors
+    /// None in practice: every answer is plain data with text keys.
+    pub fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
+        match self {
+            Self::Done => Ok(serde_json::Value::Object(serde_json::Map::new())),
+            Self::Status(value) => serde_json::to_value(value),
+            Self::Container(value) => serde_json::to_value(value),
+            Self::Containers(value) => serde_json::to_value(value),
+            Self::Volume(value) => serde_json::to_value(value),
+            Self::Volumes(value) => serde_json::to_value(value),
+            Self::Snapshot(value) => serde_json::to_value(value),
+            Self::Snapshots(value) => serde_json::to_value(value),
+            Self::Diff(value) => serde_json::to_value(value),
+            Self::Attachment(value) => serde_json::to_value(value),
+        }
+    }
+}
+
+/// The cluster at a glance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusAnswer {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Id of the node that answered.
+    pub node: u32,
+    /// Every node.
+    pub nodes: Vec<NodeAnswer>,
+    /// Every store.
+    pub stores: Vec<StoreAnswer>,
+    /// Every volume, by name.
+    pub volumes: Vec<VolumeAnswer>,
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAnswer {
+    /// Its id.
+    pub id: u32,
+    /// Unique name.
+    pub name: String,
+    /// Where it serves other nodes and clients.
+    pub address: String,
+    /// Where it serves NBD, when it does.
+    #[serde(default)]
+    pub nbd: Option<String>,
+    /// Where it serves the API, when it does.
+    #[serde(default)]
+    pub api: Option<String>,
+    /// Whether its lease lives.
+    pub alive: bool,
+}
+
+/// A store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreAnswer {
+    /// Its id.
+    pub id: u32,
+    /// The node that runs it.
+    pub node: u32,
+    /// `ready`, `suspect`, `full`, `failed` or `unreachable`.
+    pub state: String,
+    /// Why, when the state is not `ready`.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Its present life.
+    pub incarnation: u64,
+    /// Bytes its disks offer for extents.
+    pub capacity: u64,
+    /// Bytes that extents occupy.
+    pub used: u64,
+    /// Size of the journal ring in bytes.
+    pub journal_capacity: u64,
+    /// Bytes of it that hold records still needed.
+    pub journal_used: u64,
+    /// Number of extents.
+    pub extents: u64,
+    /// Bytes written to its devices since start, of all kinds.
+    pub written: u64,
+    /// Device flushes since start.
+    pub flushes: u64,
+}
+
+/// A container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerAnswer {
+    /// Its id.
+    pub id: u32,
+    /// Unique name.
+    pub name: String,
+    /// Copies.
+    pub rf: u8,
+    /// Copies below which writes stop.
+    pub min_copies: u8,
+    /// `flush` or `always`.
+    pub sync: String,
+    /// `lz4` or `off`.
+    pub compression: String,
+    /// Upper bound in bytes of the sum of all volume sizes.
+    #[serde(default)]
+    pub quota: Option<u64>,
+    /// Number of volumes in it.
+    pub volumes: u64,
+    /// Sum of their sizes in bytes.
+    pub provisioned: u64,
+}
+
+/// A volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeAnswer {
+    /// Its id.
+    pub id: u64,
+    /// Unique name.
+    pub name: String,
+    /// Name of its container.
+    pub container: String,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes its newest root known maps.
+    pub mapped: u64,
+    /// When it was created, Unix milliseconds.
+    pub created_ms: u64,
+    /// Id of the node that serves it.
+    #[serde(default)]
+    pub owner: Option<u32>,
+    /// The owner's term.
+    pub epoch: u64,
+    /// `ready`, `pending`, `deleting` or `stopped`.
+    pub state: String,
+    /// Why, when it is stopped or runs with fewer copies than wanted.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Copies wanted.
+    pub rf: u8,
+    /// Where its open log segment is copied to.
+    #[serde(default)]
+    pub log: Vec<ReplicaAnswer>,
+    /// Segments in its log.
+    pub segments: u64,
+    /// Bytes in the log that are not yet in extents; absent when its owner did not say.
+    #[serde(default)]
+    pub undrained: Option<u64>,
+    /// Who may use it.
+    #[serde(default)]
+    pub attachment: AttachmentAnswer,
+    /// The snapshot it started from.
+    #[serde(default)]
+    pub origin: Option<OriginAnswer>,
+    /// Free-form labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A copy of a volume's open log segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaAnswer {
+    /// The store.
+    pub store: u32,
+    /// The store's life when the segment was opened.
+    pub incarnation: u64,
+}
+
+/// The snapshot a clone started from. It may be gone; then the names are absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginAnswer {
+    /// Name of the volume.
+    #[serde(default)]
+    pub volume: Option<String>,
+    /// Name of the snapshot.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// Id of the volume.
+    pub volume_id: u64,
+    /// Id of the snapshot.
+    pub snapshot_id: u64,
+}
+
+/// Who may use a volume now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentAnswer {
+    /// Sessions of an older generation are refused.
+    pub generation: u64,
+    /// Names of the clients; empty: not attached.
+    #[serde(default)]
+    pub clients: Vec<String>,
+    /// Whether they may only read.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// A snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotAnswer {
+    /// Its id.
+    pub id: u64,
+    /// Name, unique within its volume.
+    pub name: String,
+    /// Name of the volume; absent when that is gone.
+    #[serde(default)]
+    pub volume: Option<String>,
+    /// Id of the volume.
+    pub volume_id: u64,
+    /// The volume's size then, in bytes.
+    pub size: u64,
+    /// Bytes it maps; absent while it is pending.
+    #[serde(default)]
+    pub mapped: Option<u64>,
+    /// When it was taken, Unix milliseconds.
+    pub created_ms: u64,
+    /// `pending` until the log is drained up to it, then `ready`.
+    pub state: String,
+}
+
+/// What changed between two states of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffAnswer {
+    /// Name of the volume.
+    pub volume: String,
+    /// The older snapshot; nothing: an empty volume.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// The newer snapshot; nothing: the volume as it was.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Changed ranges by offset. Blocks that are not in one are equal; blocks in one may be.
+    pub runs: Vec<DiffRun>,
+}
+
+/// A changed range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffRun {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Whether the newer state reads as zeros there.
+    pub zero: bool,
+}

@@ -1,0 +1,123 @@
+//! Where things live in the REST API, version 1.
+//!
+//! | method and path | operation |
+//! | --- | --- |
+//! | `GET /api/v1/status` | status |
+//! | `GET, POST /api/v1/containers` | container-list, container-create |
+//! | `PATCH, DELETE /api/v1/containers/{name}` | container-set, container-delete |
+//! | `GET, POST /api/v1/volumes` | volume-list, volume-create (a clone names `from`) |
+//! | `GET, DELETE /api/v1/volumes/{name}` | volume-show, volume-delete |
+//! | `POST /api/v1/volumes/{name}/resize` `{"size"}` | volume-resize |
+//! | `POST /api/v1/volumes/{name}/restore` `{"snapshot"}` | volume-restore |
+//! | `POST /api/v1/volumes/{name}/drain` | volume-drain |
+//! | `POST /api/v1/volumes/{name}/attach` `{"client", "read_only"}` | attach |
+//! | `POST /api/v1/volumes/{name}/detach` `{"client"}` | detach |
+//! | `GET, POST /api/v1/volumes/{name}/snapshots` `{"name"}` | snapshot-list, snapshot-create |
+//! | `DELETE /api/v1/volumes/{name}/snapshots/{snapshot}` | snapshot-delete |
+//! | `GET /api/v1/volumes/{name}/diff?from=&to=` | snapshot-diff |
+//! | `GET /api/v1/snapshots` | snapshot-list of all volumes |
+//!
+//! Beside them `GET /healthz` and `GET /metrics`. Errors are `{"kind", "message"}` with the status of
+//! [`status_code`].
+
+use crate::operation::ErrorKind;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write;
+
+/// Prefix of every path of this version.
+pub const PREFIX: &str = "/api/v1";
+
+/// Largest accepted request body.
+pub const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Body of a resize.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resize {
+    /// New size in bytes.
+    pub size: u64,
+}
+
+/// Body of a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// Name of the snapshot.
+    pub snapshot: String,
+}
+
+/// Body of an attach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// Name of the client.
+    pub client: String,
+    /// Whether it may only read.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// Body of a detach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Detach {
+    /// Name of the client; nothing: every client.
+    #[serde(default)]
+    pub client: Option<String>,
+}
+
+/// Body of a snapshot creation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotName {
+    /// Name of the snapshot.
+    pub name: String,
+}
+
+/// Query of a diff.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffQuery {
+    /// The older snapshot.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// The newer snapshot.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+/// HTTP status of an error.
+#[must_use]
+pub fn status_code(kind: ErrorKind) -> u16 {
+    match kind {
+        ErrorKind::BadRequest => 400,
+        ErrorKind::NotFound => 404,
+        ErrorKind::Exists | ErrorKind::Refused => 409,
+        ErrorKind::NoSpace => 507,
+        ErrorKind::Unavailable => 503,
+        ErrorKind::Failed => 500,
+    }
+}
+
+/// The path of `segments` below [`PREFIX`], each percent-encoded.
+#[must_use]
+pub fn path(segments: &[&str]) -> String {
+    let mut path = PREFIX.to_owned();
+    for segment in segments {
+        path.push('/');
+        encode(segment, &mut path);
+    }
+    path
+}
+
+/// Appends `text` to `out` with everything but unreserved characters (RFC 3986, 2.3) percent-encoded.
+pub fn encode(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            other => write!(out, "%{other:02X}").expect("writing to a String cannot fail"),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The words of the management plane: what can be asked ([`operation`]), what is answered ([`answer`]) and
+//! where that lives in the REST API ([`http`]).
+//!
+//! Shared by `node` (which carries operations out), `control` (which serves them over HTTP) and the
+//! command line (which calls them).
+//!
+//! Invariants
+//! - Plain strings, numbers and lists only: no type of the core appears here, so that a client needs
+//!   nothing else.
+//! - Sizes are bytes in a `u64`, times are Unix milliseconds.
+//! - Fields are added, never renamed or removed, within one API version. Requests with unknown fields
+//!   are refused; answers with unknown fields are read.
+
+pub mod answer;
+pub mod http;
+pub mod operation;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{
+    Answer, AttachmentAnswer, ContainerAnswer, DiffAnswer, DiffRun, NodeAnswer, OriginAnswer,
+    ReplicaAnswer, SnapshotAnswer, StatusAnswer, StoreAnswer, VolumeAnswer,
+};
+pub use operation::{
+    CompressionName, ContainerChange, ContainerSpec, ErrorKind, Operation, OperationError,
+    SnapshotRef, SyncName, VolumeSpec,
+};

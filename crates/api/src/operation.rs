@@ -1,0 +1,329 @@
+//! What the management plane can be asked, as one JSON vocabulary.
+//!
+//! The same [`Operation`] is what the REST API builds from a request, what a node carries out and what it
+//! forwards to the volume's owner. Its JSON form has the field `operation` with the name in kebab-case:
+//! `{"operation":"volume-resize","name":"db","size":1073741824}`.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One request to the management plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "operation",
+    rename_all = "kebab-case",
+    rename_all_fields = "snake_case"
+)]
+pub enum Operation {
+    /// The whole cluster at a glance -> `Answer::Status`.
+    Status,
+    /// Creates a storage container -> `Answer::Container`.
+    ContainerCreate(ContainerSpec),
+    /// Every container -> `Answer::Containers`.
+    ContainerList,
+    /// Changes a container; what is absent stays -> `Answer::Container`.
+    ContainerSet {
+        /// Its name.
+        name: String,
+        /// What changes.
+        #[serde(flatten)]
+        change: ContainerChange,
+    },
+    /// Deletes an empty container -> `Answer::Done`.
+    ContainerDelete {
+        /// Its name.
+        name: String,
+    },
+    /// Creates a volume, or with `from` a clone -> `Answer::Volume`.
+    VolumeCreate(VolumeSpec),
+    /// Every volume -> `Answer::Volumes`.
+    VolumeList,
+    /// One volume -> `Answer::Volume`.
+    VolumeShow {
+        /// Its name.
+        name: String,
+    },
+    /// Deletes a volume that nobody has attached; its snapshots stay -> `Answer::Done`.
+    VolumeDelete {
+        /// Its name.
+        name: String,
+    },
+    /// Grows a volume while it is in use -> `Answer::Volume`.
+    VolumeResize {
+        /// Its name.
+        name: String,
+        /// The new size in bytes, a multiple of 4096, not below the present one.
+        size: u64,
+    },
+    /// Gives a detached volume the contents of one of its lineage's snapshots -> `Answer::Volume`.
+    VolumeRestore {
+        /// The volume.
+        volume: String,
+        /// The snapshot, of this volume.
+        snapshot: String,
+    },
+    /// Writes everything in the volume's log out into extents -> `Answer::Volume`.
+    VolumeDrain {
+        /// Its name.
+        name: String,
+    },
+    /// Takes a snapshot -> `Answer::Snapshot`.
+    SnapshotCreate {
+        /// The volume.
+        volume: String,
+        /// Name of the snapshot, unique within the volume.
+        name: String,
+    },
+    /// Snapshots of one volume, or all -> `Answer::Snapshots`.
+    SnapshotList {
+        /// The volume.
+        #[serde(default)]
+        volume: Option<String>,
+    },
+    /// Deletes a snapshot -> `Answer::Done`.
+    SnapshotDelete {
+        /// The volume.
+        volume: String,
+        /// The snapshot.
+        name: String,
+    },
+    /// What changed between two states of a volume -> `Answer::Diff`.
+    SnapshotDiff {
+        /// The volume.
+        volume: String,
+        /// The older snapshot; nothing: an empty volume.
+        #[serde(default)]
+        from: Option<String>,
+        /// The newer snapshot; nothing: the volume as it is now.
+        #[serde(default)]
+        to: Option<String>,
+    },
+    /// Gives a client the right to use a volume -> `Answer::Attachment`. Attaching the same client
+    /// again changes nothing.
+    Attach {
+        /// The volume.
+        volume: String,
+        /// Name of the client.
+        client: String,
+        /// Whether it may only read.
+        #[serde(default)]
+        read_only: bool,
+    },
+    /// Takes the right away and fences its sessions -> `Answer::Attachment`.
+    Detach {
+        /// The volume.
+        volume: String,
+        /// Name of the client; nothing: every client.
+        #[serde(default)]
+        client: Option<String>,
+    },
+}
+
+impl Operation {
+    /// The name in the JSON form, for logs and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::ContainerCreate(_) => "container-create",
+            Self::ContainerList => "container-list",
+            Self::ContainerSet { .. } => "container-set",
+            Self::ContainerDelete { .. } => "container-delete",
+            Self::VolumeCreate(_) => "volume-create",
+            Self::VolumeList => "volume-list",
+            Self::VolumeShow { .. } => "volume-show",
+            Self::VolumeDelete { .. } => "volume-delete",
+            Self::VolumeResize { .. } => "volume-resize",
+            Self::VolumeRestore { .. } => "volume-restore",
+            Self::VolumeDrain { .. } => "volume-drain",
+            Self::SnapshotCreate { .. } => "snapshot-create",
+            Self::SnapshotList { .. } => "snapshot-list",
+            Self::SnapshotDelete { .. } => "snapshot-delete",
+            Self::SnapshotDiff { .. } => "snapshot-diff",
+            Self::Attach { .. } => "attach",
+            Self::Detach { .. } => "detach",
+        }
+    }
+}
+
+/// A container to create.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerSpec {
+    /// Unique name.
+    pub name: String,
+    /// Copies, 1 to 3.
+    #[serde(default = "two")]
+    pub rf: u8,
+    /// Copies below which writes stop; nothing: 1 for RF 1 and 2, 2 for RF 3.
+    #[serde(default)]
+    pub min_copies: Option<u8>,
+    /// When a write is durable.
+    #[serde(default)]
+    pub sync: SyncName,
+    /// Compression at rest.
+    #[serde(default)]
+    pub compression: CompressionName,
+    /// Upper bound in bytes of the sum of all volume sizes.
+    #[serde(default)]
+    pub quota: Option<u64>,
+}
+
+fn two() -> u8 {
+    2
+}
+
+impl ContainerSpec {
+    /// `min_copies`, or its default for the replication factor.
+    #[must_use]
+    pub fn copies_min(&self) -> u8 {
+        self.min_copies.unwrap_or(if self.rf >= 3 { 2 } else { 1 })
+    }
+}
+
+/// What changes in a container; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerChange {
+    /// Copies of what is written from now on, 1 to 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rf: Option<u8>,
+    /// Copies below which writes stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_copies: Option<u8>,
+    /// When a write is durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncName>,
+    /// Compression at rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<CompressionName>,
+    /// Upper bound in bytes of the sum of all volume sizes; 0: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<u64>,
+}
+
+/// A volume to create.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeSpec {
+    /// Unique name.
+    pub name: String,
+    /// Its container; a clone may leave it out and gets its origin's.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// Bytes, a multiple of 4096; a clone may leave it out and gets its origin's.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// What to start from.
+    #[serde(default)]
+    pub from: Option<SnapshotRef>,
+    /// Free-form labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Names a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotRef {
+    /// The volume it was taken of.
+    pub volume: String,
+    /// Its name.
+    pub snapshot: String,
+}
+
+impl fmt::Display for SnapshotRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.volume, self.snapshot)
+    }
+}
+
+/// When a write is durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SyncName {
+    /// At the next flush, as on any disk.
+    #[default]
+    Flush,
+    /// When it is acknowledged.
+    Always,
+}
+
+/// Compression of data at rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CompressionName {
+    /// LZ4 where it saves enough.
+    #[default]
+    Lz4,
+    /// None.
+    Off,
+}
+
+/// Why an operation was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationError {
+    /// What kind of reason.
+    pub kind: ErrorKind,
+    /// What is wrong with what, and what to do next: for a person.
+    pub message: String,
+}
+
+/// Kinds of [`OperationError`]: what a program decides on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// What was named does not exist.
+    NotFound,
+    /// The name is taken.
+    Exists,
+    /// Not in this state: attached, not empty, in use by something else.
+    Refused,
+    /// Not now; the same request may succeed later.
+    Unavailable,
+    /// The pool or the quota is exhausted.
+    NoSpace,
+    /// The request was carried out and failed; a person must look.
+    Failed,
+    /// The request makes no sense.
+    BadRequest,
+}
+
+impl OperationError {
+    /// An error of `kind` that says `message`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+
+    /// [`ErrorKind::NotFound`].
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, message)
+    }
+
+    /// [`ErrorKind::BadRequest`].
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::BadRequest, message)
+    }
+
+    /// [`ErrorKind::Unavailable`].
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unavailable, message)
+    }
+
+    /// [`ErrorKind::Failed`].
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Failed, message)
+    }
+}
+
+impl fmt::Display for OperationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for OperationError {}

@@ -1,0 +1,165 @@
+//! The JSON forms that other programs rely on.
+
+use crate::answer::Answer;
+use crate::http;
+use crate::operation::{
+    CompressionName, ContainerChange, ContainerSpec, ErrorKind, Operation, OperationError,
+    SnapshotRef, SyncName, VolumeSpec,
+};
+use std::collections::BTreeMap;
+
+fn json(operation: &Operation) -> String {
+    serde_json::to_string(operation).expect("plain data")
+}
+
+#[test]
+fn operation_has_its_name_in_json() {
+    let resize = Operation::VolumeResize {
+        name: "db".into(),
+        size: 4096,
+    };
+    assert_eq!(
+        json(&resize),
+        r#"{"operation":"volume-resize","name":"db","size":4096}"#
+    );
+    assert!(json(&resize).contains(resize.name()));
+}
+
+#[test]
+fn container_set_says_only_what_changes() {
+    let set = Operation::ContainerSet {
+        name: "fast".into(),
+        change: ContainerChange {
+            min_copies: Some(1),
+            ..ContainerChange::default()
+        },
+    };
+    assert_eq!(
+        json(&set),
+        r#"{"operation":"container-set","name":"fast","min_copies":1}"#
+    );
+}
+
+#[test]
+fn every_operation_survives_json() {
+    let text = String::from;
+    let all = [
+        Operation::Status,
+        Operation::ContainerCreate(ContainerSpec {
+            name: text("c"),
+            rf: 3,
+            min_copies: None,
+            sync: SyncName::Always,
+            compression: CompressionName::Off,
+            quota: Some(1 << 40),
+        }),
+        Operation::ContainerList,
+        Operation::ContainerSet {
+            name: text("c"),
+            change: ContainerChange {
+                rf: Some(2),
+                min_copies: Some(1),
+                sync: Some(SyncName::Flush),
+                compression: Some(CompressionName::Lz4),
+                quota: Some(0),
+            },
+        },
+        Operation::ContainerDelete { name: text("c") },
+        Operation::VolumeCreate(VolumeSpec {
+            name: text("v"),
+            container: Some(text("c")),
+            size: Some(4096),
+            from: Some(SnapshotRef {
+                volume: text("v0"),
+                snapshot: text("s"),
+            }),
+            labels: BTreeMap::from([(text("a"), text("b"))]),
+        }),
+        Operation::VolumeList,
+        Operation::VolumeShow { name: text("v") },
+        Operation::VolumeDelete { name: text("v") },
+        Operation::VolumeResize {
+            name: text("v"),
+            size: u64::MAX,
+        },
+        Operation::VolumeRestore {
+            volume: text("v"),
+            snapshot: text("s"),
+        },
+        Operation::VolumeDrain { name: text("v") },
+        Operation::SnapshotCreate {
+            volume: text("v"),
+            name: text("s"),
+        },
+        Operation::SnapshotList { volume: None },
+        Operation::SnapshotDelete {
+            volume: text("v"),
+            name: text("s"),
+        },
+        Operation::SnapshotDiff {
+            volume: text("v"),
+            from: None,
+            to: Some(text("s")),
+        },
+        Operation::Attach {
+            volume: text("v"),
+            client: text("host-1"),
+            read_only: true,
+        },
+        Operation::Detach {
+            volume: text("v"),
+            client: None,
+        },
+    ];
+    for operation in all {
+        let text = json(&operation);
+        assert!(text.contains(&format!(r#""operation":"{}""#, operation.name())));
+        let back: Operation = serde_json::from_str(&text).expect("reads back");
+        assert_eq!(back, operation, "{text}");
+    }
+}
+
+#[test]
+fn spec_with_unknown_field_is_refused() {
+    let error = serde_json::from_str::<ContainerSpec>(r#"{"name":"c","fr":2}"#).unwrap_err();
+    assert!(error.to_string().contains("unknown field `fr`"), "{error}");
+}
+
+#[test]
+fn default_minimum_of_copies_follows_the_replication_factor() {
+    let spec = |rf| ContainerSpec {
+        rf,
+        ..serde_json::from_str(r#"{"name":"c"}"#).expect("a name is enough")
+    };
+    assert_eq!([1, 2, 3].map(|rf| spec(rf).copies_min()), [1, 1, 2]);
+}
+
+#[test]
+fn answer_travels_whole_between_nodes_and_bare_over_http() {
+    let answer = Answer::Volumes(Vec::new());
+    assert_eq!(
+        serde_json::to_string(&answer).expect("plain data"),
+        r#"{"answer":"volumes","value":[]}"#
+    );
+    assert_eq!(answer.to_value().expect("plain data").to_string(), "[]");
+    let done: Answer = serde_json::from_str(r#"{"answer":"done"}"#).expect("no value needed");
+    assert_eq!(done.to_value().expect("plain data").to_string(), "{}");
+}
+
+#[test]
+fn error_is_kind_and_message() {
+    let error = OperationError::new(ErrorKind::NoSpace, "quota of container c is used up");
+    assert_eq!(
+        serde_json::to_string(&error).expect("plain data"),
+        r#"{"kind":"no-space","message":"quota of container c is used up"}"#
+    );
+    assert_eq!(http::status_code(error.kind), 507);
+}
+
+#[test]
+fn names_in_paths_are_encoded() {
+    assert_eq!(
+        http::path(&["volumes", "a/b c", "resize"]),
+        "/api/v1/volumes/a%2Fb%20c/resize"
+    );
+}

@@ -1,0 +1,240 @@
+//! The run directory: who is attached, and what a killed process left behind.
+//!
+//! ```text
+//! NAME.lock   locked (flock) by the process that serves NAME, for as long as it lives; never removed
+//! NAME.json   process id, mount point, loop device; written before anything is made, removed last
+//! NAME.mount  the mount point
+//! ```
+//!
+//! Invariants
+//! - Who holds the lock may change the other two. The kernel releases the lock of a killed process, so
+//!   a state without a locked lock is stale; process ids are never trusted for that.
+//! - The state names everything that exists: it is replaced by rename before the next thing is made.
+
+use crate::loop_device::BackingFile;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// What is known of an attached volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The process that serves it.
+    pub pid: u32,
+    /// The loop device, once there is one.
+    pub device: Option<PathBuf>,
+    /// What the loop device is made of, once it is mounted.
+    pub backing: Option<BackingFile>,
+    /// Where the file system is mounted.
+    pub mount: PathBuf,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// The files of one name in a run directory.
+#[derive(Clone, Debug)]
+pub struct Place {
+    run_dir: PathBuf,
+    name: String,
+}
+
+/// A name that cannot be a file's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} cannot name an attachment: use 1 to 128 of a-z, A-Z, 0-9, `-`, `_` and `.`, not first `.`"
+)]
+pub struct BadName(pub String);
+
+/// The lock of a name; held until dropped.
+#[derive(Debug)]
+pub struct Owned {
+    _lock: OwnedFd,
+}
+
+impl Place {
+    /// The place of `name`.
+    ///
+    /// # Errors
+    /// [`BadName`].
+    pub fn new(run_dir: &Path, name: &str) -> Result<Self, BadName> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let fits = (1..=128).contains(&name.len()) && !name.starts_with('.');
+        if !fits || !name.bytes().all(allowed) {
+            return Err(BadName(name.to_owned()));
+        }
+        Ok(Self {
+            run_dir: run_dir.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+
+    fn file(&self, kind: &str) -> PathBuf {
+        self.run_dir.join(format!("{}.{kind}", self.name))
+    }
+
+    /// Where the file system is mounted.
+    #[must_use]
+    pub fn mount(&self) -> PathBuf {
+        self.file("mount")
+    }
+
+    /// Takes the lock; `None` while a living process has it. Makes the run directory.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn own(&self) -> io::Result<Option<Owned>> {
+        fs::create_dir_all(&self.run_dir)?;
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+        let lock = open(self.file("lock"), flags, Mode::RUSR | Mode::WUSR)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Owned { _lock: lock })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// What is attached under this name; `None` when nothing is.
+    ///
+    /// # Errors
+    /// The operating system's; a file that cannot be understood is `InvalidData`.
+    pub fn load(&self) -> io::Result<Option<State>> {
+        match fs::read(self.file("json")) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces the state.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn store(&self, _owned: &Owned, state: &State) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(state)?;
+        fs::write(self.file("new"), text)?;
+        fs::rename(self.file("new"), self.file("json"))
+    }
+
+    /// Forgets the state, and the mount point when nothing is mounted there.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn remove(&self, _owned: &Owned) -> io::Result<()> {
+        for outcome in [
+            fs::remove_dir(self.mount()),
+            fs::remove_file(self.file("json")),
+        ] {
+            match outcome {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One line of [`list`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// What is known of it.
+    pub state: State,
+    /// Whether its process lives; if not, the next attach or detach of the name cleans up.
+    pub alive: bool,
+}
+
+/// All attachments of a run directory, by name. Files that are no states are passed over.
+///
+/// # Errors
+/// The operating system's; a directory that does not exist is empty.
+pub fn list(run_dir: &Path) -> io::Result<Vec<Listed>> {
+    let entries = match fs::read_dir(run_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut listed = Vec::new();
+    for entry in entries {
+        let file = entry?.file_name();
+        let name = file.to_str().and_then(|file| file.strip_suffix(".json"));
+        let Some(place) = name.and_then(|name| Place::new(run_dir, name).ok()) else {
+            continue;
+        };
+        // The lock is taken for a moment only: an attach of that moment reports that the name is in use.
+        let alive = place.own()?.is_none();
+        if let Ok(Some(state)) = place.load() {
+            listed.push(Listed {
+                name: place.name,
+                state,
+                alive,
+            });
+        }
+    }
+    listed.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(listed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(test: &str) -> PathBuf {
+        let name = format!("azekura-attach-{test}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).expect("the temporary directory is writable");
+        path
+    }
+
+    fn state() -> State {
+        State {
+            pid: 7,
+            device: None,
+            backing: None,
+            mount: PathBuf::from("/somewhere"),
+            read_only: false,
+        }
+    }
+
+    #[test]
+    fn a_lock_has_one_owner_and_states_come_back() {
+        let dir = scratch("lock");
+        let place = Place::new(&dir, "v-1").expect("a good name");
+        let owned = place.own().expect("writable").expect("free");
+        assert!(place.own().expect("writable").is_none());
+        assert_eq!(place.load().expect("readable"), None);
+        place.store(&owned, &state()).expect("writable");
+        let listed = list(&dir).expect("readable");
+        assert_eq!((listed.len(), listed[0].alive), (1, true));
+        assert_eq!(listed[0].state, state());
+        drop(owned);
+        assert!(!list(&dir).expect("readable")[0].alive);
+        let owned = place.own().expect("writable").expect("free again");
+        place.remove(&owned).expect("removable");
+        assert_eq!(list(&dir).expect("readable"), []);
+        fs::remove_dir_all(dir).expect("ours");
+    }
+
+    #[test]
+    fn names_that_leave_the_directory_are_refused() {
+        for name in ["", ".", "..", "../x", "a/b", "a\0", "ä", &"x".repeat(129)] {
+            assert!(Place::new(Path::new("/run"), name).is_err(), "{name:?}");
+        }
+        assert!(Place::new(Path::new("/run"), "volume-1_a.b").is_ok());
+    }
+
+    #[test]
+    fn a_missing_directory_lists_nothing_and_garbage_is_passed_over() {
+        assert_eq!(list(Path::new("/nowhere/at/all")).expect("empty"), []);
+        let dir = scratch("garbage");
+        fs::write(dir.join("x.json"), "{").expect("writable");
+        assert_eq!(list(&dir).expect("readable"), []);
+        let place = Place::new(&dir, "x").expect("a good name");
+        let kind = place.load().map_err(|error| error.kind());
+        assert!(kind.is_err());
+        fs::remove_dir_all(dir).expect("ours");
+    }
+}

@@ -1,0 +1,309 @@
+//! `azekura attach` and `azekura detach`: a volume as a block device of this machine.
+//!
+//! An attachment is a process of its own that outlives nodes and owners. In the background form the command
+//! starts itself again in the foreground form, waits for the block device and leaves.
+//!
+//! The order matters: the right to use the volume is taken (API) before the device is made, and given back
+//! after the device has been flushed and is gone. A process that is killed keeps the right; the next attach or
+//! detach on this machine cleans up.
+
+use crate::cli::{AttachArgs, DetachArgs, Form};
+use crate::output::{Done, Table, render};
+use crate::remote::Remote;
+use ::attach::{AttachError, AttachOptions, Detached, ShardBackend, Signals};
+use anyhow::{Context, bail};
+use api::http::{self, path};
+use api::{AttachmentAnswer, StatusAnswer};
+use blockdev::BlockDevice;
+use client::{ClientOptions, RemoteDevice};
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+use vocab::AttachmentGeneration;
+use world::{Address, World};
+use world_linux::ShardOptions;
+
+/// How long the volume's owner may take to let the first session in: a takeover and a half.
+const OPEN_SECONDS_MAX: u64 = 30;
+
+/// A block device that is there.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DeviceReport {
+    /// Name of the volume.
+    pub volume: String,
+    /// The block device.
+    pub device: PathBuf,
+    /// Name of the client that holds the attachment.
+    pub client: String,
+    /// Generation of the attachment.
+    pub generation: u64,
+    /// The process that serves the device.
+    pub pid: u32,
+}
+
+impl Table for DeviceReport {
+    fn table(&self) -> String {
+        format!("{}\n", self.device.display())
+    }
+}
+
+/// `attach`.
+pub fn attach(api: &str, arguments: &AttachArgs, form: Form) -> anyhow::Result<String> {
+    let client = client_name(arguments.client.as_deref())?;
+    match arguments.foreground {
+        true => serve(api, arguments, &client, form).map(|()| String::new()),
+        false => start(api, arguments, &client, form),
+    }
+}
+
+fn client_name(given: Option<&str>) -> anyhow::Result<String> {
+    if let Some(name) = given {
+        return Ok(name.to_owned());
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let name = name.context("cannot tell this machine's name: say one with --client")?;
+    Ok(name.trim().to_owned())
+}
+
+/// Starts a process that stays, and waits until its device is there.
+fn start(api: &str, arguments: &AttachArgs, client: &str, form: Form) -> anyhow::Result<String> {
+    let run_dir = &arguments.run_dir;
+    std::fs::create_dir_all(run_dir)
+        .with_context(|| format!("cannot use {} (attaching needs root)", run_dir.display()))?;
+    let log = run_dir.join(format!("{}.log", arguments.volume));
+    let file = std::fs::File::create(&log)
+        .with_context(|| format!("cannot write {} (attaching needs root)", log.display()))?;
+    let program = std::env::current_exe().context("cannot find this program to start it again")?;
+    let mut command = Command::new(program);
+    command.args(["attach", "--foreground", "--output", "json", "--api", api]);
+    command.args(["--client", client, "--run-dir"]).arg(run_dir);
+    command.args(["--block-size", &arguments.block_size.to_string()]);
+    if arguments.read_only {
+        command.arg("--read-only");
+    }
+    if let Some(patience) = arguments.patience {
+        command.args(["--patience", &format!("{}ms", patience.as_millis())]);
+    }
+    command.arg("--").arg(&arguments.volume);
+    // A group of its own: a Ctrl-C in this terminal is not meant for it.
+    command.process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(file);
+    let mut child = command
+        .spawn()
+        .context("cannot start the attachment's process")?;
+    let out = child.stdout.take().expect("it was piped above");
+    let mut line = String::new();
+    let read = BufReader::new(out).read_line(&mut line);
+    if let (Ok(_), Ok(report)) = (read, serde_json::from_str::<DeviceReport>(&line)) {
+        return Ok(render(&report, form));
+    }
+    // Its output has ended, so it is ending too.
+    let status = child
+        .wait()
+        .context("cannot wait for the attachment's process")?;
+    let said = std::fs::read_to_string(&log).unwrap_or_default();
+    match last_message(&said) {
+        Some(message) => bail!("{message}"),
+        None => bail!(
+            "the attachment's process ended ({status}); see {}",
+            log.display()
+        ),
+    }
+}
+
+/// The error that ended a foreground process: the last line of its log that is one.
+fn last_message(log: &str) -> Option<String> {
+    let mut errors = log.lines().rev().filter_map(|line| {
+        let value: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(value.get("message")?.as_str()?.to_owned())
+    });
+    errors.next()
+}
+
+/// Serves the device until told to stop.
+fn serve(api: &str, arguments: &AttachArgs, client: &str, form: Form) -> anyhow::Result<()> {
+    // Before any other thread, see `Signals`.
+    let signals = Signals::install().context("cannot start a thread")?;
+    for missing in ::attach::protect() {
+        eprintln!("azekura: {missing}");
+    }
+    let volume = &arguments.volume;
+    refuse_second(&arguments.run_dir, volume)?;
+    let remote = Remote::new(api);
+    let wanted = http::Attach {
+        client: client.to_owned(),
+        read_only: arguments.read_only,
+    };
+    let status: StatusAnswer = remote.get(&path(&["status"]))?;
+    let granted: AttachmentAnswer = remote.post(&path(&["volumes", volume, "attach"]), &wanted)?;
+    let served = serve_granted(&status, &granted, arguments, client, form, &signals);
+    let holds_on = matches!(
+        served.as_ref().map_err(|error| error.downcast_ref()),
+        Err(Some(
+            AttachError::InUse { .. } | AttachError::AlreadyAttached { .. }
+        ))
+    );
+    if !holds_on && let Err(error) = give_back(&remote, volume, Some(client)) {
+        eprintln!("azekura: the volume stays attached to {client} in the cluster: {error}");
+    }
+    served
+}
+
+/// Refuses early what `attach` would refuse late, so that a living attachment is left alone.
+fn refuse_second(run_dir: &Path, volume: &str) -> anyhow::Result<()> {
+    let listed = ::attach::list(run_dir)
+        .with_context(|| format!("cannot use {} (attaching needs root)", run_dir.display()))?;
+    let living = listed
+        .into_iter()
+        .find(|one| one.alive && one.name == volume);
+    match living {
+        Some(one) => Err(AttachError::AlreadyAttached {
+            name: one.name,
+            pid: one.state.pid,
+            device: one.state.device,
+        }
+        .into()),
+        None => Ok(()),
+    }
+}
+
+fn serve_granted(
+    status: &StatusAnswer,
+    granted: &AttachmentAnswer,
+    arguments: &AttachArgs,
+    client: &str,
+    form: Form,
+    signals: &Signals,
+) -> anyhow::Result<()> {
+    let options = client_options(status, granted, arguments);
+    let backend = ShardBackend::start(ShardOptions::default(), move |world| {
+        Box::pin(open(world, options))
+    })?;
+    let mut attached = ::attach::attach(
+        AttachOptions {
+            run_dir: arguments.run_dir.clone(),
+            read_only: arguments.read_only,
+            block_bytes: arguments.block_size,
+            ..AttachOptions::new(&arguments.volume)
+        },
+        backend,
+    )?;
+    for left in &attached.left_over {
+        eprintln!(
+            "azekura: {} of a killed process is still in use and fails all requests: unmount it",
+            left.display()
+        );
+    }
+    announce(
+        &DeviceReport {
+            volume: arguments.volume.clone(),
+            device: attached.device.clone(),
+            client: client.to_owned(),
+            generation: granted.generation,
+            pid: std::process::id(),
+        },
+        form,
+    );
+    attached.wait(signals, |text| eprintln!("azekura: {text}"))?;
+    Ok(attached.close()?)
+}
+
+/// One line for whoever waits for the device. Nobody listening is no reason to end.
+fn announce(report: &DeviceReport, form: Form) {
+    let line = match form {
+        Form::Table => report.table(),
+        Form::Json => serde_json::to_string(report).expect("plain data") + "\n",
+    };
+    let mut out = std::io::stdout();
+    if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+        eprintln!("azekura: nobody reads standard output: {error}");
+    }
+}
+
+fn client_options(
+    status: &StatusAnswer,
+    granted: &AttachmentAnswer,
+    arguments: &AttachArgs,
+) -> ClientOptions {
+    let mut nodes: Vec<_> = status.nodes.iter().collect();
+    nodes.sort_by_key(|node| !node.alive);
+    ClientOptions {
+        cluster: status.cluster.clone(),
+        nodes: nodes
+            .iter()
+            .map(|node| Address(node.address.clone()))
+            .collect(),
+        volume: arguments.volume.clone(),
+        client: 0,
+        attachment: AttachmentGeneration(granted.generation),
+        read_only: arguments.read_only,
+        // A file system must not see an error because the cluster was away for a while.
+        patience: arguments.patience.unwrap_or(Duration::MAX),
+    }
+}
+
+async fn open(world: World, options: ClientOptions) -> Result<Rc<dyn BlockDevice>, String> {
+    let opening = RemoteDevice::open(world.clone(), options);
+    let patience = Duration::from_secs(OPEN_SECONDS_MAX);
+    match world.timeout(patience, opening).await {
+        Ok(Ok(device)) => Ok(Rc::new(device)),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!(
+            "no node lets this client in within {OPEN_SECONDS_MAX} s: can it reach the addresses that \
+             `azekura status` shows?"
+        )),
+    }
+}
+
+fn give_back(
+    remote: &Remote,
+    volume: &str,
+    client: Option<&str>,
+) -> Result<AttachmentAnswer, crate::remote::RemoteError> {
+    let body = http::Detach {
+        client: client.map(str::to_owned),
+    };
+    remote.post(&path(&["volumes", volume, "detach"]), &body)
+}
+
+/// `detach`.
+pub fn detach(api: &str, arguments: &DetachArgs, form: Form) -> anyhow::Result<String> {
+    let volume = &arguments.volume;
+    let here = match ::attach::detach(&arguments.run_dir, volume) {
+        Ok(Detached::Stopped) => "detached".to_owned(),
+        Ok(Detached::Cleaned { in_use }) if in_use.is_empty() => {
+            "removed what a killed process had left of".to_owned()
+        }
+        Ok(Detached::Cleaned { in_use }) => {
+            let devices: Vec<String> = in_use
+                .iter()
+                .map(|device| device.display().to_string())
+                .collect();
+            format!(
+                "{} still in use and failing: unmount it; detached",
+                devices.join(", ")
+            )
+        }
+        Err(AttachError::NotAttached(_)) => "detached, elsewhere than here,".to_owned(),
+        // By force the rest of the cluster does not wait for this machine.
+        Err(error) if arguments.all => format!("by force ({error}) detached"),
+        Err(error) => return Err(error.into()),
+    };
+    let client = match arguments.all {
+        true => None,
+        false => Some(client_name(arguments.client.as_deref())?),
+    };
+    let remote = Remote::new(api);
+    give_back(&remote, volume, client.as_deref())?;
+    let done = Done {
+        done: format!("{here} volume {volume}"),
+    };
+    Ok(render(&done, form))
+}

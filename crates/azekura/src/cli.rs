@@ -1,0 +1,388 @@
+//! The command line: verbs, arguments and their help.
+
+use crate::config::parse_name;
+use crate::quantity::{parse_duration, parse_size};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the API is looked for when nothing is said.
+pub const API_DEFAULT: &str = "http://127.0.0.1:7400";
+
+/// Where attachments are recorded when nothing is said.
+const RUN_DIR: &str = "/run/azekura/attach";
+
+/// Distributed block storage.
+#[derive(Debug, Parser)]
+#[command(name = "azekura", version, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage.")]
+pub struct Cli {
+    /// URL of any node's API.
+    #[arg(long, global = true, env = "AZEKURA_API", value_name = "URL", default_value = API_DEFAULT)]
+    pub api: String,
+    /// Form of the answer.
+    #[arg(short, long, global = true, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a node until it is told to stop
+    Node(NodeArgs),
+    /// Prepare and look at disks
+    #[command(subcommand)]
+    Disk(DiskVerb),
+    /// Storage containers: the policies of the volumes in them
+    #[command(subcommand)]
+    Container(ContainerVerb),
+    /// Volumes
+    #[command(subcommand)]
+    Volume(VolumeVerb),
+    /// Snapshots of volumes
+    #[command(subcommand)]
+    Snapshot(SnapshotVerb),
+    /// Create a volume that starts from a snapshot
+    Clone(CloneArgs),
+    /// Make a volume a block device of this machine
+    Attach(AttachArgs),
+    /// End an attachment, here or by force from anywhere
+    Detach(DetachArgs),
+    /// Nodes, stores and volumes at a glance
+    Status,
+}
+
+/// Arguments of `node`.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// Configuration, see docs/operating/configuration.md.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Log JSON objects instead of lines for people.
+    #[arg(long)]
+    pub log_json: bool,
+}
+
+/// Verbs on disks. They work on this machine and need no running node.
+#[derive(Debug, Subcommand)]
+pub enum DiskVerb {
+    /// Make disks a new, empty store
+    Format(FormatArgs),
+    /// Say what is on a disk
+    Show {
+        /// A block device or a file.
+        path: PathBuf,
+    },
+}
+
+/// Arguments of `disk format`.
+#[derive(Debug, Args)]
+pub struct FormatArgs {
+    /// Name of the cluster the store will belong to.
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    pub cluster: String,
+    /// Id of the store, unique in the cluster.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub store: u32,
+    /// Size of the journal; nothing: chosen from the size of the first disk.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub journal_size: Option<u64>,
+    /// Make files of this size where nothing is at a path.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub create: Option<u64>,
+    /// Destroy what is on a disk: the exact words that the refusal asks for, once for each disk.
+    #[arg(long = "override", value_name = "WORDS")]
+    pub overrides: Vec<String>,
+    /// Block devices or preallocated files: all disks of the store.
+    #[arg(required = true, num_args = 1..=64)]
+    pub paths: Vec<PathBuf>,
+}
+
+/// Verbs on containers.
+#[derive(Debug, Subcommand)]
+pub enum ContainerVerb {
+    /// Create a container
+    Create {
+        /// Unique name.
+        #[arg(value_parser = parse_name)]
+        name: String,
+        /// Copies of everything, 1 to 3.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=3))]
+        rf: u8,
+        /// Further policies.
+        #[command(flatten)]
+        policy: PolicyArgs,
+    },
+    /// List containers
+    List,
+    /// Change a container; what is not named stays
+    Set {
+        /// Its name.
+        name: String,
+        /// Copies of what is written from now on, 1 to 3.
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=3))]
+        rf: Option<u8>,
+        /// Further policies.
+        #[command(flatten)]
+        policy: PolicyArgs,
+    },
+    /// Delete a container that holds no volumes
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Policies of a container.
+#[derive(Debug, Args)]
+pub struct PolicyArgs {
+    /// Copies below which writes stop [created with: 1 for RF 1 and 2, 2 for RF 3].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub min_copies: Option<u8>,
+    /// When a write is durable [created with: flush].
+    #[arg(long, value_enum)]
+    pub sync: Option<Sync>,
+    /// Compression of data at rest [created with: lz4].
+    #[arg(long, value_enum)]
+    pub compression: Option<Compression>,
+    /// Upper bound of the sum of all volume sizes; 0 for none.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub quota: Option<u64>,
+}
+
+/// When a write is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sync {
+    /// At the next flush, as on any disk.
+    Flush,
+    /// When it is acknowledged.
+    Always,
+}
+
+/// Compression of data at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compression {
+    /// LZ4 where it saves enough.
+    Lz4,
+    /// None.
+    Off,
+}
+
+/// Verbs on volumes.
+#[derive(Debug, Subcommand)]
+pub enum VolumeVerb {
+    /// Create an empty volume
+    Create {
+        /// Unique name.
+        #[arg(value_parser = parse_name)]
+        name: String,
+        /// Its container.
+        #[arg(long, value_name = "NAME")]
+        container: String,
+        /// Size, a multiple of 4096 bytes.
+        #[arg(long, value_parser = parse_size)]
+        size: u64,
+        /// A label; may be repeated.
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+        labels: Vec<(String, String)>,
+    },
+    /// List volumes
+    List,
+    /// Show everything about a volume
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Delete a volume that nobody has attached
+    Delete {
+        /// Its name.
+        name: String,
+    },
+    /// Grow a volume while it is in use
+    Resize {
+        /// Its name.
+        name: String,
+        /// The new size.
+        #[arg(value_parser = parse_size)]
+        size: u64,
+    },
+    /// Give a detached volume the contents of one of its snapshots
+    Restore {
+        /// Its name.
+        name: String,
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// Write everything in a volume's log out into extents
+    Drain {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Verbs on snapshots.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotVerb {
+    /// Take a snapshot
+    Create {
+        /// The volume.
+        volume: String,
+        /// Name of the snapshot, unique within the volume.
+        #[arg(value_parser = parse_name)]
+        name: String,
+    },
+    /// List snapshots
+    List {
+        /// Of this volume only.
+        volume: Option<String>,
+    },
+    /// Delete a snapshot
+    Delete {
+        /// The volume.
+        volume: String,
+        /// The snapshot.
+        name: String,
+    },
+    /// List the ranges that changed between two snapshots
+    Diff {
+        /// The volume.
+        volume: String,
+        /// The older snapshot; nothing: an empty volume.
+        #[arg(long, value_name = "SNAPSHOT")]
+        from: Option<String>,
+        /// The newer snapshot; nothing: the volume as it is now.
+        #[arg(long, value_name = "SNAPSHOT")]
+        to: Option<String>,
+    },
+}
+
+/// Arguments of `clone`.
+#[derive(Debug, Args)]
+pub struct CloneArgs {
+    /// The volume whose snapshot to start from.
+    pub volume: String,
+    /// The snapshot.
+    pub snapshot: String,
+    /// Name of the new volume.
+    #[arg(value_parser = parse_name)]
+    pub name: String,
+    /// Its container; nothing: the same.
+    #[arg(long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// Its size; nothing: the same.
+    #[arg(long, value_parser = parse_size)]
+    pub size: Option<u64>,
+    /// A label; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub labels: Vec<(String, String)>,
+}
+
+/// Arguments of `attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The volume.
+    pub volume: String,
+    /// Do not write.
+    #[arg(long)]
+    pub read_only: bool,
+    /// Stay in the foreground until told to stop.
+    #[arg(long)]
+    pub foreground: bool,
+    /// Name of this client; nothing: the machine's host name.
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    pub client: Option<String>,
+    /// Logical block size of the block device, 512 or 4096.
+    #[arg(long, value_name = "BYTES", default_value_t = 4096)]
+    pub block_size: u32,
+    /// How long a request waits while no node answers, e.g. 10m; nothing: for ever.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub patience: Option<Duration>,
+    /// Where attachments of this machine are recorded and mounted.
+    #[arg(long, value_name = "DIRECTORY", default_value = RUN_DIR)]
+    pub run_dir: PathBuf,
+}
+
+/// Arguments of `detach`.
+#[derive(Debug, Args)]
+pub struct DetachArgs {
+    /// The volume.
+    pub volume: String,
+    /// Name of the client; nothing: the machine's host name.
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    pub client: Option<String>,
+    /// Every client, wherever it is: their sessions are fenced and their unwritten data is lost.
+    #[arg(long, conflicts_with = "client")]
+    pub all: bool,
+    /// Where attachments of this machine are recorded and mounted.
+    #[arg(long, value_name = "DIRECTORY", default_value = RUN_DIR)]
+    pub run_dir: PathBuf,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not a label: write key=value")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_two() {
+        for words in [
+            &["azekura", "volume", "create", "v"][..],
+            &["azekura", "volume", "resize", "v", "20GB"],
+            &["azekura", "container", "create", "c", "--rf", "4"],
+            &["azekura", "container", "create", "a b"],
+            &[
+                "azekura",
+                "disk",
+                "format",
+                "--cluster",
+                "c",
+                "--store",
+                "0",
+                "x",
+            ],
+            &["azekura", "status", "-o", "yaml"],
+        ] {
+            let error = Cli::try_parse_from(words).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn output_and_api_may_stand_behind_the_verb() {
+        let words = [
+            "azekura",
+            "volume",
+            "list",
+            "-o",
+            "json",
+            "--api",
+            "http://h:1",
+        ];
+        let cli = Cli::try_parse_from(words).unwrap();
+        assert_eq!((cli.output, cli.api.as_str()), (Form::Json, "http://h:1"));
+    }
+}

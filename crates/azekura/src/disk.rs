@@ -1,0 +1,288 @@
+//! Disks of this machine: formatting them, looking at them, opening them for a node.
+//!
+//! Invariants
+//! - Nothing is written to a disk that is not blank unless the person typed the exact words that name it.
+//! - All disks are opened, for this process alone, and looked at before the first is written.
+
+use crate::cli::{Form, FormatArgs};
+use crate::config::{DiskConfig, StoreConfig};
+use crate::output::{Table, columns, render};
+use anyhow::{Context, anyhow, bail};
+use serde::Serialize;
+use std::path::Path;
+use std::rc::Rc;
+use store::{FormatOptions, Identity, Inspection};
+use vocab::{ByteCount, StoreId};
+use world::{Buf, Disk, World};
+use world_linux::{Machine, ShardOptions, disk};
+
+/// Bytes at either end of a disk where file systems and partition tables have their signatures (the
+/// backup of a GPT takes the last 33 sectors, btrfs starts at 64 KiB).
+const SIGNATURE_BYTES: u64 = 1 << 20;
+
+/// What is on a disk.
+#[derive(Debug, Serialize)]
+pub struct DiskReport {
+    /// Where it is.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// `blank`, `store`, `newer` or `foreign`.
+    pub content: &'static str,
+    /// The content in words.
+    pub description: String,
+    /// The cluster its store belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// The id of its store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<u32>,
+    /// The ids of the store's disks, in hexadecimal, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<String>,
+}
+
+impl Table for Vec<DiskReport> {
+    fn table(&self) -> String {
+        let row = |report: &DiskReport| {
+            vec![
+                report.path.clone(),
+                ByteCount(report.size).to_string(),
+                report.description.clone(),
+            ]
+        };
+        let rows: Vec<_> = self.iter().map(row).collect();
+        columns(&["DISK", "SIZE", "CONTENT"], &rows)
+    }
+}
+
+/// `disk show`.
+pub fn show(path: &Path, form: Form) -> anyhow::Result<String> {
+    let path = path.to_owned();
+    world_linux::run(ShardOptions::default(), move |_, machine| {
+        Box::pin(async move {
+            let disk = open(&machine, &path, true)?;
+            let found = inspect(&disk, &path).await?;
+            Ok(render(&vec![report(&path, disk.size(), &found)], form))
+        })
+    })?
+}
+
+/// `disk format`.
+pub fn format(arguments: FormatArgs, form: Form) -> anyhow::Result<String> {
+    world_linux::run(ShardOptions::default(), move |world, machine| {
+        Box::pin(async move { format_all(&world, &machine, &arguments, form).await })
+    })?
+}
+
+async fn format_all(
+    world: &World,
+    machine: &Machine,
+    arguments: &FormatArgs,
+    form: Form,
+) -> anyhow::Result<String> {
+    let wanted: Vec<String> = arguments
+        .paths
+        .iter()
+        .map(|path| override_for(path))
+        .collect();
+    if let Some(stray) = arguments
+        .overrides
+        .iter()
+        .find(|words| !wanted.contains(words))
+    {
+        bail!(
+            "--override '{stray}' fits none of the disks given: the words for the first are '{}'",
+            wanted[0]
+        );
+    }
+    let mut disks = Vec::new();
+    for path in &arguments.paths {
+        if let Some(bytes) = arguments.create
+            && !path.exists()
+        {
+            disk::create_file(path, bytes)?;
+        }
+        disks.push(open(machine, path, false)?);
+    }
+    for ((path, disk), wanted) in arguments.paths.iter().zip(&disks).zip(&wanted) {
+        let found = inspect(disk, path).await?;
+        if found != Inspection::Blank && !arguments.overrides.contains(wanted) {
+            bail!(
+                "{} is not blank: it holds {}. Formatting destroys that. If that is what you want, repeat \
+                 the command with --override '{wanted}'",
+                path.display(),
+                describe(&found)
+            );
+        }
+    }
+    for disk in &disks {
+        erase_signatures(disk).await?;
+    }
+    let options = FormatOptions {
+        cluster: arguments.cluster.clone(),
+        store: StoreId(arguments.store),
+        journal_bytes: arguments.journal_size,
+    };
+    let identity = store::format(world, &disks, &options).await?;
+    let reports: Vec<DiskReport> = arguments
+        .paths
+        .iter()
+        .zip(&disks)
+        .map(|(path, disk)| report(path, disk.size(), &Inspection::Store(identity.clone())))
+        .collect();
+    Ok(render(&reports, form))
+}
+
+/// What a person must type to have the disk at `path` erased.
+fn override_for(path: &Path) -> String {
+    format!("erase {}", path.display())
+}
+
+async fn erase_signatures(disk: &Rc<dyn Disk>) -> anyhow::Result<()> {
+    let bytes = SIGNATURE_BYTES.min(disk.size());
+    let zeros = Buf::zeroed(usize::try_from(bytes).expect("1 MiB")).freeze();
+    disk.write(0, zeros.clone()).await?;
+    disk.write(disk.size() - bytes, zeros).await?;
+    disk.flush().await?;
+    Ok(())
+}
+
+fn open(machine: &Machine, path: &Path, buffered: bool) -> anyhow::Result<Rc<dyn Disk>> {
+    let options = disk::OpenOptions {
+        allow_buffered: buffered,
+    };
+    Ok(disk::open(machine, path, options)?)
+}
+
+async fn inspect(disk: &Rc<dyn Disk>, path: &Path) -> anyhow::Result<Inspection> {
+    let found = store::inspect(disk).await;
+    found.with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn describe(found: &Inspection) -> String {
+    match found {
+        Inspection::Blank => "nothing".to_owned(),
+        Inspection::Store(identity) => {
+            let (store, cluster) = (identity.store.0, &identity.cluster);
+            match identity.disks.len() {
+                1 => format!("store {store} of cluster {cluster}"),
+                count => format!("one of the {count} disks of store {store} of cluster {cluster}"),
+            }
+        }
+        Inspection::Newer { version } => {
+            format!("a store of a newer release (disk format {version})")
+        }
+        Inspection::Foreign(what) => what.clone(),
+    }
+}
+
+fn report(path: &Path, size: u64, found: &Inspection) -> DiskReport {
+    let (content, identity) = match found {
+        Inspection::Blank => ("blank", None),
+        Inspection::Store(identity) => ("store", Some(identity)),
+        Inspection::Newer { .. } => ("newer", None),
+        Inspection::Foreign(_) => ("foreign", None),
+    };
+    let ids = |identity: &Identity| {
+        let ids = identity.disks.iter();
+        ids.map(|id| format!("{:016x}", id.0)).collect()
+    };
+    DiskReport {
+        path: path.display().to_string(),
+        size,
+        content,
+        description: describe(found),
+        cluster: identity.map(|identity| identity.cluster.clone()),
+        store: identity.map(|identity| identity.store.0),
+        disks: identity.map(ids).unwrap_or_default(),
+    }
+}
+
+/// Opens the disks of a configured store; formats them first when they are blank and the configuration
+/// says that they may be created.
+pub async fn prepare(
+    world: &World,
+    machine: &Machine,
+    cluster: &str,
+    config: &StoreConfig,
+) -> anyhow::Result<Vec<Rc<dyn Disk>>> {
+    let mut disks = Vec::new();
+    let mut blank = Vec::new();
+    for one in &config.disks {
+        if let Some(bytes) = one.create
+            && !one.path.exists()
+        {
+            disk::create_file(&one.path, bytes)?;
+            tracing::info!(path = %one.path.display(), bytes, "created");
+        }
+        let disk = open(machine, &one.path, one.buffered)?;
+        let found = inspect(&disk, &one.path).await?;
+        check_content(cluster, config.id, one, &found)?;
+        if found == Inspection::Blank {
+            blank.push(one);
+        }
+        disks.push(disk);
+    }
+    if blank.is_empty() {
+        return Ok(disks);
+    }
+    if let Some(one) = blank.iter().find(|one| one.create.is_none()) {
+        bail!(
+            "{} is blank: prepare it with `azekura disk format --cluster {cluster} --store {} {}`, or correct \
+             the path",
+            one.path.display(),
+            config.id,
+            one.path.display()
+        );
+    }
+    if blank.len() < disks.len() {
+        return Err(anyhow!(
+            "{} is blank but other disks of store {} are not: put the missing disk back, or start the store \
+             over with `azekura disk format` on all of its disks (its data is filled in from other stores)",
+            blank[0].path.display(),
+            config.id
+        ));
+    }
+    let options = FormatOptions {
+        cluster: cluster.to_owned(),
+        store: StoreId(config.id),
+        journal_bytes: config.journal,
+    };
+    let identity = store::format(world, &disks, &options).await;
+    let identity = identity.with_context(|| format!("store {}", config.id))?;
+    tracing::info!(
+        store = config.id,
+        incarnation = identity.incarnation.0,
+        "formatted"
+    );
+    Ok(disks)
+}
+
+/// Refuses a disk that is not this store's.
+fn check_content(
+    cluster: &str,
+    store: u32,
+    config: &DiskConfig,
+    found: &Inspection,
+) -> anyhow::Result<()> {
+    let good = match found {
+        Inspection::Blank => true,
+        Inspection::Store(identity) => identity.cluster == cluster && identity.store.0 == store,
+        Inspection::Newer { .. } => bail!(
+            "{} holds {}: install that release",
+            config.path.display(),
+            describe(found)
+        ),
+        Inspection::Foreign(_) => false,
+    };
+    match good {
+        true => Ok(()),
+        false => Err(anyhow!(
+            "{} holds {}, but the configuration says store {store} of cluster {cluster}: correct the path, or \
+             see `azekura disk format` if what is on it may go",
+            config.path.display(),
+            describe(found)
+        )),
+    }
+}

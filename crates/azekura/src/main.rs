@@ -1,0 +1,90 @@
+//! Azekura: the one binary and its verbs.
+//!
+//! `azekura node` puts a node together from its configuration (`config.rs`, `node.rs`); `azekura disk` works
+//! on disks of this machine (`disk.rs`); `azekura attach` is a process of its own (`attach.rs`); all
+//! other verbs are calls to a node's REST API (`verbs.rs`, `remote.rs`), printed by `output.rs`.
+//!
+//! Exit status: 0 done, 1 failed, 2 wrong usage.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the binary is where the operating system is"
+)]
+
+mod attach;
+mod cli;
+mod config;
+#[cfg(test)]
+mod config_tests;
+mod disk;
+mod node;
+mod output;
+mod quantity;
+mod remote;
+mod verbs;
+
+use clap::Parser;
+use cli::{Cli, DiskVerb, Form, Verb};
+use remote::{Remote, RemoteError};
+use std::io::Write;
+use std::process::ExitCode;
+use verbs::Console;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let form = cli.output;
+    match run(cli) {
+        Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            // The reader has seen enough (`azekura volume list | head`), or the disk is full.
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(error) => {
+            complain(&error, form);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Text for standard output.
+fn run(cli: Cli) -> anyhow::Result<String> {
+    let remote = Remote::new(&cli.api);
+    let console = Console {
+        remote: &remote,
+        form: cli.output,
+    };
+    let text = match cli.verb {
+        Verb::Container(verb) => console.container(verb)?,
+        Verb::Volume(verb) => console.volume(verb)?,
+        Verb::Snapshot(verb) => console.snapshot(verb)?,
+        Verb::Clone(arguments) => console.clone_volume(arguments)?,
+        Verb::Status => console.status()?,
+        Verb::Disk(DiskVerb::Format(arguments)) => disk::format(arguments, cli.output)?,
+        Verb::Disk(DiskVerb::Show { path }) => disk::show(&path, cli.output)?,
+        Verb::Node(arguments) => node::run(&arguments).map(|()| String::new())?,
+        Verb::Attach(arguments) => attach::attach(&cli.api, &arguments, cli.output)?,
+        Verb::Detach(arguments) => attach::detach(&cli.api, &arguments, cli.output)?,
+    };
+    Ok(text)
+}
+
+fn complain(error: &anyhow::Error, form: Form) {
+    match (form, error.downcast_ref::<RemoteError>()) {
+        (Form::Json, Some(error)) => {
+            let error = error.to_operation_error();
+            eprintln!(
+                "{}",
+                serde_json::json!({"kind": error.kind, "message": error.message})
+            );
+        }
+        (Form::Json, None) => {
+            let message = format!("{error:#}");
+            eprintln!(
+                "{}",
+                serde_json::json!({"kind": "failed", "message": message})
+            );
+        }
+        (Form::Table, _) => eprintln!("azekura: {error:#}"),
+    }
+}

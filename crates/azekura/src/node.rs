@@ -1,0 +1,333 @@
+//! `azekura node`: from a configuration to a serving node, and back to nothing when told to stop.
+//!
+//! Two threads matter: the calling one becomes the shard, where everything about volumes happens; another
+//! runs tokio for the API server and the signals, and reaches the shard by calls only (`Bridge`).
+//!
+//! Invariants
+//! - Nothing is served before everything is: `ready` is printed when the last listener is open.
+//! - A stop answers the API's requests in progress, then gives the volumes up, then closes the stores
+//!   cleanly. A second signal ends the process at once; that is as safe as a power cut.
+
+use crate::cli::NodeArgs;
+use crate::config::{CatalogConfig, Config, Tuning};
+use crate::disk;
+use ::node::{Host, HostOptions, StoreSpec};
+use anyhow::{Context, anyhow};
+use api::{Answer, Operation, OperationError};
+use catalog::kv::Kv;
+use catalog_kv::embedded::EmbeddedKv;
+use catalog_kv::etcd::{EtcdKv, EtcdOptions};
+use control::{Backend, BoxFuture};
+use std::cell::Cell;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use world::sync::Notify;
+use world::{Address, World};
+use world_linux::{Machine, RemoteHandle, ShardOptions};
+
+/// Open files a node must be allowed: 128 disks, a few peers with two connections each, 64 API requests,
+/// and some 3,000 sessions of clients.
+const OPEN_FILES_MIN: u64 = 4096;
+/// Longest wait for a clean stop; what is not done then is recovered as after a crash.
+const STOP_SECONDS_MAX: u64 = 30;
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// Why it does not start, or stopped by itself.
+pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
+    let config = Config::read(&arguments.config)?;
+    start_log(arguments.log_json);
+    world_linux::check_open_files(OPEN_FILES_MIN)?;
+    let api = config.api.as_deref().map(listen_api).transpose()?;
+    world_linux::run(ShardOptions::default(), move |world, machine| {
+        Box::pin(async move { serve(world, machine, config, api).await })
+    })?
+}
+
+fn start_log(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match json {
+        true => log.json().init(),
+        false => log.with_ansi(false).init(),
+    }
+}
+
+/// The API's socket and the URL others reach it at.
+struct ApiSocket {
+    listener: TcpListener,
+    bound: SocketAddr,
+}
+
+fn listen_api(address: &str) -> anyhow::Result<ApiSocket> {
+    let listen = || {
+        let found = address.to_socket_addrs()?;
+        let addresses: Vec<SocketAddr> = found.collect();
+        let listener = TcpListener::bind(&addresses[..])?;
+        listener.set_nonblocking(true)?;
+        let bound = listener.local_addr()?;
+        Ok::<_, std::io::Error>(ApiSocket { listener, bound })
+    };
+    listen().with_context(|| {
+        format!("cannot listen for the API on {address}: is another process using it?")
+    })
+}
+
+/// The URL of the API for other machines: on every address, the advertised host stands for it.
+fn api_url(bound: SocketAddr, advertise: Option<&str>) -> String {
+    let host = match advertise.and_then(|address| address.rsplit_once(':')) {
+        Some((host, _)) if bound.ip().is_unspecified() => host.to_owned(),
+        _ => match bound {
+            SocketAddr::V4(address) => address.ip().to_string(),
+            SocketAddr::V6(address) => format!("[{}]", address.ip()),
+        },
+    };
+    format!("http://{host}:{}", bound.port())
+}
+
+fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptions> {
+    let listen = Address(config.listen.clone());
+    let mut options = HostOptions::new(&config.cluster, &config.node, listen);
+    options.advertise = config.advertise.clone().map(Address);
+    options.nbd_listen = config.nbd.clone().map(Address);
+    options.api = api.map(|api| api_url(api.bound, config.advertise.as_deref()));
+    options.domains.clone_from(&config.domains);
+    options.store.boot_id = world_linux::boot_id().context("cannot tell this boot from another")?;
+    tune(&mut options, &config.tuning)?;
+    Ok(options)
+}
+
+fn tune(options: &mut HostOptions, tuning: &Tuning) -> anyhow::Result<()> {
+    fn set<T: Copy>(place: &mut T, value: Option<T>) {
+        if let Some(value) = value {
+            *place = value;
+        }
+    }
+    set(&mut options.lease, tuning.lease);
+    set(&mut options.suspicion, tuning.suspicion);
+    set(&mut options.groups, tuning.groups);
+    set(&mut options.volume.drain_bytes, tuning.drain);
+    set(
+        &mut options.volume.undrained_bytes_max,
+        tuning.undrained_max,
+    );
+    set(&mut options.collect.interval, tuning.collect_interval);
+    set(&mut options.collect.duty_percent, tuning.collect_percent);
+    set(&mut options.patience, tuning.patience);
+    if let Some(bytes) = tuning.map_cache {
+        options.pages_bytes = usize::try_from(bytes).context("tuning.map-cache is too large")?;
+    }
+    if options.volume.undrained_bytes_max <= options.volume.drain_bytes {
+        return Err(anyhow!(
+            "tuning.undrained-max ({} bytes) must be more than tuning.drain ({} bytes)",
+            options.volume.undrained_bytes_max,
+            options.volume.drain_bytes
+        ));
+    }
+    Ok(())
+}
+
+fn open_catalog(config: &CatalogConfig) -> anyhow::Result<Rc<dyn Kv>> {
+    match config {
+        CatalogConfig::Embedded(path) => {
+            let kv = EmbeddedKv::open(path);
+            Ok(Rc::new(
+                kv.with_context(|| format!("catalog {}", path.display()))?,
+            ))
+        }
+        CatalogConfig::Etcd { endpoints, prefix } => {
+            let kv = EtcdKv::connect(EtcdOptions {
+                endpoints: endpoints.clone(),
+                namespace: prefix.clone(),
+                ..EtcdOptions::default()
+            });
+            Ok(Rc::new(kv.context("etcd")?))
+        }
+    }
+}
+
+/// The shard's side of the calls from the control thread.
+struct Running {
+    host: Rc<Host>,
+    stop: Notify,
+    stopping: Cell<bool>,
+}
+
+async fn serve(
+    world: World,
+    machine: Machine,
+    config: Config,
+    api: Option<ApiSocket>,
+) -> anyhow::Result<()> {
+    if let Some(reason) = machine.why_threads() {
+        tracing::warn!(%reason, "io_uring is not available: disks are slower through threads");
+    }
+    let options = options(&config, api.as_ref())?;
+    let kv = open_catalog(&config.catalog)?;
+    let mut stores = Vec::new();
+    for store in &config.stores {
+        let disks = disk::prepare(&world, &machine, &config.cluster, store).await?;
+        stores.push(StoreSpec { disks });
+    }
+    let url = options.api.clone();
+    let host = Host::start(world.clone(), kv, stores, options).await?;
+    let running = Rc::new(Running {
+        host: host.clone(),
+        stop: Notify::default(),
+        stopping: Cell::new(false),
+    });
+    let handle = machine.remote(running.clone());
+    let (stopped, is_stopped) = oneshot::channel();
+    let control = std::thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || control_thread(&handle, api, is_stopped))
+        .context("cannot start a thread")?;
+    say_ready(&config.node, url.as_deref(), &host);
+    running.stopped().await;
+    let stopping = host.stop();
+    if world
+        .timeout(Duration::from_secs(STOP_SECONDS_MAX), stopping)
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "the clean stop takes too long; what is missing is recovered at the next start"
+        );
+    }
+    // The thread not waiting for it any more is what the next line finds out.
+    let _ = stopped.send(());
+    control
+        .join()
+        .map_err(|_| anyhow!("the API server failed; see the message above"))?
+}
+
+impl Running {
+    async fn stopped(&self) {
+        loop {
+            let changed = self.stop.notified();
+            if self.stopping.get() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// One line for whoever started the process and waits until it serves.
+fn say_ready(name: &str, api: Option<&str>, host: &Host) {
+    let nbd = host
+        .nbd_address()
+        .map_or_else(|| "-".to_owned(), |address| address.0);
+    let line = format!(
+        "ready node={name} api={} nbd={nbd} address={}\n",
+        api.unwrap_or("-"),
+        host.address()
+    );
+    let mut out = std::io::stdout();
+    if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+        tracing::warn!(%error, "nobody reads standard output");
+    }
+}
+
+/// Carries operations from tokio's thread to the shard.
+struct Bridge(RemoteHandle<Running>);
+
+impl Backend for Bridge {
+    fn call(&self, operation: Operation) -> BoxFuture<'static, Result<Answer, OperationError>> {
+        let call = self.0.call(move |running: Rc<Running>| {
+            Box::pin(async move { running.host.operate(operation).await })
+        });
+        Box::pin(async move {
+            let stopping = |_| OperationError::unavailable("the node is stopping: ask another one");
+            call.await.map_err(stopping)?
+        })
+    }
+}
+
+/// Serves the API until a signal arrives, then has the shard stop, and waits until it has (`stopped`
+/// resolves) or a second signal ends the process. Begins the stop by itself when the API fails.
+fn control_thread(
+    handle: &RemoteHandle<Running>,
+    api: Option<ApiSocket>,
+    stopped: oneshot::Receiver<()>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let control = async |handle: &RemoteHandle<Running>| {
+        let served = serve_api(handle, api).await;
+        if let Err(error) = &served {
+            tracing::error!(error = format!("{error:#}"), "the node stops");
+        }
+        tell_to_stop(handle);
+        // An error is the sender being dropped: the shard has ended too.
+        let _ended = stopped.await;
+        served
+    };
+    match runtime {
+        Ok(runtime) => runtime.block_on(control(handle)),
+        Err(error) => {
+            tell_to_stop(handle);
+            Err(anyhow!(error).context("cannot start the API server"))
+        }
+    }
+}
+
+fn tell_to_stop(handle: &RemoteHandle<Running>) {
+    // The shard being gone already is what was wanted.
+    let _ = handle.spawn(|running| {
+        Box::pin(async move {
+            running.stopping.set(true);
+            running.stop.notify_all();
+        })
+    });
+}
+
+async fn serve_api(handle: &RemoteHandle<Running>, api: Option<ApiSocket>) -> anyhow::Result<()> {
+    let terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let (first, heard) = oneshot::channel();
+    tokio::spawn(watch_signals(terminate, interrupt, first));
+    let Some(api) = api else {
+        let _told = heard.await;
+        return Ok(());
+    };
+    let listener = tokio::net::TcpListener::from_std(api.listener)?;
+    let backend = Arc::new(Bridge(handle.clone()));
+    let stop = async move {
+        let _told = heard.await;
+    };
+    control::serve(listener, backend, stop)
+        .await
+        .context("the API's socket failed")
+}
+
+/// Reports the first signal and obeys the second at once.
+async fn watch_signals(mut terminate: Signal, mut interrupt: Signal, first: oneshot::Sender<()>) {
+    let name = next_signal(&mut terminate, &mut interrupt).await;
+    tracing::info!(signal = name, "stopping");
+    // Nobody waits for it when the API has failed: the node is stopping then.
+    let _ = first.send(());
+    let name = next_signal(&mut terminate, &mut interrupt).await;
+    tracing::warn!(
+        signal = name,
+        "ending at once; the next start recovers as after a crash"
+    );
+    std::process::exit(1);
+}
+
+async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}

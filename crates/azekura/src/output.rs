@@ -1,0 +1,400 @@
+//! Answers as JSON or as tables.
+
+use crate::cli::Form;
+use api::{
+    AttachmentAnswer, ContainerAnswer, DiffAnswer, NodeAnswer, SnapshotAnswer, StatusAnswer,
+    StoreAnswer, VolumeAnswer,
+};
+use serde::Serialize;
+use vocab::ByteCount;
+
+/// Something that can be shown to a person.
+pub trait Table {
+    /// The text, with a line feed at its end unless it is empty.
+    fn table(&self) -> String;
+}
+
+/// `value` in the wanted form, for standard output.
+pub fn render<T: Table + Serialize>(value: &T, form: Form) -> String {
+    match form {
+        Form::Table => value.table(),
+        Form::Json => {
+            let text = serde_json::to_string_pretty(value);
+            text.expect("answers are plain data with text keys") + "\n"
+        }
+    }
+}
+
+/// The answer of a verb that has nothing to tell but that it is done.
+#[derive(Debug, Serialize)]
+pub struct Done {
+    /// What was done.
+    pub done: String,
+}
+
+impl Table for Done {
+    fn table(&self) -> String {
+        format!("{}\n", self.done)
+    }
+}
+
+/// Columns as wide as their widest cell, two spaces apart.
+pub fn columns(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            text.push_str(&format!("{cell:width$}  "));
+        }
+        text.truncate(text.trim_end().len());
+        text + "\n"
+    };
+    let mut out = line(&mut head.iter().copied());
+    for row in rows {
+        out.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    out
+}
+
+fn fields(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines = rows.iter().filter(|(_, value)| !value.is_empty());
+    lines
+        .map(|(name, value)| format!("{name:width$}  {value}\n"))
+        .collect()
+}
+
+fn bytes(count: u64) -> String {
+    ByteCount(count).to_string()
+}
+
+fn optional(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Share of `whole` that `part` is, in percent.
+fn percent(part: u64, whole: u64) -> String {
+    match whole {
+        0 => "-".to_owned(),
+        _ => format!("{}%", u128::from(part) * 100 / u128::from(whole)),
+    }
+}
+
+/// A Unix time as `2026-11-23 17:59:15Z` (days to civil date after Howard Hinnant's algorithm).
+fn time(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
+    let month = (month_shifted + 2) % 12 + 1;
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+}
+
+fn clients(attachment: &AttachmentAnswer) -> String {
+    if attachment.clients.is_empty() {
+        return "-".to_owned();
+    }
+    let mode = if attachment.read_only {
+        " (read only)"
+    } else {
+        ""
+    };
+    format!("{}{mode}", attachment.clients.join(", "))
+}
+
+fn replicas(volume: &VolumeAnswer) -> String {
+    let stores: Vec<String> = volume
+        .log
+        .iter()
+        .map(|copy| copy.store.to_string())
+        .collect();
+    match stores.is_empty() {
+        true => "-".to_owned(),
+        false => stores.join(","),
+    }
+}
+
+impl Table for Vec<ContainerAnswer> {
+    fn table(&self) -> String {
+        let head = [
+            "NAME",
+            "RF",
+            "MIN",
+            "SYNC",
+            "COMPRESSION",
+            "QUOTA",
+            "VOLUMES",
+            "PROVISIONED",
+        ];
+        let row = |container: &ContainerAnswer| {
+            vec![
+                container.name.clone(),
+                container.rf.to_string(),
+                container.min_copies.to_string(),
+                container.sync.clone(),
+                container.compression.clone(),
+                optional(container.quota.map(bytes)),
+                container.volumes.to_string(),
+                bytes(container.provisioned),
+            ]
+        };
+        columns(&head, &self.iter().map(row).collect::<Vec<_>>())
+    }
+}
+
+impl Table for ContainerAnswer {
+    fn table(&self) -> String {
+        vec![self.clone()].table()
+    }
+}
+
+impl Table for Vec<VolumeAnswer> {
+    fn table(&self) -> String {
+        let head = [
+            "NAME",
+            "CONTAINER",
+            "SIZE",
+            "MAPPED",
+            "STATE",
+            "OWNER",
+            "RF",
+            "LOG",
+            "CLIENTS",
+        ];
+        let row = |volume: &VolumeAnswer| {
+            vec![
+                volume.name.clone(),
+                volume.container.clone(),
+                bytes(volume.size),
+                bytes(volume.mapped),
+                volume.state.clone(),
+                optional(volume.owner),
+                volume.rf.to_string(),
+                replicas(volume),
+                clients(&volume.attachment),
+            ]
+        };
+        columns(&head, &self.iter().map(row).collect::<Vec<_>>())
+    }
+}
+
+impl Table for VolumeAnswer {
+    fn table(&self) -> String {
+        let labels = self
+            .labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"));
+        let origin = self.origin.as_ref().map(|origin| {
+            let name = |name: &Option<String>, id: u64| match name {
+                Some(name) => name.clone(),
+                None => format!("(deleted, id {id})"),
+            };
+            format!(
+                "snapshot {} of volume {}",
+                name(&origin.snapshot, origin.snapshot_id),
+                name(&origin.volume, origin.volume_id)
+            )
+        });
+        fields(&[
+            ("name", self.name.clone()),
+            ("id", self.id.to_string()),
+            ("container", self.container.clone()),
+            (
+                "size",
+                format!("{} ({} bytes)", bytes(self.size), self.size),
+            ),
+            ("mapped", bytes(self.mapped)),
+            ("undrained", self.undrained.map(bytes).unwrap_or_default()),
+            ("state", self.state.clone()),
+            ("reason", self.reason.clone().unwrap_or_default()),
+            ("owner", optional(self.owner.map(|id| format!("node {id}")))),
+            ("epoch", self.epoch.to_string()),
+            ("copies wanted", self.rf.to_string()),
+            ("log on stores", replicas(self)),
+            ("log segments", self.segments.to_string()),
+            ("clients", clients(&self.attachment)),
+            ("attachment", self.attachment.generation.to_string()),
+            ("created", time(self.created_ms)),
+            ("started from", origin.unwrap_or_default()),
+            ("labels", labels.collect::<Vec<_>>().join(", ")),
+        ])
+    }
+}
+
+impl Table for Vec<SnapshotAnswer> {
+    fn table(&self) -> String {
+        let head = ["VOLUME", "SNAPSHOT", "SIZE", "MAPPED", "STATE", "TAKEN"];
+        let row = |snapshot: &SnapshotAnswer| {
+            let gone = || format!("(deleted, id {})", snapshot.volume_id);
+            vec![
+                snapshot.volume.clone().unwrap_or_else(gone),
+                snapshot.name.clone(),
+                bytes(snapshot.size),
+                optional(snapshot.mapped.map(bytes)),
+                snapshot.state.clone(),
+                time(snapshot.created_ms),
+            ]
+        };
+        columns(&head, &self.iter().map(row).collect::<Vec<_>>())
+    }
+}
+
+impl Table for SnapshotAnswer {
+    fn table(&self) -> String {
+        vec![self.clone()].table()
+    }
+}
+
+impl Table for DiffAnswer {
+    fn table(&self) -> String {
+        let rows: Vec<Vec<String>> = self
+            .runs
+            .iter()
+            .map(|run| {
+                let kind = if run.zero { "zero" } else { "data" };
+                vec![
+                    run.offset.to_string(),
+                    run.length.to_string(),
+                    kind.to_owned(),
+                ]
+            })
+            .collect();
+        let total = self.runs.iter().map(|run| run.length).sum();
+        let count = self.runs.len();
+        columns(&["OFFSET", "LENGTH", "KIND"], &rows)
+            + &format!("{} in {count} ranges\n", bytes(total))
+    }
+}
+
+impl Table for AttachmentAnswer {
+    fn table(&self) -> String {
+        fields(&[
+            ("clients", clients(self)),
+            ("generation", self.generation.to_string()),
+        ])
+    }
+}
+
+impl Table for StatusAnswer {
+    fn table(&self) -> String {
+        let nodes: Vec<_> = self.nodes.iter().map(node_row).collect();
+        let stores: Vec<_> = self.stores.iter().map(store_row).collect();
+        let mut text = format!("cluster {}\n\n", self.cluster);
+        text += &columns(&["NODE", "NAME", "ALIVE", "ADDRESS", "NBD", "API"], &nodes);
+        text += "\n";
+        let head = [
+            "STORE", "NODE", "STATE", "CAPACITY", "USED", "FULL", "JOURNAL", "FILL", "REASON",
+        ];
+        text += &columns(&head, &stores);
+        text += "\n";
+        text + &self.volumes.table()
+    }
+}
+
+fn node_row(node: &NodeAnswer) -> Vec<String> {
+    vec![
+        node.id.to_string(),
+        node.name.clone(),
+        if node.alive { "yes" } else { "no" }.to_owned(),
+        node.address.clone(),
+        optional(node.nbd.as_ref()),
+        optional(node.api.as_ref()),
+    ]
+}
+
+fn store_row(store: &StoreAnswer) -> Vec<String> {
+    vec![
+        store.id.to_string(),
+        store.node.to_string(),
+        store.state.clone(),
+        bytes(store.capacity),
+        bytes(store.used),
+        percent(store.used, store.capacity),
+        bytes(store.journal_capacity),
+        percent(store.journal_used, store.journal_capacity),
+        store.reason.clone().unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::{DiffRun, ReplicaAnswer};
+
+    #[test]
+    fn times_are_civil_dates() {
+        assert_eq!(time(0), "1970-01-01 00:00:00Z");
+        assert_eq!(time(951_782_400_000), "2000-02-29 00:00:00Z");
+        assert_eq!(time(1_795_456_755_123), "2026-11-23 17:59:15Z");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let volumes = vec![VolumeAnswer {
+            name: "a-long-name".into(),
+            container: "c".into(),
+            size: 1 << 30,
+            state: "ready".into(),
+            owner: Some(1),
+            rf: 2,
+            log: vec![
+                ReplicaAnswer {
+                    store: 1,
+                    incarnation: 1,
+                },
+                ReplicaAnswer {
+                    store: 2,
+                    incarnation: 1,
+                },
+            ],
+            ..VolumeAnswer::default()
+        }];
+        let expected = "\
+NAME         CONTAINER  SIZE   MAPPED  STATE  OWNER  RF  LOG  CLIENTS
+a-long-name  c          1 GiB  0 B     ready  1      2   1,2  -
+";
+        assert_eq!(volumes.table(), expected);
+    }
+
+    #[test]
+    fn diff_ends_with_its_sum() {
+        let diff = DiffAnswer {
+            runs: vec![DiffRun {
+                offset: 4096,
+                length: 8192,
+                zero: false,
+            }],
+            ..DiffAnswer::default()
+        };
+        assert_eq!(
+            diff.table(),
+            "OFFSET  LENGTH  KIND\n4096    8192    data\n8 KiB in 1 ranges\n"
+        );
+    }
+
+    #[test]
+    fn json_is_the_answer_itself() {
+        let text = render(&vec![ContainerAnswer::default()], Form::Json);
+        let back: Vec<ContainerAnswer> = serde_json::from_str(&text).unwrap();
+        assert_eq!(back, [ContainerAnswer::default()]);
+    }
+
+    #[test]
+    fn empty_status_can_be_shown() {
+        assert!(StatusAnswer::default().table().contains("STORE"));
+        assert!(VolumeAnswer::default().table().contains("created"));
+    }
+}

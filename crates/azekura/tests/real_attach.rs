@@ -1,0 +1,220 @@
+//! `azekura attach` on a real node: a block device that survives the node's death. Needs root, /dev/fuse and
+//! loop devices.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests of the binary use the operating system"
+)]
+
+mod support;
+
+use serde_json::Value;
+use std::path::Path;
+use support::{Directory, Node, azekura, nbdcopy, noise, program, three_stores};
+
+/// A configuration whose addresses stay the same over restarts.
+fn config_with_ports(cluster: &str) -> String {
+    let mut text = three_stores(cluster);
+    for key in ["listen", "nbd", "api"] {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let line = format!("{key} = \"127.0.0.1:0\"");
+        text = text.replace(
+            &line,
+            &format!("{key} = \"{}\"", free.local_addr().unwrap()),
+        );
+    }
+    text
+}
+
+/// Detaches when the test ends early.
+struct Attached<'a> {
+    directory: &'a Directory,
+    device: String,
+    pid: u64,
+}
+
+impl<'a> Attached<'a> {
+    fn attach(directory: &'a Directory, node: &Node, more: &[&str]) -> Self {
+        let run_dir = directory.path("run");
+        let mut words = vec!["attach", "v", "--client", "host", "--run-dir"];
+        words.push(run_dir.to_str().unwrap());
+        words.extend_from_slice(more);
+        let report = node.ask(&words);
+        Self {
+            directory,
+            device: report["device"].as_str().unwrap().to_owned(),
+            pid: report["pid"].as_u64().unwrap(),
+        }
+    }
+
+    fn detach(&self, node: &Node) -> Value {
+        let run_dir = self.directory.path("run");
+        let run_dir = run_dir.to_str().unwrap();
+        node.ask(&["detach", "v", "--client", "host", "--run-dir", run_dir])
+    }
+
+    /// Copies `content` to the start of the device, past the page cache.
+    fn write(&self, content: &[u8]) {
+        let file = self.directory.write("in", content);
+        let input = format!("if={}", file.display());
+        let output = format!("of={}", self.device);
+        let words = [
+            &input,
+            &output,
+            "bs=1M",
+            "oflag=direct",
+            "conv=fsync",
+            "status=none",
+        ];
+        program("dd", "coreutils", &words);
+    }
+
+    fn read(&self, bytes: usize) -> Vec<u8> {
+        let file = self.directory.path("out");
+        let input = format!("if={}", self.device);
+        let output = format!("of={}", file.display());
+        let count = format!("count={}", bytes >> 20);
+        program(
+            "dd",
+            "coreutils",
+            &[&input, &output, "bs=1M", "iflag=direct", &count],
+        );
+        std::fs::read(file).unwrap()
+    }
+}
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        if self.directory.path("run/v.json").exists() {
+            let _ = std::process::Command::new("kill")
+                .arg(self.pid.to_string())
+                .status();
+            let run_dir = self.directory.path("run");
+            azekura(&["detach", "v", "--run-dir", run_dir.to_str().unwrap()]);
+        }
+    }
+}
+
+fn create(node: &Node) {
+    node.ask(&["container", "create", "c", "--rf", "2"]);
+    node.ask(&[
+        "volume",
+        "create",
+        "v",
+        "--container",
+        "c",
+        "--size",
+        "64MiB",
+    ]);
+}
+
+fn read_by_nbd(directory: &Directory, node: &Node, bytes: usize) -> Vec<u8> {
+    let file = directory.path("nbd");
+    let _ = std::fs::remove_file(&file);
+    nbdcopy(&node.export("v"), file.to_str().unwrap());
+    let mut content = std::fs::read(file).unwrap();
+    content.truncate(bytes);
+    content
+}
+
+#[test]
+fn real_attached_device_survives_the_node_and_is_released() {
+    let directory = Directory::new("attach");
+    let config = directory.write("node.toml", config_with_ports("attach"));
+    let node = Node::start(&config);
+    create(&node);
+    let attached = Attached::attach(&directory, &node, &[]);
+    assert!(attached.device.starts_with("/dev/loop"));
+    let content = noise(7, 16 << 20);
+    attached.write(&content);
+    assert_eq!(attached.read(16 << 20), content);
+    let shown = node.ask(&["volume", "show", "v"]);
+    assert_eq!(shown["attachment"]["clients"][0], "host");
+
+    let run_dir = directory.path("run");
+    let again = [
+        "attach",
+        "v",
+        "--client",
+        "host",
+        "--run-dir",
+        run_dir.to_str().unwrap(),
+    ];
+    let error = node.refuse(&again);
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("is attached already"),
+        "{error}"
+    );
+    let error = node.refuse(&["volume", "delete", "v"]);
+    assert_eq!(error["kind"], "refused", "{error}");
+
+    node.kill();
+    let node = Node::start(&config);
+    assert_eq!(attached.read(16 << 20), content);
+    let second = noise(8, 16 << 20);
+    attached.write(&second);
+
+    attached.detach(&node);
+    assert!(!Path::new(&format!("/proc/{}", attached.pid)).exists());
+    assert!(!directory.path("run/v.json").exists());
+    let shown = node.ask(&["volume", "show", "v"]);
+    assert_eq!(shown["attachment"]["clients"], serde_json::json!([]));
+    assert_eq!(read_by_nbd(&directory, &node, 16 << 20), second);
+    node.stop();
+}
+
+#[test]
+fn real_volume_of_another_client_is_refused_until_it_is_taken_by_force() {
+    let directory = Directory::new("force");
+    let node = Node::start(&directory.write("node.toml", config_with_ports("force")));
+    create(&node);
+    let attached = Attached::attach(&directory, &node, &[]);
+    let elsewhere = directory.path("elsewhere");
+    let other = [
+        "attach",
+        "v",
+        "--client",
+        "other",
+        "--run-dir",
+        elsewhere.to_str().unwrap(),
+    ];
+    let error = node.refuse(&other);
+    assert!(
+        error["message"].as_str().unwrap().contains("host"),
+        "{error}"
+    );
+    let run_dir = elsewhere.to_str().unwrap();
+    node.ask(&["detach", "v", "--all", "--run-dir", run_dir]);
+    let shown = node.ask(&["volume", "show", "v"]);
+    assert_eq!(shown["attachment"]["clients"], serde_json::json!([]));
+    // The first client's device is fenced: it fails, and can be taken down.
+    let input = format!("if={}", attached.device);
+    let words = [
+        &input,
+        "of=/dev/null",
+        "bs=4096",
+        "count=1",
+        "iflag=direct",
+        "status=none",
+    ];
+    let read = std::process::Command::new("dd")
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(!read.status.success());
+    let run_dir = directory.path("run");
+    let words = [
+        "detach",
+        "v",
+        "--client",
+        "host",
+        "--run-dir",
+        run_dir.to_str().unwrap(),
+    ];
+    azekura(&[&words[..], &["--api", &node.api]].concat());
+    assert!(!Path::new(&format!("/proc/{}", attached.pid)).exists());
+    node.stop();
+}

@@ -1,0 +1,247 @@
+//! One real node with three stores on files, driven by the command line and NBD clients.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests of the binary use the operating system"
+)]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Directory, Node, azekura, nbdcopy, noise, program, three_stores};
+
+const MIB: u64 = 1 << 20;
+
+/// Writes `content` to the start of a volume.
+fn fill(directory: &Directory, node: &Node, volume: &str, content: &[u8]) {
+    let file = directory.write("in", content);
+    nbdcopy(file.to_str().unwrap(), &node.export(volume));
+}
+
+/// The whole content of a volume.
+fn read(directory: &Directory, node: &Node, volume: &str) -> Vec<u8> {
+    let file = directory.path("out");
+    let _ = std::fs::remove_file(&file);
+    nbdcopy(&node.export(volume), file.to_str().unwrap());
+    std::fs::read(file).unwrap()
+}
+
+fn create_container(node: &Node, name: &str, rf: &str) -> Value {
+    node.ask(&["container", "create", name, "--rf", rf])
+}
+
+fn create_volume(node: &Node, name: &str, container: &str, size: &str) -> Value {
+    node.ask(&[
+        "volume",
+        "create",
+        name,
+        "--container",
+        container,
+        "--size",
+        size,
+    ])
+}
+
+#[test]
+fn real_volume_is_written_snapshotted_cloned_grown_and_deleted() {
+    let directory = Directory::new("life");
+    let node = Node::start(&directory.write("node.toml", three_stores("life")));
+    let container = create_container(&node, "fast", "2");
+    assert_eq!(
+        (&container["rf"], &container["min_copies"]),
+        (&json!(2), &json!(1))
+    );
+    let volume = create_volume(&node, "db", "fast", "32MiB");
+    assert_eq!(volume["size"], json!(32 * MIB));
+
+    let first = noise(1, 32 << 20);
+    fill(&directory, &node, "db", &first);
+    assert_eq!(read(&directory, &node, "db"), first);
+    let snapshot = node.ask(&["snapshot", "create", "db", "monday"]);
+    assert_eq!(snapshot["volume"], "db");
+
+    let mut second = first.clone();
+    second[5 << 20..6 << 20].copy_from_slice(&noise(2, 1 << 20));
+    fill(&directory, &node, "db", &second);
+    node.ask(&["snapshot", "create", "db", "tuesday"]);
+    let clone = node.ask(&["clone", "db", "monday", "old"]);
+    assert_eq!(clone["origin"]["snapshot"], "monday");
+    assert_eq!(read(&directory, &node, "old"), first);
+    assert_eq!(read(&directory, &node, "db"), second);
+
+    let shown = node.ask(&["volume", "drain", "db"]);
+    assert_eq!(shown["name"], "db");
+    let listed = node.ask(&["snapshot", "list", "db"]);
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    let diff = node.ask(&[
+        "snapshot", "diff", "db", "--from", "monday", "--to", "tuesday",
+    ]);
+    assert!(covers(&diff, 5 * MIB, 6 * MIB), "{diff}");
+    let whole = node.ask(&["snapshot", "diff", "db", "--to", "monday"]);
+    assert!(covers(&whole, 0, 32 * MIB), "{whole}");
+
+    let grown = node.ask(&["volume", "resize", "db", "48MiB"]);
+    assert_eq!(grown["size"], json!(48 * MIB));
+    let size = program("nbdinfo", "libnbd-bin", &["--size", &node.export("db")]);
+    assert_eq!(size.trim(), (48 * MIB).to_string());
+    let after = read(&directory, &node, "db");
+    assert_eq!(after[..32 << 20], second[..]);
+    assert!(after[32 << 20..].iter().all(|byte| *byte == 0));
+
+    refused_deletions(&node);
+    node.ask(&["volume", "delete", "old"]);
+    node.ask(&["snapshot", "delete", "db", "monday"]);
+    node.ask(&["snapshot", "delete", "db", "tuesday"]);
+    node.ask(&["volume", "delete", "db"]);
+    assert_eq!(node.ask(&["volume", "list"]), json!([]));
+    node.ask(&["container", "delete", "fast"]);
+    node.stop();
+}
+
+fn refused_deletions(node: &Node) {
+    let error = node.refuse(&["container", "delete", "fast"]);
+    assert_eq!(error["kind"], "refused", "{error}");
+    let error = node.refuse(&["volume", "resize", "db", "16MiB"]);
+    assert!(
+        ["refused", "bad-request"].contains(&error["kind"].as_str().unwrap()),
+        "{error}"
+    );
+    let error = node.refuse(&["volume", "show", "nothing"]);
+    assert_eq!(error["kind"], "not-found", "{error}");
+    let error = node.refuse(&["snapshot", "create", "db", "monday"]);
+    assert_eq!(error["kind"], "exists", "{error}");
+    let words = [
+        "volume",
+        "create",
+        "db",
+        "--container",
+        "fast",
+        "--size",
+        "1GiB",
+    ];
+    let error = node.refuse(&words);
+    assert_eq!(error["kind"], "exists", "{error}");
+}
+
+/// Whether the diff's runs cover all of `from..to`.
+fn covers(diff: &Value, from: u64, to: u64) -> bool {
+    let mut at = from;
+    for run in diff["runs"].as_array().unwrap() {
+        let (offset, length) = (
+            run["offset"].as_u64().unwrap(),
+            run["length"].as_u64().unwrap(),
+        );
+        if offset <= at && at < offset + length {
+            at = offset + length;
+        }
+    }
+    at >= to
+}
+
+#[test]
+fn real_restart_and_kill_lose_nothing_that_was_flushed() {
+    let directory = Directory::new("restart");
+    let config = directory.write("node.toml", three_stores("restart"));
+    let mut content = noise(3, 24 << 20);
+    let node = Node::start(&config);
+    create_container(&node, "safe", "3");
+    create_volume(&node, "v", "safe", "24MiB");
+    fill(&directory, &node, "v", &content);
+    node.stop();
+
+    let node = Node::start(&config);
+    assert_eq!(read(&directory, &node, "v"), content);
+    node.ask(&["snapshot", "create", "v", "before"]);
+    content[..8 << 20].copy_from_slice(&noise(4, 8 << 20));
+    fill(&directory, &node, "v", &content);
+    node.kill();
+
+    let node = Node::start(&config);
+    assert_eq!(read(&directory, &node, "v"), content);
+    node.kill();
+    // Killed again right after the start: recovery itself must be repeatable.
+    let node = Node::start(&config);
+    assert_eq!(read(&directory, &node, "v"), content);
+    node.ask(&["volume", "restore", "v", "before"]);
+    assert_eq!(read(&directory, &node, "v"), noise(3, 24 << 20));
+    node.stop();
+}
+
+#[test]
+fn real_status_shows_nodes_stores_and_volumes_as_table_and_json() {
+    let directory = Directory::new("status");
+    let node = Node::start(&directory.write("node.toml", three_stores("status")));
+    create_container(&node, "c", "2");
+    create_volume(&node, "v", "c", "1GiB");
+    let status = node.ask(&["status"]);
+    assert_eq!(status["cluster"], "status");
+    assert_eq!(status["nodes"][0]["name"], "one");
+    assert_eq!(status["nodes"][0]["api"], Value::from(node.api.clone()));
+    let stores = status["stores"].as_array().unwrap();
+    let ids: Vec<u64> = stores
+        .iter()
+        .map(|store| store["id"].as_u64().unwrap())
+        .collect();
+    assert_eq!(ids, [1, 2, 3]);
+    assert!(
+        stores.iter().all(|store| store["state"] == "ready"),
+        "{status}"
+    );
+    assert_eq!(status["volumes"][0]["name"], "v");
+    let (code, table, _) = azekura(&["status", "--api", &node.api]);
+    assert_eq!(code, Some(0));
+    assert!(
+        table.contains("127.0.0.1:") && table.contains("1 GiB"),
+        "{table}"
+    );
+    node.stop();
+}
+
+#[test]
+fn real_container_policies_are_set_and_quota_is_kept() {
+    let directory = Directory::new("policies");
+    let node = Node::start(&directory.write("node.toml", three_stores("policies")));
+    create_container(&node, "small", "1");
+    let words = [
+        "container",
+        "set",
+        "small",
+        "--quota",
+        "64MiB",
+        "--compression",
+        "off",
+    ];
+    let container = node.ask(&words);
+    assert_eq!(container["quota"], json!(64 * MIB));
+    assert_eq!(container["compression"], "off");
+    create_volume(&node, "a", "small", "48MiB");
+    let words = [
+        "volume",
+        "create",
+        "b",
+        "--container",
+        "small",
+        "--size",
+        "32MiB",
+    ];
+    let error = node.refuse(&words);
+    assert_eq!(error["kind"], "no-space", "{error}");
+    let container = node.ask(&[
+        "container",
+        "set",
+        "small",
+        "--quota",
+        "0",
+        "--sync",
+        "always",
+    ]);
+    assert_eq!(
+        (&container["quota"], &container["sync"]),
+        (&Value::Null, &json!("always"))
+    );
+    create_volume(&node, "b", "small", "32MiB");
+    let containers = node.ask(&["container", "list"]);
+    assert_eq!(containers[0]["volumes"], json!(2));
+    assert_eq!(containers[0]["provisioned"], json!(80 * MIB));
+    node.stop();
+}

@@ -1,0 +1,234 @@
+//! The etcd backend against Debian's etcd: conformance, and members that die, hang and come back.
+// A failed expectation is a failed test; real processes need real sockets, files and time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types
+)]
+#![cfg(feature = "etcd")]
+
+mod support {
+    #[path = "../support/etcd.rs"]
+    pub mod etcd;
+    #[path = "../support/mod.rs"]
+    mod shared;
+    pub use shared::*;
+}
+
+use catalog::kv::{Change, Kv, KvError, Op, Outcome, Revision};
+use catalog_kv::etcd::{EtcdKv, EtcdOptions};
+use std::rc::Rc;
+use support::block_on;
+use support::conformance::{self, collect, commit};
+use support::etcd::{Etcd, connect, connect_within};
+use world::{Duration, World};
+
+fn put(key: &str, value: &str) -> Op {
+    Op::Put(key.to_owned(), value.as_bytes().to_vec())
+}
+
+/// Commits once the cluster works again. The same change may be made twice.
+async fn commit_at_last(kv: &EtcdKv, world: &World, change: Op) -> Revision {
+    for _ in 0..300 {
+        match kv.txn(vec![], vec![change.clone()]).await {
+            Ok(Outcome::Committed(revision)) => return revision,
+            Err(KvError::Unavailable(_)) => world.sleep(Duration::from_millis(100)).await,
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("etcd does not come back");
+}
+
+fn values(changes: &[Change]) -> Vec<String> {
+    let value = |change: &Change| match change {
+        Change::Put(entry) => String::from_utf8(entry.value.clone()).unwrap(),
+        Change::Deleted { key, .. } => format!("deleted {key}"),
+    };
+    let mut values: Vec<String> = changes.iter().map(value).collect();
+    values.dedup();
+    values
+}
+
+#[test]
+fn real_etcd_conforms() {
+    block_on(|world| async move {
+        let etcd = Etcd::start("conforms", 1);
+        let kv = etcd.connect(&world).await;
+        let status = kv.status().await.expect("it has a leader");
+        assert_eq!(status.leader, status.member);
+        assert!(status.version.starts_with("3."), "{status:?}");
+        conformance::run(Rc::new(kv), world).await;
+    });
+}
+
+#[test]
+fn real_etcd_killed_and_restarted_keeps_watch_and_lease() {
+    block_on(|world| async move {
+        let mut etcd = Etcd::start("restart", 1);
+        let kv = etcd.connect(&world).await;
+        let lease = kv.grant(Duration::from_secs(20)).await.expect("reachable");
+        let alive = Op::PutLeased("w/alive".to_owned(), b"alive".to_vec(), lease);
+        let start = commit(&kv, vec![alive]).await;
+        let mut watch = kv.watch("w/", start - 1);
+        commit(&kv, vec![put("w/a", "1")]).await;
+        assert_eq!(
+            values(&collect(&mut watch, &world, 2).await),
+            ["alive", "1"]
+        );
+        commit(&kv, vec![put("w/a", "2")]).await;
+
+        etcd.members[0].kill();
+        let failed = kv.txn(vec![], vec![put("w/a", "never")]).await;
+        assert!(matches!(failed, Err(KvError::Unavailable(_))), "{failed:?}");
+        assert!(matches!(
+            kv.renew(lease).await,
+            Err(KvError::Unavailable(_))
+        ));
+        assert!(matches!(kv.get("w/a").await, Err(KvError::Unavailable(_))));
+        etcd.members[0].start();
+
+        commit_at_last(&kv, &world, put("w/a", "3")).await;
+        kv.renew(lease).await.expect("restarts do not end leases");
+        let mut seen = Vec::new();
+        while seen.last().map(String::as_str) != Some("3") {
+            seen.extend(values(&collect(&mut watch, &world, 1).await));
+        }
+        seen.dedup();
+        assert_eq!(seen, ["2", "3"], "nothing is lost and nothing invented");
+        kv.revoke(lease).await.expect("reachable");
+        let gone = values(&collect(&mut watch, &world, 1).await);
+        assert_eq!(gone, ["deleted w/alive"]);
+    });
+}
+
+#[test]
+fn real_etcd_cluster_survives_the_loss_of_any_member() {
+    block_on(|world| async move {
+        let mut etcd = Etcd::start("cluster", 3);
+        let kv = etcd.connect(&world).await;
+        let start = commit_at_last(&kv, &world, put("w/a", "start")).await;
+        let mut watch = kv.watch("w/", start);
+        let mut expected = Vec::new();
+        for lost in 0..3 {
+            etcd.members[lost].kill();
+            let value = format!("without {lost}");
+            commit_at_last(&kv, &world, put("w/a", &value)).await;
+            expected.push(value);
+            etcd.members[lost].start();
+            // A member that has caught up again carries the majority when the next one goes.
+            let own = connect(vec![etcd.endpoints()[lost].clone()]);
+            support::etcd::wait_for_leader(&own, &world).await;
+        }
+        let mut seen = Vec::new();
+        while seen.last() != expected.last() {
+            seen.extend(values(&collect(&mut watch, &world, 1).await));
+            seen.dedup();
+        }
+        assert_eq!(seen, expected);
+    });
+}
+
+#[test]
+fn real_etcd_is_found_behind_dead_and_silent_endpoints() {
+    block_on(|world| async move {
+        let etcd = Etcd::start("endpoints", 1);
+        drop(etcd.connect(&world).await);
+        // Nothing listens on a port that only root could have opened for a service nobody runs.
+        let dead = "127.0.0.1:1".to_owned();
+        let live = etcd.endpoints().remove(0);
+        let kv = connect(vec![dead, live.clone()]);
+        let outcome = kv.txn(vec![], vec![put("a", "1")]).await;
+        assert!(
+            matches!(outcome, Ok(Outcome::Committed(_))),
+            "refused connections are tried elsewhere: {outcome:?}"
+        );
+
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap().to_string();
+        let kv = connect(vec![address.clone(), live.clone()]);
+        assert!(kv.get("a").await.expect("reads are repeated").is_some());
+        let kv = connect_within(vec![address, live], Duration::from_secs(1));
+        let outcome = kv.txn(vec![], vec![put("a", "2")]).await;
+        assert!(
+            matches!(outcome, Err(KvError::Unavailable(_))),
+            "{outcome:?}"
+        );
+        commit_at_last(&kv, &world, put("a", "3")).await;
+        let mut watch = kv.watch("a", 0);
+        assert_eq!(values(&collect(&mut watch, &world, 2).await), ["1", "3"]);
+    });
+}
+
+#[test]
+fn real_etcd_that_hangs_is_noticed_and_the_watch_goes_on() {
+    use rustix::process::Signal;
+    block_on(|world| async move {
+        let etcd = Etcd::start("hangs", 3);
+        drop(etcd.connect(&world).await);
+        let kv = connect_within(etcd.endpoints(), Duration::from_secs(3));
+        let start = commit_at_last(&kv, &world, put("w/a", "0")).await;
+        let mut watch = kv.watch("w/", start);
+        commit_at_last(&kv, &world, put("w/a", "1")).await;
+        assert_eq!(values(&collect(&mut watch, &world, 1).await), ["1"]);
+        for hung in 0..3 {
+            etcd.members[hung].signal(Signal::STOP);
+            let value = format!("without {hung}");
+            commit_at_last(&kv, &world, put("w/a", &value)).await;
+            let mut seen = Vec::new();
+            while seen.last() != Some(&value) {
+                seen = values(&collect(&mut watch, &world, 1).await);
+            }
+            etcd.members[hung].signal(Signal::CONT);
+            let own = connect(vec![etcd.endpoints()[hung].clone()]);
+            support::etcd::wait_for_leader(&own, &world).await;
+        }
+    });
+}
+
+#[test]
+fn real_etcd_compaction_ends_watches_that_lag() {
+    block_on(|world| async move {
+        let etcd = Etcd::start("compaction", 1);
+        let kv = etcd.connect(&world).await;
+        let first = commit(&kv, vec![put("a", "1")]).await;
+        let second = commit(&kv, vec![put("a", "2")]).await;
+        kv.compact(second).await.expect("reachable");
+        kv.compact(second).await.expect("done already");
+        let mut late = kv.watch("a", first - 1);
+        for _ in 0..2 {
+            let ended = late.next().await;
+            assert_eq!(ended, Err(KvError::Compacted(first - 1)));
+        }
+        let mut current = kv.watch("a", second - 1);
+        assert_eq!(values(&collect(&mut current, &world, 1).await), ["2"]);
+    });
+}
+
+#[test]
+fn real_etcd_namespaces_are_apart() {
+    block_on(|world| async move {
+        let etcd = Etcd::start("namespaces", 1);
+        let ours = etcd.connect(&world).await;
+        let theirs = EtcdKv::connect(EtcdOptions {
+            endpoints: etcd.endpoints(),
+            namespace: "test0".to_owned(),
+            ..EtcdOptions::default()
+        });
+        let theirs = theirs.expect("a good address");
+        let mut watch = ours.watch("", 0);
+        commit(&theirs, vec![put("a", "theirs")]).await;
+        assert_eq!(ours.get("a").await, Ok(None));
+        assert!(
+            ours.range("", None, 10)
+                .await
+                .expect("reachable")
+                .entries
+                .is_empty()
+        );
+        commit(&ours, vec![put("a", "ours")]).await;
+        assert_eq!(values(&collect(&mut watch, &world, 1).await), ["ours"]);
+        let page = theirs.range("", None, 10).await.expect("reachable");
+        assert_eq!(page.entries.len(), 1);
+        assert_eq!(page.entries[0].value, b"theirs");
+    });
+}

@@ -1,0 +1,42 @@
+//! The API server: HTTP in, [`Operation`]s out.
+//!
+//! Runs on an ordinary tokio runtime beside the shards and reaches them only through a [`Backend`].
+//!
+//! Invariants
+//! - Every answer below `/api/v1` is JSON; every error is `{"kind", "message"}` with the status that
+//!   `api::http::status_code` gives, also for unknown paths, wrong methods and unreadable bodies.
+//! - A request body is at most `api::http::BODY_BYTES_MAX`; at most [`REQUESTS_MAX`] requests are with
+//!   the backend at once, the next ones are refused; none is waited for longer than
+//!   [`ANSWER_SECONDS_MAX`].
+//! - Requests that change something must say `Content-Type: application/json`, which a web page of
+//!   another origin cannot send without being asked for permission first.
+//!
+//! It does not authenticate: listen on a loopback or management address only.
+//!
+//! Read next: `routes.rs`, `metrics.rs`, `server.rs`.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the API server runs on tokio beside the core"
+)]
+
+mod metrics;
+mod reply;
+mod routes;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+use api::{Answer, Operation, OperationError};
+pub use futures_util::future::BoxFuture;
+pub use routes::{ANSWER_SECONDS_MAX, REQUESTS_MAX, router};
+pub use server::{STOP_SECONDS_MAX, serve};
+
+/// Carries operations out.
+pub trait Backend: Send + Sync + 'static {
+    /// Carries `operation` out. The future may be dropped when the client goes away or loses patience;
+    /// the operation must go on or not have begun.
+    fn call(&self, operation: Operation) -> BoxFuture<'static, Result<Answer, OperationError>>;
+}

@@ -1,0 +1,304 @@
+//! Paths to operations. The table is in `api::http`.
+
+use crate::reply::{Reply, no_such_method, no_such_path, parse, parse_or_default, require_json};
+use crate::{Backend, metrics};
+use api::http::{self, BODY_BYTES_MAX, PREFIX};
+use api::{Answer, ContainerChange, ContainerSpec, Operation, OperationError, VolumeSpec};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, patch, post};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Requests with the backend at once. Each holds at most one body of `BODY_BYTES_MAX`: 4 MiB together.
+pub const REQUESTS_MAX: usize = 64;
+
+/// Longest wait for an answer. A takeover and a full drain of 1 GiB fit several times over.
+pub const ANSWER_SECONDS_MAX: u64 = 120;
+
+/// What every route needs.
+#[derive(Clone)]
+struct Shared {
+    backend: Arc<dyn Backend>,
+    permits: Arc<Semaphore>,
+}
+
+impl Shared {
+    async fn call(&self, operation: Operation) -> Result<Answer, OperationError> {
+        let Ok(_permit) = self.permits.try_acquire() else {
+            return Err(OperationError::unavailable(format!(
+                "{REQUESTS_MAX} requests are being worked on already; try again in a moment"
+            )));
+        };
+        let name = operation.name();
+        let call = self.backend.call(operation);
+        let patience = Duration::from_secs(ANSWER_SECONDS_MAX);
+        let result = tokio::time::timeout(patience, call).await.map_err(|_| {
+            OperationError::unavailable(format!(
+                "{name} has no answer after {ANSWER_SECONDS_MAX} s; it may still be carried out"
+            ))
+        });
+        let result = result.and_then(|answer| answer);
+        if let Err(error) = &result {
+            tracing::info!(operation = name, kind = ?error.kind, %error, "operation refused");
+        }
+        result
+    }
+
+    /// Carries out what `operation` says, or answers with why there is none.
+    async fn reply(&self, operation: Result<Operation, OperationError>) -> Reply {
+        match operation {
+            Ok(operation) => self.call(operation).await.into(),
+            Err(error) => error.into(),
+        }
+    }
+}
+
+type PathText = Result<Path<String>, PathRejection>;
+type PathTexts = Result<Path<(String, String)>, PathRejection>;
+type Body = Result<Bytes, BytesRejection>;
+
+fn text(path: PathText) -> Result<String, OperationError> {
+    let Path(text) = path.map_err(|cause| bad(&cause))?;
+    Ok(text)
+}
+
+fn bytes(body: Body) -> Result<Bytes, OperationError> {
+    body.map_err(|cause| bad(&cause))
+}
+
+fn bad(cause: &dyn std::fmt::Display) -> OperationError {
+    OperationError::bad_request(format!("the request cannot be read: {cause}"))
+}
+
+/// The whole HTTP surface of a node.
+pub fn router(backend: Arc<dyn Backend>) -> Router {
+    let shared = Shared {
+        backend,
+        permits: Arc::new(Semaphore::new(REQUESTS_MAX)),
+    };
+    let version_1 = Router::new()
+        .route("/status", get(status))
+        .route("/containers", get(container_list).post(container_create))
+        .route(
+            "/containers/{name}",
+            patch(container_set).delete(container_delete),
+        )
+        .route("/volumes", get(volume_list).post(volume_create))
+        .route("/volumes/{name}", get(volume_show).delete(volume_delete))
+        .route("/volumes/{name}/resize", post(volume_resize))
+        .route("/volumes/{name}/restore", post(volume_restore))
+        .route("/volumes/{name}/drain", post(volume_drain))
+        .route("/volumes/{name}/attach", post(attach))
+        .route("/volumes/{name}/detach", post(detach))
+        .route(
+            "/volumes/{name}/snapshots",
+            get(volume_snapshots).post(snapshot_create),
+        )
+        .route(
+            "/volumes/{name}/snapshots/{snapshot}",
+            delete(snapshot_delete),
+        )
+        .route("/volumes/{name}/diff", get(snapshot_diff))
+        .route("/snapshots", get(snapshot_list));
+    Router::new()
+        .nest(PREFIX, version_1)
+        .route("/healthz", get(async || "ok\n"))
+        .route("/metrics", get(metrics_text))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(shared)
+}
+
+async fn metrics_text(State(shared): State<Shared>) -> Response {
+    match shared.call(Operation::Status).await {
+        Ok(Answer::Status(status)) => (
+            [("content-type", "text/plain; version=0.0.4; charset=utf-8")],
+            metrics::render(&status),
+        )
+            .into_response(),
+        Ok(_) => Reply::from(OperationError::failed(
+            "status was answered by something else",
+        ))
+        .into_response(),
+        Err(error) => Reply::from(error).into_response(),
+    }
+}
+
+async fn status(State(shared): State<Shared>) -> Reply {
+    shared.reply(Ok(Operation::Status)).await
+}
+
+async fn container_list(State(shared): State<Shared>) -> Reply {
+    shared.reply(Ok(Operation::ContainerList)).await
+}
+
+async fn container_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
+    let spec = bytes(body).and_then(|body| parse::<ContainerSpec>(&headers, &body));
+    shared.reply(spec.map(Operation::ContainerCreate)).await
+}
+
+async fn container_set(
+    State(shared): State<Shared>,
+    path: PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Reply {
+    let operation = || {
+        let name = text(path)?;
+        let change = parse::<ContainerChange>(&headers, &bytes(body)?)?;
+        Ok(Operation::ContainerSet { name, change })
+    };
+    shared.reply(operation()).await
+}
+
+async fn container_delete(State(shared): State<Shared>, path: PathText) -> Reply {
+    let name = text(path);
+    shared
+        .reply(name.map(|name| Operation::ContainerDelete { name }))
+        .await
+}
+
+async fn volume_list(State(shared): State<Shared>) -> Reply {
+    shared.reply(Ok(Operation::VolumeList)).await
+}
+
+async fn volume_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
+    let spec = bytes(body).and_then(|body| parse::<VolumeSpec>(&headers, &body));
+    shared.reply(spec.map(Operation::VolumeCreate)).await
+}
+
+async fn volume_show(State(shared): State<Shared>, path: PathText) -> Reply {
+    let name = text(path);
+    shared
+        .reply(name.map(|name| Operation::VolumeShow { name }))
+        .await
+}
+
+async fn volume_delete(State(shared): State<Shared>, path: PathText) -> Reply {
+    let name = text(path);
+    shared
+        .reply(name.map(|name| Operation::VolumeDelete { name }))
+        .await
+}
+
+async fn volume_resize(
+    State(shared): State<Shared>,
+    path: PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Reply {
+    let operation = || {
+        let name = text(path)?;
+        let http::Resize { size } = parse(&headers, &bytes(body)?)?;
+        Ok(Operation::VolumeResize { name, size })
+    };
+    shared.reply(operation()).await
+}
+
+async fn volume_restore(
+    State(shared): State<Shared>,
+    path: PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Reply {
+    let operation = || {
+        let volume = text(path)?;
+        let http::Restore { snapshot } = parse(&headers, &bytes(body)?)?;
+        Ok(Operation::VolumeRestore { volume, snapshot })
+    };
+    shared.reply(operation()).await
+}
+
+async fn volume_drain(State(shared): State<Shared>, path: PathText, headers: HeaderMap) -> Reply {
+    let operation = || {
+        require_json(&headers)?;
+        let name = text(path)?;
+        Ok(Operation::VolumeDrain { name })
+    };
+    shared.reply(operation()).await
+}
+
+async fn attach(
+    State(shared): State<Shared>,
+    path: PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Reply {
+    let operation = || {
+        let volume = text(path)?;
+        let http::Attach { client, read_only } = parse(&headers, &bytes(body)?)?;
+        Ok(Operation::Attach {
+            volume,
+            client,
+            read_only,
+        })
+    };
+    shared.reply(operation()).await
+}
+
+async fn detach(
+    State(shared): State<Shared>,
+    path: PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Reply {
+    let operation = || {
+        let volume = text(path)?;
+        let http::Detach { client } = parse_or_default(&headers, &bytes(body)?)?;
+        Ok(Operation::Detach { volume, client })
+    };
+    shared.reply(operation()).await
+}
+
+async fn volume_snapshots(State(shared): State<Shared>, path: PathText) -> Reply {
+    let volume = text(path).map(Some);
+    shared
+        .reply(volume.map(|volume| Operation::SnapshotList { volume }))
+        .await
+}
+
+async fn snapshot_list(State(shared): State<Shared>) -> Reply {
+    let all = Operation::SnapshotList { volume: None };
+    shared.reply(Ok(all)).await
+}
+
+async fn snapshot_create(
+    State(shared): State<Shared>,
+    path: PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Reply {
+    let operation = || {
+        let volume = text(path)?;
+        let http::SnapshotName { name } = parse(&headers, &bytes(body)?)?;
+        Ok(Operation::SnapshotCreate { volume, name })
+    };
+    shared.reply(operation()).await
+}
+
+async fn snapshot_delete(State(shared): State<Shared>, path: PathTexts) -> Reply {
+    let operation = path
+        .map(|Path((volume, name))| Operation::SnapshotDelete { volume, name })
+        .map_err(|cause| bad(&cause));
+    shared.reply(operation).await
+}
+
+async fn snapshot_diff(
+    State(shared): State<Shared>,
+    path: PathText,
+    query: Result<Query<http::DiffQuery>, QueryRejection>,
+) -> Reply {
+    let operation = || {
+        let volume = text(path)?;
+        let Query(http::DiffQuery { from, to }) = query.map_err(|cause| bad(&cause))?;
+        Ok(Operation::SnapshotDiff { volume, from, to })
+    };
+    shared.reply(operation()).await
+}

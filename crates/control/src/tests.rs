@@ -1,0 +1,398 @@
+//! Real HTTP against a backend that remembers what it was asked.
+
+use crate::{Backend, BoxFuture, REQUESTS_MAX, serve};
+use api::{
+    Answer, ContainerAnswer, DiffAnswer, DiffRun, ErrorKind, NodeAnswer, Operation, OperationError,
+    StatusAnswer, StoreAnswer, VolumeAnswer,
+};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, oneshot};
+
+/// Remembers operations; answers what fits, refuses volumes by name, holds drains until told.
+struct Fake {
+    asked: Mutex<Vec<Operation>>,
+    gate: Arc<Semaphore>,
+}
+
+impl Backend for Fake {
+    fn call(&self, operation: Operation) -> BoxFuture<'static, Result<Answer, OperationError>> {
+        self.asked.lock().unwrap().push(operation.clone());
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            if matches!(operation, Operation::VolumeDrain { .. }) {
+                let _permit = gate.acquire().await.unwrap();
+            }
+            answer(operation)
+        })
+    }
+}
+
+fn answer(operation: Operation) -> Result<Answer, OperationError> {
+    let refuse = |kind| Err(OperationError::new(kind, format!("because of {kind:?}")));
+    match operation {
+        Operation::Status => Ok(Answer::Status(cluster())),
+        Operation::ContainerList => Ok(Answer::Containers(vec![ContainerAnswer {
+            name: "fast".into(),
+            ..ContainerAnswer::default()
+        }])),
+        Operation::VolumeShow { name } => match name.as_str() {
+            "missing" => refuse(ErrorKind::NotFound),
+            "taken" => refuse(ErrorKind::Exists),
+            "busy" => refuse(ErrorKind::Refused),
+            "later" => refuse(ErrorKind::Unavailable),
+            "full" => refuse(ErrorKind::NoSpace),
+            "broken" => refuse(ErrorKind::Failed),
+            "odd" => refuse(ErrorKind::BadRequest),
+            _ => Ok(Answer::Volume(VolumeAnswer {
+                name,
+                ..VolumeAnswer::default()
+            })),
+        },
+        Operation::SnapshotDiff { volume, from, to } => Ok(Answer::Diff(DiffAnswer {
+            volume,
+            from,
+            to,
+            runs: vec![DiffRun::default()],
+        })),
+        _ => Ok(Answer::Done),
+    }
+}
+
+fn cluster() -> StatusAnswer {
+    StatusAnswer {
+        cluster: "test".into(),
+        node: 1,
+        nodes: vec![NodeAnswer {
+            name: "a \"quoted\" name".into(),
+            alive: true,
+            ..NodeAnswer::default()
+        }],
+        stores: vec![StoreAnswer {
+            id: 3,
+            node: 1,
+            state: "ready".into(),
+            used: 4096,
+            ..StoreAnswer::default()
+        }],
+        volumes: vec![VolumeAnswer {
+            name: "db".into(),
+            size: 1 << 30,
+            ..VolumeAnswer::default()
+        }],
+    }
+}
+
+/// A server on a port of its own, stopped when dropped.
+struct Server {
+    address: String,
+    fake: Arc<Fake>,
+    stop: Option<oneshot::Sender<()>>,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let fake = Arc::new(Fake {
+            asked: Mutex::new(Vec::new()),
+            gate: Arc::new(Semaphore::new(0)),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(serve(listener, fake.clone(), async move {
+            let _ = stopped.await;
+        }));
+        Self {
+            address,
+            fake,
+            stop: Some(stop),
+            served,
+        }
+    }
+
+    /// Sends `head` (lines without the common headers) and `body`; returns status and body.
+    async fn send(&self, request: &str, headers: &str, body: &[u8]) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        let head = format!(
+            "{request} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // A server that refuses a long body may close before it has read all of it.
+        let _ = stream.write_all(body).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+        (status, body)
+    }
+
+    async fn json(&self, request: &str, body: &str) -> (u16, String) {
+        let headers = "Content-Type: application/json\r\n";
+        self.send(request, headers, body.as_bytes()).await
+    }
+
+    fn asked(&self) -> Option<Operation> {
+        self.fake.asked.lock().unwrap().pop()
+    }
+}
+
+#[tokio::test]
+async fn every_route_becomes_its_operation() {
+    let server = Server::start().await;
+    let cases = [
+        ("GET /api/v1/status", "", r#"{"operation":"status"}"#),
+        (
+            "GET /api/v1/containers",
+            "",
+            r#"{"operation":"container-list"}"#,
+        ),
+        (
+            "POST /api/v1/containers",
+            r#"{"name":"c","rf":3,"quota":4096}"#,
+            r#"{"operation":"container-create","name":"c","rf":3,"quota":4096}"#,
+        ),
+        (
+            "PATCH /api/v1/containers/c",
+            r#"{"sync":"always"}"#,
+            r#"{"operation":"container-set","name":"c","sync":"always"}"#,
+        ),
+        (
+            "DELETE /api/v1/containers/c",
+            "",
+            r#"{"operation":"container-delete","name":"c"}"#,
+        ),
+        ("GET /api/v1/volumes", "", r#"{"operation":"volume-list"}"#),
+        (
+            "POST /api/v1/volumes",
+            r#"{"name":"v","from":{"volume":"db","snapshot":"s"}}"#,
+            r#"{"operation":"volume-create","name":"v","from":{"volume":"db","snapshot":"s"}}"#,
+        ),
+        (
+            "GET /api/v1/volumes/a%2Fb%20c",
+            "",
+            r#"{"operation":"volume-show","name":"a/b c"}"#,
+        ),
+        (
+            "DELETE /api/v1/volumes/v",
+            "",
+            r#"{"operation":"volume-delete","name":"v"}"#,
+        ),
+        (
+            "POST /api/v1/volumes/v/resize",
+            r#"{"size":8192}"#,
+            r#"{"operation":"volume-resize","name":"v","size":8192}"#,
+        ),
+        (
+            "POST /api/v1/volumes/v/restore",
+            r#"{"snapshot":"s"}"#,
+            r#"{"operation":"volume-restore","volume":"v","snapshot":"s"}"#,
+        ),
+        (
+            "POST /api/v1/volumes/v/attach",
+            r#"{"client":"host"}"#,
+            r#"{"operation":"attach","volume":"v","client":"host"}"#,
+        ),
+        (
+            "POST /api/v1/volumes/v/detach",
+            "",
+            r#"{"operation":"detach","volume":"v"}"#,
+        ),
+        (
+            "GET /api/v1/volumes/v/snapshots",
+            "",
+            r#"{"operation":"snapshot-list","volume":"v"}"#,
+        ),
+        (
+            "POST /api/v1/volumes/v/snapshots",
+            r#"{"name":"s"}"#,
+            r#"{"operation":"snapshot-create","volume":"v","name":"s"}"#,
+        ),
+        (
+            "DELETE /api/v1/volumes/v/snapshots/s",
+            "",
+            r#"{"operation":"snapshot-delete","volume":"v","name":"s"}"#,
+        ),
+        (
+            "GET /api/v1/volumes/v/diff?from=a&to=b",
+            "",
+            r#"{"operation":"snapshot-diff","volume":"v","from":"a","to":"b"}"#,
+        ),
+        (
+            "GET /api/v1/snapshots",
+            "",
+            r#"{"operation":"snapshot-list"}"#,
+        ),
+    ];
+    for (request, body, expected) in cases {
+        let (status, answer) = server.json(request, body).await;
+        assert_eq!(status, 200, "{request}: {answer}");
+        let expected: Operation = serde_json::from_str(expected).unwrap();
+        assert_eq!(server.asked(), Some(expected), "{request}");
+    }
+    server.fake.gate.add_permits(1);
+    let (status, answer) = server.json("POST /api/v1/volumes/v/drain", "").await;
+    assert_eq!((status, answer.as_str()), (200, "{}"));
+}
+
+#[tokio::test]
+async fn answer_is_the_bare_value() {
+    let server = Server::start().await;
+    let (_, body) = server.json("GET /api/v1/containers", "").await;
+    let containers: Vec<ContainerAnswer> = serde_json::from_str(&body).unwrap();
+    assert_eq!(containers[0].name, "fast");
+}
+
+#[tokio::test]
+async fn each_kind_of_error_has_its_status_and_says_why() {
+    let server = Server::start().await;
+    let cases = [
+        ("missing", 404, "not-found"),
+        ("taken", 409, "exists"),
+        ("busy", 409, "refused"),
+        ("later", 503, "unavailable"),
+        ("full", 507, "no-space"),
+        ("broken", 500, "failed"),
+        ("odd", 400, "bad-request"),
+    ];
+    for (name, expected, kind) in cases {
+        let (status, body) = server
+            .json(&format!("GET /api/v1/volumes/{name}"), "")
+            .await;
+        assert_eq!(status, expected, "{name}");
+        let error: OperationError = serde_json::from_str(&body).unwrap();
+        assert_eq!(serde_json::to_value(error.kind).unwrap(), kind);
+        assert!(error.message.starts_with("because of"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn bad_requests_are_told_what_is_wrong_and_reach_nobody() {
+    let server = Server::start().await;
+    let cases = [
+        (
+            "POST /api/v1/containers",
+            r#"{"name":"c","fr":2}"#,
+            400,
+            "unknown field `fr`",
+        ),
+        ("POST /api/v1/containers", r#"{"name":"#, 400, "EOF"),
+        (
+            "POST /api/v1/volumes/v/resize",
+            r#"{"size":"big"}"#,
+            400,
+            "expected u64",
+        ),
+        (
+            "POST /api/v1/volumes/v/resize",
+            r#"{"size":-1}"#,
+            400,
+            "expected u64",
+        ),
+        (
+            "GET /api/v1/volumes/v/diff?form=a",
+            "",
+            400,
+            "unknown field `form`",
+        ),
+        ("GET /api/v1/volumes/%FF", "", 400, "cannot be read"),
+        ("GET /api/v1/nothing", "", 404, "the API is below /api/v1"),
+        ("GET /", "", 404, "the API is below /api/v1"),
+        ("PUT /api/v1/volumes/v", "", 405, "does not take PUT"),
+    ];
+    for (request, body, expected, words) in cases {
+        let (status, answer) = server.json(request, body).await;
+        assert_eq!(status, expected, "{request}: {answer}");
+        let error: OperationError = serde_json::from_str(&answer).unwrap();
+        assert!(error.message.contains(words), "{request}: {answer}");
+    }
+    let long = format!(r#"{{"name":"{}"}}"#, "x".repeat(api::http::BODY_BYTES_MAX));
+    let (status, answer) = server.json("POST /api/v1/containers", &long).await;
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(server.asked(), None);
+}
+
+#[tokio::test]
+async fn change_that_a_foreign_web_page_could_send_is_refused() {
+    let server = Server::start().await;
+    for request in [
+        "POST /api/v1/volumes/v/detach",
+        "POST /api/v1/volumes/v/drain",
+    ] {
+        let (status, body) = server
+            .send(request, "Content-Type: text/plain\r\n", b"")
+            .await;
+        assert_eq!(status, 400);
+        assert!(body.contains("application/json"), "{body}");
+    }
+    assert_eq!(server.asked(), None);
+}
+
+#[tokio::test]
+async fn more_requests_than_the_bound_are_refused_until_some_are_done() {
+    let server = Arc::new(Server::start().await);
+    let mut waiting = Vec::new();
+    for _ in 0..REQUESTS_MAX {
+        let server = server.clone();
+        waiting.push(tokio::spawn(async move {
+            server.json("POST /api/v1/volumes/v/drain", "").await.0
+        }));
+    }
+    while server.fake.asked.lock().unwrap().len() < REQUESTS_MAX {
+        tokio::task::yield_now().await;
+    }
+    let (status, body) = server.json("GET /api/v1/status", "").await;
+    assert_eq!(status, 503, "{body}");
+    server.fake.gate.add_permits(REQUESTS_MAX);
+    for task in waiting {
+        assert_eq!(task.await.unwrap(), 200);
+    }
+    assert_eq!(server.json("GET /api/v1/status", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn health_and_metrics_are_text() {
+    let server = Server::start().await;
+    assert_eq!(server.json("GET /healthz", "").await, (200, "ok\n".into()));
+    let (status, text) = server.json("GET /metrics", "").await;
+    assert_eq!(status, 200);
+    for line in [
+        "azekura_node_alive{node=\"a \\\"quoted\\\" name\"} 1",
+        "# TYPE azekura_store_written_bytes_total counter",
+        "azekura_store_used_bytes{store=\"3\",node=\"1\"} 4096",
+        "azekura_store_ready{store=\"3\",node=\"1\"} 1",
+        "azekura_volumes 1",
+        "azekura_volume_size_bytes{volume=\"db\"} 1073741824",
+    ] {
+        assert!(
+            text.lines().any(|have| have == line),
+            "{line} is not in\n{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn stop_lets_the_request_in_progress_finish() {
+    let mut server = Server::start().await;
+    let mut stream = TcpStream::connect(&server.address).await.unwrap();
+    let head = "POST /api/v1/volumes/v/drain HTTP/1.1\r\nHost: t\r\n\
+                Content-Type: application/json\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    while server.fake.asked.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let stop = server.stop.take().unwrap();
+    stop.send(()).unwrap();
+    server.fake.gate.add_permits(1);
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(
+        answer.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    server.served.await.unwrap().unwrap();
+}

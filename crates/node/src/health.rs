@@ -1,0 +1,153 @@
+//! Which stores answer, and how full they are: asked every second while this node owns volumes, seldom
+//! otherwise.
+
+use crate::host::Host;
+use futures_util::future::join_all;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use vocab::StoreId;
+use wire::{Lane, StoreReply, StoreRequest, StoreStatus, Stores};
+use world::sync::Notify;
+use world::{Duration, World};
+
+/// Pause between two rounds while volumes are owned here.
+const BUSY_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause between two rounds of a node without volumes.
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// Patience with one answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A ring above this share is passed over for new log segments.
+const RING_PERCENT_MAX: u64 = 75;
+
+/// What a store last said, or why it said nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// Its last status.
+    pub(crate) status: Option<StoreStatus>,
+    /// Why it did not answer the last time.
+    pub(crate) silent: Option<String>,
+}
+
+impl Seen {
+    /// Whether new log replicas may go there.
+    fn is_healthy(&self) -> bool {
+        let failed = |status: &StoreStatus| status.failed.is_some();
+        self.silent.is_none() && !self.status.as_ref().is_some_and(failed)
+    }
+
+    fn ring_is_full(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| {
+            let capacity = status.journal_capacity.0.max(1);
+            status.journal_used.0 / (capacity / 100).max(1) > RING_PERCENT_MAX
+        })
+    }
+}
+
+/// How desirable a store is for a log segment; smaller is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fitness {
+    /// Answers and has room.
+    Good,
+    /// Not asked yet.
+    Unknown,
+    /// Its ring is nearly full.
+    Crowded,
+    /// Does not answer, or its disks failed.
+    Unfit,
+}
+
+/// The table of stores.
+pub(crate) struct Health {
+    world: World,
+    stores: Rc<dyn Stores>,
+    table: RefCell<BTreeMap<StoreId, Seen>>,
+    /// Notified when a store answers that did not before.
+    pub(crate) returned: Notify,
+}
+
+impl Health {
+    pub(crate) fn new(world: World, stores: Rc<dyn Stores>) -> Self {
+        Self {
+            world,
+            stores,
+            table: RefCell::default(),
+            returned: Notify::default(),
+        }
+    }
+
+    /// What is known of a store.
+    pub(crate) fn seen(&self, store: StoreId) -> Option<Seen> {
+        self.table.borrow().get(&store).cloned()
+    }
+
+    pub(crate) fn fitness(&self, store: StoreId) -> Fitness {
+        match self.table.borrow().get(&store) {
+            None => Fitness::Unknown,
+            Some(seen) if !seen.is_healthy() => Fitness::Unfit,
+            Some(seen) if seen.ring_is_full() => Fitness::Crowded,
+            Some(_) => Fitness::Good,
+        }
+    }
+
+    /// Asks these stores at once; bounded by one patience.
+    pub(crate) async fn ask(&self, stores: Vec<StoreId>) {
+        let answers = join_all(stores.iter().map(|&store| self.status_of(store))).await;
+        let mut returned = false;
+        let mut table = self.table.borrow_mut();
+        for (store, answer) in stores.into_iter().zip(answers) {
+            let before = table.remove(&store);
+            let seen = match answer {
+                Ok(status) => {
+                    let was_silent = |seen: &Seen| seen.silent.is_some();
+                    returned |= before.as_ref().is_none_or(was_silent);
+                    Seen {
+                        status: Some(status),
+                        silent: None,
+                    }
+                }
+                Err(reason) => Seen {
+                    status: before.and_then(|seen| seen.status),
+                    silent: Some(reason),
+                },
+            };
+            table.insert(store, seen);
+        }
+        drop(table);
+        if returned {
+            self.returned.notify_all();
+        }
+    }
+
+    async fn status_of(&self, store: StoreId) -> Result<StoreStatus, String> {
+        let call = self
+            .stores
+            .call(store, Lane::Log, StoreRequest::Status.into());
+        match self.world.timeout(PATIENCE, call).await {
+            Ok(Ok((StoreReply::Status(status), _))) => Ok(status),
+            Ok(Ok((other, _))) => Err(format!("{store} answered {other:?}")),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("{store} does not answer")),
+        }
+    }
+
+    /// Forgets stores that are no longer in the catalog.
+    pub(crate) fn retain(&self, known: impl Fn(StoreId) -> bool) {
+        self.table.borrow_mut().retain(|&store, _| known(store));
+    }
+}
+
+/// Keeps the table up to date.
+pub(crate) async fn watch(host: Rc<Host>) {
+    loop {
+        let changed = host.members.changed.notified();
+        let stores = host
+            .members
+            .look(|view| view.stores.keys().copied().collect::<Vec<_>>());
+        host.health.retain(|store| stores.contains(&store));
+        host.health.ask(stores).await;
+        let idle = host.volumes.is_empty();
+        let pause = if idle { IDLE_INTERVAL } else { BUSY_INTERVAL };
+        let _ = host.world.timeout(pause, changed).await;
+    }
+}

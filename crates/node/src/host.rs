@@ -1,0 +1,462 @@
+//! The composition of a node: what is made in which order, and how it stops.
+//!
+//! Start: cluster check, stores, listener, lease, store rows, view of the cluster, service, gateway,
+//! background work. Stop: the same backwards; volumes are given up so that others need not wait.
+
+use crate::exports::NodeExports;
+use crate::health::{self, Health};
+use crate::membership::{self, Lease, Members, Part};
+use crate::options::{HostError, HostOptions, StoreSpec};
+use crate::placement::LogPlacement;
+use crate::service::Service;
+use crate::sessions::Sessions;
+use crate::upkeep::{self, Upkeep};
+use crate::volumes::Volumes;
+use bytes::Bytes;
+use catalog::kv::Kv;
+use catalog::{Catalog, NodeRow, PagePointer, StoreRow};
+use frontend::nbd;
+use futures_util::future::select;
+use group::{Pool, PoolOptions};
+use rpc::{Directory, Hello, LocalStore, RemoteStores};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::rc::Rc;
+use store::Store;
+use vocab::{NodeId, StoreId};
+use volume::{Context, PageCache, PageSource};
+use wire::{FrameRead, StoreError, StoreReply, StoreRequest, Stores};
+use world::sync::Notify;
+use world::{Address, Disk, Listener, LocalBoxFuture, World};
+
+/// Asks tasks to end.
+#[derive(Clone, Default)]
+struct StopSignal(Rc<(Cell<bool>, Notify)>);
+
+impl StopSignal {
+    fn raise(&self) {
+        self.0.0.set(true);
+        self.0.1.notify_all();
+    }
+
+    fn is_raised(&self) -> bool {
+        self.0.0.get()
+    }
+
+    async fn raised(self) {
+        loop {
+            let changed = self.0.1.notified();
+            if self.is_raised() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// A running node.
+pub struct Host {
+    pub(crate) world: World,
+    pub(crate) options: HostOptions,
+    pub(crate) id: NodeId,
+    pub(crate) catalog: Catalog,
+    pub(crate) members: Rc<Members>,
+    pub(crate) health: Rc<Health>,
+    pub(crate) stores: BTreeMap<StoreId, Store>,
+    pub(crate) remote: RemoteStores,
+    pub(crate) pool: Pool,
+    pub(crate) pages: Rc<PageCache>,
+    pub(crate) volumes: Volumes,
+    pub(crate) sessions: Sessions,
+    pub(crate) upkeep: Upkeep,
+    pub(crate) lease: Rc<Lease>,
+    context: Context,
+    directory: Directory,
+    address: Address,
+    nbd_address: Option<Address>,
+    nbd_options: nbd::Options,
+    stopping: Cell<bool>,
+    stop: StopSignal,
+}
+
+/// A store of this node as others and the node itself call it.
+struct Local(Store);
+
+impl LocalStore for Local {
+    fn handle(
+        &self,
+        request: StoreRequest,
+        body: Vec<Bytes>,
+    ) -> LocalBoxFuture<'static, Result<(StoreReply, Vec<Bytes>), StoreError>> {
+        self.0.handle(request, body)
+    }
+}
+
+/// Reads map pages from the pool.
+struct PoolPages(Pool);
+
+impl PageSource for PoolPages {
+    fn load(&self, page: PagePointer) -> LocalBoxFuture<'static, Result<Bytes, String>> {
+        let pool = self.0.clone();
+        Box::pin(async move {
+            let read = FrameRead {
+                id: page.extent,
+                frame: page.frame,
+                first_block: 0,
+                blocks: 0,
+            };
+            let pieces = pool.read(vec![read]).await;
+            let mut pieces = pieces.map_err(|error| error.to_string())?;
+            pieces
+                .pop()
+                .ok_or_else(|| "the pool gave no answer".to_owned())
+        })
+    }
+}
+
+/// What is there before the node has joined.
+struct Parts {
+    stores: BTreeMap<StoreId, Store>,
+    listener: Rc<dyn Listener>,
+    nbd_listener: Option<Rc<dyn Listener>>,
+    address: Address,
+    lease: Rc<Lease>,
+    id: NodeId,
+}
+
+impl Host {
+    /// Starts a node: opens its stores (blank disks are formatted as a new store), joins the cluster and
+    /// serves. Ready for everything when it returns.
+    ///
+    /// # Errors
+    /// [`HostError`]; nothing runs then.
+    pub async fn start(
+        world: World,
+        kv: Rc<dyn Kv>,
+        stores: Vec<StoreSpec>,
+        options: HostOptions,
+    ) -> Result<Rc<Host>, HostError> {
+        let catalog = Catalog::new(kv);
+        membership::check_cluster(&catalog, &options).await?;
+        let id = membership::node_id(&catalog, &options.name).await?;
+        let mut opened = BTreeMap::new();
+        for (index, spec) in stores.iter().enumerate() {
+            let store = open_store(&world, &catalog, spec, &options).await;
+            let store = store.map_err(|reason| HostError::Store {
+                index: index + 1,
+                reason,
+            })?;
+            opened.insert(store.identity().store, store);
+        }
+        let listener = world.net.listen(&options.listen).await?;
+        let nbd_listener = match &options.nbd_listen {
+            Some(address) => Some(world.net.listen(address).await?),
+            None => None,
+        };
+        let address = options
+            .advertise
+            .clone()
+            .unwrap_or_else(|| listener.address());
+        let row = NodeRow {
+            id,
+            name: options.name.clone(),
+            address: address.0.clone(),
+            nbd: nbd_listener.as_ref().map(|listener| listener.address().0),
+            api: options.api.clone(),
+        };
+        let lease = Rc::new(membership::join(&world, &catalog, &row, options.lease).await?);
+        let parts = Parts {
+            stores: opened,
+            listener,
+            nbd_listener,
+            address,
+            lease,
+            id,
+        };
+        Self::run(world, catalog, options, parts).await
+    }
+
+    async fn run(
+        world: World,
+        catalog: Catalog,
+        options: HostOptions,
+        parts: Parts,
+    ) -> Result<Rc<Host>, HostError> {
+        let hello = Hello {
+            cluster: options.cluster.clone(),
+            node: parts.id,
+            start: parts.lease.start(),
+        };
+        let directory = Directory::default();
+        let remote = RemoteStores::new(world.clone(), hello.clone(), directory.clone());
+        for (&id, store) in &parts.stores {
+            remote.add_local(id, Rc::new(Local(store.clone())));
+        }
+        let stores: Rc<dyn Stores> = Rc::new(remote.clone());
+        let members = Rc::new(Members::new(world.clone()));
+        let health = Rc::new(Health::new(world.clone(), stores.clone()));
+        let local = parts.stores.keys().copied().collect();
+        let pool = Pool::new(world.clone(), stores.clone(), local, PoolOptions::default());
+        let pages = PageCache::new(Rc::new(PoolPages(pool.clone())), options.pages_bytes);
+        let placement = LogPlacement {
+            node: parts.id,
+            members: members.clone(),
+            health: health.clone(),
+        };
+        let context = Context {
+            world: world.clone(),
+            options: Rc::new(options.volume.clone()),
+            catalog: catalog.clone(),
+            stores,
+            placement: Rc::new(placement),
+            pool: pool.clone(),
+            pages: pages.clone(),
+        };
+        let host = Rc::new(Host {
+            world,
+            options,
+            id: parts.id,
+            catalog,
+            members,
+            health,
+            stores: parts.stores,
+            remote,
+            pool,
+            pages,
+            volumes: Volumes::default(),
+            sessions: Sessions::default(),
+            upkeep: Upkeep::default(),
+            lease: parts.lease,
+            context,
+            directory,
+            address: parts.address,
+            nbd_address: parts
+                .nbd_listener
+                .as_ref()
+                .map(|listener| listener.address()),
+            nbd_options: nbd::Options::default(),
+            stopping: Cell::new(false),
+            stop: StopSignal::default(),
+        });
+        host.spawn(host.lease.clone().hold());
+        if let Err(error) = host.learn().await {
+            host.lease.end().await;
+            host.stop.raise();
+            return Err(error);
+        }
+        host.serve(hello, parts.listener, parts.nbd_listener);
+        host.spawn(health::watch(host.clone()));
+        upkeep::start(&host);
+        tracing::info!(node = %host.options.name, id = host.id.0, address = %host.address, "ready");
+        Ok(host)
+    }
+
+    fn serve(
+        self: &Rc<Self>,
+        hello: Hello,
+        listener: Rc<dyn Listener>,
+        nbd_listener: Option<Rc<dyn Listener>>,
+    ) {
+        let handler = Rc::new(Service(self.clone()));
+        self.spawn(rpc::serve(self.world.clone(), listener, hello, handler));
+        if let Some(listener) = nbd_listener {
+            let exports = Rc::new(NodeExports(self.clone()));
+            let options = self.nbd_options.clone();
+            let world = self.world.clone();
+            self.spawn(async move {
+                nbd::serve(world, listener, exports, options).await;
+            });
+        }
+    }
+
+    /// Tells the catalog of this node's stores, and learns from it who else is there.
+    async fn learn(self: &Rc<Self>) -> Result<(), HostError> {
+        for (&id, store) in &self.stores {
+            let row = StoreRow {
+                id,
+                node: self.id,
+                incarnation: store.identity().incarnation,
+                capacity: store.status().capacity,
+                domains: self.options.domains.clone(),
+            };
+            self.catalog.put_store(&row).await?;
+        }
+        Ok(membership::follow_all(self).await?)
+    }
+
+    /// Runs `task` until it is done or the node stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let stop = self.stop.clone();
+        self.world.spawn(async move {
+            select(Box::pin(task), Box::pin(stop.raised())).await;
+        });
+    }
+
+    /// Hands a changed part of the view to whoever follows it.
+    pub(crate) fn on_view_changed(&self, part: Part) {
+        self.members.look(|view| match part {
+            Part::Nodes => {
+                let rows = view.nodes.values();
+                let address = |row: &NodeRow| (row.id, Address(row.address.clone()));
+                self.directory.set_nodes(rows.map(address).collect());
+            }
+            Part::Stores => {
+                let rows = view.stores.values();
+                self.directory
+                    .set_stores(rows.map(|row| (row.id, row.node)).collect());
+            }
+            Part::Groups => self
+                .pool
+                .set_groups(view.groups.values().cloned().collect()),
+            Part::Containers => self.volumes.set_policies(&view.containers),
+            Part::Alive => {}
+        });
+        self.members.changed.notify_all();
+    }
+
+    /// What opened volumes share.
+    pub(crate) fn context(&self) -> Context {
+        self.context.clone()
+    }
+
+    /// Where a node serves nodes and clients.
+    pub(crate) fn address_of(&self, node: NodeId) -> Option<Address> {
+        self.directory.address_of(node)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Where it serves nodes and clients, with the real port.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.address.clone()
+    }
+
+    /// Where it serves NBD, with the real port.
+    #[must_use]
+    pub fn nbd_address(&self) -> Option<Address> {
+        self.nbd_address.clone()
+    }
+
+    /// The catalog.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The cluster as this node last heard of it.
+    #[must_use]
+    pub fn view(&self) -> crate::ClusterView {
+        self.members.look(Clone::clone)
+    }
+
+    /// The stores of this node.
+    #[must_use]
+    pub fn stores(&self) -> Vec<Store> {
+        self.stores.values().cloned().collect()
+    }
+
+    /// Volumes served here now.
+    #[must_use]
+    pub fn volumes(&self) -> Vec<Rc<volume::Volume>> {
+        let served = |volume: &Rc<volume::Volume>| volume.lost().is_none();
+        self.volumes.all().into_iter().filter(served).collect()
+    }
+
+    /// Stops: sessions end, volumes are given up, the lease ends, stores are closed cleanly. Others take
+    /// the volumes over at once.
+    pub async fn stop(&self) {
+        if self.stopping.replace(true) {
+            return;
+        }
+        self.nbd_options.shutdown.request();
+        self.sessions.end_all();
+        self.release_all().await;
+        self.lease.end().await;
+        self.stop.raise();
+        for store in self.stores.values() {
+            store.close().await;
+        }
+        self.remote.close();
+        tracing::info!(node = %self.options.name, "stopped");
+    }
+}
+
+/// Opens a store, or formats its disks when they are blank.
+async fn open_store(
+    world: &World,
+    catalog: &Catalog,
+    spec: &StoreSpec,
+    options: &HostOptions,
+) -> Result<Store, String> {
+    if spec.disks.is_empty() {
+        return Err("it has no disks".to_owned());
+    }
+    let mut blank = 0;
+    for (index, disk) in spec.disks.iter().enumerate() {
+        blank += usize::from(is_blank(disk, index + 1).await?);
+    }
+    if blank == spec.disks.len() {
+        format_store(world, catalog, spec, options).await?;
+    } else if blank > 0 {
+        return Err(format!(
+            "{blank} of its {} disks are blank and the others hold a store: put the missing disks back, or wipe \
+             the others to start over (their data is rebuilt from other stores)",
+            spec.disks.len()
+        ));
+    }
+    let store = Store::open(world.clone(), spec.disks.clone(), options.store.clone()).await;
+    let store = store.map_err(|error| error.to_string())?;
+    let found = store.identity().cluster.clone();
+    if found == options.cluster {
+        return Ok(store);
+    }
+    store.close().await;
+    Err(format!(
+        "its disks belong to cluster {found}, this node to {}: check the configuration, or wipe the disks if \
+         that cluster is gone",
+        options.cluster
+    ))
+}
+
+async fn is_blank(disk: &Rc<dyn Disk>, index: usize) -> Result<bool, String> {
+    let found = store::inspect(disk).await;
+    match found.map_err(|error| format!("disk {index}: {error}"))? {
+        store::Inspection::Blank => Ok(true),
+        store::Inspection::Store(_) => Ok(false),
+        store::Inspection::Newer { version } => Err(format!(
+            "disk {index} was formatted by a newer release (format {version}): install that release"
+        )),
+        store::Inspection::Foreign(what) => Err(format!(
+            "disk {index} holds {what}: it is not touched; wipe it first if it is meant for this store"
+        )),
+    }
+}
+
+async fn format_store(
+    world: &World,
+    catalog: &Catalog,
+    spec: &StoreSpec,
+    options: &HostOptions,
+) -> Result<(), String> {
+    let id = catalog
+        .next_id("store")
+        .await
+        .map_err(|error| error.to_string())?;
+    let format = store::FormatOptions {
+        cluster: options.cluster.clone(),
+        store: StoreId(u32::try_from(id).map_err(|_| "there are too many stores".to_owned())?),
+        journal_bytes: options.journal_bytes,
+    };
+    let formatted = store::format(world, &spec.disks, &format).await;
+    formatted.map(drop).map_err(|error| error.to_string())
+}

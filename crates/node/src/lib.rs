@@ -1,0 +1,33 @@
+//! A node without an operating system: stores, volumes, sessions, gateways and background work put
+//! together over `world`, `catalog::Kv` and `world::Disk`.
+//!
+//! State in memory: what the catalog says of the cluster as last seen, the volumes owned now, the
+//! sessions of clients. On disk: nothing of its own; one small catalog row per volume that is being opened.
+//!
+//! Invariants
+//! - A volume is opened by one task at a time, and served only while its handle is not lost.
+//! - A request of a session that was ended is never started; the next session of the same client starts
+//!   when the last request of the one before is done.
+//! - Local clients and remote ones run through the same sessions.
+//! - Background work is bounded and woken by events; an idle node renews its lease and looks at the catalog
+//!   now and then.
+//!
+//! It does not place extents (group), decide what is garbage (curator), or parse configuration (control).
+//! Read next: `host.rs`, then `membership.rs`, `volumes.rs`, `sessions.rs`, `operations.rs`.
+
+mod device;
+mod exports;
+mod health;
+mod host;
+mod membership;
+mod operations;
+mod options;
+mod placement;
+mod service;
+mod sessions;
+mod upkeep;
+mod volumes;
+
+pub use crate::host::Host;
+pub use crate::membership::ClusterView;
+pub use crate::options::{CollectOptions, HostError, HostOptions, StoreSpec};

@@ -1,0 +1,307 @@
+//! The management plane's operations: carried out here, or by the owner of the volume they concern.
+//!
+//! Invariants
+//! - An operation that needs the owner runs on the node that holds the volume's epoch; a node that gets
+//!   one forwarded never forwards it again.
+//! - Every operation may be repeated; what was half done is found and finished.
+
+mod containers;
+mod snapshots;
+mod status;
+mod volumes;
+
+use crate::host::Host;
+use crate::volumes::Refusal;
+use api::{Answer, ErrorKind, Operation, OperationError};
+use catalog::CatalogError;
+use rpc::{Reply, Request, RpcError};
+use std::rc::Rc;
+use vocab::{NodeId, VolumeId};
+use volume::{Volume, VolumeError};
+use wire::{Lane, NodeReply, NodeRequest};
+use world::{Duration, Time};
+
+/// How long an owner is looked for before the operation fails.
+const OWNER_PATIENCE: Duration = Duration::from_secs(20);
+/// How long an owner that holds its lease but does not answer is asked before a detach takes its volume.
+const SEIZE_AFTER: Duration = Duration::from_secs(5);
+/// Patience with a forwarded operation.
+const FORWARD_PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two attempts.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Result of an operation.
+pub(crate) type Result<T> = std::result::Result<T, OperationError>;
+
+pub(crate) fn catalog_error(error: CatalogError) -> OperationError {
+    let kind = match &error {
+        CatalogError::NotFound { .. } => ErrorKind::NotFound,
+        CatalogError::Exists { .. } => ErrorKind::Exists,
+        CatalogError::Refused(reason) if reason.contains("quota") => ErrorKind::NoSpace,
+        CatalogError::Refused(reason) if reason.contains("is not allowed") => ErrorKind::BadRequest,
+        CatalogError::Refused(_) => ErrorKind::Refused,
+        CatalogError::Damaged { .. } => ErrorKind::Failed,
+        CatalogError::Kv(_) | CatalogError::StaleOwner { .. } | CatalogError::Contended => {
+            ErrorKind::Unavailable
+        }
+    };
+    OperationError::new(kind, error.to_string())
+}
+
+pub(crate) fn volume_error(error: VolumeError) -> OperationError {
+    match error {
+        VolumeError::Catalog(error) => catalog_error(error),
+        VolumeError::Log(_) | VolumeError::Unavailable { .. } => {
+            OperationError::unavailable(error.to_string())
+        }
+        VolumeError::Map(_) | VolumeError::DataMissing { .. } => {
+            OperationError::failed(error.to_string())
+        }
+    }
+}
+
+fn refusal_error(refusal: Refusal) -> OperationError {
+    match refusal {
+        Refusal::Elsewhere(node) => {
+            OperationError::unavailable(format!("the volume is served by {node}; try again"))
+        }
+        Refusal::NoVolume(name) => OperationError::not_found(format!("there is no volume {name}")),
+        Refusal::Busy(reason) => OperationError::unavailable(reason),
+        Refusal::Failed(reason) => OperationError::failed(reason),
+    }
+}
+
+/// Name of the volume whose owner must carry the operation out.
+fn owned_by(operation: &Operation) -> Option<&str> {
+    match operation {
+        Operation::VolumeResize { name, .. } | Operation::VolumeDrain { name } => Some(name),
+        Operation::VolumeRestore { volume, .. }
+        | Operation::SnapshotCreate { volume, .. }
+        | Operation::SnapshotDiff {
+            volume, to: None, ..
+        }
+        | Operation::Attach { volume, .. }
+        | Operation::Detach { volume, .. } => Some(volume),
+        _ => None,
+    }
+}
+
+impl Host {
+    /// Carries an operation out, here or on the node that can. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`OperationError`], with a message for people; [`ErrorKind::Unavailable`] says that a retry may
+    /// succeed.
+    pub async fn operate(self: &Rc<Self>, operation: Operation) -> Result<Answer> {
+        match owned_by(&operation) {
+            Some(name) => self.at_owner(name, &operation).await,
+            None => self.operate_anywhere(operation).await,
+        }
+    }
+
+    /// An operation that another node forwarded: carried out here or refused.
+    pub(crate) async fn operate_encoded(self: &Rc<Self>, operation: &[u8]) -> Vec<u8> {
+        let result = match serde_json::from_slice::<Operation>(operation) {
+            Ok(operation) => self.operate_here(operation).await,
+            Err(error) => Err(OperationError::bad_request(format!(
+                "this node does not know the operation ({error}): are all nodes of one release?"
+            ))),
+        };
+        serde_json::to_vec(&result).expect("answers are plain data with text keys")
+    }
+
+    async fn operate_here(self: &Rc<Self>, operation: Operation) -> Result<Answer> {
+        match &operation {
+            Operation::VolumeShow { name } => return self.show_volume_here(name).await,
+            Operation::VolumeDelete { name } => return self.delete_volume_here(name).await,
+            _ => {}
+        }
+        let Some(name) = owned_by(&operation) else {
+            return self.operate_anywhere(operation).await;
+        };
+        let id = self.volume_id(name).await?;
+        let volume = self.acquire(id).await.map_err(refusal_error)?;
+        self.as_owner(&volume, &operation).await
+    }
+
+    async fn operate_anywhere(self: &Rc<Self>, operation: Operation) -> Result<Answer> {
+        match operation {
+            Operation::Status => self.status().await,
+            Operation::ContainerCreate(spec) => self.create_container(spec).await,
+            Operation::ContainerList => self.list_containers().await,
+            Operation::ContainerSet { name, change } => self.set_container(&name, &change).await,
+            Operation::ContainerDelete { name } => self.delete_container(&name).await,
+            Operation::VolumeCreate(spec) => self.create_volume(spec).await,
+            Operation::VolumeList => self.list_volumes().await,
+            Operation::VolumeShow { name } => self.show_volume(&name).await,
+            Operation::VolumeDelete { name } => self.delete_volume(&name).await,
+            Operation::SnapshotList { volume } => self.list_snapshots(volume.as_deref()).await,
+            Operation::SnapshotDelete { volume, name } => {
+                self.delete_snapshot(&volume, &name).await
+            }
+            Operation::SnapshotDiff { volume, from, to } => {
+                self.diff_snapshots(&volume, from.as_deref(), to.as_deref())
+                    .await
+            }
+            other => Err(OperationError::failed(format!(
+                "operation {} must go to the volume's owner; this is a bug",
+                other.name()
+            ))),
+        }
+    }
+
+    async fn as_owner(
+        self: &Rc<Self>,
+        volume: &Rc<Volume>,
+        operation: &Operation,
+    ) -> Result<Answer> {
+        match operation {
+            Operation::VolumeResize { size, .. } => self.resize_volume(volume, *size).await,
+            Operation::VolumeDrain { .. } => self.drain_volume(volume).await,
+            Operation::VolumeRestore { snapshot, .. } => {
+                self.restore_volume(volume, snapshot).await
+            }
+            Operation::SnapshotCreate { name, .. } => self.create_snapshot(volume, name).await,
+            Operation::SnapshotDiff { from, .. } => {
+                self.diff_with_now(volume, from.as_deref()).await
+            }
+            Operation::Attach {
+                client, read_only, ..
+            } => self.attach(volume, client, *read_only).await,
+            Operation::Detach { client, .. } => self.detach(volume, client.as_deref()).await,
+            other => Err(OperationError::failed(format!(
+                "operation {} does not need the volume's owner; this is a bug",
+                other.name()
+            ))),
+        }
+    }
+
+    /// Finds or makes the owner and has it carry the operation out.
+    async fn at_owner(self: &Rc<Self>, name: &str, operation: &Operation) -> Result<Answer> {
+        let began = self.world.now();
+        let mut unclear = false;
+        loop {
+            let id = self.volume_id(name).await?;
+            let result = match self.acquire(id).await {
+                Ok(volume) => self.as_owner(&volume, operation).await,
+                Err(Refusal::Elsewhere(node)) => {
+                    let forwarded = self.forward(node, operation, &mut unclear).await;
+                    let unreachable = forwarded.as_ref().is_err_and(is_unavailable);
+                    if unreachable && self.may_seize(operation, began) {
+                        self.seize(id).await;
+                    }
+                    forwarded
+                }
+                Err(refusal) => Err(refusal_error(refusal)),
+            };
+            match result {
+                Err(error) if is_unavailable(&error) && self.within(began, OWNER_PATIENCE) => {
+                    self.world.sleep(RETRY_PAUSE).await;
+                }
+                Err(error) if error.kind == ErrorKind::Exists && unclear => {
+                    return self.repeated(operation, error).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn within(&self, began: Time, patience: Duration) -> bool {
+        self.world.now().since(began) < patience
+    }
+
+    /// A detach must succeed although the owner does not answer: the epoch grows, and the old owner's
+    /// sessions are fenced.
+    fn may_seize(&self, operation: &Operation, began: Time) -> bool {
+        matches!(operation, Operation::Detach { .. }) && !self.within(began, SEIZE_AFTER)
+    }
+
+    /// Makes this node the volume's owner in the catalog although another one that holds its lease is.
+    async fn seize(&self, id: VolumeId) {
+        let node = self.id;
+        let Ok(row) = self.catalog.volume(id).await else {
+            return;
+        };
+        // The next attempt finds this node named as the owner, and opens the volume.
+        let _ = self.catalog.take_over(id, row.row.epoch, node).await;
+    }
+
+    /// Asks another node to carry the operation out.
+    pub(crate) async fn forward(
+        &self,
+        node: NodeId,
+        operation: &Operation,
+        unclear: &mut bool,
+    ) -> Result<Answer> {
+        let name = self.members.node_name(node);
+        let silent = |reason: String| {
+            OperationError::unavailable(format!("node {name} serves the volume and {reason}"))
+        };
+        let Some(peer) = self.remote.peer(node, Lane::Log) else {
+            return Err(silent("its address is not known here yet".to_owned()));
+        };
+        let encoded = serde_json::to_vec(operation).expect("operations are plain data");
+        let request = NodeRequest::Operate { operation: encoded };
+        let call = peer.call(Request::Node(request), Vec::new());
+        let answer = match self.world.timeout(FORWARD_PATIENCE, call).await {
+            Ok(Ok((Reply::Node(Ok(NodeReply::Answer { answer })), _))) => answer,
+            Ok(Ok((Reply::Node(Err(error)), _))) => return Err(silent(error.to_string())),
+            Ok(Ok((Reply::Refused(reason), _))) => return Err(silent(reason)),
+            Ok(Ok(_)) => return Err(silent("gave an answer of another kind".to_owned())),
+            Ok(Err(error)) => {
+                *unclear |= matches!(error, RpcError::Lost { .. } | RpcError::Closed { .. });
+                return Err(silent(format!("does not answer: {error}")));
+            }
+            Err(_) => {
+                *unclear = true;
+                return Err(silent("does not answer in time".to_owned()));
+            }
+        };
+        serde_json::from_slice::<Result<Answer>>(&answer).unwrap_or_else(|error| {
+            let problem = format!("gave an answer that makes no sense here ({error})");
+            Err(silent(problem))
+        })
+    }
+
+    /// An attempt whose answer was lost has done it.
+    async fn repeated(&self, operation: &Operation, error: OperationError) -> Result<Answer> {
+        match operation {
+            Operation::SnapshotCreate { volume, name } => self.find_snapshot(volume, name).await,
+            _ => Err(error),
+        }
+    }
+
+    /// Drains a volume, wherever it is served.
+    pub(crate) async fn drain_anywhere(self: &Rc<Self>, id: VolumeId) {
+        let Ok(row) = self.catalog.volume(id).await else {
+            return;
+        };
+        let name = row.row.name;
+        match self.acquire(id).await {
+            Ok(volume) => drop(volume.drain().await),
+            Err(Refusal::Elsewhere(node)) => {
+                let drain = Operation::VolumeDrain { name };
+                let _ = self.forward(node, &drain, &mut false).await;
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The id of a volume, by its name or, for one that is deleted and has snapshots, as `volume-12`.
+    pub(crate) async fn volume_id(&self, name: &str) -> Result<VolumeId> {
+        match self.catalog.volume_named(name).await {
+            Ok(found) => Ok(found.row.id),
+            Err(error @ CatalogError::NotFound { .. }) => {
+                let number = name
+                    .strip_prefix("volume-")
+                    .and_then(|text| text.parse().ok());
+                number.map(VolumeId).ok_or_else(|| catalog_error(error))
+            }
+            Err(error) => Err(catalog_error(error)),
+        }
+    }
+}
+
+fn is_unavailable(error: &OperationError) -> bool {
+    error.kind == ErrorKind::Unavailable
+}

@@ -1,0 +1,271 @@
+//! Snapshots: take, list, compare, delete.
+
+use super::{Result, catalog_error, volume_error};
+use crate::host::Host;
+use api::{Answer, DiffAnswer, DiffRun, OperationError, SnapshotAnswer};
+use catalog::{CatalogError, MapRoot, SnapshotRow, SnapshotState, VolumeRow};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use vocab::{BLOCK_BYTES, ByteCount, SnapshotId, VolumeId};
+use volume::Volume;
+use world::Duration;
+
+/// Ranges in one answer; beyond it neighbours are joined, which an answer may always do.
+const RUNS_MAX: usize = 32_768;
+/// Ranges read from the map at a time.
+const DIFF_LIMIT: usize = 4096;
+/// How often a snapshot that is not drained yet is looked at, and the pause between two looks.
+const SETTLE_LOOKS: u32 = 100;
+const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+
+fn describe(row: &SnapshotRow, volume: Option<String>) -> SnapshotAnswer {
+    let (state, mapped) = match row.state {
+        SnapshotState::Pending(_) => ("pending", None),
+        SnapshotState::Ready(map) => ("ready", Some(map.mapped_blocks * BLOCK_BYTES)),
+    };
+    SnapshotAnswer {
+        id: row.id.0,
+        name: row.name.clone(),
+        volume,
+        volume_id: row.volume.0,
+        size: row.size.0,
+        mapped,
+        created_ms: row.created_ms,
+        state: state.to_owned(),
+    }
+}
+
+/// Changed ranges so far, never more than [`RUNS_MAX`].
+#[derive(Default)]
+struct Runs(Vec<DiffRun>);
+
+impl Runs {
+    fn push(&mut self, run: DiffRun) {
+        if run.length == 0 {
+            return;
+        }
+        match self.0.last_mut() {
+            Some(last) if last.offset + last.length == run.offset && last.zero == run.zero => {
+                last.length += run.length;
+            }
+            _ => self.0.push(run),
+        }
+        if self.0.len() > RUNS_MAX {
+            self.join_neighbours();
+        }
+    }
+
+    /// Halves the number: unchanged blocks between two ranges may be in an answer.
+    fn join_neighbours(&mut self) {
+        let pairs = self.0.chunks(2).map(|pair| {
+            let (first, last) = (pair[0], pair[pair.len() - 1]);
+            DiffRun {
+                offset: first.offset,
+                length: last.offset + last.length - first.offset,
+                zero: pair.len() == 1 && first.zero,
+            }
+        });
+        self.0 = pairs.collect();
+    }
+}
+
+impl Host {
+    /// A snapshot's row by names.
+    pub(super) async fn snapshot_row(&self, volume: &str, name: &str) -> Result<SnapshotRow> {
+        let id = self.volume_id(volume).await?;
+        let found = self.catalog.snapshot_named(id, name).await;
+        let found = found.map_err(|error| match error {
+            CatalogError::NotFound { .. } => {
+                OperationError::not_found(format!("volume {volume} has no snapshot {name}"))
+            }
+            other => catalog_error(other),
+        });
+        Ok(found?.row)
+    }
+
+    pub(super) async fn create_snapshot(&self, volume: &Volume, name: &str) -> Result<Answer> {
+        let row = volume.snapshot(name).await.map_err(volume_error)?;
+        Ok(Answer::Snapshot(describe(
+            &row,
+            Some(volume.name().to_owned()),
+        )))
+    }
+
+    pub(super) async fn find_snapshot(&self, volume: &str, name: &str) -> Result<Answer> {
+        let row = self.snapshot_row(volume, name).await?;
+        Ok(Answer::Snapshot(describe(&row, Some(volume.to_owned()))))
+    }
+
+    pub(super) async fn list_snapshots(&self, volume: Option<&str>) -> Result<Answer> {
+        let wanted = match volume {
+            Some(name) => Some(self.volume_id(name).await?),
+            None => None,
+        };
+        let rows = self
+            .catalog
+            .list::<SnapshotRow>()
+            .await
+            .map_err(catalog_error)?;
+        let volumes = self
+            .catalog
+            .list::<VolumeRow>()
+            .await
+            .map_err(catalog_error)?;
+        let names = volumes
+            .into_iter()
+            .map(|found| (found.row.id, found.row.name));
+        let names: BTreeMap<VolumeId, String> = names.collect();
+        let rows = rows.into_iter().map(|found| found.row);
+        let of_volume = |row: &SnapshotRow| wanted.is_none_or(|wanted| row.volume == wanted);
+        let answer = |row: SnapshotRow| describe(&row, names.get(&row.volume).cloned());
+        Ok(Answer::Snapshots(
+            rows.filter(of_volume).map(answer).collect(),
+        ))
+    }
+
+    pub(super) async fn delete_snapshot(
+        self: &Rc<Self>,
+        volume: &str,
+        name: &str,
+    ) -> Result<Answer> {
+        let row = self.snapshot_row(volume, name).await?;
+        self.settled(row.id).await?;
+        self.catalog
+            .delete_snapshot(row.id)
+            .await
+            .map_err(catalog_error)?;
+        Ok(Answer::Done)
+    }
+
+    /// The root of a snapshot; one that is not drained yet is, as far as its volume's owner answers.
+    async fn settled(self: &Rc<Self>, id: SnapshotId) -> Result<MapRoot> {
+        for look in 0..SETTLE_LOOKS {
+            let row = self.catalog.snapshot(id).await.map_err(catalog_error)?.row;
+            if let SnapshotState::Ready(map) = row.state {
+                return Ok(map);
+            }
+            if look % 10 == 0 {
+                let host = self.clone();
+                self.spawn(async move { host.drain_anywhere(row.volume).await });
+            }
+            self.world.sleep(SETTLE_PAUSE).await;
+        }
+        Err(OperationError::unavailable(
+            "the snapshot's data has not left its volume's log yet; try again in a moment",
+        ))
+    }
+
+    pub(super) async fn diff_snapshots(
+        self: &Rc<Self>,
+        volume: &str,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<Answer> {
+        let Some(to) = to else {
+            return Err(OperationError::failed(
+                "the volume's owner must compare with now; this is a bug",
+            ));
+        };
+        let newer = self.snapshot_row(volume, to).await?;
+        let newer_map = self.settled(newer.id).await?;
+        let older_map = self.older_root(volume, from).await?;
+        let runs = self.compare(older_map, newer_map, newer.size).await?;
+        Ok(diff_answer(volume, from, Some(to), runs))
+    }
+
+    pub(super) async fn diff_with_now(
+        self: &Rc<Self>,
+        volume: &Volume,
+        from: Option<&str>,
+    ) -> Result<Answer> {
+        let older_map = self.older_root(volume.name(), from).await?;
+        volume.drain().await.map_err(volume_error)?;
+        let row = self
+            .catalog
+            .volume(volume.id())
+            .await
+            .map_err(catalog_error)?
+            .row;
+        let runs = self.compare(older_map, volume.root().map, row.size).await?;
+        Ok(diff_answer(volume.name(), from, None, runs))
+    }
+
+    async fn older_root(self: &Rc<Self>, volume: &str, name: Option<&str>) -> Result<MapRoot> {
+        match name {
+            None => Ok(MapRoot::default()),
+            Some(name) => {
+                let row = self.snapshot_row(volume, name).await?;
+                self.settled(row.id).await
+            }
+        }
+    }
+
+    async fn compare(
+        &self,
+        older: MapRoot,
+        newer: MapRoot,
+        size: ByteCount,
+    ) -> Result<Vec<DiffRun>> {
+        let mut runs = Runs::default();
+        let mut from = 0;
+        loop {
+            let found = volume::diff(&self.pages, older, newer, from, DIFF_LIMIT).await;
+            let (found, next) = found.map_err(|error| volume_error(error.into()))?;
+            for run in found {
+                let offset = (run.lba * BLOCK_BYTES).min(size.0);
+                let end = ((run.lba + run.blocks) * BLOCK_BYTES).min(size.0);
+                runs.push(DiffRun {
+                    offset,
+                    length: end - offset,
+                    zero: !run.mapped,
+                });
+            }
+            match next {
+                Some(next) if next > from => from = next,
+                _ => return Ok(runs.0),
+            }
+        }
+    }
+}
+
+fn diff_answer(volume: &str, from: Option<&str>, to: Option<&str>, runs: Vec<DiffRun>) -> Answer {
+    Answer::Diff(DiffAnswer {
+        volume: volume.to_owned(),
+        from: from.map(str::to_owned),
+        to: to.map(str::to_owned),
+        runs,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_joined_and_stay_bounded() {
+        let mut runs = Runs::default();
+        let run = |offset, zero| DiffRun {
+            offset,
+            length: 4096,
+            zero,
+        };
+        runs.push(run(0, false));
+        runs.push(run(4096, false));
+        runs.push(run(8192, true));
+        assert_eq!(runs.0.len(), 2);
+        for index in 0..3 * RUNS_MAX as u64 {
+            runs.push(run(16384 + index * 8192, false));
+        }
+        assert!(runs.0.len() <= RUNS_MAX);
+        let last = runs.0.last().expect("there are many");
+        assert_eq!(
+            last.offset + last.length,
+            16384 + (3 * RUNS_MAX as u64 - 1) * 8192 + 4096
+        );
+        let ordered = runs
+            .0
+            .windows(2)
+            .all(|pair| pair[0].offset + pair[0].length <= pair[1].offset);
+        assert!(ordered, "in order and disjoint");
+    }
+}

@@ -1,0 +1,72 @@
+//! The cluster at a glance.
+
+use super::Result;
+use crate::health::Seen;
+use crate::host::Host;
+use api::{Answer, NodeAnswer, StatusAnswer, StoreAnswer};
+use catalog::StoreRow;
+use wire::Trust;
+
+fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
+    let mut answer = StoreAnswer {
+        id: row.id.0,
+        node: row.node.0,
+        state: "unreachable".to_owned(),
+        incarnation: row.incarnation.0,
+        capacity: row.capacity.0,
+        ..StoreAnswer::default()
+    };
+    let Some(seen) = seen else {
+        answer.reason = Some("it has not been asked yet".to_owned());
+        return answer;
+    };
+    if let Some(status) = &seen.status {
+        let (state, reason) = match (&status.failed, status.full, status.trust) {
+            (Some(reason), _, _) => ("failed", Some(reason.clone())),
+            (None, true, _) => ("full", Some("delete data or add disks".to_owned())),
+            (None, false, Trust::Suspect) => {
+                let reason = "the machine may have lost power; what was flushed is there";
+                ("suspect", Some(reason.to_owned()))
+            }
+            (None, false, Trust::Trusted) => ("ready", None),
+        };
+        answer.state = state.to_owned();
+        answer.reason = reason;
+        answer.incarnation = status.incarnation.0;
+        answer.capacity = status.capacity.0;
+        answer.used = status.used.0;
+        answer.journal_capacity = status.journal_capacity.0;
+        answer.journal_used = status.journal_used.0;
+        answer.extents = status.extents;
+        answer.written = status.written.0;
+        answer.flushes = status.flushes;
+    }
+    if let Some(silent) = seen.silent {
+        answer.state = "unreachable".to_owned();
+        answer.reason = Some(silent);
+    }
+    answer
+}
+
+impl Host {
+    pub(super) async fn status(&self) -> Result<Answer> {
+        let view = self.view();
+        self.health.ask(view.stores.keys().copied().collect()).await;
+        let node = |row: &catalog::NodeRow| NodeAnswer {
+            id: row.id.0,
+            name: row.name.clone(),
+            address: row.address.clone(),
+            nbd: row.nbd.clone(),
+            api: row.api.clone(),
+            alive: view.alive.contains_key(&row.id),
+        };
+        let store = |row: &StoreRow| describe(row, self.health.seen(row.id));
+        Ok(Answer::Status(StatusAnswer {
+            cluster: self.options.cluster.clone(),
+            node: self.id.0,
+            nodes: view.nodes.values().map(node).collect(),
+            stores: view.stores.values().map(store).collect(),
+            volumes: self.volume_answers().await?,
+        }))
+    }
+}

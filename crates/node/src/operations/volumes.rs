@@ -1,0 +1,536 @@
+//! Volumes: create, show, grow, attach, restore, delete.
+
+use super::{Result, catalog_error, is_unavailable, volume_error};
+use crate::host::Host;
+use api::{
+    Answer, AttachmentAnswer, ErrorKind, Operation, OperationError, OriginAnswer, ReplicaAnswer,
+    VolumeAnswer, VolumeSpec,
+};
+use catalog::{
+    Attachment, AttachmentMode, CatalogError, ContainerRow, NewVolume, SnapshotRow, SnapshotState,
+    VolumeRow, VolumeState,
+};
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use vocab::{BLOCK_BYTES, ByteCount, ContainerId, SnapshotId, VolumeId};
+use volume::Volume;
+use wire::{Lane, NodeError, StoreRequest};
+use world::Duration;
+
+/// Patience with an owner that is asked for figures.
+const SHOW_PATIENCE: Duration = Duration::from_secs(2);
+/// Patience with a store that is told to forget a log.
+const DROP_PATIENCE: Duration = Duration::from_secs(2);
+/// How long requests of sessions that end are waited for.
+const ENFORCE_PATIENCE: Duration = Duration::from_secs(15);
+/// How long the drain behind a pending snapshot is waited for.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What describing volumes needs beside their rows.
+#[derive(Default)]
+pub(super) struct Names {
+    containers: BTreeMap<ContainerId, ContainerRow>,
+    volumes: BTreeMap<VolumeId, String>,
+    snapshots: BTreeMap<SnapshotId, String>,
+}
+
+fn attachment_answer(attachment: &Attachment) -> AttachmentAnswer {
+    AttachmentAnswer {
+        generation: attachment.generation.0,
+        clients: attachment.clients.clone(),
+        read_only: attachment.mode == AttachmentMode::ReadOnly,
+    }
+}
+
+/// The attachment after `client` has attached; `None` when it already has. Pure.
+fn plan_attach(
+    volume: &str,
+    present: &Attachment,
+    client: &str,
+    mode: AttachmentMode,
+) -> std::result::Result<Option<Attachment>, CatalogError> {
+    let has = present.clients.iter().any(|name| name == client);
+    if has && present.mode == mode {
+        return Ok(None);
+    }
+    let alone = present.clients.is_empty() || (has && present.clients.len() == 1);
+    let joins = mode == AttachmentMode::ReadOnly && present.mode == AttachmentMode::ReadOnly;
+    if !alone && !joins {
+        return Err(CatalogError::Refused(format!(
+            "volume {volume} is attached to {}; detach it there first",
+            present.clients.join(", ")
+        )));
+    }
+    let mut clients = if alone {
+        Vec::new()
+    } else {
+        present.clients.clone()
+    };
+    clients.push(client.to_owned());
+    clients.sort();
+    Ok(Some(Attachment {
+        generation: present.generation,
+        clients,
+        mode,
+    }))
+}
+
+/// The attachment after `client`, or everybody, has detached; `None` when nothing changes. Pure.
+fn plan_detach(present: &Attachment, client: Option<&str>) -> Option<Attachment> {
+    let stays = |name: &&String| client.is_some_and(|client| name.as_str() != client);
+    let clients: Vec<String> = present.clients.iter().filter(stays).cloned().collect();
+    if clients == present.clients {
+        return None;
+    }
+    let mode = if clients.is_empty() {
+        AttachmentMode::default()
+    } else {
+        present.mode
+    };
+    Some(Attachment {
+        generation: present.generation,
+        clients,
+        mode,
+    })
+}
+
+impl Host {
+    pub(super) async fn names(&self) -> Result<Names> {
+        let containers = self
+            .catalog
+            .list::<ContainerRow>()
+            .await
+            .map_err(catalog_error)?;
+        let volumes = self
+            .catalog
+            .list::<VolumeRow>()
+            .await
+            .map_err(catalog_error)?;
+        let snapshots = self
+            .catalog
+            .list::<SnapshotRow>()
+            .await
+            .map_err(catalog_error)?;
+        let containers = containers
+            .into_iter()
+            .map(|found| (found.row.id, found.row));
+        let volumes = volumes
+            .into_iter()
+            .map(|found| (found.row.id, found.row.name));
+        let snapshots = snapshots
+            .into_iter()
+            .map(|found| (found.row.id, found.row.name));
+        Ok(Names {
+            containers: containers.collect(),
+            volumes: volumes.collect(),
+            snapshots: snapshots.collect(),
+        })
+    }
+
+    pub(super) fn describe(&self, row: &VolumeRow, names: &Names) -> VolumeAnswer {
+        let container = names.containers.get(&row.container);
+        let log = row
+            .segments
+            .last()
+            .map_or(&[][..], |segment| &segment.replicas[..]);
+        let rf = container.map_or(0, |container| container.replication_factor);
+        let (state, mut reason) = match &row.state {
+            VolumeState::Ready => ("ready", None),
+            VolumeState::Pending => ("pending", None),
+            VolumeState::Deleting => ("deleting", None),
+            VolumeState::Stopped(reason) => ("stopped", Some(reason.clone())),
+        };
+        if reason.is_none() && !log.is_empty() && log.len() < usize::from(rf) {
+            reason = Some(format!("its log has {} of {rf} copies", log.len()));
+        }
+        let own = self.volumes.get(row.id).map(|volume| volume.status());
+        if let Some(status) = &own {
+            reason = reason
+                .or(status.log.waiting.clone())
+                .or(status.drain_problem.clone());
+        }
+        let replica = |replica: &catalog::SegmentReplica| ReplicaAnswer {
+            store: replica.store.0,
+            incarnation: replica.incarnation.0,
+        };
+        let origin = row.origin.map(|origin| OriginAnswer {
+            volume: names.volumes.get(&origin.volume).cloned(),
+            snapshot: names.snapshots.get(&origin.snapshot).cloned(),
+            volume_id: origin.volume.0,
+            snapshot_id: origin.snapshot.0,
+        });
+        VolumeAnswer {
+            id: row.id.0,
+            name: row.name.clone(),
+            container: container.map_or_else(String::new, |container| container.name.clone()),
+            size: row.size.0,
+            mapped: own
+                .as_ref()
+                .map_or(row.root.map, |status| status.root.map)
+                .mapped_blocks
+                * BLOCK_BYTES,
+            created_ms: row.created_ms,
+            owner: row.owner.map(|owner| owner.0),
+            epoch: row.epoch.0,
+            state: state.to_owned(),
+            reason,
+            rf,
+            log: log.iter().map(replica).collect(),
+            segments: row.segments.len() as u64,
+            undrained: own.map(|status| status.undrained.0),
+            attachment: attachment_answer(&row.attachment),
+            origin,
+            labels: row.labels.clone(),
+        }
+    }
+
+    async fn volume_answer(&self, id: VolumeId) -> Result<Answer> {
+        let row = self.catalog.volume(id).await.map_err(catalog_error)?.row;
+        let mut names = Names::default();
+        let container = self
+            .catalog
+            .container(row.container)
+            .await
+            .map_err(catalog_error)?
+            .row;
+        names.containers.insert(container.id, container);
+        if let Some(origin) = row.origin {
+            if let Ok(found) = self.catalog.volume(origin.volume).await {
+                names.volumes.insert(origin.volume, found.row.name);
+            }
+            if let Ok(found) = self.catalog.snapshot(origin.snapshot).await {
+                names.snapshots.insert(origin.snapshot, found.row.name);
+            }
+        }
+        Ok(Answer::Volume(self.describe(&row, &names)))
+    }
+
+    pub(super) async fn create_volume(self: &Rc<Self>, spec: VolumeSpec) -> Result<Answer> {
+        let origin = match &spec.from {
+            Some(from) => Some(self.snapshot_row(&from.volume, &from.snapshot).await?),
+            None => None,
+        };
+        let container = match (spec.container, &origin) {
+            (Some(container), _) => container,
+            (None, Some(origin)) => {
+                let row = self.catalog.container(origin.container).await;
+                row.map_err(catalog_error)?.row.name
+            }
+            (None, None) => {
+                let hint = format!("volume {} needs a container: name one", spec.name);
+                return Err(OperationError::bad_request(hint));
+            }
+        };
+        let size = match (spec.size, &origin) {
+            (Some(size), _) => ByteCount(size),
+            (None, Some(origin)) => origin.size,
+            (None, None) => {
+                let hint = format!("volume {} needs a size in bytes", spec.name);
+                return Err(OperationError::bad_request(hint));
+            }
+        };
+        let new = NewVolume {
+            name: spec.name,
+            container,
+            size,
+            origin: origin.as_ref().map(|origin| origin.id),
+            created_ms: self.world.clock.unix_ms(),
+            labels: spec.labels,
+        };
+        let row = match self.catalog.create_volume(&new).await {
+            Err(error @ CatalogError::Kv(_)) => self.created_after_all(&new, error).await?,
+            created => created.map_err(catalog_error)?,
+        };
+        if let Some(origin) = origin.filter(|_| row.state == VolumeState::Pending) {
+            let host = self.clone();
+            self.spawn(async move { host.drain_anywhere(origin.volume).await });
+        }
+        self.volume_answer(row.id).await
+    }
+
+    /// The volume that a creation without an answer has made.
+    async fn created_after_all(&self, new: &NewVolume, error: CatalogError) -> Result<VolumeRow> {
+        let found = self.catalog.volume_named(&new.name).await;
+        let ours = |row: &VolumeRow| row.created_ms == new.created_ms && row.size == new.size;
+        match found {
+            Ok(found) if ours(&found.row) => Ok(found.row),
+            _ => Err(catalog_error(error)),
+        }
+    }
+
+    pub(super) async fn list_volumes(&self) -> Result<Answer> {
+        Ok(Answer::Volumes(self.volume_answers().await?))
+    }
+
+    pub(super) async fn volume_answers(&self) -> Result<Vec<VolumeAnswer>> {
+        let rows = self
+            .catalog
+            .list::<VolumeRow>()
+            .await
+            .map_err(catalog_error)?;
+        let names = self.names().await?;
+        let answer = |row: &VolumeRow| self.describe(row, &names);
+        let mut answers: Vec<VolumeAnswer> = rows.iter().map(|found| answer(&found.row)).collect();
+        answers.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(answers)
+    }
+
+    /// Asks the owner, if another node is, for it knows more than the catalog.
+    pub(super) async fn show_volume(self: &Rc<Self>, name: &str) -> Result<Answer> {
+        let row = self
+            .catalog
+            .volume_named(name)
+            .await
+            .map_err(catalog_error)?
+            .row;
+        if let Some(owner) = row.owner.filter(|&owner| owner != self.id)
+            && self.members.is_alive(owner)
+        {
+            let show = Operation::VolumeShow {
+                name: name.to_owned(),
+            };
+            let mut unclear = false;
+            let asked = self.forward(owner, &show, &mut unclear);
+            if let Ok(Ok(answer)) = self.world.timeout(SHOW_PATIENCE, asked).await {
+                return Ok(answer);
+            }
+        }
+        self.volume_answer(row.id).await
+    }
+
+    /// As the node asked by another one: never asks further.
+    pub(super) async fn show_volume_here(&self, name: &str) -> Result<Answer> {
+        let row = self
+            .catalog
+            .volume_named(name)
+            .await
+            .map_err(catalog_error)?
+            .row;
+        self.volume_answer(row.id).await
+    }
+
+    pub(super) async fn resize_volume(&self, volume: &Volume, size: u64) -> Result<Answer> {
+        volume.grow(ByteCount(size)).await.map_err(volume_error)?;
+        self.volume_answer(volume.id()).await
+    }
+
+    pub(super) async fn drain_volume(&self, volume: &Volume) -> Result<Answer> {
+        volume.drain().await.map_err(volume_error)?;
+        self.volume_answer(volume.id()).await
+    }
+
+    pub(super) async fn attach(
+        &self,
+        volume: &Volume,
+        client: &str,
+        read_only: bool,
+    ) -> Result<Answer> {
+        if client.is_empty() || client.len() > 253 {
+            return Err(OperationError::bad_request(
+                "a client's name has 1 to 253 bytes",
+            ));
+        }
+        let mode = if read_only {
+            AttachmentMode::ReadOnly
+        } else {
+            AttachmentMode::ReadWrite
+        };
+        let change = |present: &Attachment| plan_attach(volume.name(), present, client, mode);
+        self.change_attachment(volume, change).await
+    }
+
+    pub(super) async fn detach(&self, volume: &Volume, client: Option<&str>) -> Result<Answer> {
+        let change = |present: &Attachment| Ok(plan_detach(present, client));
+        self.change_attachment(volume, change).await
+    }
+
+    /// Returns only when no session runs that the new attachment does not let in.
+    async fn change_attachment(
+        &self,
+        volume: &Volume,
+        change: impl FnMut(&Attachment) -> std::result::Result<Option<Attachment>, CatalogError>,
+    ) -> Result<Answer> {
+        let row = self.catalog.set_attachment(volume.id(), change).await;
+        let row = row.map_err(catalog_error)?;
+        let ended = self.sessions.enforce(row.id, &row.name, &row.attachment);
+        if self.world.timeout(ENFORCE_PATIENCE, ended).await.is_err() {
+            return Err(OperationError::unavailable(format!(
+                "requests of volume {}'s former client are still running; repeat the operation",
+                row.name
+            )));
+        }
+        // Another owner may have let sessions in by the attachment of before; it must decide.
+        if volume.lost().is_some() {
+            let moved = format!("volume {} moved to another node; try again", row.name);
+            return Err(OperationError::unavailable(moved));
+        }
+        Ok(Answer::Attachment(attachment_answer(&row.attachment)))
+    }
+
+    pub(super) async fn restore_volume(&self, volume: &Volume, snapshot: &str) -> Result<Answer> {
+        let found = self.catalog.snapshot_named(volume.id(), snapshot).await;
+        let found = found.map_err(catalog_error)?.row;
+        let closed = self.sessions.close_volume(volume.id());
+        let row = self
+            .catalog
+            .volume(volume.id())
+            .await
+            .map_err(catalog_error)?
+            .row;
+        let sessions = self.sessions.count(volume.id());
+        if sessions > 0 || !row.attachment.clients.is_empty() {
+            return Err(OperationError::new(
+                ErrorKind::Refused,
+                format!("volume {} is in use; detach it first", row.name),
+            ));
+        }
+        volume.restore(found.id).await.map_err(volume_error)?;
+        drop(closed);
+        self.volume_answer(volume.id()).await
+    }
+
+    /// Deletes a volume; its owner does it, while there is one that answers.
+    pub(super) async fn delete_volume(self: &Rc<Self>, name: &str) -> Result<Answer> {
+        let row = self
+            .catalog
+            .volume_named(name)
+            .await
+            .map_err(catalog_error)?
+            .row;
+        if let Some(owner) = row.owner.filter(|&owner| owner != self.id)
+            && self.members.is_alive(owner)
+        {
+            let delete = Operation::VolumeDelete {
+                name: name.to_owned(),
+            };
+            match self.forward(owner, &delete, &mut false).await {
+                Err(error) if is_unavailable(&error) => {}
+                answered => return answered,
+            }
+        }
+        self.delete_volume_here(name).await
+    }
+
+    pub(super) async fn delete_volume_here(self: &Rc<Self>, name: &str) -> Result<Answer> {
+        let row = self
+            .catalog
+            .volume_named(name)
+            .await
+            .map_err(catalog_error)?
+            .row;
+        let sessions = self.sessions.count(row.id);
+        if sessions > 0 {
+            return Err(OperationError::new(
+                ErrorKind::Refused,
+                format!("volume {name} is in use by {sessions} sessions; end them first"),
+            ));
+        }
+        if row.state != VolumeState::Deleting && self.has_pending_snapshot(&row).await? {
+            let drained = self.drain_anywhere(row.id);
+            let _ = self.world.timeout(DRAIN_PATIENCE, drained).await;
+        }
+        let row = self
+            .catalog
+            .begin_delete(row.id)
+            .await
+            .map_err(catalog_error)?;
+        self.finish_delete(&row).await?;
+        Ok(Answer::Done)
+    }
+
+    async fn has_pending_snapshot(&self, row: &VolumeRow) -> Result<bool> {
+        let lineage = self
+            .catalog
+            .lineage(row.lineage)
+            .await
+            .map_err(catalog_error)?
+            .row;
+        for id in lineage.snapshots {
+            if let Ok(found) = self.catalog.snapshot(id).await
+                && found.row.volume == row.id
+                && matches!(found.row.state, SnapshotState::Pending(_))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Second half of a deletion, by whichever node gets to it. Stores that do not answer now drop the log
+    /// when they look for volumes that are gone.
+    pub(crate) async fn finish_delete(&self, row: &VolumeRow) -> Result<()> {
+        let gone = NodeError::NoVolume {
+            name: row.name.clone(),
+        };
+        self.sessions.end_volume(row.id, &gone);
+        self.volumes.abandon(row.id);
+        let stores: Vec<_> = self
+            .members
+            .look(|view| view.stores.keys().copied().collect());
+        let (volume, epoch) = (row.id, row.epoch);
+        let drops = stores.into_iter().map(|store| {
+            let call = StoreRequest::DropLog { volume, epoch }.into();
+            let call = self.context().stores.call(store, Lane::Log, call);
+            self.world.timeout(DROP_PATIENCE, call)
+        });
+        join_all(drops).await;
+        self.catalog
+            .remove_volume(row.id)
+            .await
+            .map_err(catalog_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attachment(clients: &[&str], mode: AttachmentMode) -> Attachment {
+        Attachment {
+            clients: clients.iter().map(|&name| name.to_owned()).collect(),
+            mode,
+            ..Attachment::default()
+        }
+    }
+
+    #[test]
+    fn one_writer_or_many_readers_may_attach() {
+        use AttachmentMode::{ReadOnly, ReadWrite};
+        let plan = |clients: &[&str], present, client, mode| {
+            plan_attach("v", &attachment(clients, present), client, mode)
+        };
+        assert_eq!(
+            plan(&[], ReadWrite, "a", ReadWrite),
+            Ok(Some(attachment(&["a"], ReadWrite)))
+        );
+        assert_eq!(plan(&["a"], ReadWrite, "a", ReadWrite), Ok(None));
+        let refused = plan(&["a"], ReadWrite, "b", ReadOnly).expect_err("a writes");
+        assert_eq!(
+            refused.to_string(),
+            "volume v is attached to a; detach it there first"
+        );
+        assert_eq!(
+            plan(&["b"], ReadOnly, "a", ReadOnly),
+            Ok(Some(attachment(&["a", "b"], ReadOnly)))
+        );
+        assert!(plan(&["a", "b"], ReadOnly, "a", ReadWrite).is_err());
+        assert_eq!(
+            plan(&["a"], ReadOnly, "a", ReadWrite),
+            Ok(Some(attachment(&["a"], ReadWrite)))
+        );
+    }
+
+    #[test]
+    fn detach_is_idempotent() {
+        use AttachmentMode::{ReadOnly, ReadWrite};
+        let both = attachment(&["a", "b"], ReadOnly);
+        assert_eq!(
+            plan_detach(&both, Some("a")),
+            Some(attachment(&["b"], ReadOnly))
+        );
+        assert_eq!(plan_detach(&both, Some("c")), None);
+        assert_eq!(plan_detach(&both, None), Some(attachment(&[], ReadWrite)));
+        assert_eq!(plan_detach(&attachment(&[], ReadWrite), None), None);
+    }
+}

@@ -1,0 +1,137 @@
+//! How a node is started, and why it cannot be.
+
+use std::rc::Rc;
+use world::{Address, Disk, Duration};
+
+/// How a node behaves.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// Id of the cluster: on every disk, in every greeting.
+    pub cluster: String,
+    /// Unique name of this node.
+    pub name: String,
+    /// Where to serve nodes and clients.
+    pub listen: Address,
+    /// What to tell others, when it differs from the bound address.
+    pub advertise: Option<Address>,
+    /// Where to serve NBD; nowhere when absent.
+    pub nbd_listen: Option<Address>,
+    /// Where the API is served, for the catalog.
+    pub api: Option<String>,
+    /// Labels of the enclosing failure domains, narrowest first (rack, zone).
+    pub domains: Vec<String>,
+    /// Time to live of the lease that says that this node lives; whole seconds.
+    pub lease: Duration,
+    /// How long another node must be without its lease before its volumes are taken over.
+    pub suspicion: Duration,
+    /// Volumes.
+    pub volume: volume::Options,
+    /// Stores.
+    pub store: store::Options,
+    /// Journal of a store that is formatted at start; absent: the store's own rule.
+    pub journal_bytes: Option<u64>,
+    /// Placement groups per replication factor.
+    pub groups: u32,
+    /// Collection of garbage.
+    pub collect: CollectOptions,
+    /// Bound of decoded map pages in memory.
+    pub pages_bytes: usize,
+    /// How long a gateway's request waits for an owner before it fails.
+    pub patience: Duration,
+}
+
+impl HostOptions {
+    /// Options for a node of this cluster and name that serves at `listen`, everything else by default.
+    #[must_use]
+    pub fn new(cluster: &str, name: &str, listen: Address) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            name: name.to_owned(),
+            listen,
+            advertise: None,
+            nbd_listen: None,
+            api: None,
+            domains: Vec::new(),
+            lease: Duration::from_secs(2),
+            suspicion: Duration::from_secs(1),
+            volume: volume::Options::default(),
+            store: store::Options::default(),
+            journal_bytes: None,
+            groups: 64,
+            collect: CollectOptions::default(),
+            pages_bytes: 64 << 20,
+            patience: Duration::from_secs(600),
+        }
+    }
+}
+
+/// When garbage is collected.
+#[derive(Clone, Debug)]
+pub struct CollectOptions {
+    /// Pause between two looks for lineages that changed.
+    pub interval: Duration,
+    /// Share of the time that collecting may take, in percent: 10 means nine times as long a pause after
+    /// each collection as it took.
+    pub duty_percent: u32,
+    /// Bounds of one collection.
+    pub limits: curator::Limits,
+}
+
+impl Default for CollectOptions {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(30),
+            duty_percent: 10,
+            limits: curator::Limits::default(),
+        }
+    }
+}
+
+/// A store to run: all of its disks.
+#[derive(Clone)]
+pub struct StoreSpec {
+    /// The disks. Blank ones are formatted as a new store.
+    pub disks: Vec<Rc<dyn Disk>>,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The catalog failed.
+    #[error("the catalog cannot be used: {0}")]
+    Catalog(#[from] catalog::CatalogError),
+    /// The catalog belongs to another cluster.
+    #[error(
+        "the catalog belongs to cluster {found}, this node to {expected}: check the catalog's address and \
+         the cluster id in the configuration"
+    )]
+    WrongCluster {
+        /// In the catalog.
+        found: String,
+        /// In the configuration.
+        expected: String,
+    },
+    /// A node of this name runs.
+    #[error(
+        "a node named {name} is running already: stop it, or give this one another name (after a crash its \
+         lease ends within seconds)"
+    )]
+    NameInUse {
+        /// The name.
+        name: String,
+    },
+    /// An address cannot be listened on.
+    #[error("{0}: is another process using it?")]
+    Listen(#[from] world::NetError),
+    /// The disks of a store cannot be used.
+    #[error("store {index} of the configuration cannot be opened: {reason}")]
+    Store {
+        /// Which, counted from 1.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
+    /// The catalog took too long.
+    #[error("the catalog does not answer: is it running, and is its address right?")]
+    CatalogSilent,
+}

@@ -1,0 +1,514 @@
+//! Sessions of clients with volumes served here, named by connection and handle.
+//!
+//! Invariants
+//! - Of one client and volume at most one session serves. An older one is ended first, and the newer one
+//!   starts only when the older one's last request is done, so a request that a client repeats cannot
+//!   land after what the client did next.
+//! - A session counter or attachment generation older than seen is refused.
+//! - A request of a remote client that has begun is finished, also when its connection ends. One of a local
+//!   gateway may be dropped: what it has put into the log keeps its place, what it has not is never done.
+
+use crate::host::Host;
+use crate::volumes::Refusal;
+use blockdev::{BlockDevice, BlockError, WriteMode};
+use bytes::Bytes;
+use catalog::{Attachment, AttachmentMode};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use vocab::{AttachmentGeneration, BLOCK_SIZE, Lba, VolumeId};
+use volume::{Device, Volume};
+use wire::{NodeError, NodeReply, NodeRequest, VolumeInfo};
+use world::Duration;
+use world::sync::Notify;
+
+/// How long the requests of an older session are waited for.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+/// Clients whose session counters are remembered; far more than can be attached to one node.
+const COUNTERS_MAX: usize = 65_536;
+/// Largest read or write of one request, in blocks: 16 MiB.
+const BLOCKS_MAX: u32 = 4096;
+
+/// What a request is answered with.
+pub(crate) type Reply = Result<(NodeReply, Vec<Bytes>), NodeError>;
+
+/// Names a session: connection and handle.
+pub(crate) type Key = (u64, u64);
+
+struct Session {
+    key: Key,
+    wanted: Wanted,
+    volume: Rc<Volume>,
+    device: Device,
+    read_only: bool,
+    attachment: AttachmentGeneration,
+    /// Why it serves no more.
+    ended: RefCell<Option<NodeError>>,
+    running: Cell<u32>,
+    idle: Notify,
+}
+
+/// The newest session asked for by a client of a volume.
+#[derive(Clone, Copy)]
+struct Newest {
+    counter: u64,
+    ticket: u64,
+}
+
+/// All sessions of the node.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    sessions: RefCell<BTreeMap<Key, Rc<Session>>>,
+    newest: RefCell<BTreeMap<(VolumeId, u64), Newest>>,
+    /// Attachment generations that have been enforced here: a row read before is out of date.
+    floors: RefCell<BTreeMap<VolumeId, AttachmentGeneration>>,
+    /// Volumes that let no session in for now.
+    closed: Rc<RefCell<BTreeSet<VolumeId>>>,
+    tickets: Cell<u64>,
+}
+
+/// Keeps sessions out of a volume until it is dropped.
+pub(crate) struct Closed {
+    closed: Rc<RefCell<BTreeSet<VolumeId>>>,
+    volume: VolumeId,
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.closed.borrow_mut().remove(&self.volume);
+    }
+}
+
+/// Counts a request of a session while it runs.
+struct Running(Rc<Session>);
+
+impl Running {
+    fn begin(session: &Rc<Session>) -> Result<Self, NodeError> {
+        if let Some(reason) = &*session.ended.borrow() {
+            return Err(reason.clone());
+        }
+        session.running.set(session.running.get() + 1);
+        Ok(Self(session.clone()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get() - 1);
+        if self.0.running.get() == 0 {
+            self.0.idle.notify_all();
+        }
+    }
+}
+
+impl Session {
+    fn end(&self, reason: &NodeError) {
+        self.ended
+            .borrow_mut()
+            .get_or_insert_with(|| reason.clone());
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended.borrow().is_some() && self.running.get() == 0
+    }
+
+    async fn finished(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.running.get() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    fn info(&self) -> VolumeInfo {
+        VolumeInfo {
+            volume: self.volume.id(),
+            size: self.device.size(),
+            read_only: self.read_only,
+            attachment: self.attachment,
+        }
+    }
+
+    fn error(&self, error: BlockError) -> NodeError {
+        if self.volume.lost().is_some() {
+            return NodeError::NotOwner;
+        }
+        let reason = error.to_string();
+        match error {
+            BlockError::OutOfRange { .. } | BlockError::ReadOnly => {
+                NodeError::BadRequest { reason }
+            }
+            BlockError::NoSpace(_) => NodeError::NoSpace { reason },
+            BlockError::Gone(_) => NodeError::NotOwner,
+            BlockError::Failed(_) => NodeError::Busy { reason },
+        }
+    }
+
+    fn check_writable(&self) -> Result<(), NodeError> {
+        if self.read_only {
+            let reason = "the session is read-only".to_owned();
+            return Err(NodeError::BadRequest { reason });
+        }
+        Ok(())
+    }
+
+    async fn serve(self: Rc<Self>, request: NodeRequest, body: Bytes) -> Reply {
+        let running = Running::begin(&self)?;
+        let changes = matches!(
+            request,
+            NodeRequest::Write { .. } | NodeRequest::Unmap { .. }
+        );
+        if changes {
+            self.check_writable()?;
+        }
+        let done = match request {
+            NodeRequest::Read { lba, blocks, .. } if blocks <= BLOCKS_MAX => {
+                let pieces = self.device.read(lba, blocks).await;
+                pieces.map(|pieces| (NodeReply::Done, pieces))
+            }
+            NodeRequest::Write { lba, fua, .. } if is_whole(&body) => {
+                let mode = if fua {
+                    WriteMode::Fua
+                } else {
+                    WriteMode::Buffered
+                };
+                let written = self.device.write(lba, vec![body], mode).await;
+                written.map(|()| (NodeReply::Done, Vec::new()))
+            }
+            NodeRequest::Flush { .. } => {
+                let flushed = self.device.flush().await;
+                flushed.map(|()| (NodeReply::Done, Vec::new()))
+            }
+            NodeRequest::Unmap { lba, blocks, .. } => {
+                let unmapped = self.device.unmap(lba, blocks).await;
+                unmapped.map(|()| (NodeReply::Done, Vec::new()))
+            }
+            NodeRequest::Allocation { lba, blocks, .. } => {
+                let runs = self.device.allocation(lba, blocks).await;
+                let plain = |runs: Vec<blockdev::Allocation>| {
+                    let runs = runs.into_iter().map(|run| (run.blocks, run.mapped));
+                    (
+                        NodeReply::Allocation {
+                            runs: runs.collect(),
+                        },
+                        Vec::new(),
+                    )
+                };
+                runs.map(plain)
+            }
+            _ => {
+                let reason = "a read or write is 1 to 4096 whole blocks of 4096 bytes".to_owned();
+                return Err(NodeError::BadRequest { reason });
+            }
+        };
+        let done = done.map_err(|error| self.error(error));
+        drop(running);
+        done
+    }
+}
+
+fn is_whole(body: &Bytes) -> bool {
+    let blocks = body.len() / BLOCK_SIZE;
+    body.len().is_multiple_of(BLOCK_SIZE) && (1..=BLOCKS_MAX as usize).contains(&blocks)
+}
+
+/// What a client asks for with `Open`.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) volume: String,
+    pub(crate) client: u64,
+    pub(crate) counter: u64,
+    pub(crate) attachment: AttachmentGeneration,
+    pub(crate) read_only: bool,
+}
+
+/// Whether the attachment lets a session in, and whether it may only read. Pure.
+fn admit(name: &str, attachment: &Attachment, wanted: &Wanted) -> Result<bool, NodeError> {
+    let current = attachment.generation;
+    let shared = attachment.mode == AttachmentMode::ReadOnly && !attachment.clients.is_empty();
+    let refuse = |reason: String| Err(NodeError::Detached { reason });
+    if wanted.attachment.0 == 0 {
+        if attachment.clients.is_empty() {
+            return Ok(wanted.read_only);
+        }
+        let clients = attachment.clients.join(", ");
+        return refuse(format!(
+            "volume {name} is attached to {clients}; detach it there first"
+        ));
+    }
+    // Readers of a shared attachment keep theirs when others join or leave.
+    if wanted.attachment == current || (shared && wanted.attachment < current) {
+        return Ok(wanted.read_only || shared);
+    }
+    refuse(format!(
+        "volume {name} was detached or given to another client ({} is no longer current, {current} is)",
+        wanted.attachment
+    ))
+}
+
+impl Sessions {
+    /// Ends the sessions that `ends` picks; their running requests are finished.
+    fn end_where(&self, reason: &NodeError, ends: impl Fn(&Session) -> bool) {
+        let mut sessions = self.sessions.borrow_mut();
+        sessions
+            .values()
+            .filter(|session| ends(session))
+            .for_each(|session| session.end(reason));
+        sessions.retain(|_, session| !session.is_over());
+    }
+
+    /// Ends all sessions of a volume.
+    pub(crate) fn end_volume(&self, id: VolumeId, reason: &NodeError) {
+        self.end_where(reason, |session| session.volume.id() == id);
+        self.newest.borrow_mut().retain(|key, _| key.0 != id);
+        self.floors.borrow_mut().remove(&id);
+    }
+
+    fn floor(&self, id: VolumeId) -> AttachmentGeneration {
+        self.floors.borrow().get(&id).copied().unwrap_or_default()
+    }
+
+    /// Ends the sessions of a volume that the attachment no longer lets in, and waits for their requests.
+    pub(crate) async fn enforce(&self, id: VolumeId, name: &str, attachment: &Attachment) {
+        self.floors.borrow_mut().insert(id, attachment.generation);
+        let admitted = |session: &Session| {
+            admit(name, attachment, &session.wanted).is_ok_and(|only| only == session.read_only)
+        };
+        let reason = NodeError::Detached {
+            reason: format!("volume {name} was attached or detached"),
+        };
+        let ends = |session: &Session| session.volume.id() == id && !admitted(session);
+        let ended: Vec<Rc<Session>> = {
+            let sessions = self.sessions.borrow();
+            sessions
+                .values()
+                .filter(|session| ends(session))
+                .cloned()
+                .collect()
+        };
+        self.end_where(&reason, ends);
+        for session in ended {
+            session.finished().await;
+        }
+    }
+
+    /// Lets no new session of a volume in until the result is dropped.
+    pub(crate) fn close_volume(&self, volume: VolumeId) -> Closed {
+        self.closed.borrow_mut().insert(volume);
+        let closed = self.closed.clone();
+        Closed { closed, volume }
+    }
+
+    /// Ends the sessions of a connection.
+    pub(crate) fn end_connection(&self, connection: u64) {
+        self.end_where(&NodeError::NotOwner, |session| session.key.0 == connection);
+    }
+
+    /// Ends everything: the node stops.
+    pub(crate) fn end_all(&self) {
+        self.end_where(&NodeError::NotOwner, |_| true);
+    }
+
+    /// Sessions of a volume.
+    pub(crate) fn count(&self, id: VolumeId) -> u64 {
+        let sessions = self.sessions.borrow();
+        let live =
+            |session: &&Rc<Session>| session.volume.id() == id && session.ended.borrow().is_none();
+        sessions.values().filter(live).count() as u64
+    }
+
+    fn get(&self, key: Key) -> Result<Rc<Session>, NodeError> {
+        // A handle this node does not know: the client finds the volume again.
+        self.sessions
+            .borrow()
+            .get(&key)
+            .cloned()
+            .ok_or(NodeError::NotOwner)
+    }
+
+    fn next_ticket(&self) -> u64 {
+        self.tickets.set(self.tickets.get() + 1);
+        self.tickets.get()
+    }
+
+    /// Notes that a client wants a session; refuses one that is older than another it asked for.
+    fn note_newest(&self, id: VolumeId, wanted: &Wanted) -> Result<u64, NodeError> {
+        let mut newest = self.newest.borrow_mut();
+        let key = (id, wanted.client);
+        if newest
+            .get(&key)
+            .is_some_and(|known| known.counter > wanted.counter)
+        {
+            let reason = "a newer session of the same client exists".to_owned();
+            return Err(NodeError::Detached { reason });
+        }
+        if newest.len() >= COUNTERS_MAX {
+            newest.pop_first();
+        }
+        let ticket = self.next_ticket();
+        let counter = wanted.counter;
+        newest.insert(key, Newest { counter, ticket });
+        Ok(ticket)
+    }
+
+    /// Ends the client's older sessions and waits until none of their requests runs.
+    async fn end_older(&self, host: &Host, id: VolumeId, client: u64) -> Result<(), NodeError> {
+        let older =
+            |session: &Session| session.volume.id() == id && session.wanted.client == client;
+        let sessions: Vec<Rc<Session>> = {
+            let sessions = self.sessions.borrow();
+            sessions
+                .values()
+                .filter(|session| older(session))
+                .cloned()
+                .collect()
+        };
+        let reason = NodeError::Detached {
+            reason: "a newer session of the same client exists".to_owned(),
+        };
+        self.end_where(&reason, older);
+        for session in sessions {
+            if host
+                .world
+                .timeout(DRAIN_PATIENCE, session.finished())
+                .await
+                .is_err()
+            {
+                let reason = "requests of the client's older session are not finished".to_owned();
+                return Err(NodeError::Busy { reason });
+            }
+        }
+        self.sessions
+            .borrow_mut()
+            .retain(|_, session| !session.is_over());
+        Ok(())
+    }
+
+    fn is_newest(&self, id: VolumeId, client: u64, ticket: u64) -> bool {
+        let newest = self.newest.borrow();
+        newest
+            .get(&(id, client))
+            .is_some_and(|newest| newest.ticket == ticket)
+    }
+}
+
+impl Host {
+    /// Starts a session on a volume served here.
+    async fn open_session(self: &Rc<Self>, connection: u64, wanted: Wanted) -> Reply {
+        let row = self.volume_row(&wanted.volume).await?;
+        let volume = self.acquire(row.id).await?;
+        // Read after the volume is ours: whoever changes the attachment from now on tells this node.
+        let row = self
+            .catalog
+            .volume(row.id)
+            .await
+            .map_err(Refusal::from)?
+            .row;
+        let ticket = self.sessions.note_newest(row.id, &wanted)?;
+        let read_only = admit(&row.name, &row.attachment, &wanted)?;
+        self.sessions.end_older(self, row.id, wanted.client).await?;
+        if volume.lost().is_some() {
+            return Err(NodeError::NotOwner);
+        }
+        if !self.sessions.is_newest(row.id, wanted.client, ticket) {
+            let reason = "a newer session of the same client exists".to_owned();
+            return Err(NodeError::Detached { reason });
+        }
+        let closed = self.sessions.closed.borrow().contains(&row.id);
+        if closed || self.sessions.floor(row.id) > row.attachment.generation {
+            let reason = "the volume is being attached, detached or restored".to_owned();
+            return Err(NodeError::Busy { reason });
+        }
+        let key = (connection, self.sessions.next_ticket());
+        let session = Rc::new(Session {
+            key,
+            device: volume.device(),
+            volume,
+            read_only,
+            wanted,
+            attachment: row.attachment.generation,
+            ended: RefCell::new(None),
+            running: Cell::new(0),
+            idle: Notify::default(),
+        });
+        let info = session.info();
+        self.sessions.sessions.borrow_mut().insert(key, session);
+        Ok((
+            NodeReply::Opened {
+                handle: key.1,
+                info,
+            },
+            Vec::new(),
+        ))
+    }
+
+    /// Answers a request that concerns a session.
+    pub(crate) async fn session_request(
+        self: &Rc<Self>,
+        connection: u64,
+        request: NodeRequest,
+        body: Bytes,
+    ) -> Reply {
+        let handle = match request {
+            NodeRequest::Open {
+                volume,
+                client,
+                session,
+                attachment,
+                read_only,
+            } => {
+                let counter = session;
+                let wanted = Wanted {
+                    volume,
+                    client,
+                    counter,
+                    attachment,
+                    read_only,
+                };
+                return self.open_session(connection, wanted).await;
+            }
+            NodeRequest::Refresh { handle } => {
+                let session = self.sessions.get((connection, handle))?;
+                drop(Running::begin(&session)?);
+                let info = session.info();
+                return Ok((NodeReply::Opened { handle, info }, Vec::new()));
+            }
+            NodeRequest::Close { handle } => {
+                let key = (connection, handle);
+                self.sessions
+                    .end_where(&NodeError::NotOwner, |session| session.key == key);
+                return Ok((NodeReply::Done, Vec::new()));
+            }
+            NodeRequest::Read { handle, .. }
+            | NodeRequest::Write { handle, .. }
+            | NodeRequest::Flush { handle }
+            | NodeRequest::Unmap { handle, .. }
+            | NodeRequest::Allocation { handle, .. } => handle,
+            NodeRequest::Locate { .. } | NodeRequest::Operate { .. } => {
+                let reason = "not a request of a session".to_owned();
+                return Err(NodeError::BadRequest { reason });
+            }
+        };
+        let session = self.sessions.get((connection, handle))?;
+        session.serve(request, body).await
+    }
+
+    /// A write of a local session, whose data may come in pieces.
+    pub(crate) async fn session_write(
+        &self,
+        key: Key,
+        lba: Lba,
+        data: Vec<Bytes>,
+        mode: WriteMode,
+    ) -> Result<(), NodeError> {
+        let session = self.sessions.get(key)?;
+        let running = Running::begin(&session)?;
+        session.check_writable()?;
+        let written = session.device.write(lba, data, mode).await;
+        let written = written.map_err(|error| session.error(error));
+        drop(running);
+        written
+    }
+}

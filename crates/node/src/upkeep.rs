@@ -1,0 +1,117 @@
+//! Background work of a node: groups, fills, logs of volumes that are gone, deletions that stopped
+//! half-way, and collection of garbage. Each piece is bounded, may be repeated, and sleeps while nothing has
+//! changed.
+
+mod collect;
+mod fill;
+mod logs;
+
+use crate::host::Host;
+use crate::membership::{self, Part};
+use catalog::kv::{Compare, KvError, Op, Outcome};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use vocab::StoreId;
+use world::Duration;
+
+/// Stores that start together join the first plan of groups together.
+const JOIN_PAUSE: Duration = Duration::from_secs(2);
+/// Pause after the catalog failed.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// How often lost volumes are let go.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
+/// The key that names the node which does what one node of the cluster should do.
+const LEADER_KEY: &str = "leader";
+
+/// What background work has found out, for status and tests.
+#[derive(Default)]
+pub(crate) struct Upkeep {
+    /// Local stores that have caught up with their groups.
+    pub(crate) filled: RefCell<BTreeSet<StoreId>>,
+    pub(crate) collected: RefCell<curator::CollectReport>,
+}
+
+/// Starts all of it.
+pub(crate) fn start(host: &Rc<Host>) {
+    host.spawn(plan_groups(host.clone()));
+    host.spawn(sweep_lost(host.clone()));
+    for &store in host.stores.keys() {
+        host.spawn(fill::run(host.clone(), store));
+        host.spawn(logs::run(host.clone(), store));
+    }
+    host.spawn(collect::run(host.clone()));
+}
+
+/// Plans groups for replication factors that containers want and that have none, once there are enough
+/// stores.
+async fn plan_groups(host: Rc<Host>) {
+    loop {
+        let changed = host.members.changed.notified();
+        let wanted = wanted_factors(&host);
+        if wanted.is_empty() {
+            changed.await;
+            continue;
+        }
+        host.world.sleep(JOIN_PAUSE).await;
+        for factor in wanted {
+            let planned = host
+                .catalog
+                .ensure_groups(factor, host.options.groups)
+                .await;
+            if let Err(error) = planned {
+                tracing::debug!(factor, %error, "groups are not planned yet");
+            }
+        }
+        if membership::refresh(&host, &[Part::Groups]).await.is_err() {
+            host.world.sleep(RETRY_PAUSE).await;
+        } else if !wanted_factors(&host).is_empty() {
+            // Too few stores: another one changes the view.
+            changed.await;
+        }
+    }
+}
+
+/// Factors without groups that the stores known here suffice for.
+fn wanted_factors(host: &Host) -> Vec<u8> {
+    host.members.look(|view| {
+        let factors = view.containers.values().map(|row| row.replication_factor);
+        let factors: BTreeSet<u8> = factors.collect();
+        let has_groups = |factor: u8| {
+            view.groups
+                .values()
+                .any(|row| row.replication_factor == factor)
+        };
+        let enough = |factor: u8| view.stores.len() >= usize::from(factor);
+        let wanted = factors
+            .into_iter()
+            .filter(|&factor| !has_groups(factor) && enough(factor));
+        wanted.collect()
+    })
+}
+
+/// Lets go of volumes that were lost, also when nobody asks for them.
+async fn sweep_lost(host: Rc<Host>) {
+    loop {
+        if host.volumes.is_empty() {
+            host.members.changed.notified().await;
+            continue;
+        }
+        host.drop_lost();
+        host.world.sleep(SWEEP_INTERVAL).await;
+    }
+}
+
+impl Host {
+    /// Whether this node leads now: the first that asks does, for as long as its lease lives.
+    pub(crate) async fn leads(&self) -> Result<bool, KvError> {
+        let kv = self.catalog.kv();
+        let own = self.lease.start().to_string().into_bytes();
+        if let Some(leader) = kv.get(LEADER_KEY).await? {
+            return Ok(leader.value == own);
+        }
+        let claim = Op::PutLeased(LEADER_KEY.to_owned(), own, self.lease.id());
+        let free = Compare::Absent(LEADER_KEY.to_owned());
+        Ok(kv.txn(vec![free], vec![claim]).await? != Outcome::Conflict)
+    }
+}

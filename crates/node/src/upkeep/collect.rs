@@ -1,0 +1,116 @@
+//! What one node of the cluster does for all: it finishes deletions and collects garbage.
+//!
+//! A lineage is collected when one of its rows has changed since the last time, and until nothing is left
+//! of one without roots.
+
+use crate::host::Host;
+use catalog::{LineageRow, SnapshotRow, VolumeRow, VolumeState};
+use curator::CollectReport;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use vocab::LineageId;
+
+/// Versions of the rows of a lineage: it changed when they did.
+type Fingerprint = (u64, u64, u64);
+
+pub(crate) async fn run(host: Rc<Host>) {
+    let mut done: BTreeMap<LineageId, Fingerprint> = BTreeMap::new();
+    loop {
+        host.world.sleep(host.options.collect.interval).await;
+        match host.leads().await {
+            Ok(true) => {}
+            Ok(false) => {
+                done.clear();
+                continue;
+            }
+            Err(_) => continue,
+        }
+        if let Err(error) = round(&host, &mut done).await {
+            tracing::debug!(error, "garbage is collected later");
+        }
+    }
+}
+
+async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Result<(), String> {
+    let text = |error: catalog::CatalogError| error.to_string();
+    let volumes = host.catalog.list::<VolumeRow>().await.map_err(text)?;
+    for found in volumes
+        .iter()
+        .filter(|found| found.row.state == VolumeState::Deleting)
+    {
+        if let Err(error) = host.finish_delete(&found.row).await {
+            tracing::warn!(volume = %found.row.name, %error, "its deletion is finished later");
+        }
+    }
+    let snapshots = host.catalog.list::<SnapshotRow>().await.map_err(text)?;
+    let lineages = host.catalog.list::<LineageRow>().await.map_err(text)?;
+    let mut present: BTreeMap<LineageId, (Fingerprint, bool)> = BTreeMap::new();
+    for found in &lineages {
+        let rootless = found.row.volumes.is_empty() && found.row.snapshots.is_empty();
+        present.insert(found.row.id, ((found.version, 0, 0), rootless));
+    }
+    for found in &volumes {
+        if let Some((fingerprint, _)) = present.get_mut(&found.row.lineage) {
+            fingerprint.1 = fingerprint.1.max(found.version);
+        }
+    }
+    for found in &snapshots {
+        if let Some((fingerprint, _)) = present.get_mut(&found.row.lineage) {
+            fingerprint.2 = fingerprint.2.max(found.version);
+        }
+    }
+    done.retain(|id, _| present.contains_key(id));
+    for (id, (fingerprint, rootless)) in present {
+        if done.get(&id) == Some(&fingerprint) && !rootless {
+            continue;
+        }
+        // Another one leads once the lease is lost: two collectors must not compact at the same time.
+        if !host.leads().await.map_err(|error| error.to_string())? {
+            return Ok(());
+        }
+        if collect(host, id).await {
+            done.insert(id, fingerprint);
+        }
+    }
+    Ok(())
+}
+
+/// Collects one lineage and rests in proportion; whether nothing is left to do.
+async fn collect(host: &Host, id: LineageId) -> bool {
+    let options = &host.options.collect;
+    let began = host.world.now();
+    let collected = curator::collect_lineage(
+        &host.world,
+        &host.catalog,
+        &host.pool,
+        &host.pages,
+        id,
+        &options.limits,
+    );
+    let result = collected.await;
+    let took = host.world.now().since(began);
+    let duty = options.duty_percent.clamp(1, 100);
+    host.world.sleep(took * (100 - duty) / duty).await;
+    match result {
+        Ok(report) => {
+            note(host, id, &report);
+            report.compacted < options.limits.compact_max as u64
+        }
+        Err(error) => {
+            tracing::debug!(lineage = %id, %error, "not collected");
+            false
+        }
+    }
+}
+
+fn note(host: &Host, id: LineageId, report: &CollectReport) {
+    if report.deleted + report.compacted > 0 || report.finished {
+        tracing::info!(lineage = %id, ?report, "collected");
+    }
+    let mut total = host.upkeep.collected.borrow_mut();
+    total.extents += report.extents;
+    total.deleted += report.deleted;
+    total.deleted_bytes += report.deleted_bytes;
+    total.compacted += report.compacted;
+    total.finished |= report.finished;
+}

@@ -1,0 +1,101 @@
+//! Logs in local stores that nobody trims any more: of volumes that are gone, and of replicas that missed
+//! their trim while they were away.
+
+use crate::host::Host;
+use catalog::VolumeRow;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use vocab::{Epoch, Position, StoreId, VolumeId};
+use wire::{Lane, StoreReply, StoreRequest, Stores};
+use world::Duration;
+
+/// After a start the cluster gets this long to settle.
+const FIRST: Duration = Duration::from_secs(5);
+/// Pause between two looks.
+const INTERVAL: Duration = Duration::from_secs(300);
+/// Pause while the journal is half full.
+const HURRY: Duration = Duration::from_secs(15);
+/// Volumes of one listing.
+const LIST_LIMIT: u32 = 1000;
+/// Patience with one call to the local store.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Above every real term: of a volume whose row, and with it its term, is gone.
+const LAST_EPOCH: Epoch = Epoch(u64::MAX >> 1);
+
+pub(crate) async fn run(host: Rc<Host>, store: StoreId) {
+    host.world.sleep(FIRST).await;
+    loop {
+        if let Err(reason) = tidy(&host, store).await {
+            tracing::debug!(%store, reason, "logs were not looked through");
+        }
+        let pause = if is_crowded(&host, store) {
+            HURRY
+        } else {
+            INTERVAL
+        };
+        host.world.sleep(pause).await;
+    }
+}
+
+fn is_crowded(host: &Host, store: StoreId) -> bool {
+    host.stores.get(&store).is_some_and(|store| {
+        let status = store.status();
+        status.journal_used.0 > status.journal_capacity.0 / 2
+    })
+}
+
+async fn call(host: &Host, store: StoreId, request: StoreRequest) -> Result<StoreReply, String> {
+    let call = host.remote.call(store, Lane::Log, request.into());
+    match host.world.timeout(PATIENCE, call).await {
+        Ok(Ok((reply, _))) => Ok(reply),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the store does not answer".to_owned()),
+    }
+}
+
+async fn tidy(host: &Host, store: StoreId) -> Result<(), String> {
+    let mut held: Vec<VolumeId> = Vec::new();
+    loop {
+        let after = held.last().copied();
+        let request = StoreRequest::ListLogs {
+            after,
+            limit: LIST_LIMIT,
+        };
+        let StoreReply::Logs { volumes } = call(host, store, request).await? else {
+            return Err("the store answered something else".to_owned());
+        };
+        let more = volumes.len() >= LIST_LIMIT as usize;
+        held.extend(volumes);
+        if !more {
+            break;
+        }
+    }
+    if held.is_empty() {
+        return Ok(());
+    }
+    // Read after the listing: a volume created meanwhile is not in the listing, one deleted is not in here.
+    let rows = host.catalog.list::<VolumeRow>().await;
+    let rows = rows.map_err(|error| error.to_string())?.into_iter();
+    let rows: BTreeMap<VolumeId, VolumeRow> = rows.map(|found| (found.row.id, found.row)).collect();
+    // A volume that this catalog has never named is not gone: the catalog is older than the volume.
+    let named = host.catalog.resolve("counter/volume").await;
+    let named = named.map_err(|error| error.to_string())?.unwrap_or(0);
+    for volume in held {
+        let request = match rows.get(&volume) {
+            None if volume.0 > named => continue,
+            None => StoreRequest::DropLog {
+                volume,
+                epoch: LAST_EPOCH,
+            },
+            Some(row) if row.root.position > Position::ZERO => StoreRequest::TrimLog {
+                volume,
+                epoch: row.epoch,
+                through: row.root.position,
+            },
+            Some(_) => continue,
+        };
+        // A refusal says that a newer owner is at work: it trims.
+        let _ = call(host, store, request).await;
+    }
+    Ok(())
+}

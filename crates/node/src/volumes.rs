@@ -1,0 +1,415 @@
+//! The volumes this node owns: opened on demand, by take-over where needed, dropped when lost.
+//!
+//! Invariants
+//! - One task opens a volume at a time; it is not stopped half-way by a client that goes away.
+//! - A volume whose owner holds its lease is never taken over.
+//! - Before a volume with a log is opened the catalog remembers the attempt, and forgets it afterwards: a
+//!   volume that ended three of its openers in a row waits longer and longer before the next one tries.
+
+use crate::health::Fitness;
+use crate::host::Host;
+use catalog::{CatalogError, ContainerRow, Row, Transaction, VolumeRow, VolumeState};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use vocab::{ContainerId, Epoch, NodeId, VolumeId};
+use volume::{Volume, VolumeError};
+use wire::NodeError;
+use world::sync::{Lock, promise};
+use world::{Duration, Time};
+
+/// Attempts that ended their process after which a volume is in quarantine.
+const ATTEMPTS_MAX: u32 = 3;
+/// Length of the first quarantine; doubled with every further attempt, up to [`QUARANTINE_MS_MAX`].
+const QUARANTINE_MS: u64 = 30_000;
+const QUARANTINE_MS_MAX: u64 = 600_000;
+/// Pause after a failed opening; doubled up to [`BACKOFF_MAX`].
+const BACKOFF: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How long the drain of a clone's origin is waited for.
+const ORIGIN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why a volume is not served here now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Another node serves it.
+    Elsewhere(NodeId),
+    /// It does not exist (any more).
+    NoVolume(String),
+    /// Not now.
+    Busy(String),
+    /// Not until a person has looked.
+    Failed(String),
+}
+
+impl From<Refusal> for NodeError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Elsewhere(_) => NodeError::NotOwner,
+            Refusal::NoVolume(name) => NodeError::NoVolume { name },
+            Refusal::Busy(reason) => NodeError::Busy { reason },
+            Refusal::Failed(reason) => NodeError::Failed { reason },
+        }
+    }
+}
+
+impl From<CatalogError> for Refusal {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::NotFound { name, .. } => Refusal::NoVolume(name),
+            CatalogError::Damaged { .. } => Refusal::Failed(error.to_string()),
+            other => Refusal::Busy(other.to_string()),
+        }
+    }
+}
+
+/// A volume served here.
+struct Owned {
+    volume: Rc<Volume>,
+    container: ContainerId,
+}
+
+/// When the next opening may be tried.
+struct Failure {
+    pause: Duration,
+    until: Time,
+    refusal: Refusal,
+}
+
+/// Volumes owned, being opened, or not opened for now.
+#[derive(Default)]
+pub(crate) struct Volumes {
+    owned: RefCell<BTreeMap<VolumeId, Owned>>,
+    locks: RefCell<BTreeMap<VolumeId, Lock>>,
+    failures: RefCell<BTreeMap<VolumeId, Failure>>,
+}
+
+/// Says that a node is opening a volume. It stays when that ends the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct OpeningRow {
+    volume: VolumeId,
+    /// Attempts in a row that have not come to an end.
+    attempts: u32,
+    /// When the last one began, Unix milliseconds.
+    at_ms: u64,
+}
+
+impl Row for OpeningRow {
+    const PREFIX: &'static str = "opening/";
+    fn key(&self) -> String {
+        format!("{}{:020}", Self::PREFIX, self.volume.0)
+    }
+}
+
+/// How long a volume waits after so many attempts that ended their process.
+fn quarantine_ms(attempts: u32) -> u64 {
+    let Some(further) = attempts.checked_sub(ATTEMPTS_MAX) else {
+        return 0;
+    };
+    QUARANTINE_MS_MAX.min(QUARANTINE_MS << further.min(10))
+}
+
+impl Volumes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.owned.borrow().is_empty()
+    }
+
+    /// The volume, if it is served here.
+    pub(crate) fn get(&self, id: VolumeId) -> Option<Rc<Volume>> {
+        let owned = self.owned.borrow();
+        let owned = owned.get(&id)?;
+        owned.volume.lost().is_none().then(|| owned.volume.clone())
+    }
+
+    /// The volume of this name, if it is served here.
+    pub(crate) fn named(&self, name: &str) -> Option<Rc<Volume>> {
+        let owned = self.owned.borrow();
+        let mut volumes = owned.values().map(|owned| &owned.volume);
+        volumes
+            .find(|volume| volume.name() == name && volume.lost().is_none())
+            .cloned()
+    }
+
+    /// Volumes served here.
+    pub(crate) fn all(&self) -> Vec<Rc<Volume>> {
+        let owned = self.owned.borrow();
+        owned.values().map(|owned| owned.volume.clone()).collect()
+    }
+
+    /// Lets go of a volume; the next opening finds everything in the log.
+    pub(crate) fn abandon(&self, id: VolumeId) {
+        if let Some(owned) = self.owned.borrow_mut().remove(&id) {
+            owned.volume.abandon();
+        }
+        self.locks.borrow_mut().remove(&id);
+        self.failures.borrow_mut().remove(&id);
+    }
+
+    /// Removes volumes that were lost to newer owners and returns them.
+    pub(crate) fn take_lost(&self) -> Vec<Rc<Volume>> {
+        let mut owned = self.owned.borrow_mut();
+        let lost = |owned: &Owned| owned.volume.lost().is_some();
+        let ids: Vec<VolumeId> = owned
+            .iter()
+            .filter(|(_, owned)| lost(owned))
+            .map(|(&id, _)| id)
+            .collect();
+        let removed = ids.iter().filter_map(|id| owned.remove(id));
+        removed.map(|owned| owned.volume).collect()
+    }
+
+    /// Hands changed policies to the volumes.
+    pub(crate) fn set_policies(&self, containers: &BTreeMap<ContainerId, ContainerRow>) {
+        for owned in self.owned.borrow().values() {
+            if let Some(row) = containers.get(&owned.container) {
+                owned.volume.set_policy(volume::policy_of(row));
+            }
+        }
+    }
+
+    fn lock_of(&self, id: VolumeId) -> Lock {
+        self.locks.borrow_mut().entry(id).or_default().clone()
+    }
+
+    fn waiting(&self, id: VolumeId, now: Time) -> Option<Refusal> {
+        let failures = self.failures.borrow();
+        let failure = failures.get(&id)?;
+        (failure.until > now).then(|| failure.refusal.clone())
+    }
+
+    fn note_failure(&self, id: VolumeId, now: Time, refusal: &Refusal) {
+        let mut failures = self.failures.borrow_mut();
+        let before = failures.get(&id).map(|failure| failure.pause * 2);
+        let pause = before.unwrap_or(BACKOFF).min(BACKOFF_MAX);
+        let failure = Failure {
+            pause,
+            until: now + pause,
+            refusal: refusal.clone(),
+        };
+        failures.insert(id, failure);
+    }
+}
+
+impl Host {
+    /// The volume, served here: opened and taken over if nobody alive serves it.
+    pub(crate) async fn acquire(self: &Rc<Self>, id: VolumeId) -> Result<Rc<Volume>, Refusal> {
+        if let Some(volume) = self.volumes.get(id) {
+            return Ok(volume);
+        }
+        let (promise, outcome) = promise();
+        let host = self.clone();
+        self.spawn(async move { promise.fulfil(host.acquire_alone(id).await) });
+        let stops = || Err(Refusal::Busy("the node stops".to_owned()));
+        outcome.await.unwrap_or_else(stops)
+    }
+
+    async fn acquire_alone(self: &Rc<Self>, id: VolumeId) -> Result<Rc<Volume>, Refusal> {
+        let lock = self.volumes.lock_of(id);
+        let held = lock.lock().await;
+        if let Some(volume) = self.volumes.get(id) {
+            return Ok(volume);
+        }
+        if self.is_stopping() {
+            return Err(Refusal::Busy("the node stops".to_owned()));
+        }
+        if let Some(refusal) = self.volumes.waiting(id, self.world.now()) {
+            return Err(refusal);
+        }
+        let opened = self.take_over(id).await;
+        match &opened {
+            Ok(_) => drop(self.volumes.failures.borrow_mut().remove(&id)),
+            Err(refusal @ (Refusal::Busy(_) | Refusal::Failed(_))) => {
+                self.volumes.note_failure(id, self.world.now(), refusal);
+            }
+            Err(Refusal::Elsewhere(_) | Refusal::NoVolume(_)) => {}
+        }
+        drop(held);
+        opened
+    }
+
+    /// Whether this node may serve the volume as its row stands.
+    fn may_serve(&self, row: &VolumeRow) -> Result<(), Refusal> {
+        let owner = match row.owner {
+            Some(owner) if owner != self.id => owner,
+            Some(_) | None => return Ok(()),
+        };
+        let Some(gone) = self.members.gone_for(owner) else {
+            return Err(Refusal::Elsewhere(owner));
+        };
+        if gone < self.options.suspicion {
+            let name = self.members.node_name(owner);
+            return Err(Refusal::Busy(format!(
+                "node {name}, which serves volume {}, stopped answering {} ms ago; its volumes are taken over \
+                 in a moment",
+                row.name,
+                gone.as_millis()
+            )));
+        }
+        Ok(())
+    }
+
+    async fn take_over(self: &Rc<Self>, id: VolumeId) -> Result<Rc<Volume>, Refusal> {
+        let row = self.catalog.volume(id).await?.row;
+        match &row.state {
+            VolumeState::Deleting => return Err(Refusal::NoVolume(row.name)),
+            VolumeState::Pending => return Err(self.hasten_origin(&row).await),
+            VolumeState::Ready | VolumeState::Stopped(_) => {}
+        }
+        self.may_serve(&row)?;
+        self.reach_log(&row).await?;
+        let remembered = self.remember_attempt(&row).await?;
+        tracing::info!(volume = %row.name, epoch = row.epoch.0 + 1, "opening");
+        let opened = volume::open(self.context(), id, self.id).await;
+        if let Err(e) = &opened { eprintln!("DBG {:?} {} open failed: {e}; health {:?}", self.world.now(), self.options.name, self.members.look(|v| v.stores.keys().map(|s| (*s, self.health.fitness(*s), self.health.seen(*s).map(|s| (s.silent, s.status.map(|s| (s.failed, s.trust, s.journal_used, s.full)))))).collect::<Vec<_>>())); }
+        if remembered {
+            let forget = Transaction::new().free_name(opening_key(id));
+            let _ = self.catalog.commit(forget).await;
+        }
+        match opened {
+            Ok(volume) => {
+                self.keep(&row, volume.clone());
+                Ok(volume)
+            }
+            Err(VolumeError::Catalog(CatalogError::StaleOwner {
+                current: Epoch(epoch),
+            })) => {
+                let name = &row.name;
+                Err(Refusal::Busy(format!(
+                    "another node took volume {name} over first (epoch {epoch})"
+                )))
+            }
+            Err(VolumeError::Catalog(error)) => Err(error.into()),
+            Err(error @ VolumeError::DataMissing { .. }) => {
+                tracing::error!(volume = %row.name, %error, "the volume is stopped");
+                Err(Refusal::Failed(error.to_string()))
+            }
+            Err(error) => Err(Refusal::Busy(format!("volume {}: {error}", row.name))),
+        }
+    }
+
+    fn keep(&self, row: &VolumeRow, volume: Rc<Volume>) {
+        let container = row.container;
+        self.volumes
+            .owned
+            .borrow_mut()
+            .insert(row.id, Owned { volume, container });
+        self.members
+            .look(|view| self.volumes.set_policies(&view.containers));
+        // The health watch goes to its busy pace.
+        self.members.changed.notify_all();
+    }
+
+    /// Does not raise the epoch, which ends the present owner, while no replica of the log can be reached
+    /// from here.
+    async fn reach_log(&self, row: &VolumeRow) -> Result<(), Refusal> {
+        let Some(last) = row.segments.last() else {
+            return Ok(());
+        };
+        let stores: Vec<_> = last.replicas.iter().map(|replica| replica.store).collect();
+        self.health.ask(stores.clone()).await;
+        let answers = |store: &&vocab::StoreId| self.health.fitness(**store) != Fitness::Unfit;
+        if stores.iter().any(|store| answers(&store)) {
+            return Ok(());
+        }
+        let names: Vec<String> = stores.iter().map(ToString::to_string).collect();
+        Err(Refusal::Busy(format!(
+            "none of the stores that hold the log of volume {} answers: {}; bring one of them back",
+            row.name,
+            names.join(", ")
+        )))
+    }
+
+    /// Notes in the catalog that the volume is being opened; whether it did.
+    async fn remember_attempt(&self, row: &VolumeRow) -> Result<bool, Refusal> {
+        if row.segments.is_empty() {
+            return Ok(false);
+        }
+        let now_ms = self.world.clock.unix_ms();
+        let found = self
+            .catalog
+            .read::<OpeningRow>(&opening_key(row.id))
+            .await?;
+        let attempts = found.map_or(0, |found| {
+            let waits = quarantine_ms(found.row.attempts);
+            let until_ms = found.row.at_ms.saturating_add(waits);
+            // An attempt older than the longest quarantine has nothing to do with this one.
+            if now_ms >= until_ms.saturating_add(QUARANTINE_MS_MAX) {
+                return 0;
+            }
+            if now_ms < until_ms {
+                u32::MAX
+            } else {
+                found.row.attempts
+            }
+        });
+        if attempts == u32::MAX {
+            return Err(Refusal::Busy(format!(
+                "volume {} is in quarantine: the last {ATTEMPTS_MAX} nodes that opened it ended while they did; \
+                 look at their logs; it is tried again within {} minutes",
+                row.name,
+                QUARANTINE_MS_MAX / 60_000
+            )));
+        }
+        let opening = OpeningRow {
+            volume: row.id,
+            attempts: attempts + 1,
+            at_ms: now_ms,
+        };
+        self.catalog
+            .commit(Transaction::new().put(&opening))
+            .await?;
+        Ok(true)
+    }
+
+    /// A clone waits until its origin is drained up to the snapshot: has that done now.
+    async fn hasten_origin(self: &Rc<Self>, row: &VolumeRow) -> Refusal {
+        let waits = Refusal::Busy(format!(
+            "volume {} waits until the snapshot it starts from has left its volume's log",
+            row.name
+        ));
+        let Some(origin) = row.origin else {
+            return waits;
+        };
+        let drained = Box::pin(self.drain_anywhere(origin.volume));
+        let _ = self.world.timeout(ORIGIN_PATIENCE, drained).await;
+        waits
+    }
+
+    /// Lets go of volumes that newer owners have, and of their sessions.
+    pub(crate) fn drop_lost(&self) {
+        for volume in self.volumes.take_lost() {
+            tracing::info!(volume = %volume.name(), "the volume has moved on to another owner");
+            self.sessions.end_volume(volume.id(), &NodeError::NotOwner);
+        }
+    }
+
+    /// Gives up every volume, so that others need not wait for a suspicion.
+    pub(crate) async fn release_all(&self) {
+        for volume in self.volumes.all() {
+            let (id, epoch) = (volume.id(), volume.epoch());
+            self.volumes.abandon(id);
+            let released = self.catalog.update_as_owner(id, epoch, |row| {
+                row.owner = None;
+                true
+            });
+            let _ = self.world.timeout(Duration::from_secs(1), released).await;
+        }
+    }
+}
+
+fn opening_key(id: VolumeId) -> String {
+    format!("{}{:020}", OpeningRow::PREFIX, id.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quarantine_starts_after_three_attempts_and_grows_to_its_bound() {
+        let waits: Vec<u64> = (0..6).map(quarantine_ms).collect();
+        assert_eq!(waits, [0, 0, 0, 30_000, 60_000, 120_000]);
+        assert_eq!(quarantine_ms(u32::MAX - 1), QUARANTINE_MS_MAX);
+    }
+}
