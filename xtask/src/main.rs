@@ -1,2 +1,70 @@
-//! Project tasks.
-fn main() {}
+//! Project tasks: `cargo xtask test | tidy | sim | fuzz | demo | bench`.
+//!
+//! The same commands run on a laptop and in CI, and every one works from a fresh clone. Nothing here is part of
+//! the product: `demo` and `bench` drive the shipped `azekura` binary from outside, through its configuration
+//! file, its command line and NBD.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tasks run on the real machine: clock, files, processes and sockets"
+)]
+
+mod bench;
+mod cluster;
+mod demo;
+mod image;
+mod nbd;
+mod packages;
+mod process;
+mod rest;
+mod source;
+mod stall;
+mod steps;
+mod tally;
+mod tidy;
+
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask test  [--long] [--seeds N]     everything CI checks; ends with `N passed, N failed, N skipped`
+cargo xtask tidy                           crate table, budgets, banned words, links in documents
+cargo xtask sim   [--seed N | --seeds N [--first SEED]]   simulator seeds
+cargo xtask fuzz  [--seconds N]            the fuzz tests again and again with fresh inputs
+cargo xtask demo  [--keep] [--dir DIR] [--without-etcd] [--binary FILE]
+                                              a replicated volume that survives kill -9, in about a minute
+cargo xtask bench [--help]                 raw disk, protocol ceiling and Azekura in one run";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one task and says whether everything it checks held.
+fn run(arguments: &[String]) -> Result<bool> {
+    let Some((task, rest)) = arguments.split_first() else {
+        println!("{USAGE}");
+        return Ok(false);
+    };
+    std::env::set_current_dir(process::workspace_root())?;
+    match task.as_str() {
+        "test" => steps::test(rest),
+        "tidy" => tidy::run(rest),
+        "sim" => steps::sim(rest),
+        "fuzz" => steps::fuzz(rest),
+        "demo" => demo::run(rest),
+        "bench" => bench::run(rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(true)
+        }
+        other => bail!("there is no task `{other}`.\n{USAGE}"),
+    }
+}

@@ -10,7 +10,7 @@
 use crate::cli::{AttachArgs, DetachArgs, Form};
 use crate::output::{Done, Table, render};
 use crate::remote::Remote;
-use ::attach::{AttachError, AttachOptions, Detached, ShardBackend, Signals};
+use ::attach::{AttachError, AttachOptions, Detached, Listed, ShardBackend, Signals};
 use anyhow::{Context, bail};
 use api::http::{self, path};
 use api::{AttachmentAnswer, StatusAnswer};
@@ -22,13 +22,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vocab::AttachmentGeneration;
 use world::{Address, World};
 use world_linux::ShardOptions;
 
 /// How long the volume's owner may take to let the first session in: a takeover and a half.
 const OPEN_SECONDS_MAX: u64 = 30;
+/// How long a process may take to end after its device is gone: one call to the API.
+const END_SECONDS_MAX: u64 = 10;
 
 /// A block device that is there.
 #[derive(Debug, Serialize, Deserialize)]
@@ -158,12 +160,7 @@ fn serve(api: &str, arguments: &AttachArgs, client: &str, form: Form) -> anyhow:
 
 /// Refuses early what `attach` would refuse late, so that a living attachment is left alone.
 fn refuse_second(run_dir: &Path, volume: &str) -> anyhow::Result<()> {
-    let listed = ::attach::list(run_dir)
-        .with_context(|| format!("cannot use {} (attaching needs root)", run_dir.display()))?;
-    let living = listed
-        .into_iter()
-        .find(|one| one.alive && one.name == volume);
-    match living {
+    match living(run_dir, volume)? {
         Some(one) => Err(AttachError::AlreadyAttached {
             name: one.name,
             pid: one.state.pid,
@@ -171,6 +168,32 @@ fn refuse_second(run_dir: &Path, volume: &str) -> anyhow::Result<()> {
         }
         .into()),
         None => Ok(()),
+    }
+}
+
+/// The attachment of `volume` whose process lives.
+fn living(run_dir: &Path, volume: &str) -> anyhow::Result<Option<Listed>> {
+    let listed = ::attach::list(run_dir)
+        .with_context(|| format!("cannot use {} (attaching needs root)", run_dir.display()))?;
+    let mut living = listed
+        .into_iter()
+        .filter(|one| one.alive && one.name == *volume);
+    Ok(living.next())
+}
+
+/// Waits until the process has ended: after its device is gone it still gives its right back, which must
+/// not hit an attachment that is made after `detach` has returned.
+fn wait_for_end(pid: u32) {
+    let stat = format!("/proc/{pid}/stat");
+    let deadline = Instant::now() + Duration::from_secs(END_SECONDS_MAX);
+    while Instant::now() < deadline {
+        let text = std::fs::read_to_string(&stat).unwrap_or_default();
+        // The state follows the name, which is in parentheses and may hold any character.
+        let state = text.rsplit(')').next().map(str::trim_start);
+        if state.is_none_or(|state| state.is_empty() || state.starts_with(['Z', 'X'])) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -276,6 +299,7 @@ fn give_back(
 /// `detach`.
 pub fn detach(api: &str, arguments: &DetachArgs, form: Form) -> anyhow::Result<String> {
     let volume = &arguments.volume;
+    let living = living(&arguments.run_dir, volume).ok().flatten();
     let here = match ::attach::detach(&arguments.run_dir, volume) {
         Ok(Detached::Stopped) => "detached".to_owned(),
         Ok(Detached::Cleaned { in_use }) if in_use.is_empty() => {
@@ -296,6 +320,9 @@ pub fn detach(api: &str, arguments: &DetachArgs, form: Form) -> anyhow::Result<S
         Err(error) if arguments.all => format!("by force ({error}) detached"),
         Err(error) => return Err(error.into()),
     };
+    if let Some(one) = living {
+        wait_for_end(one.state.pid);
+    }
     let client = match arguments.all {
         true => None,
         false => Some(client_name(arguments.client.as_deref())?),

@@ -95,155 +95,157 @@ fn etcd_catalog_has_a_prefix() {
     assert_eq!(prefix, "/test/");
 }
 
+/// What is replaced in [`GOOD`], by what, and the error behind the file's name.
+const BAD: &[(&str, &str, &str)] = &[
+    (
+        "cluster = \"demo\"",
+        "cluster = \"de mo\"",
+        "2: cluster: `de mo` is not a name: use 1 to 63 letters, digits, `-`, `_` and `.`",
+    ),
+    (
+        "cluster = \"demo\"",
+        "cluster = 7",
+        "2: cluster: invalid type: integer `7`, expected a string",
+    ),
+    ("cluster = \"demo\"", "", "1: missing field `cluster`"),
+    (
+        "node = \"a\"",
+        "nodes = \"a\"",
+        "3: nodes: unknown field `nodes`, expected one of `cluster`, `node`, `listen`, `advertise`, `nbd`, `api`, `domains`, `catalog`, `store`, `tuning`",
+    ),
+    (
+        "listen = \"127.0.0.1:7401\"",
+        "listen = \"here\"",
+        "4: listen: `here` is not an address: write host:port, such as 127.0.0.1:7401",
+    ),
+    (
+        "listen = \"127.0.0.1:7401\"",
+        "listen = \"h:70000\"",
+        "4: listen: `h:70000` is not an address: write host:port, such as 127.0.0.1:7401",
+    ),
+    (
+        "listen = \"127.0.0.1:7401\"",
+        "listen = \"0.0.0.0:7401\"",
+        "4: listen: listens on every address: say with `advertise` which one others can reach",
+    ),
+    (
+        "embedded = \"catalog.redb\"",
+        "",
+        "6: catalog: needs `embedded` (a path; the cluster is this process) or `etcd` (a list of URLs)",
+    ),
+    (
+        "embedded = \"catalog.redb\"",
+        "embedded = \"c\"\netcd = [\"http://a:1\"]",
+        "6: catalog: has both `embedded` and `etcd`: keep one of them",
+    ),
+    (
+        "embedded = \"catalog.redb\"",
+        "embedded = \"c\"\nprefix = \"/x\"",
+        "8: catalog.prefix: goes with `etcd` only: remove it, an embedded catalog has its own file",
+    ),
+    (
+        "embedded = \"catalog.redb\"",
+        "etcd = []",
+        "7: catalog.etcd: needs at least one server, such as [\"http://127.0.0.1:2379\"]",
+    ),
+    (
+        "embedded = \"catalog.redb\"",
+        "etcd = [\n  \"http://a=b:1\",\n  \"tcp://a:1\" ]",
+        "7: catalog.etcd: `tcp://a:1` is not an etcd server: write http://host:port",
+    ),
+    ("id = 1", "id = 0", "10: store[0].id: counts from 1"),
+    (
+        "id = 1",
+        "id = -1",
+        "10: store[0].id: invalid value: integer `-1`, expected u32",
+    ),
+    ("id = 1", "", "9: store[0]: missing field `id`"),
+    (
+        "create = \"4 GiB\"",
+        "create = \"4 GB\"",
+        "14: store[0].disk[0].create: `4 GB` has no known unit: for powers of two write GiB",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "create = 4",
+        "14: store[0].disk[0].create: invalid type: integer `4`, expected a string",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "create = \"5000\"",
+        "14: store[0].disk[0].create: 5000 bytes are not a multiple of 4096",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "size = \"4 GiB\"",
+        "14: store[0].disk[0].size: unknown field `size`, expected one of `path`, `create`, `buffered`",
+    ),
+    (
+        "path = \"disk-1\"",
+        "path = \"/dev/sdb\"",
+        "14: store[0].disk[0].create: a device is not created here: remove this key and use `azekura disk format /dev/sdb`",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "[[store.disk]]\npath = \"disk-1\"",
+        "15: store[0].disk[1].path: etc/disk-1 is used twice",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "[[store]]\nid = 1",
+        "15: store[1].id: 1 is used twice: every store of a cluster has its own id",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "[[store]]\nid = 2",
+        "14: store[1]: a store needs 1 to 64 disks: add [[store.disk]]",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "[tuning]\nlease = \"1500ms\"",
+        "15: tuning.lease: must be whole seconds",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "[tuning]\nlease = \"2\"",
+        "15: tuning.lease: `2` has no unit: write ms, s, m or h",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "[tuning]\nlease = \"5m\"",
+        "15: tuning.lease: must be 1s to 60s",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "[tuning]\ndrain = \"8MiB\"\nundrained-max = \"8MiB\"",
+        "16: tuning.undrained-max: must be more than `drain`",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "[tuning]\ncollect-percent = 101",
+        "15: tuning.collect-percent: must be 1 to 100",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "[tuning]\nmap-cache = \"1\"",
+        "15: tuning.map-cache: must be 1 MiB to 1 TiB",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "create = \"4 GiB",
+        "14: invalid basic string, expected `\"`",
+    ),
+    (
+        "create = \"4 GiB\"",
+        "create = \"4 GiB\"\ncreate = \"5 GiB\"",
+        "15: create: duplicate key",
+    ),
+];
+
 #[test]
 fn errors_name_file_line_and_key() {
-    let replaced = [
-        (
-            "cluster = \"demo\"",
-            "cluster = \"de mo\"",
-            "2: cluster: `de mo` is not a name: use 1 to 63 letters, digits, `-`, `_` and `.`",
-        ),
-        (
-            "cluster = \"demo\"",
-            "cluster = 7",
-            "2: cluster: invalid type: integer `7`, expected a string",
-        ),
-        ("cluster = \"demo\"", "", "1: missing field `cluster`"),
-        (
-            "node = \"a\"",
-            "nodes = \"a\"",
-            "3: nodes: unknown field `nodes`, expected one of `cluster`, `node`, `listen`, `advertise`, `nbd`, `api`, `domains`, `catalog`, `store`, `tuning`",
-        ),
-        (
-            "listen = \"127.0.0.1:7401\"",
-            "listen = \"here\"",
-            "4: listen: `here` is not an address: write host:port, such as 127.0.0.1:7401",
-        ),
-        (
-            "listen = \"127.0.0.1:7401\"",
-            "listen = \"h:70000\"",
-            "4: listen: `h:70000` is not an address: write host:port, such as 127.0.0.1:7401",
-        ),
-        (
-            "listen = \"127.0.0.1:7401\"",
-            "listen = \"0.0.0.0:7401\"",
-            "4: listen: listens on every address: say with `advertise` which one others can reach",
-        ),
-        (
-            "embedded = \"catalog.redb\"",
-            "",
-            "6: catalog: needs `embedded` (a path; the cluster is this process) or `etcd` (a list of URLs)",
-        ),
-        (
-            "embedded = \"catalog.redb\"",
-            "embedded = \"c\"\netcd = [\"http://a:1\"]",
-            "6: catalog: has both `embedded` and `etcd`: keep one of them",
-        ),
-        (
-            "embedded = \"catalog.redb\"",
-            "embedded = \"c\"\nprefix = \"/x\"",
-            "8: catalog.prefix: goes with `etcd` only: remove it, an embedded catalog has its own file",
-        ),
-        (
-            "embedded = \"catalog.redb\"",
-            "etcd = []",
-            "7: catalog.etcd: needs at least one server, such as [\"http://127.0.0.1:2379\"]",
-        ),
-        (
-            "embedded = \"catalog.redb\"",
-            "etcd = [\n  \"http://a=b:1\",\n  \"tcp://a:1\" ]",
-            "7: catalog.etcd: `tcp://a:1` is not an etcd server: write http://host:port",
-        ),
-        ("id = 1", "id = 0", "10: store[0].id: counts from 1"),
-        (
-            "id = 1",
-            "id = -1",
-            "10: store[0].id: invalid value: integer `-1`, expected u32",
-        ),
-        ("id = 1", "", "9: store[0]: missing field `id`"),
-        (
-            "create = \"4 GiB\"",
-            "create = \"4 GB\"",
-            "14: store[0].disk[0].create: `4 GB` has no known unit: for powers of two write GiB",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "create = 4",
-            "14: store[0].disk[0].create: invalid type: integer `4`, expected a string",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "create = \"5000\"",
-            "14: store[0].disk[0].create: 5000 bytes are not a multiple of 4096",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "size = \"4 GiB\"",
-            "14: store[0].disk[0].size: unknown field `size`, expected one of `path`, `create`, `buffered`",
-        ),
-        (
-            "path = \"disk-1\"",
-            "path = \"/dev/sdb\"",
-            "14: store[0].disk[0].create: a device is not created here: remove this key and use `azekura disk format /dev/sdb`",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "[[store.disk]]\npath = \"disk-1\"",
-            "15: store[0].disk[1].path: etc/disk-1 is used twice",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "[[store]]\nid = 1",
-            "15: store[1].id: 1 is used twice: every store of a cluster has its own id",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "[[store]]\nid = 2",
-            "14: store[1]: a store needs 1 to 64 disks: add [[store.disk]]",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "[tuning]\nlease = \"1500ms\"",
-            "15: tuning.lease: must be whole seconds",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "[tuning]\nlease = \"2\"",
-            "15: tuning.lease: `2` has no unit: write ms, s, m or h",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "[tuning]\nlease = \"5m\"",
-            "15: tuning.lease: must be 1s to 60s",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "[tuning]\ndrain = \"8MiB\"\nundrained-max = \"8MiB\"",
-            "16: tuning.undrained-max: must be more than `drain`",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "[tuning]\ncollect-percent = 101",
-            "15: tuning.collect-percent: must be 1 to 100",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "[tuning]\nmap-cache = \"1\"",
-            "15: tuning.map-cache: must be 1 MiB to 1 TiB",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "create = \"4 GiB",
-            "14: invalid basic string, expected `\"`",
-        ),
-        (
-            "create = \"4 GiB\"",
-            "create = \"4 GiB\"\ncreate = \"5 GiB\"",
-            "15: create: duplicate key",
-        ),
-    ];
     let mut wrong = Vec::new();
-    for (from, to, expected) in replaced {
+    for (from, to, expected) in BAD {
         let text = GOOD.replace(from, to);
         assert_ne!(text, GOOD);
         let error = parse(&text).unwrap_err();

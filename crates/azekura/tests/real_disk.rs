@@ -2,6 +2,8 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
     reason = "tests of the binary use the operating system"
 )]
 

@@ -140,94 +140,96 @@ impl Server {
     }
 }
 
+/// Requests, their bodies, and the operation each becomes.
+const ROUTES: &[(&str, &str, &str)] = &[
+    ("GET /api/v1/status", "", r#"{"operation":"status"}"#),
+    (
+        "GET /api/v1/containers",
+        "",
+        r#"{"operation":"container-list"}"#,
+    ),
+    (
+        "POST /api/v1/containers",
+        r#"{"name":"c","rf":3,"quota":4096}"#,
+        r#"{"operation":"container-create","name":"c","rf":3,"quota":4096}"#,
+    ),
+    (
+        "PATCH /api/v1/containers/c",
+        r#"{"sync":"always"}"#,
+        r#"{"operation":"container-set","name":"c","sync":"always"}"#,
+    ),
+    (
+        "DELETE /api/v1/containers/c",
+        "",
+        r#"{"operation":"container-delete","name":"c"}"#,
+    ),
+    ("GET /api/v1/volumes", "", r#"{"operation":"volume-list"}"#),
+    (
+        "POST /api/v1/volumes",
+        r#"{"name":"v","from":{"volume":"db","snapshot":"s"}}"#,
+        r#"{"operation":"volume-create","name":"v","from":{"volume":"db","snapshot":"s"}}"#,
+    ),
+    (
+        "GET /api/v1/volumes/a%2Fb%20c",
+        "",
+        r#"{"operation":"volume-show","name":"a/b c"}"#,
+    ),
+    (
+        "DELETE /api/v1/volumes/v",
+        "",
+        r#"{"operation":"volume-delete","name":"v"}"#,
+    ),
+    (
+        "POST /api/v1/volumes/v/resize",
+        r#"{"size":8192}"#,
+        r#"{"operation":"volume-resize","name":"v","size":8192}"#,
+    ),
+    (
+        "POST /api/v1/volumes/v/restore",
+        r#"{"snapshot":"s"}"#,
+        r#"{"operation":"volume-restore","volume":"v","snapshot":"s"}"#,
+    ),
+    (
+        "POST /api/v1/volumes/v/attach",
+        r#"{"client":"host"}"#,
+        r#"{"operation":"attach","volume":"v","client":"host"}"#,
+    ),
+    (
+        "POST /api/v1/volumes/v/detach",
+        "",
+        r#"{"operation":"detach","volume":"v"}"#,
+    ),
+    (
+        "GET /api/v1/volumes/v/snapshots",
+        "",
+        r#"{"operation":"snapshot-list","volume":"v"}"#,
+    ),
+    (
+        "POST /api/v1/volumes/v/snapshots",
+        r#"{"name":"s"}"#,
+        r#"{"operation":"snapshot-create","volume":"v","name":"s"}"#,
+    ),
+    (
+        "DELETE /api/v1/volumes/v/snapshots/s",
+        "",
+        r#"{"operation":"snapshot-delete","volume":"v","name":"s"}"#,
+    ),
+    (
+        "GET /api/v1/volumes/v/diff?from=a&to=b",
+        "",
+        r#"{"operation":"snapshot-diff","volume":"v","from":"a","to":"b"}"#,
+    ),
+    (
+        "GET /api/v1/snapshots",
+        "",
+        r#"{"operation":"snapshot-list"}"#,
+    ),
+];
+
 #[tokio::test]
 async fn every_route_becomes_its_operation() {
     let server = Server::start().await;
-    let cases = [
-        ("GET /api/v1/status", "", r#"{"operation":"status"}"#),
-        (
-            "GET /api/v1/containers",
-            "",
-            r#"{"operation":"container-list"}"#,
-        ),
-        (
-            "POST /api/v1/containers",
-            r#"{"name":"c","rf":3,"quota":4096}"#,
-            r#"{"operation":"container-create","name":"c","rf":3,"quota":4096}"#,
-        ),
-        (
-            "PATCH /api/v1/containers/c",
-            r#"{"sync":"always"}"#,
-            r#"{"operation":"container-set","name":"c","sync":"always"}"#,
-        ),
-        (
-            "DELETE /api/v1/containers/c",
-            "",
-            r#"{"operation":"container-delete","name":"c"}"#,
-        ),
-        ("GET /api/v1/volumes", "", r#"{"operation":"volume-list"}"#),
-        (
-            "POST /api/v1/volumes",
-            r#"{"name":"v","from":{"volume":"db","snapshot":"s"}}"#,
-            r#"{"operation":"volume-create","name":"v","from":{"volume":"db","snapshot":"s"}}"#,
-        ),
-        (
-            "GET /api/v1/volumes/a%2Fb%20c",
-            "",
-            r#"{"operation":"volume-show","name":"a/b c"}"#,
-        ),
-        (
-            "DELETE /api/v1/volumes/v",
-            "",
-            r#"{"operation":"volume-delete","name":"v"}"#,
-        ),
-        (
-            "POST /api/v1/volumes/v/resize",
-            r#"{"size":8192}"#,
-            r#"{"operation":"volume-resize","name":"v","size":8192}"#,
-        ),
-        (
-            "POST /api/v1/volumes/v/restore",
-            r#"{"snapshot":"s"}"#,
-            r#"{"operation":"volume-restore","volume":"v","snapshot":"s"}"#,
-        ),
-        (
-            "POST /api/v1/volumes/v/attach",
-            r#"{"client":"host"}"#,
-            r#"{"operation":"attach","volume":"v","client":"host"}"#,
-        ),
-        (
-            "POST /api/v1/volumes/v/detach",
-            "",
-            r#"{"operation":"detach","volume":"v"}"#,
-        ),
-        (
-            "GET /api/v1/volumes/v/snapshots",
-            "",
-            r#"{"operation":"snapshot-list","volume":"v"}"#,
-        ),
-        (
-            "POST /api/v1/volumes/v/snapshots",
-            r#"{"name":"s"}"#,
-            r#"{"operation":"snapshot-create","volume":"v","name":"s"}"#,
-        ),
-        (
-            "DELETE /api/v1/volumes/v/snapshots/s",
-            "",
-            r#"{"operation":"snapshot-delete","volume":"v","name":"s"}"#,
-        ),
-        (
-            "GET /api/v1/volumes/v/diff?from=a&to=b",
-            "",
-            r#"{"operation":"snapshot-diff","volume":"v","from":"a","to":"b"}"#,
-        ),
-        (
-            "GET /api/v1/snapshots",
-            "",
-            r#"{"operation":"snapshot-list"}"#,
-        ),
-    ];
-    for (request, body, expected) in cases {
+    for (request, body, expected) in ROUTES {
         let (status, answer) = server.json(request, body).await;
         assert_eq!(status, 200, "{request}: {answer}");
         let expected: Operation = serde_json::from_str(expected).unwrap();

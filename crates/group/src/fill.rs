@@ -70,6 +70,7 @@ impl Pool {
             generation,
             form,
             durable: true,
+            reserved: true,
             missing,
         };
         let unreachable = |reason: String| PoolError::Unreachable { id, reason };

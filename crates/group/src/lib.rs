@@ -19,4 +19,4 @@ mod pool;
 mod read;
 
 pub use fill::{FillReport, fill_store};
-pub use pool::{Pool, PoolError, PoolOptions, Unflushed};
+pub use pool::{Pool, PoolError, PoolOptions, Purpose, Unflushed};

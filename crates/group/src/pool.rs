@@ -93,6 +93,7 @@ pub(crate) struct Inner {
     groups: RefCell<BTreeMap<GroupId, GroupRow>>,
     shunned: RefCell<IdMap<StoreId, Time>>,
     pub(crate) repairs: Cell<u64>,
+    crowded_at: Cell<Option<Time>>,
 }
 
 /// The extents of the cluster, as a node sees them. Cheap to clone.
@@ -120,6 +121,20 @@ impl Unflushed {
     }
 }
 
+/// How long a store's word that it is nearly full is taken for true; the next put after that asks again.
+const CROWDED_FOR: Duration = Duration::from_secs(1);
+
+/// Why an extent is put: decides on the space it may use and on when it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// New data that goes past the journal.
+    Write,
+    /// Draining: frees journals, so it may use reserved space. [`Pool::flush`] makes it durable.
+    Drain,
+    /// A lost or doubtful copy is made good, in reserved space, durable at once.
+    Repair,
+}
+
 /// What became of a call to one member.
 pub(crate) enum Told {
     Done(Option<u64>),
@@ -144,6 +159,7 @@ impl Pool {
             groups: RefCell::default(),
             shunned: RefCell::default(),
             repairs: Cell::new(0),
+            crowded_at: Cell::new(None),
         }))
     }
 
@@ -156,6 +172,15 @@ impl Pool {
     #[must_use]
     pub fn groups(&self) -> Vec<GroupRow> {
         self.0.groups.borrow().values().cloned().collect()
+    }
+
+    /// Whether a store said a moment ago that only the space kept back for draining and repair is left: no
+    /// new data should be taken.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        let now = self.0.world.now();
+        let recent = |at: Time| now.since(at) < CROWDED_FOR;
+        self.0.crowded_at.get().is_some_and(recent)
     }
 
     /// Bad or missing copies put again by reads.
@@ -234,7 +259,12 @@ impl Pool {
     async fn tell(&self, store: StoreId, call: StoreCall) -> Told {
         match self.call(store, call).await {
             Ok((StoreReply::Done, _)) => Told::Done(None),
-            Ok((StoreReply::Kept { session }, _)) => Told::Done(Some(session)),
+            Ok((StoreReply::Kept { session, full }, _)) => {
+                if full {
+                    self.0.crowded_at.set(Some(self.0.world.now()));
+                }
+                Told::Done(Some(session))
+            }
             Ok((other, _)) => Told::Failed(format!("{store} answered {other:?}")),
             Err(CallError::Refused {
                 error: StoreError::Full,
@@ -257,7 +287,7 @@ impl Pool {
         }
     }
 
-    /// Puts a sealed extent on the members of its group. With `durable`, flushed when it returns; without,
+    /// Puts a sealed extent on the members of its group. For a repair it is flushed when this returns; else
     /// [`Pool::flush`] must succeed before anything relies on it. Members that fail are recorded as missing
     /// it by the others.
     ///
@@ -269,9 +299,10 @@ impl Pool {
         id: ExtentId,
         sealed: Bytes,
         form: u32,
-        durable: bool,
+        purpose: Purpose,
         copies_min: u8,
     ) -> Result<Unflushed, PoolError> {
+        let (durable, reserved) = (purpose == Purpose::Repair, purpose != Purpose::Write);
         let group = self
             .group(id.group)
             .ok_or(PoolError::NoGroup { copies: 0 })?;
@@ -281,6 +312,7 @@ impl Pool {
                 generation: group.generation,
                 form,
                 durable,
+                reserved,
                 missing,
             };
             StoreCall {
@@ -309,6 +341,7 @@ impl Pool {
                     unflushed.0.entry(member).or_default().extend(session);
                 }
                 Told::Full => {
+                    self.0.crowded_at.set(Some(self.0.world.now()));
                     return Err(PoolError::Full {
                         group: id.group,
                         store: member,
@@ -394,7 +427,7 @@ impl Pool {
                 .await
             {
                 Ok((StoreReply::Extent { form, .. }, sealed)) => {
-                    return self.put(id, sealed, form, true, copies_min).await.map(drop);
+                    return self.put(id, sealed, form, Purpose::Repair, copies_min).await.map(drop);
                 }
                 Err(CallError::Refused {
                     error: StoreError::Absent,

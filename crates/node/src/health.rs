@@ -36,10 +36,10 @@ impl Seen {
         self.silent.is_none() && !self.status.as_ref().is_some_and(failed)
     }
 
-    fn ring_is_full(&self) -> bool {
+    fn ring_is_above(&self, percent: u64) -> bool {
         self.status.as_ref().is_some_and(|status| {
             let capacity = status.journal_capacity.0.max(1);
-            status.journal_used.0 / (capacity / 100).max(1) > RING_PERCENT_MAX
+            status.journal_used.0 / (capacity / 100).max(1) > percent
         })
     }
 }
@@ -85,9 +85,16 @@ impl Health {
         match self.table.borrow().get(&store) {
             None => Fitness::Unknown,
             Some(seen) if !seen.is_healthy() => Fitness::Unfit,
-            Some(seen) if seen.ring_is_full() => Fitness::Crowded,
+            Some(seen) if seen.ring_is_above(RING_PERCENT_MAX) => Fitness::Crowded,
             Some(_) => Fitness::Good,
         }
+    }
+
+    /// Whether the ring of a store that answers is used above this share.
+    pub(crate) fn has_ring_above(&self, percent: u64) -> bool {
+        let table = self.table.borrow();
+        let mut seen = table.values().filter(|seen| seen.silent.is_none());
+        seen.any(|seen| seen.ring_is_above(percent))
     }
 
     /// Asks these stores at once; bounded by one patience.

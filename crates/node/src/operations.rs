@@ -51,7 +51,7 @@ pub(crate) fn catalog_error(error: CatalogError) -> OperationError {
 pub(crate) fn volume_error(error: VolumeError) -> OperationError {
     match error {
         VolumeError::Catalog(error) => catalog_error(error),
-        VolumeError::Log(_) | VolumeError::Unavailable { .. } => {
+        VolumeError::Log(_) | VolumeError::Unavailable { .. } | VolumeError::JournalFull { .. } => {
             OperationError::unavailable(error.to_string())
         }
         VolumeError::Map(_) | VolumeError::DataMissing { .. } => {

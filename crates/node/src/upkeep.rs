@@ -1,10 +1,11 @@
 //! Background work of a node: groups, fills, logs of volumes that are gone, deletions that stopped
-//! half-way, and collection of garbage. Each piece is bounded, may be repeated, and sleeps while nothing has
+//! half-way, journals that fill up, and collection of garbage. Each piece is bounded, may be repeated, and sleeps while nothing has
 //! changed.
 
 mod collect;
 mod fill;
 mod logs;
+mod relieve;
 
 use crate::host::Host;
 use crate::membership::{self, Part};
@@ -36,6 +37,7 @@ pub(crate) struct Upkeep {
 pub(crate) fn start(host: &Rc<Host>) {
     host.spawn(plan_groups(host.clone()));
     host.spawn(sweep_lost(host.clone()));
+    host.spawn(relieve::run(host.clone()));
     for &store in host.stores.keys() {
         host.spawn(fill::run(host.clone(), store));
         host.spawn(logs::run(host.clone(), store));

@@ -261,7 +261,6 @@ impl Host {
         let remembered = self.remember_attempt(&row).await?;
         tracing::info!(volume = %row.name, epoch = row.epoch.0 + 1, "opening");
         let opened = volume::open(self.context(), id, self.id).await;
-        if let Err(e) = &opened { eprintln!("DBG {:?} {} open failed: {e}; health {:?}", self.world.now(), self.options.name, self.members.look(|v| v.stores.keys().map(|s| (*s, self.health.fitness(*s), self.health.seen(*s).map(|s| (s.silent, s.status.map(|s| (s.failed, s.trust, s.journal_used, s.full)))))).collect::<Vec<_>>())); }
         if remembered {
             let forget = Transaction::new().free_name(opening_key(id));
             let _ = self.catalog.commit(forget).await;

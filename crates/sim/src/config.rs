@@ -103,7 +103,7 @@ impl Config {
             manage: rng.chance(0.6),
             volume: draw_volume(&rng),
             journal_bytes: *rng.pick(&[4 << 20, 8 << 20, 16 << 20]),
-            disk_bytes: *rng.pick(&[96 << 20, 192 << 20]),
+            disk_bytes: *rng.pick(&[192 << 20, 512 << 20]),
             groups: 1 + rng.index(6) as u32,
             options: if rng.chance(0.5) { Options::rough() } else { Options::default() },
             planted,

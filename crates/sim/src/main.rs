@@ -38,7 +38,15 @@ fn run(arguments: &[String]) -> Result<ExitCode, String> {
     Ok(many(first..first + count, planted))
 }
 
+/// With `SIM_LOG=debug` (or any filter) a single seed is played with what the nodes log.
+fn log_if_asked() {
+    if let Ok(filter) = std::env::var("SIM_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
+    }
+}
+
 fn one(seed: u64, planted: Option<sim::Planted>) -> ExitCode {
+    log_if_asked();
     match sim::play(seed, planted) {
         Ok(outcome) => {
             outcome.trace.iter().for_each(|line| println!("{line}"));

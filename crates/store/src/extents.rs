@@ -20,7 +20,8 @@ use vocab::{Epoch, ExtentId, Generation, GroupId, IdMap, StoreId, VolumeId};
 use wire::{ExtentInfo, FramePiece, FrameRead, StoreError, StoreReply};
 use world::{Buf, PAGE};
 
-/// Share of the space that puts leave free, so that compaction can always rewrite an extent; at least two.
+/// Share of the space that is kept back, at least two extents: new data leaves twice as much free, drains and
+/// repairs a quarter, so that journals can be emptied and compaction can always rewrite an extent.
 const RESERVE_DIVISOR: u64 = 50;
 const RESERVE_GRANULES_MIN: u64 = 2 * (codec::extent::EXTENT_BYTES_MAX as u64 / GRANULE_BYTES);
 /// Bytes of a redo entry and of the index for one extent, rounded up.
@@ -29,6 +30,16 @@ const KEEP_BYTES: u64 = 96;
 const READ_TRIES: usize = 4;
 /// Bound of a listing.
 const LIST_MAX: u32 = 5000;
+
+/// A request to keep an extent.
+pub(crate) struct Put {
+    pub id: ExtentId,
+    pub generation: Generation,
+    pub form: u32,
+    pub durable: bool,
+    pub reserved: bool,
+    pub missing: Vec<StoreId>,
+}
 
 /// Frame tables of extents read lately.
 #[derive(Default)]
@@ -126,7 +137,7 @@ impl Store {
     pub(crate) fn is_full(&self) -> bool {
         let largest = codec::extent::EXTENT_BYTES_MAX as u64 / GRANULE_BYTES;
         let used = self.used_bytes() / GRANULE_BYTES;
-        used + largest + self.reserve() > self.0.space.borrow().granules() || self.state_is_full()
+        used + largest + 2 * self.reserve() > self.0.space.borrow().granules() || self.state_is_full()
     }
 
     fn address(&self, run: Run) -> u64 {
@@ -185,13 +196,10 @@ impl Store {
 
     pub(crate) async fn put_extent(
         &self,
-        id: ExtentId,
-        generation: Generation,
-        form: u32,
-        durable: bool,
-        missing: Vec<StoreId>,
+        put: Put,
         body: Vec<Bytes>,
     ) -> Answer {
+        let Put { id, generation, form, durable, reserved, missing } = put;
         self.check_generation(id.group, generation)?;
         let sealed = match &body[..] {
             [whole] if Buf::is_aligned(whole) => whole.clone(),
@@ -216,7 +224,10 @@ impl Store {
                     self.force_checkpoint();
                     return Err(StoreError::Full);
                 }
-                self.keep(id, form, missing, sealed, self.reserve()).await?
+                {
+                    let reserve = if reserved { self.reserve() / 4 } else { 2 * self.reserve() };
+                    self.keep(id, form, missing, sealed, reserve).await?
+                }
             }
         };
         if durable {
@@ -226,9 +237,7 @@ impl Store {
             self.written(ticket).await?;
         }
         Ok((
-            StoreReply::Kept {
-                session: self.0.session,
-            },
+            StoreReply::Kept { session: self.0.session, full: self.is_full() },
             Vec::new(),
         ))
     }
@@ -326,9 +335,7 @@ impl Store {
         self.flush_data().await?;
         self.durable(ticket).await?;
         Ok((
-            StoreReply::Kept {
-                session: self.0.session,
-            },
+            StoreReply::Kept { session: self.0.session, full: self.is_full() },
             Vec::new(),
         ))
     }

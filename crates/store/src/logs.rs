@@ -185,6 +185,11 @@ impl Store {
         let mut state = self.0.state.borrow_mut();
         let log = state.logs.entry(target.volume).or_default();
         let first = &records[0].head;
+        // A takeover that came to nothing left a segment the catalog never knew: its successor's replaces it.
+        let left_over = |segment: &Segment| segment.epoch < target.epoch && first.previous_crc == 0;
+        if log.segments.get(&target.segment).is_some_and(left_over) {
+            log.segments.remove(&target.segment);
+        }
         if !log.segments.contains_key(&target.segment) {
             if first.previous_crc != 0 {
                 return Err(StoreError::NoSegment);

@@ -322,6 +322,10 @@ impl State {
             }
             return;
         }
+        let left_over = |segment: &Segment| segment.epoch < head.epoch && head.previous_crc == 0;
+        if log.segments.get(&head.segment).is_some_and(left_over) {
+            log.segments.remove(&head.segment);
+        }
         let known = log.segments.entry(head.segment);
         let segment = known.or_insert_with(|| Segment::new(head.epoch, head.position));
         if segment.next() == head.position && segment.epoch == head.epoch {

@@ -253,15 +253,9 @@ impl Store {
             R::PromiseGroup { group, generation } => {
                 done(self.promise_group(group, generation).await)
             }
-            R::PutExtent {
-                id,
-                generation,
-                form,
-                durable,
-                missing,
-            } => {
-                self.put_extent(id, generation, form, durable, missing, body)
-                    .await
+            R::PutExtent { id, generation, form, durable, reserved, missing } => {
+                let put = crate::extents::Put { id, generation, form, durable, reserved, missing };
+                self.put_extent(put, body).await
             }
             R::FlushExtents => self.flush_extents().await,
             R::ReadFrames { reads } => self.read_frames(&reads).await,

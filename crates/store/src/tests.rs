@@ -253,6 +253,7 @@ fn put_extent(
         generation,
         form: 0,
         durable,
+        reserved: false,
         missing: Vec::new(),
     };
     machine

@@ -13,7 +13,7 @@ use blockdev::{Allocation, BlockDevice, BlockError, BlockFuture, WriteMode, chec
 use bytes::Bytes;
 use codec::extent::FRAME_BLOCKS;
 use futures_util::future::join_all;
-use group::{PoolError, Unflushed};
+use group::{PoolError, Purpose, Unflushed};
 use std::rc::Rc;
 use vocab::{BLOCK_SIZE, ByteCount, ExtentId, Lba, Position};
 use wire::FrameRead;
@@ -147,20 +147,20 @@ async fn committed(outcomes: Vec<Outcome<Result<(), LogError>>>) -> Result<(), B
 
 impl Volume {
     /// Waits while too much is undrained. A volume below the bound never waits here.
+    /// Unmaps (0 bytes) are let in when the pool is full: they give space back.
     async fn throttle(&self, bytes: u64) -> Result<(), BlockError> {
         loop {
             let drained = self.drained.notified();
             if let Some(lost) = self.log.lost() {
                 return Err(log_error(&lost));
             }
+            if bytes > 0 && self.context.pool.is_crowded() {
+                let advice = "the pool is nearly full: delete data or snapshots, or add disks";
+                return Err(BlockError::NoSpace(advice.to_owned()));
+            }
             let undrained = self.overlay.bytes() + self.uncommitted_bytes.get();
             if undrained + bytes <= self.context.options.undrained_bytes_max || undrained == 0 {
                 return Ok(());
-            }
-            if let Some(problem) = self.drain_problem.borrow().clone()
-                && problem.contains("full")
-            {
-                return Err(BlockError::NoSpace(problem));
             }
             self.drain_now.notify_all();
             let wait = self
@@ -229,7 +229,7 @@ impl Volume {
             let put = self
                 .context
                 .pool
-                .put(id, built.sealed, 0, false, policy.copies_min)
+                .put(id, built.sealed, 0, Purpose::Write, policy.copies_min)
                 .await?;
             Ok::<_, PoolError>((built.slots, put))
         });

@@ -5,7 +5,7 @@ use crate::overlay::Slot;
 use bytes::Bytes;
 use catalog::PagePointer;
 use codec::extent::{Builder, ExtentKind, FRAME_BLOCKS};
-use group::{Pool, PoolError, Unflushed};
+use group::{Pool, PoolError, Purpose, Unflushed};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use vocab::{BLOCK_SIZE, Epoch, ExtentId, Position, VolumeId};
@@ -50,6 +50,12 @@ impl ExtentIds {
             turn,
             in_flight: RefCell::default(),
         }
+    }
+
+    /// Goes on where the names of an earlier part of the same term ended.
+    pub fn skip_to(&self, other: &Self) {
+        assert_eq!((self.volume, self.epoch), (other.volume, other.epoch));
+        self.next.set(self.next.get().max(other.next.get()));
     }
 
     /// A name never used before, in a group of the policy's replication factor.
@@ -171,7 +177,7 @@ impl<'a> MapWriter<'a> {
         self.bytes += sealed.len() as u64;
         let put = self
             .pool
-            .put(id, sealed, 0, false, self.policy.copies_min)
+            .put(id, sealed, 0, Purpose::Drain, self.policy.copies_min)
             .await;
         self.unflushed.add(&put.map_err(|error| error.to_string())?);
         Ok(())

@@ -95,12 +95,6 @@ impl Layer {
         }
     }
 
-    /// Whether nothing was changed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.unmapped.is_empty()
-    }
-
     /// Blocks with data or a place, in address order.
     pub fn blocks(&self) -> impl Iterator<Item = (u64, &Entry)> {
         self.blocks.iter().map(|(&at, entry)| (at, entry))

@@ -14,7 +14,8 @@ mod copy;
 mod survey;
 
 use crate::change::Change;
-use crate::extents::ExtentIds;
+use crate::drain::LayerWriter;
+use crate::extents::{ExtentIds, Policy};
 use crate::log::{Log, Parts, Start};
 use crate::options::bug;
 use crate::overlay::Overlay;
@@ -71,7 +72,14 @@ async fn recover(
     let policy = policy_of(&container);
     let mut found = find(context, row).await?;
     check_references(context, row, &mut found).await?;
-    let copied = copy::copy_log(context, row, copies_of(policy), &found).await?;
+    let spent = ExtentIds::new(row.id, row.epoch);
+    let copied = match copy::copy_log(context, row, copies_of(policy), &found).await {
+        Err(VolumeError::JournalFull { .. }) => {
+            drain_found(context, row, policy, &mut found, &spent).await?;
+            copy::copy_log(context, row, copies_of(policy), &found).await?
+        }
+        other => other?,
+    };
     if previous.is_some() && !bug!(context.options, SkipTakeoverWait) {
         wait_for_old_reads(context, found.fenced_at).await;
     }
@@ -99,6 +107,7 @@ async fn recover(
     let log = Log::new(parts, row.id, row.epoch, copies_of(policy), start);
     let overlay = Overlay::new(found.root.position);
     let ids = ExtentIds::new(row.id, row.epoch);
+    ids.skip_to(&spent);
     for (position, change) in &found.records {
         if let Change::Reference { runs, .. } = change {
             runs.iter().for_each(|run| ids.hold(run.0, Some(*position)));
@@ -109,6 +118,46 @@ async fn recover(
     settle_snapshot_at_root(context, &row, found.root).await?;
     volume.run();
     Ok(volume)
+}
+
+/// Makes extents and a root of everything found, without a log: when the journals have no room for a copy of
+/// it. The root is in the catalog when this returns, with those of pending snapshots; nothing is left to copy.
+async fn drain_found(
+    context: &Context,
+    row: &VolumeRow,
+    policy: Policy,
+    found: &mut Found,
+    spent: &ExtentIds,
+) -> Result<(), VolumeError> {
+    let overlay = Overlay::new(found.root.position);
+    for (position, change) in &found.records {
+        apply(&overlay, *position, change);
+    }
+    overlay.cut();
+    let writer = LayerWriter::new(context, spent, policy);
+    let unavailable = |reason: String| VolumeError::Unavailable {
+        volume: row.id,
+        reason,
+    };
+    let mut settled: Vec<(SnapshotId, catalog::MapRoot)> = Vec::new();
+    while let Some(layer) = overlay.oldest() {
+        let written = writer.write(found.root, &layer).await;
+        let (root, unflushed) = written.map_err(unavailable)?;
+        let flushed = context.pool.flush(&unflushed).await;
+        flushed.map_err(|error| unavailable(error.to_string()))?;
+        settled.extend(layer.barrier.map(|snapshot| (snapshot, root.map)));
+        found.root = root;
+        overlay.drop_oldest();
+    }
+    let position = overlay.last();
+    found.root.position = position;
+    let publish = context
+        .catalog
+        .publish_root(row.id, row.epoch, found.root, &settled);
+    publish.await?;
+    found.records.clear();
+    found.flushed = position;
+    Ok(())
 }
 
 /// Reads may have been served by the old owner on the word of replicas given just before they were fenced.

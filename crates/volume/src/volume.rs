@@ -65,6 +65,14 @@ pub enum VolumeError {
         /// What is missing.
         reason: String,
     },
+    /// A store has no room for a copy of the log; what it holds can be drained instead.
+    #[error("the journal of {store} has no room for the log of volume {volume}")]
+    JournalFull {
+        /// Which volume.
+        volume: VolumeId,
+        /// Whose journal.
+        store: vocab::StoreId,
+    },
     /// Acknowledged data cannot be found. A person must decide.
     #[error(
         "volume {volume} is stopped, because data it has acknowledged cannot be found: {reason}"
@@ -119,6 +127,8 @@ pub struct Volume {
     pub(crate) drained_bytes: Cell<u64>,
     pub(crate) drains: Cell<u64>,
     pub(crate) drain_problem: RefCell<Option<String>>,
+    /// Position of the newest root that the catalog has from us.
+    pub(crate) published: Cell<Position>,
     /// Bytes of writes that wait for their commit.
     pub(crate) uncommitted_bytes: Cell<u64>,
 }
@@ -174,6 +184,7 @@ impl Volume {
             drained_bytes: Cell::new(0),
             drains: Cell::new(0),
             drain_problem: RefCell::new(None),
+            published: Cell::new(root.position),
             uncommitted_bytes: Cell::new(0),
         })
     }

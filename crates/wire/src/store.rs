@@ -118,6 +118,8 @@ pub enum StoreRequest {
         /// Flush data and index before answering. Without it the extent may be lost by a power loss until
         /// a `FlushExtents`.
         durable: bool,
+        /// May use the space kept back for draining and repair: what is put frees a journal or restores a copy.
+        reserved: bool,
         /// Members that do not have it: recorded until they do.
         missing: Vec<StoreId>,
     },
@@ -354,6 +356,8 @@ pub enum StoreReply {
     Kept {
         /// Random, drawn whenever the store is opened.
         session: u64,
+        /// Only what is kept back for draining and repair is left: take no new data.
+        full: bool,
     },
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::unwrap_used,
     clippy::disallowed_types,
     dead_code,
     reason = "tests of the binary use the operating system; each uses a part of this"

@@ -5,7 +5,7 @@ use crate::change::Change;
 use crate::options::bug;
 use bytes::Bytes;
 use std::rc::Rc;
-use vocab::{Epoch, Incarnation, Position, SegmentId, StoreId};
+use vocab::{Incarnation, Position, SegmentId, StoreId};
 use wire::{
     CallError, Lane, Record, RecordHead, RecordKind, StoreCall, StoreError, StoreReply,
     StoreRequest,
@@ -283,11 +283,5 @@ impl Log {
         self.finish_when_flushed(late);
         self.work.notify_all();
         self.progress.notify_all();
-    }
-
-    /// The owner's term.
-    #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
     }
 }

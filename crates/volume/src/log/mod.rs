@@ -345,12 +345,6 @@ impl Log {
         self.state.borrow().lost.clone()
     }
 
-    /// Resolves at the next change of positions, or when the log is lost.
-    #[must_use]
-    pub fn changed(&self) -> world::sync::Notified {
-        self.progress.notified()
-    }
-
     /// Whether closed segments wait for the drain.
     #[must_use]
     pub fn has_closed_segments(&self) -> bool {

@@ -14,7 +14,7 @@ mod page;
 mod update;
 mod walk;
 
-pub use page::{HEIGHT_MAX, LEAF_BLOCKS, Page, PageDamage, span};
+pub use page::{LEAF_BLOCKS, Page, PageDamage, span};
 pub use update::{MapChange, PageSink, update};
 pub use walk::{DiffRun, Marks, diff, mark};
 

@@ -192,6 +192,13 @@ async fn call(
             error: StoreError::StaleEpoch { promised },
             ..
         })) => Err(CatalogError::StaleOwner { current: promised }.into()),
+        Ok(Err(CallError::Refused {
+            error: StoreError::JournalFull,
+            ..
+        })) => Err(VolumeError::JournalFull {
+            volume: row.id,
+            store,
+        }),
         Ok(Err(error)) => Err(unavailable(row, error.to_string())),
         Err(_) => Err(unavailable(row, format!("{store} does not answer"))),
     }

@@ -1,0 +1,91 @@
+//! What processes used, read from `/proc`.
+
+use std::fs;
+
+/// Clock ticks per second in `/proc/PID/stat`: fixed at 100 for user space on every Linux architecture in use.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Sums over some processes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// User and system time of all threads.
+    pub cpu_us: u64,
+    /// Bytes the processes caused to be sent to block devices.
+    pub device_bytes: u64,
+    /// Resident memory now.
+    pub resident_bytes: u64,
+}
+
+impl Usage {
+    /// Reads the sums now. A process that is gone counts as nothing.
+    pub fn of(pids: &[u32]) -> Self {
+        let mut sum = Self::default();
+        for pid in pids {
+            sum.cpu_us += cpu_us(*pid).unwrap_or(0);
+            sum.device_bytes += field(&format!("/proc/{pid}/io"), "write_bytes:").unwrap_or(0);
+            sum.resident_bytes +=
+                field(&format!("/proc/{pid}/status"), "VmRSS:").unwrap_or(0) << 10;
+        }
+        sum
+    }
+
+    /// What was used since.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            cpu_us: self.cpu_us.saturating_sub(earlier.cpu_us),
+            device_bytes: self.device_bytes.saturating_sub(earlier.device_bytes),
+            resident_bytes: self.resident_bytes,
+        }
+    }
+}
+
+/// The 14th and 15th field; the second, the program's name, may contain spaces and brackets.
+fn cpu_us(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = stat.rsplit_once(')')?.1;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((user + system) * 1_000_000 / TICKS_PER_SECOND)
+}
+
+fn field(path: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    // `cancelled_write_bytes:` ends with another field's name.
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The machine, for the report.
+pub fn machine() -> Vec<(String, String)> {
+    let read = |path: &str| {
+        fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find(|line| line.starts_with("model name"));
+    let model = model
+        .and_then(|line| line.split_once(": "))
+        .map_or("unknown", |pair| pair.1);
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let memory = field("/proc/meminfo", "MemTotal:").unwrap_or(0) >> 20;
+    vec![
+        ("processor".into(), format!("{cores} x {model}")),
+        ("memory".into(), format!("{memory} GiB")),
+        ("kernel".into(), read("/proc/sys/kernel/osrelease")),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_used_something() {
+        let usage = Usage::of(&[std::process::id()]);
+        assert!(usage.resident_bytes > 1 << 20);
+        assert!(cpu_us(std::process::id()).is_some());
+    }
+}

@@ -1,0 +1,434 @@
+//! A cluster of real processes on loopback: etcd, `azekura node` processes, their disks as files in one folder.
+//!
+//! A cluster that goes out of scope takes its processes with it, unless it was told to stay.
+
+use crate::process::{cargo, find_program, target_directory};
+use crate::rest;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for a process to answer: formatting, recovery and a busy machine fit in it several times.
+const READY_MAX: Duration = Duration::from_secs(60);
+/// In a folder that this made, and required before one is deleted: the ids of the processes, one per line.
+const MARKER: &str = ".azekura-cluster";
+/// Cluster id in configuration and on disk.
+const CLUSTER: &str = "demo";
+
+/// What to start.
+pub struct Plan {
+    /// Holds everything; must be absent, or made by an earlier run.
+    pub folder: PathBuf,
+    /// One process per node; one node gets all the disks.
+    pub nodes: usize,
+    /// Disks in all, one store each.
+    pub disks: usize,
+    /// Size of each disk's file.
+    pub disk_bytes: u64,
+    /// Whether the catalog is in etcd; otherwise in a file of the one node.
+    pub etcd: bool,
+    /// Whether disk files are written in full before they are formatted: a benchmark must not measure the file
+    /// system finding space.
+    pub prewritten: bool,
+    /// Whether the processes are meant to outlive this one, and so must not end with its terminal.
+    pub detached: bool,
+}
+
+/// A running cluster.
+pub struct Cluster {
+    /// Where everything is.
+    pub folder: PathBuf,
+    /// By position.
+    pub nodes: Vec<Node>,
+    /// The catalog's process.
+    pub etcd: Option<Child>,
+    binary: PathBuf,
+    detached: bool,
+    keep: bool,
+}
+
+/// One `azekura node` process.
+pub struct Node {
+    /// Its name in the catalog.
+    pub name: String,
+    /// Address of the API.
+    pub api: String,
+    /// Address of the NBD gateway.
+    pub nbd: String,
+    /// Its disks' files.
+    pub disks: Vec<PathBuf>,
+    config: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// Process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+}
+
+/// The binary at `given`, or else the one that operators get, built now.
+pub fn binary(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = given {
+        return path
+            .canonicalize()
+            .with_context(|| format!("there is no {}", path.display()));
+    }
+    let status = cargo()
+        .args(["build", "--release", "--package", "azekura"])
+        .status()?;
+    ensure!(
+        status.success(),
+        "the release build failed: see its messages above"
+    );
+    Ok(target_directory()?.join("release/azekura"))
+}
+
+/// Ports nobody listens on now. Another process could take one before it is used; then starting fails.
+fn free_addresses(count: usize) -> Result<Vec<String>> {
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<std::io::Result<_>>()?;
+    listeners
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.to_string()))
+        .collect()
+}
+
+/// Makes the folder, after ending and clearing what an earlier run left.
+fn prepare(folder: &Path) -> Result<()> {
+    if let Ok(pids) = fs::read_to_string(folder.join(MARKER)) {
+        let folder = folder.canonicalize()?;
+        for pid in pids.lines().filter_map(|line| line.parse().ok()) {
+            end_leftover(pid, &folder)?;
+        }
+        fs::remove_dir_all(folder)?;
+    }
+    let empty = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+    ensure!(
+        empty,
+        "{} has files in it: name another folder with --dir",
+        folder.display()
+    );
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join(MARKER), "")?;
+    Ok(())
+}
+
+/// Ends a process of an earlier run, if the id still belongs to one that was started on this folder.
+fn end_leftover(pid: u32, folder: &Path) -> Result<()> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    if String::from_utf8_lossy(&line).contains(&*folder.to_string_lossy()) {
+        println!("    ending process {pid} of an earlier run");
+        Command::new("kill")
+            .args(["-KILL", &pid.to_string()])
+            .status()?;
+    }
+    Ok(())
+}
+
+impl Cluster {
+    /// Starts everything and waits until every node answers.
+    pub fn start(binary: PathBuf, plan: &Plan) -> Result<Self> {
+        prepare(&plan.folder)?;
+        let folder = plan.folder.canonicalize()?;
+        let detached = plan.detached;
+        let mut cluster = Self {
+            folder,
+            nodes: Vec::new(),
+            etcd: None,
+            binary,
+            detached,
+            keep: false,
+        };
+        let catalog = if plan.etcd {
+            Some(cluster.start_etcd()?)
+        } else {
+            None
+        };
+        for index in 0..plan.nodes {
+            let node = cluster.configure(index, plan, catalog.as_deref())?;
+            cluster.nodes.push(node);
+            cluster.start_node(index)?;
+        }
+        for index in 0..plan.nodes {
+            cluster.wait_ready(index)?;
+        }
+        Ok(cluster)
+    }
+
+    fn start_etcd(&mut self) -> Result<String> {
+        let program = find_program("etcd").context("etcd is missing: install etcd-server")?;
+        let addresses = free_addresses(2)?;
+        let client = format!("http://{}", addresses[0]);
+        let peer = format!("http://{}", addresses[1]);
+        let mut command = Command::new(program);
+        command.arg("--data-dir").arg(self.folder.join("etcd"));
+        command.args(["--name", "one", "--logger", "zap", "--log-level", "warn"]);
+        command.args([
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ]);
+        command.args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ]);
+        command.args(["--initial-cluster", &format!("one={peer}")]);
+        // The architecture etcd was built for is supported or warned about; never a reason to stop here.
+        command.env(
+            "ETCD_UNSUPPORTED_ARCH",
+            std::env::consts::ARCH.replace("aarch64", "arm64"),
+        );
+        self.etcd = Some(self.spawn(&mut command, &self.folder.join("etcd.log"))?);
+        wait_port(&addresses[0], "etcd", &self.folder.join("etcd.log"))?;
+        Ok(client)
+    }
+
+    /// Writes a node's configuration; docs/operating/configuration.md describes the keys.
+    fn configure(&self, index: usize, plan: &Plan, etcd: Option<&str>) -> Result<Node> {
+        let name = format!("node-{}", index + 1);
+        let [listen, nbd, api]: [String; 3] =
+            free_addresses(3)?.try_into().expect("three were asked for");
+        let catalog = match etcd {
+            Some(url) => format!("etcd = [\"{url}\"]"),
+            None => "embedded = \"catalog.redb\"".to_owned(),
+        };
+        let mut text = format!(
+            "cluster = \"{CLUSTER}\"\nnode = \"{name}\"\nlisten = \"{listen}\"\nnbd = \"{nbd}\"\n\
+             api = \"{api}\"\n\n[catalog]\n{catalog}\n"
+        );
+        let mut disks = Vec::new();
+        for number in (1..=plan.disks).filter(|number| (number - 1) % plan.nodes == index) {
+            let path = format!("disk-{number}");
+            if plan.prewritten {
+                self.format_disk(number, plan.disk_bytes)?;
+            }
+            let size = plan.disk_bytes;
+            text.push_str(&format!(
+                "\n[[store]]\nid = {number}\n\n[[store.disk]]\npath = \"{path}\"\ncreate = \"{size}\"\n"
+            ));
+            disks.push(self.folder.join(path));
+        }
+        let config = self.folder.join(format!("{name}.toml"));
+        fs::write(&config, text)?;
+        let log = self.folder.join(format!("{name}.log"));
+        Ok(Node {
+            name,
+            api,
+            nbd,
+            disks,
+            config,
+            log,
+            child: None,
+        })
+    }
+
+    fn format_disk(&self, number: usize, bytes: u64) -> Result<()> {
+        let path = self.folder.join(format!("disk-{number}"));
+        write_zeros(&File::create(&path)?, bytes)?;
+        let mut command = Command::new(&self.binary);
+        command.args([
+            "disk",
+            "format",
+            "--cluster",
+            CLUSTER,
+            "--store",
+            &number.to_string(),
+        ]);
+        let output = command.arg(&path).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "azekura disk format failed: {said}"
+        );
+        Ok(())
+    }
+
+    /// Starts a node's process, the first time or again.
+    pub fn start_node(&mut self, index: usize) -> Result<()> {
+        let node = &self.nodes[index];
+        let mut command = Command::new(&self.binary);
+        command.args(["node", "--config"]).arg(&node.config);
+        let child = self.spawn(&mut command, &node.log)?;
+        self.nodes[index].child = Some(child);
+        Ok(())
+    }
+
+    /// Starts a process and notes its id, so that a later run can end it if this one cannot.
+    fn spawn(&self, command: &mut Command, log: &Path) -> Result<Child> {
+        if self.detached {
+            command.process_group(0);
+        }
+        let child = spawn(command, log)?;
+        let mut marker = File::options()
+            .append(true)
+            .open(self.folder.join(MARKER))?;
+        writeln!(marker, "{}", child.id())?;
+        Ok(child)
+    }
+
+    /// Waits until a node answers a status request.
+    pub fn wait_ready(&mut self, index: usize) -> Result<()> {
+        let deadline = Instant::now() + READY_MAX;
+        let node = &mut self.nodes[index];
+        loop {
+            let child = node.child.as_mut().context("the node was not started")?;
+            if let Some(status) = child.try_wait()? {
+                bail!("{} ended with {status}:\n{}", node.name, tail(&node.log));
+            }
+            if rest::get(&node.api, "/status").is_ok() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "{} does not answer within 60 s:\n{}",
+                    node.name,
+                    tail(&node.log)
+                );
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// SIGKILL: the process gets no chance to write anything down.
+    pub fn kill_node(&mut self, index: usize) -> Result<()> {
+        let child = self.nodes[index].child.take();
+        let mut child = child.context("the node does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Position of the node that owns a volume now.
+    pub fn owner_of(&self, volume: &str) -> Result<usize> {
+        let deadline = Instant::now() + READY_MAX;
+        loop {
+            if let Some(owner) = self.try_owner(volume) {
+                return Ok(owner);
+            }
+            ensure!(Instant::now() < deadline, "nobody owns {volume} after 60 s");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn try_owner(&self, volume: &str) -> Option<usize> {
+        let api = self.any_api()?;
+        let answer = rest::get(api, &format!("/volumes/{volume}")).ok()?;
+        let owner = answer["owner"].as_u64()?;
+        let status = rest::get(api, "/status").ok()?;
+        let nodes = status["nodes"].as_array()?;
+        let row = nodes
+            .iter()
+            .find(|node| node["id"].as_u64() == Some(owner))?;
+        let running = |node: &Node| node.child.is_some() && row["name"] == node.name.as_str();
+        self.nodes.iter().position(running)
+    }
+
+    /// API of a node that runs.
+    pub fn any_api(&self) -> Option<&str> {
+        self.nodes
+            .iter()
+            .find(|node| node.child.is_some())
+            .map(|node| node.api.as_str())
+    }
+
+    /// Process ids of the nodes that run.
+    pub fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().filter_map(Node::pid).collect()
+    }
+
+    /// Leaves everything running when this goes out of scope.
+    pub fn keep_running(&mut self) {
+        self.keep = true;
+    }
+
+    /// Ends all processes and deletes the folder.
+    pub fn remove(mut self) -> Result<()> {
+        self.end_processes();
+        fs::remove_dir_all(&self.folder)?;
+        Ok(())
+    }
+
+    fn end_processes(&mut self) {
+        let nodes = self.nodes.iter_mut().filter_map(|node| node.child.take());
+        for mut child in nodes.chain(self.etcd.take()) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !self.keep && self.folder.exists() {
+            self.end_processes();
+            eprintln!(
+                "    all processes ended; logs and disks stay in {}",
+                self.folder.display()
+            );
+        }
+    }
+}
+
+/// Starts a process with its output in a file.
+pub fn spawn(command: &mut Command, log: &Path) -> Result<Child> {
+    let file = File::options().create(true).append(true).open(log)?;
+    let name = command.get_program().to_string_lossy().into_owned();
+    command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file);
+    command
+        .spawn()
+        .with_context(|| format!("cannot start `{name}`"))
+}
+
+/// Waits until something listens.
+pub fn wait_port(address: &str, name: &str, log: &Path) -> Result<()> {
+    let deadline = Instant::now() + READY_MAX;
+    while std::net::TcpStream::connect(address).is_err() {
+        ensure!(
+            Instant::now() < deadline,
+            "{name} does not listen within 60 s:\n{}",
+            tail(log)
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// An address nobody listens on now.
+pub fn free_address() -> Result<String> {
+    Ok(free_addresses(1)?.remove(0))
+}
+
+/// Fills a file with zeros from its start and makes them durable.
+pub fn write_zeros(mut file: &File, bytes: u64) -> Result<()> {
+    let zeros = vec![0; 4 << 20];
+    let mut left = bytes;
+    while left > 0 {
+        let chunk = left.min(zeros.len() as u64);
+        file.write_all(&zeros[..chunk as usize])?;
+        left -= chunk;
+    }
+    file.sync_all()?;
+    Ok(())
+}
+
+/// The end of a log, for messages.
+fn tail(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}

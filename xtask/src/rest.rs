@@ -1,0 +1,83 @@
+//! The REST API of a node, called over plain HTTP/1.1: one request per connection.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// Longest wait for an answer: above the server's own bound.
+const PATIENCE: Duration = Duration::from_secs(130);
+/// Bytes of an answer that are read.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// Sends one request below `/api/v1` and returns the JSON answer.
+pub fn call(api: &str, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+    let (status, text) = exchange(api, method, path, body)
+        .with_context(|| format!("{method} {path} at {api} has no answer"))?;
+    let answer: Value = serde_json::from_str(&text)
+        .with_context(|| format!("{method} {path} at {api} answered no JSON: {text}"))?;
+    if !(200..300).contains(&status) {
+        let message = answer["message"].as_str().unwrap_or(&text).to_owned();
+        bail!("{method} {path}: {message} (HTTP {status})");
+    }
+    Ok(answer)
+}
+
+/// `GET`.
+pub fn get(api: &str, path: &str) -> Result<Value> {
+    call(api, "GET", path, None)
+}
+
+/// `POST` of a JSON body.
+pub fn post(api: &str, path: &str, body: &Value) -> Result<Value> {
+    call(api, "POST", path, Some(body))
+}
+
+fn exchange(api: &str, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(api)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let request = format!(
+        "{method} /api/v1{path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    let answer = String::from_utf8(answer).context("the answer is no UTF-8")?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("the answer has no end of headers")?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let status = status.context("the answer has no status")?;
+    let chunked = head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked");
+    Ok((
+        status,
+        if chunked {
+            joined_chunks(body)?
+        } else {
+            body.to_owned()
+        },
+    ))
+}
+
+fn joined_chunks(mut rest: &str) -> Result<String> {
+    let mut joined = String::new();
+    loop {
+        let (size, after) = rest.split_once("\r\n").context("a chunk has no size")?;
+        let size = usize::from_str_radix(size.trim(), 16).context("a chunk's size is no number")?;
+        if size == 0 {
+            return Ok(joined);
+        }
+        joined.push_str(after.get(..size).context("a chunk is cut off")?);
+        rest = after.get(size + 2..).context("a chunk is cut off")?;
+    }
+}

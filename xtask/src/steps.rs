@@ -1,0 +1,312 @@
+//! `cargo xtask test`, `sim` and `fuzz`: one run that shows every failure.
+//!
+//! A step that fails does not end the run; the last line sums up what was counted, whatever happened before.
+//! The steps, cheapest first: format, tidy, clippy, cargo-deny, tests, doc tests, fuzz tests, simulator seeds.
+
+use crate::packages;
+use crate::process::{cargo, stream};
+use crate::tally::{self, Tally};
+use anyhow::{Context, Result, bail};
+use std::time::Instant;
+
+/// Simulator seeds in `cargo xtask test`.
+const SEEDS: u64 = 300;
+/// Simulator seeds in `cargo xtask test --long`.
+const SEEDS_LONG: u64 = 5_000;
+/// Inputs per fuzz test in `cargo xtask test`; proptest reads it from the environment.
+const FUZZ_CASES: u64 = 2_000;
+/// Inputs per fuzz test in `cargo xtask test --long`.
+const FUZZ_CASES_LONG: u64 = 100_000;
+/// Names of fuzz tests: `fuzz_` at the start of the function's name.
+const FUZZ_FILTER: &str = "test(/(^|::)fuzz_/)";
+
+/// What `cargo xtask test` was asked for.
+struct Request {
+    long: bool,
+    seeds: u64,
+}
+
+/// What a step found: the tests it counted, whether everything in it held, and whether it ran at all.
+struct Found {
+    tally: Tally,
+    fine: bool,
+    ran: bool,
+}
+
+impl Found {
+    fn check(fine: bool) -> Self {
+        Self::counted(Tally::default(), fine)
+    }
+
+    fn counted(tally: Tally, fine: bool) -> Self {
+        Self {
+            tally,
+            fine,
+            ran: true,
+        }
+    }
+
+    fn not_run() -> Self {
+        Self {
+            tally: Tally::default(),
+            fine: true,
+            ran: false,
+        }
+    }
+}
+
+/// Runs every step and ends with the sum of tests and seeds.
+pub fn test(arguments: &[String]) -> Result<bool> {
+    let request = parse_test(arguments)?;
+    let mut run = Run::default();
+    run.step("packages", || {
+        packages::ensure(packages::TEST);
+        Ok(Found::check(true))
+    });
+    run.step("format", || {
+        cargo_check(&["fmt", "--all", "--check", "--", "-l"])
+    });
+    run.step("tidy", || Ok(Found::check(crate::tidy::run(&[])?)));
+    run.step("clippy", || {
+        cargo_check(&[
+            "clippy",
+            "-q",
+            "--keep-going",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ])
+    });
+    run.step("cargo-deny", deny);
+    run.step("tests", || run_tests(&request));
+    run.step("doc tests", doc_tests);
+    run.step("simulator", || {
+        run_seeds(&["--seeds".into(), request.seeds.to_string()])
+    });
+    Ok(run.finish())
+}
+
+fn parse_test(arguments: &[String]) -> Result<Request> {
+    let mut request = Request {
+        long: false,
+        seeds: 0,
+    };
+    let mut left = arguments.iter();
+    while let Some(argument) = left.next() {
+        match argument.as_str() {
+            "--long" => request.long = true,
+            "--seeds" => request.seeds = number("--seeds", left.next())?,
+            other => bail!("`cargo xtask test` does not know `{other}`"),
+        }
+    }
+    if request.seeds == 0 {
+        request.seeds = if request.long { SEEDS_LONG } else { SEEDS };
+    }
+    Ok(request)
+}
+
+fn number(name: &str, value: Option<&String>) -> Result<u64> {
+    let value = value.with_context(|| format!("{name} needs a number"))?;
+    value
+        .parse()
+        .with_context(|| format!("{name} needs a number, not `{value}`"))
+}
+
+/// The steps so far.
+#[derive(Default)]
+struct Run {
+    tally: Tally,
+    broken: Vec<String>,
+    count: u32,
+    started: Option<Instant>,
+}
+
+impl Run {
+    fn step(&mut self, name: &str, work: impl FnOnce() -> Result<Found>) {
+        self.count += 1;
+        let started = Instant::now();
+        self.started.get_or_insert(started);
+        println!("==> {} {name}", self.count);
+        let found = work().unwrap_or_else(|error| {
+            eprintln!("    {error:#}");
+            Found::check(false)
+        });
+        let seconds = started.elapsed().as_secs_f64();
+        let outcome = match (found.ran, found.fine) {
+            (false, _) => "not run",
+            (true, true) => "ok",
+            (true, false) => "FAILED",
+        };
+        println!("    {name}: {outcome} ({seconds:.1} s)");
+        if !found.fine {
+            self.broken.push(name.to_owned());
+        }
+        self.tally.add(&found.tally);
+    }
+
+    /// Prints the steps that failed, then the line CI reads.
+    fn finish(mut self) -> bool {
+        let seconds = self
+            .started
+            .map_or(0.0, |started| started.elapsed().as_secs_f64());
+        println!("==> {} steps in {seconds:.0} s", self.count);
+        if !self.broken.is_empty() {
+            println!("    failed steps: {}", self.broken.join(", "));
+            // A step can fail without a failed test, as clippy does: the line must still show it.
+            self.tally.failed = self.tally.failed.max(self.broken.len() as u64);
+        }
+        println!("{}", self.tally);
+        self.broken.is_empty()
+    }
+}
+
+fn cargo_check(arguments: &[&str]) -> Result<Found> {
+    let (fine, _) = stream(cargo().args(arguments), |_| false)?;
+    Ok(Found::check(fine))
+}
+
+/// Licences, sources and duplicate versions. Building the tool takes longer than all of the tests, so it is not
+/// installed here.
+fn deny() -> Result<Found> {
+    if !packages::find_cargo_tool("deny") {
+        println!(
+            "    cargo-deny is missing (cargo install --locked {})",
+            packages::DENY
+        );
+        return Ok(Found::not_run());
+    }
+    cargo_check(&[
+        "deny",
+        "--log-level",
+        "error",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ])
+}
+
+/// All tests of the workspace; the fuzz tests apart, with more inputs.
+fn run_tests(request: &Request) -> Result<Found> {
+    if !packages::ensure_nextest() {
+        println!(
+            "    cargo-nextest cannot be installed: `cargo test` runs instead, without time limits"
+        );
+        return libtest(&[
+            "test",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--no-fail-fast",
+        ]);
+    }
+    let cases = if request.long {
+        FUZZ_CASES_LONG
+    } else {
+        FUZZ_CASES
+    };
+    let profile = if request.long { "long" } else { "default" };
+    let main = nextest(profile, &format!("not {FUZZ_FILTER}"), None)?;
+    println!("    fuzz tests, {cases} inputs each");
+    let fuzz = nextest(profile, FUZZ_FILTER, Some(cases))?;
+    // What a run filters out counts as skipped in its summary; the two filters cover everything.
+    let mut tally = main.tally.clone();
+    tally.skipped = main
+        .tally
+        .skipped
+        .saturating_sub(fuzz.tally.passed + fuzz.tally.failed);
+    tally.passed += fuzz.tally.passed;
+    tally.failed += fuzz.tally.failed;
+    Ok(Found::counted(tally, main.fine && fuzz.fine))
+}
+
+fn nextest(profile: &str, filter: &str, cases: Option<u64>) -> Result<Found> {
+    let mut command = cargo();
+    command.args([
+        "nextest",
+        "run",
+        "--workspace",
+        "--color",
+        "never",
+        "--no-tests",
+        "pass",
+    ]);
+    command.args(["--cargo-quiet", "--profile", profile, "-E", filter]);
+    if let Some(cases) = cases {
+        command.env("PROPTEST_CASES", cases.to_string());
+    }
+    let (fine, lines) = stream(&mut command, |line| {
+        line.trim_start().starts_with("Summary [")
+    })?;
+    let tally = lines
+        .last()
+        .and_then(|line| tally::of_nextest(line))
+        .unwrap_or_default();
+    Ok(Found::counted(tally, fine))
+}
+
+fn doc_tests() -> Result<Found> {
+    libtest(&["test", "-q", "--doc", "--workspace", "--no-fail-fast"])
+}
+
+fn libtest(arguments: &[&str]) -> Result<Found> {
+    let (fine, lines) = stream(cargo().args(arguments), |line| {
+        line.starts_with("test result:")
+    })?;
+    let mut tally = Tally::default();
+    for line in &lines {
+        tally.add(&tally::of_libtest(line));
+    }
+    Ok(Found::counted(tally, fine))
+}
+
+/// Runs the simulator's binary. The development profile is optimised enough for it and is already built.
+fn run_seeds(arguments: &[String]) -> Result<Found> {
+    let mut command = cargo();
+    command
+        .args(["run", "-q", "--package", "sim", "--bin", "sim", "--"])
+        .args(arguments);
+    let (fine, lines) = stream(&mut command, |line| tally::of_seeds(line).is_some())?;
+    let mut tally = lines
+        .last()
+        .and_then(|line| tally::of_seeds(line))
+        .unwrap_or_default();
+    if !fine && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(Found::counted(tally, fine))
+}
+
+/// `cargo xtask sim`: the arguments go to the simulator as they are.
+pub fn sim(arguments: &[String]) -> Result<bool> {
+    Ok(run_seeds(arguments)?.fine)
+}
+
+/// `cargo xtask fuzz`: rounds of the fuzz tests until the time is up; at least one.
+pub fn fuzz(arguments: &[String]) -> Result<bool> {
+    let seconds = match arguments {
+        [] => 60,
+        [name, value] if name == "--seconds" => number(name, Some(value))?,
+        _ => bail!("usage: cargo xtask fuzz [--seconds N]"),
+    };
+    anyhow::ensure!(
+        packages::ensure_nextest(),
+        "cargo-nextest is needed and cannot be installed"
+    );
+    let started = Instant::now();
+    let mut run = Run::default();
+    // One round takes at least the milliseconds of starting the tests, so the clock bounds the loop.
+    loop {
+        run.step("fuzz tests", || {
+            let mut found = nextest("long", FUZZ_FILTER, Some(FUZZ_CASES))?;
+            found.tally.skipped = 0;
+            Ok(found)
+        });
+        if started.elapsed().as_secs() >= seconds || !run.broken.is_empty() {
+            return Ok(run.finish());
+        }
+    }
+}
