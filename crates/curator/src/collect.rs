@@ -114,6 +114,27 @@ struct Roots {
     floors: BTreeMap<VolumeId, Option<(Epoch, u32)>>,
 }
 
+/// Extents that were rewritten when so many of their blocks were live: rewriting them again at the same number
+/// gains nothing (compressed frames only go when all of their blocks are dead).
+#[derive(Clone, Debug, Default)]
+pub struct Attempts(BTreeMap<ExtentId, u32>);
+
+impl Attempts {
+    /// Bound of the entries: beyond, all are forgotten, which costs one vain rewrite each.
+    const ENTRIES_MAX: usize = 100_000;
+
+    fn is_vain(&self, id: &ExtentId, live_blocks: u32) -> bool {
+        self.0.get(id) == Some(&live_blocks)
+    }
+
+    fn note(&mut self, id: ExtentId, live_blocks: u32) {
+        if self.0.len() >= Self::ENTRIES_MAX {
+            self.0.clear();
+        }
+        self.0.insert(id, live_blocks);
+    }
+}
+
 /// Deletes what no root refers to and rewrites extents that are mostly dead.
 ///
 /// # Errors
@@ -125,6 +146,7 @@ pub async fn collect_lineage(
     pages: &PageCache,
     id: LineageId,
     limits: &Limits,
+    attempts: &mut Attempts,
 ) -> Result<CollectReport, CollectError> {
     let roots = read_roots(catalog, id, limits).await?;
     let mut marks = Marks::default();
@@ -133,7 +155,7 @@ pub async fn collect_lineage(
     }
     let mut report = CollectReport::default();
     let form = LazyForm { catalog, drawn: None };
-    let mut sweeper = Sweeper { world, pool, roots: &roots, marks: &marks, limits, form, report };
+    let mut sweeper = Sweeper { world, pool, roots: &roots, marks: &marks, limits, form, report, attempts };
     for group in pool.groups() {
         sweeper.sweep(group.id).await?;
     }
@@ -225,6 +247,7 @@ struct Sweeper<'a> {
     limits: &'a Limits,
     form: LazyForm<'a>,
     report: CollectReport,
+    attempts: &'a mut Attempts,
 }
 
 impl Sweeper<'_> {
@@ -259,7 +282,10 @@ impl Sweeper<'_> {
             return Ok(true);
         };
         let room = self.report.compacted < self.limits.compact_max as u64;
-        if room && is_sparse(info, self.marks, self.limits) {
+        let live_blocks = self.marks.live_blocks(&info.id);
+        let vain = self.attempts.is_vain(&info.id, live_blocks);
+        if room && !vain && is_sparse(info, self.marks, self.limits) {
+            self.attempts.note(info.id, live_blocks);
             let form = self.form.get().await?;
             self.pool.compact(info.id, form, live.to_vec()).await?;
             self.report.compacted += 1;

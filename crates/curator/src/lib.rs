@@ -13,4 +13,4 @@
 
 mod collect;
 
-pub use collect::{CollectError, CollectReport, Limits, collect_lineage};
+pub use collect::{Attempts, CollectError, CollectReport, Limits, collect_lineage};

@@ -189,10 +189,7 @@ impl Host {
             start: parts.lease.start(),
         };
         let directory = Directory::default();
-        let remote = RemoteStores::new(world.clone(), hello.clone(), directory.clone());
-        for (&id, store) in &parts.stores {
-            remote.add_local(id, Rc::new(Local(store.clone())));
-        }
+        let remote = reach_stores(&world, &hello, &directory, &parts.stores);
         let stores: Rc<dyn Stores> = Rc::new(remote.clone());
         let members = Rc::new(Members::new(world.clone()));
         let health = Rc::new(Health::new(world.clone(), stores.clone()));
@@ -389,6 +386,20 @@ impl Host {
         self.remote.close();
         tracing::info!(node = %self.options.name, "stopped");
     }
+}
+
+/// Every store of the cluster, the own ones without a connection.
+fn reach_stores(
+    world: &World,
+    hello: &Hello,
+    directory: &Directory,
+    own: &BTreeMap<StoreId, Store>,
+) -> RemoteStores {
+    let remote = RemoteStores::new(world.clone(), hello.clone(), directory.clone());
+    for (&id, store) in own {
+        remote.add_local(id, Rc::new(Local(store.clone())));
+    }
+    remote
 }
 
 /// Opens a store, or formats its disks when they are blank.

@@ -31,6 +31,8 @@ pub(crate) struct Upkeep {
     /// Local stores that have caught up with their groups.
     pub(crate) filled: RefCell<BTreeSet<StoreId>>,
     pub(crate) collected: RefCell<curator::CollectReport>,
+    /// What collections rewrote already.
+    pub(crate) attempts: RefCell<curator::Attempts>,
 }
 
 /// Starts all of it.

@@ -283,7 +283,10 @@ impl Host {
                 tracing::error!(volume = %row.name, %error, "the volume is stopped");
                 Err(Refusal::Failed(error.to_string()))
             }
-            Err(error) => Err(Refusal::Busy(format!("volume {}: {error}", row.name))),
+            Err(error) => {
+                tracing::warn!(volume = %row.name, %error, "not opened");
+                Err(Refusal::Busy(format!("volume {}: {error}", row.name)))
+            }
         }
     }
 

@@ -79,6 +79,7 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
 async fn collect(host: &Host, id: LineageId) -> bool {
     let options = &host.options.collect;
     let began = host.world.now();
+    let mut attempts = host.upkeep.attempts.take();
     let collected = curator::collect_lineage(
         &host.world,
         &host.catalog,
@@ -86,8 +87,10 @@ async fn collect(host: &Host, id: LineageId) -> bool {
         &host.pages,
         id,
         &options.limits,
+        &mut attempts,
     );
     let result = collected.await;
+    host.upkeep.attempts.replace(attempts);
     let took = host.world.now().since(began);
     let duty = options.duty_percent.clamp(1, 100);
     host.world.sleep(took * (100 - duty) / duty).await;
