@@ -176,7 +176,7 @@ async fn serve(
     let mut stores = Vec::new();
     for store in &config.stores {
         let disks = disk::prepare(&world, &machine, &config.cluster, store).await?;
-        stores.push(StoreSpec { disks });
+        stores.push(StoreSpec { id: None, disks });
     }
     let url = options.api.clone();
     let host = Host::start(world.clone(), kv, stores, options).await?;

@@ -89,6 +89,10 @@ pub struct StoreRow {
     pub node: NodeId,
     /// Its present life. Another one on the disks means amnesia.
     pub incarnation: Incarnation,
+    /// The newest run of the store that the catalog was told; 0: none. Disks that do not remember it were rolled
+    /// back.
+    #[serde(default)]
+    pub session: u64,
     /// Bytes for extents.
     pub capacity: ByteCount,
     /// Labels of the enclosing failure domains, narrowest first, without store and node (rack, zone).
@@ -99,7 +103,15 @@ pub struct StoreRow {
 impl Row for StoreRow {
     const PREFIX: &'static str = "store/";
     fn key(&self) -> String {
-        numbered(Self::PREFIX, u64::from(self.id.0))
+        Self::key_of(self.id)
+    }
+}
+
+impl StoreRow {
+    /// Key of the row of a store.
+    #[must_use]
+    pub fn key_of(id: StoreId) -> String {
+        numbered(Self::PREFIX, u64::from(id.0))
     }
 }
 

@@ -5,6 +5,7 @@ fn stores(nodes: u32, per_node: u32) -> Vec<StoreRow> {
     let store = |index: u32| StoreRow {
         id: StoreId(index + 1),
         node: NodeId(index / per_node + 1),
+        session: 0,
         incarnation: Incarnation(1),
         capacity: ByteCount::gib(1),
         domains: Vec::new(),

@@ -203,7 +203,7 @@ impl Host {
         };
         let context = Context {
             world: world.clone(),
-            options: Rc::new(options.volume.clone()),
+            options: Rc::new(fitting(options.volume.clone(), &parts.stores)),
             catalog: catalog.clone(),
             stores,
             placement: Rc::new(placement),
@@ -274,6 +274,7 @@ impl Host {
                 id,
                 node: self.id,
                 incarnation: store.identity().incarnation,
+                session: store.sessions()[0],
                 capacity: store.status().capacity,
                 domains: self.options.domains.clone(),
             };
@@ -402,6 +403,18 @@ fn reach_stores(
     remote
 }
 
+/// Bounds undrained data by the smallest local ring: a volume starts to drain when it fills a quarter of it and
+/// makes writers wait at half, so that small rings are not simply full.
+fn fitting(options: volume::Options, stores: &BTreeMap<StoreId, Store>) -> volume::Options {
+    let ring = stores.values().map(|store| store.status().journal_capacity.0).min();
+    let ring = ring.unwrap_or(u64::MAX);
+    volume::Options {
+        drain_bytes: options.drain_bytes.min(ring / 4),
+        undrained_bytes_max: options.undrained_bytes_max.min(ring / 2),
+        ..options
+    }
+}
+
 /// Opens a store, or formats its disks when they are blank.
 async fn open_store(
     world: &World,
@@ -429,6 +442,7 @@ async fn open_store(
     let store = store.map_err(|error| error.to_string())?;
     let found = store.identity().cluster.clone();
     if found == options.cluster {
+        check_session(catalog, &store).await?;
         return Ok(store);
     }
     store.close().await;
@@ -437,6 +451,24 @@ async fn open_store(
          that cluster is gone",
         options.cluster
     ))
+}
+
+/// Disks that do not remember the run the catalog was told last were rolled back, or are copies: what they
+/// promised and acknowledged since is gone, so they start another life.
+async fn check_session(catalog: &Catalog, store: &Store) -> Result<(), String> {
+    let key = StoreRow::key_of(store.id());
+    let row = catalog.read::<StoreRow>(&key).await;
+    let Some(row) = row.map_err(|error| error.to_string())? else {
+        return Ok(());
+    };
+    let row = row.row;
+    let known = row.session == 0 || store.sessions().contains(&row.session);
+    if known || row.incarnation != store.incarnation() {
+        return Ok(());
+    }
+    tracing::warn!(store = %row.id, "its disks went back in time: it starts another life and is filled from its groups");
+    let renewed = store.renew_incarnation().await;
+    renewed.map(drop).map_err(|error| error.to_string())
 }
 
 async fn is_blank(disk: &Rc<dyn Disk>, index: usize) -> Result<bool, String> {
@@ -459,10 +491,13 @@ async fn format_store(
     spec: &StoreSpec,
     options: &HostOptions,
 ) -> Result<(), String> {
-    let id = catalog
-        .next_id("store")
-        .await
-        .map_err(|error| error.to_string())?;
+    let id = match spec.id {
+        Some(id) => u64::from(id.0),
+        None => {
+            let drawn = catalog.next_id("store").await;
+            drawn.map_err(|error| error.to_string())?
+        }
+    };
     let format = store::FormatOptions {
         cluster: options.cluster.clone(),
         store: StoreId(u32::try_from(id).map_err(|_| "there are too many stores".to_owned())?),

@@ -1,6 +1,7 @@
 //! How a node is started, and why it cannot be.
 
 use std::rc::Rc;
+use vocab::StoreId;
 use world::{Address, Disk, Duration};
 
 /// How a node behaves.
@@ -90,7 +91,10 @@ impl Default for CollectOptions {
 /// A store to run: all of its disks.
 #[derive(Clone)]
 pub struct StoreSpec {
-    /// The disks. Blank ones are formatted as a new store.
+    /// The id that blank disks are formatted with; absent: a new one from the catalog. Disks that replace lost
+    /// ones get the id of the store they belonged to, and are filled again from its groups.
+    pub id: Option<StoreId>,
+    /// The disks. Blank ones are formatted.
     pub disks: Vec<Rc<dyn Disk>>,
 }
 

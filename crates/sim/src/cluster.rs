@@ -5,6 +5,7 @@ use catalog_kv::memory::MemoryKv;
 use node::{Host, HostOptions, StoreSpec};
 use std::cell::RefCell;
 use std::rc::Rc;
+use vocab::StoreId;
 use world::{Address, Duration};
 use world_sim::{SimDisk, Simulation};
 
@@ -86,7 +87,7 @@ impl Cluster {
         let node = &self.nodes[index];
         let (world, options) = (node.machine.world(), self.host_options(index));
         let specs: Vec<StoreSpec> =
-            node.disks.iter().map(|disk| StoreSpec { disks: vec![disk.open()] }).collect();
+            node.disks.iter().enumerate().map(|(disk, handle)| self.spec(index, disk, handle)).collect();
         let kv = self.kv.handle(world.clone());
         let (running, problem) = (node.running.clone(), node.problem.clone());
         node.machine.spawn(async move {
@@ -103,6 +104,12 @@ impl Cluster {
                 world.sleep(RESTART_PAUSE).await;
             }
         });
+    }
+
+    fn spec(&self, node: usize, disk: usize, handle: &SimDisk) -> StoreSpec {
+        let number = node * self.config.stores_per_node + disk + 1;
+        let id = StoreId(u32::try_from(number).expect("a handful of stores"));
+        StoreSpec { id: Some(id), disks: vec![handle.open()] }
     }
 
     /// The process dies.

@@ -98,3 +98,49 @@ pub async fn read(disk: &Rc<dyn Disk>, area: Area) -> Result<Option<(u64, State)
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const AREA: Area = Area {
+        offset: 16384,
+        bytes: 1 << 20,
+    };
+
+    fn sealed(page: &mut [u8]) {
+        page[0..4].copy_from_slice(MAGIC);
+        let crc = page_crc(&page[..PAGE], 4);
+        page[4..8].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn fuzz_any_region_header_is_one_that_fits_or_none(
+            mut page in proptest::collection::vec(any::<u8>(), PAGE - 1..PAGE + 2),
+            version in 0_u32..3,
+            bytes in prop_oneof![any::<u64>(), 0_u64..3 << 20],
+            seal: bool,
+        ) {
+            if seal && page.len() >= PAGE {
+                page[16..24].copy_from_slice(&bytes.to_le_bytes());
+                page[28..32].copy_from_slice(&version.to_le_bytes());
+                sealed(&mut page);
+            }
+            let expected = seal && page.len() >= PAGE && version == VERSION && bytes <= capacity(AREA);
+            // What is read next is as long as the header says: it must never exceed the region.
+            prop_assert_eq!(decode_head(&page, AREA).map(|head| head.bytes), expected.then_some(bytes));
+        }
+
+        #[test]
+        fn fuzz_flipped_bits_of_a_region_header_are_found(bit in 0_usize..PAGE * 8) {
+            let mut page = vec![0; PAGE];
+            page[28..32].copy_from_slice(&VERSION.to_le_bytes());
+            sealed(&mut page);
+            prop_assert!(decode_head(&page, AREA).is_some());
+            page[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(decode_head(&page, AREA).is_none());
+        }
+    }
+}

@@ -567,7 +567,8 @@ impl Store {
         self.check_generation(group, generation)?;
         let state = self.0.state.borrow();
         let start = after.map_or(Bound::Included(group_start(group)), Bound::Excluded);
-        let end = Bound::Excluded(group_start(GroupId(group.0 + 1)));
+        let next = group.0.checked_add(1).map(GroupId);
+        let end = next.map_or(Bound::Unbounded, |next| Bound::Excluded(group_start(next)));
         let limit = limit.clamp(1, LIST_MAX) as usize;
         if after.is_some_and(|after| after.group != group) {
             let reason = "list: the page starts in another group".to_owned();

@@ -8,8 +8,8 @@ use world::{Buf, PAGE};
 pub const DISKS_MAX: usize = 8;
 /// Bound of a cluster's name in bytes.
 pub const CLUSTER_BYTES_MAX: usize = 64;
-/// Sessions a mark remembers.
-pub const SESSIONS_KEPT: usize = 16;
+/// Sessions a mark remembers: more than a node that cannot join starts in a night, one page with room to spare.
+pub const SESSIONS_KEPT: usize = 480;
 
 const MAGIC: &[u8; 8] = b"AZEKURA1";
 const MARK_MAGIC: &[u8; 4] = b"AZMK";
@@ -157,13 +157,19 @@ impl Header {
 
     fn is_sound(&self) -> bool {
         let page = PAGE as u64;
-        let areas = [self.state, self.journal, self.extents];
+        let both_states = Area {
+            bytes: self.state.bytes.saturating_mul(2),
+            ..self.state
+        };
+        let areas = [both_states, self.journal, self.extents];
         let within = |area: &Area| {
             area.end().is_some_and(|end| end <= self.disk_bytes)
                 && area.offset.is_multiple_of(page)
                 && area.bytes.is_multiple_of(page)
         };
-        areas.iter().all(within)
+        // The first disk holds a state of at least one page behind its header, and a ring.
+        let complete = self.index > 0 || (self.state.bytes > page && self.journal.bytes > 0);
+        complete && areas.iter().all(within)
     }
 }
 
@@ -283,6 +289,42 @@ mod tests {
             }
             let _ = Header::decode(&page);
             let _ = Mark::decode(&page);
+            let mut mark = page.clone();
+            mark[0..4].copy_from_slice(MARK_MAGIC);
+            let crc = page_crc(&mark, 4);
+            mark[4..8].copy_from_slice(&crc.to_le_bytes());
+            let mark = Mark::decode(&mark).expect("any sealed page is a mark");
+            prop_assert!(mark.sessions.len() <= SESSIONS_KEPT);
+        }
+
+        #[test]
+        fn fuzz_sealed_headers_have_areas_that_can_be_used(at in 80_usize..208, value: u8, index in 0_u16..2) {
+            let mut page = header().encode().to_vec();
+            page[84..86].copy_from_slice(&index.to_le_bytes());
+            page[at] = value;
+            let crc = page_crc(&page, 12);
+            page[12..16].copy_from_slice(&crc.to_le_bytes());
+            if let Ok(header) = Header::decode(&page) {
+                let states = header.state.offset + 2 * header.state.bytes;
+                prop_assert!(states.max(header.journal.offset + header.journal.bytes) <= header.disk_bytes);
+                prop_assert!(header.index > 0 || header.journal.bytes > 0);
+                prop_assert!(header.index > 0 || crate::checkpoint::capacity(header.state) > 0);
+            }
+        }
+
+        #[test]
+        fn fuzz_flipped_bits_of_a_mark_are_found(bit in 0_usize..PAGE * 8) {
+            let mark = Mark {
+                counter: 4,
+                incarnation: Incarnation(5),
+                boot_id: [9; 16],
+                clean: true,
+                last_batch: 77,
+                sessions: vec![1, 2, 3],
+            };
+            let mut page = mark.encode().to_vec();
+            page[bit / 8] ^= 1 << (bit % 8);
+            prop_assert_eq!(Mark::decode(&page), None);
         }
     }
 }

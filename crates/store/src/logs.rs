@@ -1,8 +1,8 @@
 //! Log replicas: fence, append, flush, read, trim.
 
-use crate::journal::batch::Entry;
+use crate::journal::batch::{DATA_PAGES_MAX, Entry};
 use crate::options::bug;
-use crate::state::{Meta, Place, Segment, Slot, State};
+use crate::state::{COUNT_MAX, Meta, Place, Segment, Slot, State};
 use crate::store::{Answer, Store};
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -70,6 +70,13 @@ fn check_records(target: Target, records: &[Record]) -> Result<(), StoreError> {
             == (target.volume, target.epoch, target.segment);
         if !ours {
             return Err(bad("append: a record of another segment"));
+        }
+        // A larger one would never fit a batch, and the journal would wait for ever behind it.
+        if record.data.len() > DATA_PAGES_MAX * PAGE {
+            return Err(bad("append: a record of more than 1 MiB"));
+        }
+        if !(1..=COUNT_MAX).contains(&head.position.0) {
+            return Err(bad("append: an impossible position"));
         }
         record
             .verify()

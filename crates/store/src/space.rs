@@ -33,6 +33,9 @@ impl DiskSpace {
 
     /// Takes [start, start + length) out of the free runs; `false` when it is not wholly free.
     fn occupy(&mut self, start: u32, length: u32) -> bool {
+        if length == 0 || start.checked_add(length).is_none() {
+            return false;
+        }
         let Some((&run, &run_length)) = self.by_start.range(..=start).next_back() else {
             return false;
         };

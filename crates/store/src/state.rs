@@ -12,6 +12,7 @@ use vocab::{
     Epoch, ExtentId, Generation, GroupId, Incarnation, Position, SegmentId, StoreId, VolumeId,
 };
 use wire::{RECORD_HEAD_BYTES, RecordHead};
+use world::PAGE;
 
 /// Where a record's data lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -380,6 +381,9 @@ impl State {
     /// Decodes a state; `None` when the bytes are none.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let saved: Saved = postcard::from_bytes(bytes).ok()?;
+        if saved.replay_at.max(saved.replay_batch) > COUNT_MAX {
+            return None;
+        }
         let mut logs = BTreeMap::new();
         for log in saved.logs {
             logs.insert(log.volume, load_log(log)?);
@@ -396,6 +400,10 @@ impl State {
         })
     }
 }
+
+/// Bound of pages and batches ever written to a journal and of positions: 10^6 of them a second for 146,000
+/// years. Keeps sums of them far from the end of u64.
+pub(crate) const COUNT_MAX: u64 = 1 << 62;
 
 /// Head, page (all ones: no data), offset, damaged.
 const SLOT_BYTES: usize = RECORD_HEAD_BYTES + 8 + 4 + 1;
@@ -488,6 +496,9 @@ fn save_segment(id: SegmentId, segment: &Segment) -> Option<SavedSegment> {
 fn load_log(saved: SavedLog) -> Option<Log> {
     let mut segments = BTreeMap::new();
     for segment in saved.segments {
+        if segment.first.0 > COUNT_MAX || !segment.slots.len().is_multiple_of(SLOT_BYTES) {
+            return None;
+        }
         let mut slots = VecDeque::with_capacity(segment.slots.len() / SLOT_BYTES);
         for bytes in segment.slots.chunks_exact(SLOT_BYTES) {
             slots.push_back(load_slot(bytes)?);
@@ -526,8 +537,10 @@ fn load_slot(bytes: &[u8]) -> Option<Slot> {
     let offset = u32::from_le_bytes(rest[8..12].try_into().ok()?);
     let place = if page == u64::MAX {
         Place::Nothing
-    } else {
+    } else if page <= COUNT_MAX && (offset as usize) < PAGE {
         Place::At { page, offset }
+    } else {
+        return None;
     };
     Some(Slot {
         head,
@@ -535,3 +548,6 @@ fn load_slot(bytes: &[u8]) -> Option<Slot> {
         damaged: rest[12] != 0,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -360,6 +360,11 @@ impl Sink for Committer {
         }
     }
 
+    fn on_full_journal(&self) {
+        self.0.drain_wanted.set(true);
+        self.0.drain_now.notify_all();
+    }
+
     fn flush_references(&self, through: Position) -> LocalBoxFuture<'static, Result<(), String>> {
         let volume = self.0.clone();
         Box::pin(async move {

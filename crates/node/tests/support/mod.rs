@@ -99,6 +99,7 @@ impl Cluster {
         let kv = self.kv.handle(world.clone());
         *machine.kv.borrow_mut() = Some(kv.clone());
         let spec = StoreSpec {
+            id: None,
             disks: vec![machine.disk.open()],
         };
         let specs = if machine.host.name() == "gateway" {

@@ -152,14 +152,14 @@ impl Log {
     }
 
     fn set_stalled(&self, store: StoreId) {
-        let mut state = self.state.borrow_mut();
-        for replica in state
-            .open
-            .replicas
-            .iter_mut()
-            .filter(|replica| replica.store == store)
         {
-            replica.stalled = true;
+            let mut state = self.state.borrow_mut();
+            let replicas = state.open.replicas.iter_mut();
+            let stalled = replicas.filter(|replica| replica.store == store);
+            stalled.for_each(|replica| replica.stalled = true);
+        }
+        if let Some(sink) = self.sink.borrow().as_ref() {
+            sink.on_full_journal();
         }
     }
 

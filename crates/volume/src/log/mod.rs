@@ -50,6 +50,9 @@ pub trait Sink {
 
     /// Makes durable what committed references up to `through` point to.
     fn flush_references(&self, through: Position) -> LocalBoxFuture<'static, Result<(), String>>;
+
+    /// A replica's journal is full: draining what is in it makes room.
+    fn on_full_journal(&self);
 }
 
 /// Where log replicas may lie.

@@ -43,11 +43,13 @@ pub(super) async fn copy_log(
         stores.retain(|store| !left_out.contains(store));
         stores.truncate(usize::from(copies.wanted));
         if stores.len() < usize::from(copies.least.max(1)) {
-            reason = format!(
-                "{} stores for its log answer, at least {} are needed",
-                stores.len(),
-                copies.least
-            );
+            if reason.is_empty() {
+                reason = format!(
+                    "{} stores for its log answer, at least {} are needed",
+                    stores.len(),
+                    copies.least
+                );
+            }
             left_out.clear();
             context.world.sleep(RETRY_PAUSE).await;
             continue;
