@@ -35,6 +35,8 @@ pub struct Plan {
     /// Whether disk files are written in full before they are formatted: a benchmark must not measure the file
     /// system finding space.
     pub prewritten: bool,
+    /// Whether nodes run the jobs of `azekura bench --through owner`.
+    pub bench: bool,
     /// Whether the processes are meant to outlive this one, and so must not end with its terminal.
     pub detached: bool,
 }
@@ -62,6 +64,8 @@ pub struct Node {
     pub nbd: String,
     /// Its disks' files.
     pub disks: Vec<PathBuf>,
+    /// Where it takes the benchmark's jobs.
+    pub bench: Option<PathBuf>,
     config: PathBuf,
     log: PathBuf,
     child: Option<Child>,
@@ -103,7 +107,7 @@ fn free_addresses(count: usize) -> Result<Vec<String>> {
 }
 
 /// Makes the folder, after ending and clearing what an earlier run left.
-fn prepare(folder: &Path) -> Result<()> {
+pub fn prepare(folder: &Path) -> Result<()> {
     if let Ok(pids) = fs::read_to_string(folder.join(MARKER)) {
         let folder = folder.canonicalize()?;
         for pid in pids.lines().filter_map(|line| line.parse().ok()) {
@@ -223,11 +227,15 @@ impl Cluster {
         let config = self.folder.join(format!("{name}.toml"));
         fs::write(&config, text)?;
         let log = self.folder.join(format!("{name}.log"));
+        let bench = plan
+            .bench
+            .then(|| self.folder.join(format!("{name}.bench")));
         Ok(Node {
             name,
             api,
             nbd,
             disks,
+            bench,
             config,
             log,
             child: None,
@@ -260,21 +268,21 @@ impl Cluster {
         let node = &self.nodes[index];
         let mut command = Command::new(&self.binary);
         command.args(["node", "--config"]).arg(&node.config);
+        if let Some(socket) = &node.bench {
+            command.arg("--bench-socket").arg(socket);
+        }
         let child = self.spawn(&mut command, &node.log)?;
         self.nodes[index].child = Some(child);
         Ok(())
     }
 
-    /// Starts a process and notes its id, so that a later run can end it if this one cannot.
+    /// Starts a process and notes its id.
     fn spawn(&self, command: &mut Command, log: &Path) -> Result<Child> {
         if self.detached {
             command.process_group(0);
         }
         let child = spawn(command, log)?;
-        let mut marker = File::options()
-            .append(true)
-            .open(self.folder.join(MARKER))?;
-        writeln!(marker, "{}", child.id())?;
+        note(&self.folder, child.id())?;
         Ok(child)
     }
 
@@ -379,6 +387,13 @@ impl Drop for Cluster {
             );
         }
     }
+}
+
+/// Notes a process in a folder that [`prepare`] made, so that a later run can end it if this one cannot.
+pub fn note(folder: &Path, pid: u32) -> Result<()> {
+    let mut marker = File::options().append(true).open(folder.join(MARKER))?;
+    writeln!(marker, "{pid}")?;
+    Ok(())
 }
 
 /// Starts a process with its output in a file.

@@ -114,6 +114,7 @@ impl Demo {
             disk_bytes: DISK_BYTES,
             etcd,
             prewritten: false,
+            bench: false,
             detached: request.keep,
         };
         let cluster = Cluster::start(binary, &plan)?;

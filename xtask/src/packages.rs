@@ -13,7 +13,8 @@ pub struct Need {
     package: &'static str,
 }
 
-const fn need(program: &'static str, package: &'static str) -> Need {
+/// A program and its package.
+pub const fn need(program: &'static str, package: &'static str) -> Need {
     Need { program, package }
 }
 
@@ -72,7 +73,9 @@ fn missing(needs: &[Need]) -> Vec<&'static str> {
     let absent = needs
         .iter()
         .filter(|need| find_program(need.program).is_none());
-    absent.map(|need| need.package).collect()
+    let mut packages: Vec<&'static str> = absent.map(|need| need.package).collect();
+    packages.dedup();
+    packages
 }
 
 fn apt_install(packages: &[&str]) -> bool {

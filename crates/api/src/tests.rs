@@ -6,6 +6,8 @@ use crate::operation::{
     CompressionName, ContainerChange, ContainerSpec, ErrorKind, Operation, OperationError,
     SnapshotRef, SyncName, VolumeSpec,
 };
+use proptest::prelude::*;
+use proptest::sample::Index;
 use std::collections::BTreeMap;
 
 fn json(operation: &Operation) -> String {
@@ -165,4 +167,65 @@ fn names_in_paths_are_encoded() {
         http::path(&["volumes", "a/b c", "resize"]),
         "/api/v1/volumes/a%2Fb%20c/resize"
     );
+}
+
+/// Decodes as everything the API and other nodes send; what decodes must survive its encoding.
+fn decode_all(text: &[u8]) {
+    fn one<T>(text: &[u8])
+    where
+        T: serde::de::DeserializeOwned + serde::Serialize + PartialEq + std::fmt::Debug,
+    {
+        if let Ok(value) = serde_json::from_slice::<T>(text) {
+            let again = serde_json::to_vec(&value).expect("plain data");
+            assert_eq!(
+                serde_json::from_slice::<T>(&again).expect("reads back"),
+                value
+            );
+        }
+    }
+    one::<Operation>(text);
+    one::<Result<Answer, OperationError>>(text);
+    one::<OperationError>(text);
+    one::<ContainerSpec>(text);
+    one::<ContainerChange>(text);
+    one::<VolumeSpec>(text);
+    one::<http::Resize>(text);
+    one::<http::Restore>(text);
+    one::<http::Attach>(text);
+    one::<http::Detach>(text);
+    one::<http::SnapshotName>(text);
+    one::<http::DiffQuery>(text);
+}
+
+proptest! {
+    #[test]
+    fn fuzz_any_bytes_are_a_message_or_an_error(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+        decode_all(&text);
+    }
+
+    #[test]
+    fn fuzz_changed_operations_are_operations_or_errors(
+        which in any::<Index>(),
+        changes in proptest::collection::vec((any::<Index>(), 0x20_u8..0x7f), 1..4),
+        cut in any::<Index>(),
+        shorter: bool,
+    ) {
+        let operations = every_operation();
+        let mut text = json(&operations[which.index(operations.len())]).into_bytes();
+        for (at, with) in changes {
+            let at = at.index(text.len());
+            text[at] = with;
+        }
+        if shorter {
+            text.truncate(cut.index(text.len()));
+        }
+        decode_all(&text);
+    }
+
+    #[test]
+    fn fuzz_any_name_has_a_path_of_plain_characters(name in any::<String>()) {
+        let path = http::path(&["volumes", &name]);
+        prop_assert!(path.bytes().all(|byte| byte.is_ascii_graphic()));
+        prop_assert_eq!(path.matches('/').count(), 4);
+    }
 }

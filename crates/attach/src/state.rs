@@ -181,6 +181,7 @@ pub fn list(run_dir: &Path) -> io::Result<Vec<Listed>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn scratch(test: &str) -> PathBuf {
         let name = format!("azekura-attach-{test}-{}", std::process::id());
@@ -216,6 +217,31 @@ mod tests {
         place.remove(&owned).expect("removable");
         assert_eq!(list(&dir).expect("readable"), []);
         fs::remove_dir_all(dir).expect("ours");
+    }
+
+    proptest! {
+        #[test]
+        fn fuzz_any_text_is_a_state_or_an_error(
+            text in proptest::collection::vec(any::<u8>(), 0..100),
+            at in any::<proptest::sample::Index>(),
+            with in 0x20_u8..0x7f,
+        ) {
+            let _ = serde_json::from_slice::<State>(&text);
+            let mut changed = serde_json::to_vec(&state()).expect("plain data");
+            let at = at.index(changed.len());
+            changed[at] = with;
+            if let Ok(state) = serde_json::from_slice::<State>(&changed) {
+                prop_assert!(serde_json::to_vec(&state).is_ok());
+            }
+        }
+
+        #[test]
+        fn fuzz_any_name_stays_in_its_directory_or_is_refused(name in any::<String>()) {
+            if let Ok(place) = Place::new(Path::new("/run/x"), &name) {
+                let mount = place.mount();
+                prop_assert_eq!(mount.parent(), Some(Path::new("/run/x")));
+            }
+        }
     }
 
     #[test]

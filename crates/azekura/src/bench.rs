@@ -146,7 +146,9 @@ pub fn run(api: &str, arguments: &BenchArgs, form: Form) -> anyhow::Result<Strin
         Through::Owner => {
             let socket = arguments.socket.as_deref();
             through_owner(
-                socket.context("--through owner needs --socket FILE, as the owner's --bench-socket")?,
+                socket.context(
+                    "--through owner needs --socket FILE, as the owner's --bench-socket",
+                )?,
                 &job,
             )?
         }
@@ -260,9 +262,14 @@ pub fn serve(
         .name("bench".to_owned())
         .spawn(move || {
             for stream in listener.incoming() {
-                let served = stream.map_err(Into::into).and_then(|stream| serve_one(&stream, &call));
+                let served = stream
+                    .map_err(Into::into)
+                    .and_then(|stream| serve_one(&stream, &call));
                 if let Err(error) = served {
-                    tracing::warn!(error = format!("{error:#}"), "a benchmark's connection failed");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "a benchmark's connection failed"
+                    );
                 }
             }
         })

@@ -62,6 +62,9 @@ pub enum Verb {
     Detach(DetachArgs),
     /// Nodes, stores and volumes at a glance
     Status,
+    /// Overwrite a volume at full speed, for measurements
+    #[command(hide = true)]
+    Bench(BenchArgs),
 }
 
 /// Arguments of `node`.
@@ -73,6 +76,9 @@ pub struct NodeArgs {
     /// Log JSON objects instead of lines for people.
     #[arg(long)]
     pub log_json: bool,
+    /// Run the jobs of `azekura bench --through owner` that come in at this socket.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub bench_socket: Option<PathBuf>,
 }
 
 /// Verbs on disks. They work on this machine and need no running node.
@@ -328,6 +334,66 @@ pub struct DetachArgs {
     /// Where attachments of this machine are recorded and mounted.
     #[arg(long, value_name = "DIRECTORY", default_value = RUN_DIR)]
     pub run_dir: PathBuf,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The volume, which is overwritten.
+    #[arg(long, value_name = "NAME")]
+    pub volume: String,
+    /// Where the job runs.
+    #[arg(long, value_enum)]
+    pub through: Through,
+    /// The owner's `--bench-socket`, for `--through owner`.
+    #[arg(long, value_name = "FILE")]
+    pub socket: Option<PathBuf>,
+    /// What the job does.
+    #[arg(long, value_enum)]
+    pub job: BenchKind,
+    /// Bytes of one request.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "4KiB")]
+    pub block_size: u64,
+    /// Requests in flight.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub depth: u32,
+    /// Bytes from the start that are used; 0: the whole volume.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "0")]
+    pub span: u64,
+    /// Length of the job.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=crate::bench::JOB_SECONDS_MAX))]
+    pub seconds: u64,
+    /// Share of zeros in what is written.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+    pub compressible: u8,
+    /// Addresses and contents.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Where a job runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Through {
+    /// In a client process of its own.
+    Remote,
+    /// In the process that owns the volume.
+    Owner,
+}
+
+/// What a job does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchKind {
+    /// Sequential reads.
+    Read,
+    /// Sequential writes.
+    Write,
+    /// Reads at random addresses.
+    Randread,
+    /// Writes at random addresses.
+    Randwrite,
+    /// Writes at random addresses, each followed by a flush.
+    WriteFlush,
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

@@ -1,6 +1,8 @@
 //! What the configuration file's errors look like, word for word.
 
 use crate::config::{CatalogConfig, Config, DiskConfig};
+use proptest::prelude::*;
+use proptest::sample::Index;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -264,4 +266,46 @@ fn file_that_is_not_there_is_named() {
         error.starts_with("no/such/node.toml: cannot be read: No such file"),
         "{error}"
     );
+}
+
+/// A refusal must name the file and a line that the file has.
+fn refused_in_place(text: &str) {
+    if let Err(error) = Config::parse(Path::new("node.toml"), text) {
+        let line = error.line.expect("parsing knows the place");
+        assert!((1..=text.lines().count() + 1).contains(&line), "{error}");
+        assert!(!error.problem.is_empty() && error.to_string().contains("node.toml"));
+    }
+}
+
+proptest! {
+    #[test]
+    fn fuzz_any_text_is_a_configuration_or_an_error(text in any::<String>()) {
+        refused_in_place(&text);
+    }
+
+    #[test]
+    fn fuzz_changed_configurations_are_configurations_or_errors(
+        changes in proptest::collection::vec((any::<Index>(), any::<char>()), 1..5),
+        cut in any::<Index>(),
+        (manual, shorter) in any::<(bool, bool)>(),
+    ) {
+        let text = if manual { include_str!("../../../docs/operating/node.toml") } else { GOOD };
+        let mut characters: Vec<char> = text.chars().collect();
+        for (at, with) in changes {
+            let at = at.index(characters.len());
+            characters[at] = with;
+        }
+        if shorter {
+            characters.truncate(cut.index(characters.len()));
+        }
+        refused_in_place(&characters.into_iter().collect::<String>());
+    }
+
+    #[test]
+    fn fuzz_any_text_is_a_quantity_or_an_error(text in "[0-9.]{0,25} ?[a-zA-Z\u{b5}]{0,4}", other in any::<String>()) {
+        for text in [text, other] {
+            let _ = crate::quantity::parse_size(&text);
+            let _ = crate::quantity::parse_duration(&text);
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Azekura: the one binary and its verbs.
 //!
 //! `azekura node` puts a node together from its configuration (`config.rs`, `node.rs`); `azekura disk` works
-//! on disks of this machine (`disk.rs`); `azekura attach` is a process of its own (`attach.rs`); all
-//! other verbs are calls to a node's REST API (`verbs.rs`, `remote.rs`), printed by `output.rs`.
+//! on disks of this machine (`disk.rs`); `azekura attach` is a process of its own (`attach.rs`), and so is
+//! the hidden `azekura bench` (`bench.rs`); all other verbs are calls to a node's REST API (`verbs.rs`, `remote.rs`), printed by `output.rs`.
 //!
 //! Exit status: 0 done, 1 failed, 2 wrong usage.
 
@@ -13,6 +13,7 @@
 )]
 
 mod attach;
+mod bench;
 mod cli;
 mod config;
 #[cfg(test)]
@@ -65,6 +66,7 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         Verb::Node(arguments) => node::run(&arguments).map(|()| String::new())?,
         Verb::Attach(arguments) => attach::attach(&cli.api, &arguments, cli.output)?,
         Verb::Detach(arguments) => attach::detach(&cli.api, &arguments, cli.output)?,
+        Verb::Bench(arguments) => bench::run(&cli.api, &arguments, cli.output)?,
     };
     Ok(text)
 }

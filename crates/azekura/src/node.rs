@@ -8,6 +8,7 @@
 //! - A stop answers the API's requests in progress, then gives the volumes up, then closes the stores
 //!   cleanly. A second signal ends the process at once; that is as safe as a power cut.
 
+use crate::bench;
 use crate::cli::NodeArgs;
 use crate::config::{CatalogConfig, Config, Tuning};
 use crate::disk;
@@ -21,13 +22,14 @@ use control::{Backend, BoxFuture};
 use std::cell::Cell;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use world::sync::Notify;
-use world::{Address, World};
+use world::{Address, LocalBoxFuture, World};
 use world_linux::{Machine, RemoteHandle, ShardOptions};
 
 /// Open files a node must be allowed: 128 disks, a few peers with two connections each, 64 API requests,
@@ -45,8 +47,9 @@ pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
     start_log(arguments.log_json);
     world_linux::check_open_files(OPEN_FILES_MIN)?;
     let api = config.api.as_deref().map(listen_api).transpose()?;
+    let bench = arguments.bench_socket.clone();
     world_linux::run(ShardOptions::default(), move |world, machine| {
-        Box::pin(async move { serve(world, machine, config, api).await })
+        Box::pin(async move { serve(world, machine, config, api, bench).await })
     })?
 }
 
@@ -157,6 +160,7 @@ fn open_catalog(config: &CatalogConfig) -> anyhow::Result<Rc<dyn Kv>> {
 
 /// The shard's side of the calls from the control thread.
 struct Running {
+    world: World,
     host: Rc<Host>,
     stop: Notify,
     stopping: Cell<bool>,
@@ -167,6 +171,7 @@ async fn serve(
     machine: Machine,
     config: Config,
     api: Option<ApiSocket>,
+    bench: Option<PathBuf>,
 ) -> anyhow::Result<()> {
     if let Some(reason) = machine.why_threads() {
         tracing::warn!(%reason, "io_uring is not available: disks are slower through threads");
@@ -181,11 +186,15 @@ async fn serve(
     let url = options.api.clone();
     let host = Host::start(world.clone(), kv, stores, options).await?;
     let running = Rc::new(Running {
+        world: world.clone(),
         host: host.clone(),
         stop: Notify::default(),
         stopping: Cell::new(false),
     });
     let handle = machine.remote(running.clone());
+    if let Some(socket) = bench {
+        serve_bench(&socket, handle.clone())?;
+    }
     let (stopped, is_stopped) = oneshot::channel();
     let control = std::thread::Builder::new()
         .name("control".to_owned())
@@ -208,6 +217,20 @@ async fn serve(
     control
         .join()
         .map_err(|_| anyhow!("the API server failed; see the message above"))?
+}
+
+/// Runs the benchmark's jobs beside everything else on the shard.
+fn serve_bench(socket: &Path, handle: RemoteHandle<Running>) -> anyhow::Result<()> {
+    bench::serve(socket, move |job| {
+        let call = |running: Rc<Running>| -> LocalBoxFuture<'static, _> {
+            Box::pin(bench::on_owner(
+                running.world.clone(),
+                running.host.clone(),
+                job,
+            ))
+        };
+        handle.call_blocking(call)?
+    })
 }
 
 impl Running {

@@ -10,8 +10,8 @@
 
 mod support;
 
-use serde_json::Value;
-use support::{Directory, Node, azekura, nbdcopy, noise, program, three_stores};
+use support::attached::Attached;
+use support::{Directory, Node, azekura, nbdcopy, noise, three_stores};
 
 /// A configuration whose addresses stay the same over restarts.
 fn config_with_ports(cluster: &str) -> String {
@@ -25,81 +25,6 @@ fn config_with_ports(cluster: &str) -> String {
         );
     }
     text
-}
-
-/// Detaches when the test ends early.
-struct Attached<'a> {
-    directory: &'a Directory,
-    device: String,
-    pid: u64,
-}
-
-impl<'a> Attached<'a> {
-    fn attach(directory: &'a Directory, node: &Node, more: &[&str]) -> Self {
-        let run_dir = directory.path("run");
-        let mut words = vec!["attach", "v", "--client", "host", "--run-dir"];
-        words.push(run_dir.to_str().unwrap());
-        words.extend_from_slice(more);
-        let report = node.ask(&words);
-        Self {
-            directory,
-            device: report["device"].as_str().unwrap().to_owned(),
-            pid: report["pid"].as_u64().unwrap(),
-        }
-    }
-
-    /// Whether the process is gone, or dead and waiting for its new parent to notice.
-    fn has_ended(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
-        stat.map_or(true, |stat| stat.contains(") Z "))
-    }
-
-    fn detach(&self, node: &Node) -> Value {
-        let run_dir = self.directory.path("run");
-        let run_dir = run_dir.to_str().unwrap();
-        node.ask(&["detach", "v", "--client", "host", "--run-dir", run_dir])
-    }
-
-    /// Copies `content` to the start of the device, past the page cache.
-    fn write(&self, content: &[u8]) {
-        let file = self.directory.write("in", content);
-        let input = format!("if={}", file.display());
-        let output = format!("of={}", self.device);
-        let words = [
-            &input,
-            &output,
-            "bs=1M",
-            "oflag=direct",
-            "conv=fsync",
-            "status=none",
-        ];
-        program("dd", "coreutils", &words);
-    }
-
-    fn read(&self, bytes: usize) -> Vec<u8> {
-        let file = self.directory.path("out");
-        let input = format!("if={}", self.device);
-        let output = format!("of={}", file.display());
-        let count = format!("count={}", bytes >> 20);
-        program(
-            "dd",
-            "coreutils",
-            &[&input, &output, "bs=1M", "iflag=direct", &count],
-        );
-        std::fs::read(file).unwrap()
-    }
-}
-
-impl Drop for Attached<'_> {
-    fn drop(&mut self) {
-        if self.directory.path("run/v.json").exists() {
-            let _ = std::process::Command::new("kill")
-                .arg(self.pid.to_string())
-                .status();
-            let run_dir = self.directory.path("run");
-            azekura(&["detach", "v", "--run-dir", run_dir.to_str().unwrap()]);
-        }
-    }
 }
 
 fn create(node: &Node) {
@@ -130,7 +55,7 @@ fn real_attached_device_survives_the_node_and_is_released() {
     let config = directory.write("node.toml", config_with_ports("attach"));
     let node = Node::start(&config);
     create(&node);
-    let attached = Attached::attach(&directory, &node, &[]);
+    let attached = Attached::attach(&directory, &node, "v");
     assert!(attached.device.starts_with("/dev/loop"));
     let content = noise(7, 16 << 20);
     attached.write(&content);
@@ -178,7 +103,7 @@ fn real_volume_of_another_client_is_refused_until_it_is_taken_by_force() {
     let directory = Directory::new("force");
     let node = Node::start(&directory.write("node.toml", config_with_ports("force")));
     create(&node);
-    let attached = Attached::attach(&directory, &node, &[]);
+    let attached = Attached::attach(&directory, &node, "v");
     let elsewhere = directory.path("elsewhere");
     let other = [
         "attach",

@@ -78,7 +78,7 @@ pub(crate) fn decode<T: Row>(key: &str, value: &[u8]) -> Result<T, CatalogError>
     serde_json::from_slice(value).map_err(damaged)
 }
 
-fn encode<T: Row>(row: &T) -> Vec<u8> {
+pub(crate) fn encode<T: Row>(row: &T) -> Vec<u8> {
     serde_json::to_vec(row).expect("rows have string keys only")
 }
 
@@ -287,9 +287,13 @@ impl Catalog {
                     (last, Compare::Version(key.clone(), entry.version))
                 }
             };
-            let put = Op::Put(key.clone(), (last + 1).to_string().into_bytes());
+            let next = last.checked_add(1).ok_or_else(|| CatalogError::Damaged {
+                key: key.clone(),
+                reason: "the counter is at its end".to_owned(),
+            })?;
+            let put = Op::Put(key.clone(), next.to_string().into_bytes());
             if let Outcome::Committed(_) = self.kv.txn(vec![compare], vec![put]).await? {
-                return Ok(last + 1);
+                return Ok(next);
             }
         }
         Err(CatalogError::Contended)

@@ -216,8 +216,14 @@ pub struct PagePointer {
     pub frame: u16,
 }
 
+impl PagePointer {
+    /// Frames that an extent can have: `codec::extent::FRAMES_MAX`.
+    pub const FRAMES_MAX: u16 = 1024;
+}
+
 /// Root of a copy-on-write map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "AnyRoot")]
 pub struct MapRoot {
     /// The topmost page; none while nothing is mapped.
     pub page: Option<PagePointer>,
@@ -225,6 +231,50 @@ pub struct MapRoot {
     pub height: u8,
     /// Blocks mapped.
     pub mapped_blocks: u64,
+}
+
+impl MapRoot {
+    /// Levels of pages at most.
+    pub const HEIGHT_MAX: u8 = 5;
+
+    /// Whether a walk can start here: levels and page fit each other. Everything read passes this.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        match self.page {
+            None => self.height == 0,
+            Some(page) => {
+                (1..=Self::HEIGHT_MAX).contains(&self.height)
+                    && page.frame < PagePointer::FRAMES_MAX
+            }
+        }
+    }
+}
+
+/// A root as it was read.
+#[derive(Deserialize)]
+struct AnyRoot {
+    page: Option<PagePointer>,
+    height: u8,
+    mapped_blocks: u64,
+}
+
+impl TryFrom<AnyRoot> for MapRoot {
+    type Error = &'static str;
+
+    fn try_from(read: AnyRoot) -> Result<Self, Self::Error> {
+        let AnyRoot {
+            page,
+            height,
+            mapped_blocks,
+        } = read;
+        let root = Self {
+            page,
+            height,
+            mapped_blocks,
+        };
+        let sound = root.is_sound().then_some(root);
+        sound.ok_or("a map root whose height does not fit its page")
+    }
 }
 
 /// A volume's newest durable root known to the catalog. The log may hold a newer one.
@@ -399,5 +449,122 @@ impl Row for SnapshotRow {
     const PREFIX: &'static str = "snapshot/";
     fn key(&self) -> String {
         numbered(Self::PREFIX, self.id.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{decode, encode};
+    use proptest::prelude::*;
+
+    fn volume() -> VolumeRow {
+        let extent = ExtentId {
+            group: GroupId(3),
+            volume: VolumeId(9),
+            epoch: Epoch(2),
+            counter: 5,
+        };
+        let map = MapRoot {
+            page: Some(PagePointer { extent, frame: 7 }),
+            height: 2,
+            mapped_blocks: 4096,
+        };
+        let replica = SegmentReplica {
+            store: StoreId(1),
+            incarnation: Incarnation(u64::MAX),
+        };
+        let segment = SegmentRow {
+            id: SegmentId(4),
+            epoch: Epoch(2),
+            start: Position(100),
+            end: None,
+            replicas: vec![replica],
+            wanted: 2,
+        };
+        VolumeRow {
+            id: VolumeId(9),
+            name: "db".to_owned(),
+            container: ContainerId(1),
+            lineage: LineageId(2),
+            size: ByteCount::gib(20),
+            created_ms: 1,
+            owner: Some(NodeId(3)),
+            epoch: Epoch(2),
+            root: VolumeRoot {
+                map,
+                position: Position(99),
+                floor: (Epoch(2), 6),
+            },
+            segments: vec![segment],
+            next_segment: SegmentId(5),
+            attachment: Attachment::default(),
+            origin: None,
+            state: VolumeState::Stopped("why".to_owned()),
+            labels: BTreeMap::from([("app".to_owned(), "db".to_owned())]),
+        }
+    }
+
+    #[test]
+    fn a_volume_survives_its_row() {
+        let bytes = encode(&volume());
+        assert_eq!(decode::<VolumeRow>("volume/9", &bytes), Ok(volume()));
+    }
+
+    #[test]
+    fn a_root_whose_height_does_not_fit_its_page_is_damage() {
+        let good = String::from_utf8(encode(&volume())).expect("JSON");
+        for height in ["0", "6", "255"] {
+            let bad = good.replace("\"height\":2", &format!("\"height\":{height}"));
+            assert!(
+                decode::<VolumeRow>("volume/9", bad.as_bytes()).is_err(),
+                "{bad}"
+            );
+        }
+    }
+
+    /// Decodes as every kind of row; what decodes must survive its encoding.
+    fn decode_all(bytes: &[u8]) {
+        fn one<T: Row + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+            if let Ok(row) = decode::<T>("row", bytes) {
+                assert_eq!(decode::<T>("row", &encode(&row)), Ok(row));
+            }
+        }
+        one::<ClusterRow>(bytes);
+        one::<NodeRow>(bytes);
+        one::<AliveRow>(bytes);
+        one::<StoreRow>(bytes);
+        one::<ContainerRow>(bytes);
+        one::<GroupRow>(bytes);
+        one::<LineageRow>(bytes);
+        one::<VolumeRow>(bytes);
+        one::<SnapshotRow>(bytes);
+        if let Ok(row) = decode::<VolumeRow>("row", bytes) {
+            assert!(row.root.map.is_sound());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn fuzz_any_bytes_are_a_row_or_damage(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            decode_all(&bytes);
+        }
+
+        #[test]
+        fn fuzz_changed_bytes_of_a_row_are_a_row_or_damage(
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), "[\\x20-\\x7e]"), 1..4),
+            cut in any::<proptest::sample::Index>(),
+            shorter: bool,
+        ) {
+            let mut bytes = encode(&volume());
+            for (at, with) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = with.as_bytes()[0];
+            }
+            if shorter {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            decode_all(&bytes);
+        }
     }
 }

@@ -301,6 +301,9 @@ pub fn compact(sealed: &Bytes, live: &[u8], form: u32) -> Result<Bytes, Damage> 
         let start = at;
         for range in frame.kept_ranges(&kept) {
             let piece = &stored[range];
+            if at + piece.len() > out.len() {
+                return Err(Damage::Malformed("frames overlap"));
+            }
             out[at..at + piece.len()].copy_from_slice(piece);
             at += piece.len();
         }

@@ -135,6 +135,32 @@ pub enum Purpose {
     Repair,
 }
 
+/// An extent on its way to several members.
+struct Put {
+    id: ExtentId,
+    generation: vocab::Generation,
+    form: u32,
+    purpose: Purpose,
+    sealed: Bytes,
+}
+
+impl Put {
+    fn call(&self, missing: Vec<StoreId>) -> StoreCall {
+        let request = StoreRequest::PutExtent {
+            id: self.id,
+            generation: self.generation,
+            form: self.form,
+            durable: self.purpose == Purpose::Repair,
+            reserved: self.purpose != Purpose::Write,
+            missing,
+        };
+        StoreCall {
+            request,
+            body: vec![self.sealed.clone()],
+        }
+    }
+}
+
 /// What became of a call to one member.
 pub(crate) enum Told {
     Done(Option<u64>),
@@ -302,35 +328,22 @@ impl Pool {
         purpose: Purpose,
         copies_min: u8,
     ) -> Result<Unflushed, PoolError> {
-        let (durable, reserved) = (purpose == Purpose::Repair, purpose != Purpose::Write);
         let group = self
             .group(id.group)
             .ok_or(PoolError::NoGroup { copies: 0 })?;
-        let request = |missing: Vec<StoreId>| {
-            let request = StoreRequest::PutExtent {
-                id,
-                generation: group.generation,
-                form,
-                durable,
-                reserved,
-                missing,
-            };
-            StoreCall {
-                request,
-                body: vec![sealed.clone()],
-            }
+        let put = Put {
+            id,
+            generation: group.generation,
+            form,
+            purpose,
+            sealed,
         };
         let (shunned, asked): (Vec<StoreId>, Vec<StoreId>) = group
             .members
             .iter()
             .partition(|&&member| self.is_shunned(member));
         let mut missing = shunned;
-        let told = join_all(
-            asked
-                .iter()
-                .map(|&member| self.tell(member, request(missing.clone()))),
-        )
-        .await;
+        let told = self.tell_each(&asked, &put, &missing).await;
         let mut have: Vec<StoreId> = Vec::new();
         let mut unflushed = Unflushed::default();
         let mut reason = "members failed a moment ago".to_owned();
@@ -342,10 +355,8 @@ impl Pool {
                 }
                 Told::Full => {
                     self.0.crowded_at.set(Some(self.0.world.now()));
-                    return Err(PoolError::Full {
-                        group: id.group,
-                        store: member,
-                    });
+                    let (group, store) = (id.group, member);
+                    return Err(PoolError::Full { group, store });
                 }
                 Told::Failed(why) => {
                     reason = why;
@@ -354,37 +365,36 @@ impl Pool {
             }
         }
         let need = usize::from(copies_min.max(1)).min(group.members.len());
-        let short = |have: usize| PoolError::NotEnoughCopies {
-            group: id.group,
-            id,
-            have,
-            need,
-            reason: reason.clone(),
-        };
-        if have.len() < need {
-            return Err(short(have.len()));
-        }
-        let newly_missing = missing.len() + asked.len() > group.members.len();
-        if newly_missing {
+        let mut noted = have.len();
+        if noted >= need && missing.len() + asked.len() > group.members.len() {
             // Those that have it must know who does not, or the loss would never be repaired.
-            let told = join_all(
-                have.iter()
-                    .map(|&member| self.tell(member, request(missing.clone()))),
-            )
-            .await;
-            let noted = told
-                .iter()
-                .filter(|told| matches!(told, Told::Done(_)))
-                .count();
-            if noted < need {
-                return Err(short(noted));
-            }
+            let told = self.tell_each(&have, &put, &missing).await;
+            let done = |told: &&Told| matches!(told, Told::Done(_));
+            noted = told.iter().filter(done).count();
         }
-        Ok(if durable {
+        if noted < need {
+            let (group, have) = (id.group, noted);
+            return Err(PoolError::NotEnoughCopies {
+                group,
+                id,
+                have,
+                need,
+                reason,
+            });
+        }
+        Ok(if purpose == Purpose::Repair {
             Unflushed::default()
         } else {
             unflushed
         })
+    }
+
+    /// Puts to each of `members`, saying who lacks the extent.
+    async fn tell_each(&self, members: &[StoreId], put: &Put, missing: &[StoreId]) -> Vec<Told> {
+        let told = members
+            .iter()
+            .map(|&member| self.tell(member, put.call(missing.to_vec())));
+        join_all(told).await
     }
 
     /// Makes unflushed copies durable: one flush per store, shared with whoever else flushes it.

@@ -14,7 +14,7 @@ use crate::upkeep::{self, Upkeep};
 use crate::volumes::Volumes;
 use bytes::Bytes;
 use catalog::kv::Kv;
-use catalog::{Catalog, NodeRow, PagePointer, StoreRow};
+use catalog::{Catalog, CatalogError, NodeRow, PagePointer, StoreRow};
 use frontend::nbd;
 use futures_util::future::select;
 use group::{Pool, PoolOptions};
@@ -269,18 +269,23 @@ impl Host {
 
     /// Tells the catalog of this node's stores, and learns from it who else is there.
     async fn learn(self: &Rc<Self>) -> Result<(), HostError> {
-        for (&id, store) in &self.stores {
-            let row = StoreRow {
-                id,
-                node: self.id,
-                incarnation: store.identity().incarnation,
-                session: store.sessions()[0],
-                capacity: store.status().capacity,
-                domains: self.options.domains.clone(),
-            };
-            self.catalog.put_store(&row).await?;
+        for store in self.stores.values() {
+            self.announce_store(store).await?;
         }
         Ok(membership::follow_all(self).await?)
+    }
+
+    /// Writes a local store's row as it stands.
+    pub(crate) async fn announce_store(&self, store: &Store) -> Result<(), CatalogError> {
+        let row = StoreRow {
+            id: store.id(),
+            node: self.id,
+            incarnation: store.incarnation(),
+            session: store.sessions()[0],
+            capacity: store.status().capacity,
+            domains: self.options.domains.clone(),
+        };
+        self.catalog.put_store(&row).await
     }
 
     /// Runs `task` until it is done or the node stops.

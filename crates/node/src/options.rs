@@ -37,6 +37,8 @@ pub struct HostOptions {
     pub collect: CollectOptions,
     /// Bound of decoded map pages in memory.
     pub pages_bytes: usize,
+    /// How often a store that was written to draws a new session: disks that go back further than that are found out.
+    pub session_interval: Duration,
     /// How long a gateway's request waits for an owner before it fails.
     pub patience: Duration,
 }
@@ -61,6 +63,7 @@ impl HostOptions {
             groups: 64,
             collect: CollectOptions::default(),
             pages_bytes: 64 << 20,
+            session_interval: Duration::from_secs(30),
             patience: Duration::from_secs(600),
         }
     }

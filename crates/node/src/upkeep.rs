@@ -43,8 +43,26 @@ pub(crate) fn start(host: &Rc<Host>) {
     for &store in host.stores.keys() {
         host.spawn(fill::run(host.clone(), store));
         host.spawn(logs::run(host.clone(), store));
+        host.spawn(renew_sessions(host.clone(), store));
     }
     host.spawn(collect::run(host.clone()));
+}
+
+/// Lets the catalog know of a new session now and then, while the store is written to.
+async fn renew_sessions(host: Rc<Host>, id: StoreId) {
+    let Some(store) = host.stores.get(&id).cloned() else { return };
+    loop {
+        host.world.sleep(host.options.session_interval).await;
+        let renewed = store.renew_session().await;
+        let told = match renewed {
+            Ok(Some(_)) => host.announce_store(&store).await,
+            Ok(None) => continue,
+            Err(_) => return,
+        };
+        if let Err(error) = told {
+            tracing::debug!(store = %id, %error, "the catalog was not told of a new session");
+        }
+    }
 }
 
 /// Plans groups for replication factors that containers want and that have none, once there are enough

@@ -60,7 +60,10 @@ pub fn within_bound<T>(
                     cluster.nodes.iter().filter_map(|node| node.problem.borrow().clone()).collect();
                 return Err(format!("{what} not within {RECOVERY_LIMIT:?}: {reason}; nodes: {problems:?}"));
             }
-            Err(_) => cluster.sim.run_for(LOOK_AGAIN),
+            Err(_) => {
+                cluster.restart_failed();
+                cluster.sim.run_for(LOOK_AGAIN);
+            }
         }
     }
 }
@@ -223,6 +226,32 @@ pub fn verify_snapshot(
     let verified = taken.image.verify_image(|lba| image[lba.0 as usize]);
     verified.map_err(|violation| format!("{}@{}: {violation}", taken.volume, taken.name))?;
     Ok(name)
+}
+
+/// Invariant 2: what an owner counts as committed is on every replica of its open segment.
+pub fn committed_is_everywhere(cluster: &Cluster) -> Result<(), String> {
+    let stores: Vec<store::Store> = cluster.hosts().iter().flat_map(|host| host.stores()).collect();
+    for volume in cluster.hosts().iter().flat_map(|host| host.volumes()) {
+        let log = volume.status().log;
+        // After a loss of power a store may hold less than was written to it.
+        let trusted = |store: &&store::Store| store.status().trust == wire::Trust::Trusted;
+        let ours = |store: &&store::Store| log.replicas.contains(&store.id());
+        for store in stores.iter().filter(ours).filter(trusted) {
+            let tails = store.inspect_log(volume.id());
+            let Some(tail) = tails.iter().find(|tail| tail.segment == log.segment) else { continue };
+            // A store that started another life, or was fenced by a newer owner, speaks for another log.
+            if tail.epoch == volume.epoch() && tail.last < log.committed {
+                return Err(format!(
+                    "{} counts {} as committed, but {} ends at {}",
+                    volume.name(),
+                    log.committed,
+                    store.id(),
+                    tail.last
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Bounds that hold at all times: undrained data, journal fill.

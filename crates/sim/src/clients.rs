@@ -63,6 +63,7 @@ impl Subject {
                 world.sleep(Duration::from_millis(200)).await;
             };
             let checked = Checked::new(Rc::new(device), subject.history.clone());
+            subject.start_observer(&machine, &world, &nodes, &shared, &rng);
             for _ in 0..config.lanes {
                 let lane = Lane {
                     world: world.clone(),
@@ -76,6 +77,36 @@ impl Subject {
                     lane.run(think, bypass).await;
                     lane.shared.busy.set(lane.shared.busy.get() - 1);
                 });
+            }
+        });
+    }
+}
+
+impl Subject {
+    /// A second client of the volume that only reads: it notices an owner that goes on after it was replaced.
+    fn start_observer(
+        &self,
+        machine: &world_sim::Host,
+        world: &World,
+        nodes: &[world::Address],
+        shared: &Shared,
+        rng: &SimRng,
+    ) {
+        let (subject, world, nodes) = (self.clone(), world.clone(), nodes.to_vec());
+        let (shared, rng) = (shared.clone(), rng.fork());
+        machine.spawn(async move {
+            let Ok(device) = subject.open(world.clone(), nodes).await else { return };
+            let checked = Checked::new(Rc::new(device), subject.history.clone());
+            while !shared.stop.get() {
+                let size = subject.history.borrow().blocks();
+                let blocks = (1 + rng.below(8)).min(size) as u32;
+                let start = rng.below((size - u64::from(blocks) + 1).min(24));
+                if let Err(Trouble::Violation(violation)) = checked.read(Lba(start), blocks).await {
+                    let said = format!("{}, seen by another client: {violation}", subject.name);
+                    shared.violations.borrow_mut().push(said);
+                    return;
+                }
+                world.sleep(rng.duration(Duration::ZERO..Duration::from_millis(80))).await;
             }
         });
     }

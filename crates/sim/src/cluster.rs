@@ -1,7 +1,7 @@
 //! The machines of a run: nodes that are started again whenever they are up, a catalog, a client machine.
 
 use crate::config::Config;
-use catalog_kv::memory::MemoryKv;
+use catalog_kv::memory::{MemoryKv, Outage};
 use node::{Host, HostOptions, StoreSpec};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -23,6 +23,8 @@ pub struct Node {
     pub disks: Vec<SimDisk>,
     /// The node, while it runs.
     pub running: Rc<RefCell<Option<Rc<Host>>>>,
+    /// Its way to the catalog.
+    pub kv: RefCell<Option<MemoryKv>>,
     /// Why it did not start the last time.
     pub problem: Rc<RefCell<Option<String>>>,
 }
@@ -54,7 +56,7 @@ impl Cluster {
             let machine = sim.host(&format!("n{index}"));
             let disk = |store| machine.add_disk(&format!("n{index}d{store}"), config.disk_bytes);
             let disks = (0..config.stores_per_node).map(disk).collect();
-            Node { machine, disks, running: Rc::default(), problem: Rc::default() }
+            Node { machine, disks, running: Rc::default(), kv: RefCell::default(), problem: Rc::default() }
         });
         let nodes = nodes.collect();
         let cluster = Self { sim, config, kv, client, nodes };
@@ -76,6 +78,7 @@ impl Cluster {
         options.store.boot_id = self.nodes[index].machine.boot_id().to_le_bytes();
         options.store.header_cache_bytes = 256 << 10;
         options.pages_bytes = 256 << 10;
+        options.session_interval = Duration::from_millis(500);
         if let Some(planted) = self.config.planted {
             planted.plant(&mut options);
         }
@@ -89,6 +92,7 @@ impl Cluster {
         let specs: Vec<StoreSpec> =
             node.disks.iter().enumerate().map(|(disk, handle)| self.spec(index, disk, handle)).collect();
         let kv = self.kv.handle(world.clone());
+        *node.kv.borrow_mut() = Some(kv.clone());
         let (running, problem) = (node.running.clone(), node.problem.clone());
         node.machine.spawn(async move {
             loop {
@@ -148,7 +152,10 @@ impl Cluster {
     pub fn heal(&self) {
         self.sim.heal_all();
         self.kv.set_available(true);
-        for (index, node) in self.nodes.iter().enumerate() {
+        for node in &self.nodes {
+            if let Some(kv) = node.kv.borrow().as_ref() {
+                kv.set_outage_here(Outage::None);
+            }
             for disk in &node.disks {
                 disk.set_failed(false);
                 disk.set_hung(false);
@@ -158,10 +165,17 @@ impl Cluster {
                 node.machine.resume();
             }
             node.machine.set_clock_drift(0);
-            let host = node.running.borrow().clone();
+        }
+        self.restart_failed();
+    }
+
+    /// Starts nodes that are down, and nodes with a failed store again: what an operator does after a disk failed
+    /// and was looked at.
+    pub fn restart_failed(&self) {
+        for index in 0..self.nodes.len() {
+            let host = self.nodes[index].running.borrow().clone();
             let failed = |store: &store::Store| store.status().failed.is_some();
             if host.is_some_and(|host| host.stores().iter().any(failed)) {
-                // What an operator does after a disk failed: look at it and start the node again.
                 self.crash(index);
             }
             self.restart(index);

@@ -61,6 +61,8 @@ pub struct Faults {
     pub blackout: bool,
     /// Networks part, one-way too.
     pub partition: bool,
+    /// A node loses the others and the catalog, but not its clients.
+    pub split: bool,
     /// Processes stop for a while.
     pub pause: bool,
     /// The catalog is out of reach, or forgets its leases.
@@ -109,13 +111,6 @@ impl Config {
             planted,
         }
     }
-
-    /// Whether a single loss of power can lose acknowledged data that was not flushed: a log may have been
-    /// down to fewer replicas than wanted.
-    #[must_use]
-    pub fn is_strict(&self) -> bool {
-        self.copies_min == self.replication_factor
-    }
 }
 
 impl Faults {
@@ -126,6 +121,7 @@ impl Faults {
             power: rng.chance(0.4) && survives,
             blackout: rng.chance(0.4),
             partition: rng.chance(0.4),
+            split: rng.chance(0.3),
             pause: rng.chance(0.3),
             catalog: rng.chance(0.25),
             rot: rng.chance(0.25) && survives,

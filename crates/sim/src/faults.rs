@@ -1,6 +1,7 @@
 //! What breaks in an act, and how it is mended before the next disturbance of the same kind.
 
 use crate::cluster::Cluster;
+use catalog_kv::memory::Outage;
 use world::Duration;
 use world_sim::{DiskSnapshot, Rot, SimRng};
 
@@ -13,7 +14,8 @@ pub struct Nemesis<'a> {
     unlucky: usize,
     /// Whether it has lost data already.
     struck: bool,
-    image: Option<(usize, DiskSnapshot)>,
+    /// A disk of the unlucky machine as it was, with the session the catalog knew then.
+    image: Option<(usize, DiskSnapshot, u64)>,
 }
 
 impl<'a> Nemesis<'a> {
@@ -24,9 +26,20 @@ impl<'a> Nemesis<'a> {
         if cluster.config.faults.disk_loss && nemesis.rng.chance(0.5) {
             let disk = nemesis.rng.index(cluster.nodes[unlucky].disks.len());
             let image = cluster.nodes[unlucky].disks[disk].snapshot();
-            return Self { image: Some((disk, image)), ..nemesis };
+            let session = nemesis.session_of(disk);
+            return Self { image: Some((disk, image, session)), ..nemesis };
         }
         nemesis
+    }
+
+    /// The session of a store of the unlucky machine that the catalog knows.
+    fn session_of(&self, disk: usize) -> u64 {
+        let number = (self.unlucky * self.cluster.config.stores_per_node + disk + 1) as u32;
+        let key = catalog::StoreRow::key_of(vocab::StoreId(number));
+        let entries = self.cluster.kv.entries();
+        let entry = entries.iter().find(|entry| entry.key == key);
+        let row = entry.and_then(|entry| serde_json::from_slice::<catalog::StoreRow>(&entry.value).ok());
+        row.map_or(0, |row| row.session)
     }
 
     fn any(&self) -> usize {
@@ -37,7 +50,8 @@ impl<'a> Nemesis<'a> {
     pub fn strike(&mut self) -> String {
         let faults = self.cluster.config.faults;
         let mut choices: Vec<fn(&mut Self) -> String> = vec![|_| "calm".to_owned()];
-        let known: [(bool, fn(&mut Self) -> String); 9] = [
+        let known: [(bool, fn(&mut Self) -> String); 10] = [
+            (faults.split, Self::split),
             (faults.crash, Self::crash),
             (faults.power, Self::power),
             (faults.partition, Self::partition),
@@ -95,6 +109,20 @@ impl<'a> Nemesis<'a> {
         format!("part n{from} and n{to}")
     }
 
+    /// A node loses the other nodes and the catalog, but not its clients: what an old owner must survive.
+    fn split(&mut self) -> String {
+        let index = self.any();
+        let nodes = &self.cluster.nodes;
+        for other in (0..nodes.len()).filter(|&other| other != index) {
+            self.cluster.sim.partition_both(&nodes[index].machine, &nodes[other].machine);
+        }
+        let Some(kv) = nodes[index].kv.borrow().clone() else { return "calm".to_owned() };
+        kv.set_outage_here(Outage::Before);
+        let sim_length = self.rng.duration(Duration::from_secs(2)..Duration::from_secs(9));
+        self.cluster.sim.after(sim_length, move || kv.set_outage_here(Outage::None));
+        format!("split n{index} off")
+    }
+
     fn pause(&mut self) -> String {
         let index = self.any();
         let machine = &self.cluster.nodes[index].machine;
@@ -147,11 +175,13 @@ impl<'a> Nemesis<'a> {
         self.cluster.crash(index);
         let disks = &self.cluster.nodes[index].disks;
         let what = match self.image.take() {
-            Some((disk, image)) => {
+            // A disk that goes back to before the catalog last heard of it is found out; one that goes back
+            // by less is not, which docs/operating says.
+            Some((disk, image, session)) if self.session_of(disk) != session => {
                 disks[disk].roll_back(&image);
                 format!("{} goes back in time", disks[disk].name())
             }
-            None => {
+            _ => {
                 let disk = &disks[self.rng.index(disks.len())];
                 disk.replace_blank();
                 format!("{} is replaced by a blank one", disk.name())

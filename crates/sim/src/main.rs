@@ -1,8 +1,11 @@
 //! `sim`: plays seeds. See `cargo xtask sim`.
 
-use std::process::ExitCode;
+#![allow(clippy::disallowed_methods, reason = "seeds are played on all cores")]
 
-const USAGE: &str = "usage: sim --seed N | --seeds COUNT [--first N] | --corpus | --planted [NAME]";
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+const USAGE: &str = "usage: sim --seed N | --seeds COUNT [--first N] | --corpus  [--bug NAME]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -61,23 +64,51 @@ fn one(seed: u64, planted: Option<sim::Planted>) -> ExitCode {
     }
 }
 
-fn many(seeds: impl Iterator<Item = u64>, planted: Option<sim::Planted>) -> ExitCode {
-    let (mut passed, mut failed, mut requests) = (0, 0, 0);
-    for seed in seeds {
-        match sim::play(seed, planted) {
+/// Plays seeds on all cores and prints findings as they come.
+fn many(seeds: impl Iterator<Item = u64> + Send, planted: Option<sim::Planted>) -> ExitCode {
+    let seeds = Mutex::new(seeds);
+    let tally = Mutex::new(Tally::default());
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let next = seeds.lock().expect("no seed panics here").next();
+                    let Some(seed) = next else { return };
+                    let played = sim::play(seed, planted);
+                    tally.lock().expect("counting cannot panic").add(played);
+                }
+            });
+        }
+    });
+    let tally = tally.into_inner().expect("counting cannot panic");
+    println!("{} requests\n{} passed, {} failed", tally.requests, tally.passed, tally.failed);
+    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    requests: u64,
+}
+
+impl Tally {
+    fn add(&mut self, played: Result<sim::Outcome, Box<sim::Finding>>) {
+        match played {
             Ok(outcome) => {
-                passed += 1;
-                requests += outcome.requests;
+                self.passed += 1;
+                self.requests += outcome.requests;
             }
             Err(finding) => {
-                failed += 1;
+                self.failed += 1;
+                let seed = finding.seed;
                 println!("seed {seed}: {}\n  play it again: cargo xtask sim --seed {seed}", finding.what);
             }
         }
-        if (passed + failed) % 25 == 0 {
-            eprintln!("{} seeds played, {failed} findings", passed + failed);
+        let played = self.passed + self.failed;
+        if played.is_multiple_of(25) {
+            eprintln!("{played} seeds played, {} findings", self.failed);
         }
     }
-    println!("{requests} requests\n{passed} passed, {failed} failed");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -239,6 +239,7 @@ fn look(cluster: &Cluster, shared: &Shared, epochs: &mut check::Epochs) -> Resul
         return Err(violation.clone());
     }
     epochs.observe(cluster)?;
+    check::committed_is_everywhere(cluster)?;
     check::bounds_hold(cluster)
 }
 

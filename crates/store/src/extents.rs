@@ -28,6 +28,10 @@ const RESERVE_GRANULES_MIN: u64 = 2 * (codec::extent::EXTENT_BYTES_MAX as u64 / 
 const KEEP_BYTES: u64 = 96;
 /// A read that fails while its extent is being replaced is tried again so often.
 const READ_TRIES: usize = 4;
+/// Frames read by one request: the blocks of the largest read of a volume, 16 MiB, one by one.
+const READS_MAX: usize = 4096;
+/// Members that may be named as lacking an extent; a group has at most 3.
+const MISSING_MAX: usize = 16;
 /// Bound of a listing.
 const LIST_MAX: u32 = 5000;
 
@@ -137,7 +141,8 @@ impl Store {
     pub(crate) fn is_full(&self) -> bool {
         let largest = codec::extent::EXTENT_BYTES_MAX as u64 / GRANULE_BYTES;
         let used = self.used_bytes() / GRANULE_BYTES;
-        used + largest + 2 * self.reserve() > self.0.space.borrow().granules() || self.state_is_full()
+        used + largest + 2 * self.reserve() > self.0.space.borrow().granules()
+            || self.state_is_full()
     }
 
     fn address(&self, run: Run) -> u64 {
@@ -194,13 +199,20 @@ impl Store {
         ticket
     }
 
-    pub(crate) async fn put_extent(
-        &self,
-        put: Put,
-        body: Vec<Bytes>,
-    ) -> Answer {
-        let Put { id, generation, form, durable, reserved, missing } = put;
+    pub(crate) async fn put_extent(&self, put: Put, body: Vec<Bytes>) -> Answer {
+        let Put {
+            id,
+            generation,
+            form,
+            durable,
+            reserved,
+            missing,
+        } = put;
         self.check_generation(id.group, generation)?;
+        if missing.len() > MISSING_MAX {
+            let reason = format!("put {id}: more than {MISSING_MAX} members lack it");
+            return Err(StoreError::BadRequest { reason });
+        }
         let sealed = match &body[..] {
             [whole] if Buf::is_aligned(whole) => whole.clone(),
             parts => joined(parts),
@@ -225,7 +237,11 @@ impl Store {
                     return Err(StoreError::Full);
                 }
                 {
-                    let reserve = if reserved { self.reserve() / 4 } else { 2 * self.reserve() };
+                    let reserve = if reserved {
+                        self.reserve() / 4
+                    } else {
+                        2 * self.reserve()
+                    };
                     self.keep(id, form, missing, sealed, reserve).await?
                 }
             }
@@ -237,7 +253,10 @@ impl Store {
             self.written(ticket).await?;
         }
         Ok((
-            StoreReply::Kept { session: self.0.session, full: self.is_full() },
+            StoreReply::Kept {
+                session: self.0.session,
+                full: self.is_full(),
+            },
             Vec::new(),
         ))
     }
@@ -335,7 +354,10 @@ impl Store {
         self.flush_data().await?;
         self.durable(ticket).await?;
         Ok((
-            StoreReply::Kept { session: self.0.session, full: self.is_full() },
+            StoreReply::Kept {
+                session: self.0.session,
+                full: self.is_full(),
+            },
             Vec::new(),
         ))
     }
@@ -406,6 +428,10 @@ impl Store {
     }
 
     pub(crate) async fn read_frames(&self, reads: &[FrameRead]) -> Answer {
+        if reads.len() > READS_MAX {
+            let reason = format!("read: at most {READS_MAX} frames at a time");
+            return Err(StoreError::BadRequest { reason });
+        }
         if let [single] = reads {
             let (piece, bytes) = self.read_frame(*single).await?;
             return Ok((

@@ -296,14 +296,6 @@ impl Store {
         let log = state.logs.get(&volume).ok_or(StoreError::NoSegment)?;
         let suspect = log.segments.values().any(|segment| segment.suspect);
         let trusted = !suspect || bug!(self.0.options.faults, TrustAfterPowerLoss);
-        let tail = |(&id, segment): (&SegmentId, &Segment)| SegmentTail {
-            segment: id,
-            epoch: segment.epoch,
-            first: segment.first,
-            last: segment.last_good(),
-            committed: segment.committed,
-            flushed: segment.flushed,
-        };
         let reply = StoreReply::Fenced {
             incarnation: state.incarnation,
             trust: if trusted {
@@ -312,7 +304,7 @@ impl Store {
                 Trust::Suspect
             },
             previous: raised.unwrap_or(epoch),
-            segments: log.segments.iter().map(tail).collect(),
+            segments: log.segments.iter().map(tail_of).collect(),
         };
         Ok((reply, Vec::new()))
     }
@@ -442,6 +434,16 @@ impl Store {
         )
     }
 
+    /// What is here of a volume's log now, without a promise: for inspection and checks. What it says may be on
+    /// its way to the device still.
+    #[must_use]
+    pub fn inspect_log(&self, volume: VolumeId) -> Vec<SegmentTail> {
+        let state = self.0.state.borrow();
+        let log = state.logs.get(&volume);
+        log.map(|log| log.segments.iter().map(tail_of).collect())
+            .unwrap_or_default()
+    }
+
     pub(crate) fn list_logs(
         &self,
         after: Option<VolumeId>,
@@ -458,6 +460,17 @@ impl Store {
             .take(limit.min(10_000) as usize)
             .collect();
         (StoreReply::Logs { volumes }, Vec::new())
+    }
+}
+
+fn tail_of((&id, segment): (&SegmentId, &Segment)) -> SegmentTail {
+    SegmentTail {
+        segment: id,
+        epoch: segment.epoch,
+        first: segment.first,
+        last: segment.last_good(),
+        committed: segment.committed,
+        flushed: segment.flushed,
     }
 }
 

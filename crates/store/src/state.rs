@@ -302,6 +302,9 @@ impl State {
     /// segment are passed over: the state is newer than they are.
     pub fn replay_record(&mut self, slot: Slot, moved: bool) {
         let head = slot.head;
+        if head.position.0 > COUNT_MAX {
+            return;
+        }
         let log = self.logs.entry(head.volume).or_default();
         log.promised = log.promised.max(head.epoch);
         if head.position <= log.trimmed {
@@ -382,6 +385,11 @@ impl State {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let saved: Saved = postcard::from_bytes(bytes).ok()?;
         if saved.replay_at.max(saved.replay_batch) > COUNT_MAX {
+            return None;
+        }
+        let bytes_max = codec::extent::EXTENT_BYTES_MAX as u32;
+        let fits = |(_, extent): &(ExtentId, Extent)| (1..=bytes_max).contains(&extent.bytes);
+        if !saved.extents.iter().all(fits) {
             return None;
         }
         let mut logs = BTreeMap::new();

@@ -3,11 +3,12 @@
 //! Requests that change something take effect, in memory, in the order [`Store::handle`]'s futures are first
 //! polled; their answers wait for the journal.
 
-use crate::extents::HeaderCache;
+use crate::extents::{HeaderCache, Put};
 use crate::format::Identity;
 use crate::header::Header;
 use crate::journal::batch::Entry;
 use crate::journal::{Journal, Placed};
+use crate::logs::Target;
 use crate::options::Options;
 use crate::space::Space;
 use crate::state::{Place, Run, State};
@@ -37,7 +38,9 @@ pub(crate) struct Inner {
     pub options: Options,
     /// Run of the store; answers to puts carry it.
     pub session: u64,
-    pub sessions: Vec<u64>,
+    pub sessions: RefCell<Vec<u64>>,
+    /// Journal batch at which the newest session was drawn.
+    pub session_batch: Cell<u64>,
     pub mark_counter: Cell<u64>,
     pub state: RefCell<State>,
     pub journal: Journal,
@@ -115,7 +118,7 @@ impl Store {
     /// that is not among them, the disks were rolled back: see [`Store::renew_incarnation`].
     #[must_use]
     pub fn sessions(&self) -> Vec<u64> {
-        self.0.sessions.clone()
+        self.0.sessions.borrow().clone()
     }
 
     pub(crate) fn check_alive(&self) -> Result<(), StoreError> {
@@ -201,7 +204,6 @@ impl Store {
 
     async fn dispatch(&self, request: StoreRequest, body: Vec<Bytes>) -> Answer {
         use StoreRequest as R;
-        let done = |result: Result<(), StoreError>| result.map(|()| (StoreReply::Done, Vec::new()));
         match request {
             R::Status => Ok((StoreReply::Status(self.status()), Vec::new())),
             R::Fence { volume, epoch } => self.fence(volume, epoch).await,
@@ -213,7 +215,7 @@ impl Store {
                 count,
                 durable,
             } => {
-                let target = crate::logs::Target {
+                let target = Target {
                     volume,
                     epoch,
                     segment,
@@ -228,7 +230,7 @@ impl Store {
                 incarnation,
                 through,
             } => {
-                let target = crate::logs::Target {
+                let target = Target {
                     volume,
                     epoch,
                     segment,
@@ -250,11 +252,33 @@ impl Store {
             } => done(self.trim_log(volume, epoch, through)),
             R::DropLog { volume, epoch } => done(self.drop_log(volume, epoch).await),
             R::Confirm { volumes } => Ok(self.confirm(&volumes)),
+            R::ListLogs { after, limit } => Ok(self.list_logs(after, limit)),
+            about_extents => self.dispatch_extents(about_extents, body).await,
+        }
+    }
+
+    async fn dispatch_extents(&self, request: StoreRequest, body: Vec<Bytes>) -> Answer {
+        use StoreRequest as R;
+        match request {
             R::PromiseGroup { group, generation } => {
                 done(self.promise_group(group, generation).await)
             }
-            R::PutExtent { id, generation, form, durable, reserved, missing } => {
-                let put = crate::extents::Put { id, generation, form, durable, reserved, missing };
+            R::PutExtent {
+                id,
+                generation,
+                form,
+                durable,
+                reserved,
+                missing,
+            } => {
+                let put = Put {
+                    id,
+                    generation,
+                    form,
+                    durable,
+                    reserved,
+                    missing,
+                };
                 self.put_extent(put, body).await
             }
             R::FlushExtents => self.flush_extents().await,
@@ -283,8 +307,11 @@ impl Store {
                 store,
                 ids,
             } => done(self.clear_missing(store, ids).await),
-            R::ListLogs { after, limit } => Ok(self.list_logs(after, limit)),
             R::ForgetTombstones { group: _, ids } => done(self.forget_tombstones(ids).await),
+            other => {
+                let reason = format!("{other:?} is not about extents");
+                Err(StoreError::BadRequest { reason })
+            }
         }
     }
 
@@ -299,4 +326,9 @@ impl Store {
         let durable = self.0.journal.durable(ticket).await;
         durable.map_err(|reason| StoreError::Failed { reason })
     }
+}
+
+/// A reply without contents.
+fn done(result: Result<(), StoreError>) -> Answer {
+    result.map(|()| (StoreReply::Done, Vec::new()))
 }

@@ -375,6 +375,54 @@ fn gaps_repeats_and_strangers_are_told_apart() {
 }
 
 #[test]
+fn requests_beyond_a_bound_are_refused_and_others_go_on() {
+    let machine = Machine::new(6, 1);
+    let store = machine.open();
+    let refused = |outcome: Result<(StoreReply, Bytes), StoreError>| {
+        assert!(
+            matches!(outcome, Err(StoreError::BadRequest { .. })),
+            "{outcome:?}"
+        );
+    };
+    let (request, body) = append(&store, &[Chain::new(1).next(257)], false);
+    refused(machine.send(&store, request, body));
+    let mut last = Chain::new(1);
+    last.position = u64::MAX - 1;
+    let (request, body) = append(&store, &[last.next(1)], false);
+    refused(machine.send(&store, request, body));
+    let read = FrameRead {
+        id: extent_id(1),
+        frame: 0,
+        first_block: 0,
+        blocks: 0,
+    };
+    let reads = vec![read; 4097];
+    refused(machine.send(&store, StoreRequest::ReadFrames { reads }, Vec::new()));
+    let request = StoreRequest::PutExtent {
+        id: extent_id(1),
+        generation: Generation(1),
+        form: 0,
+        durable: false,
+        reserved: false,
+        missing: (0..17).map(StoreId).collect(),
+    };
+    refused(machine.send(&store, request, vec![sealed(1, 4)]));
+    // The last group there can be is listed as any other.
+    let request = StoreRequest::ListExtents {
+        group: GroupId(u32::MAX),
+        generation: Generation(1),
+        after: None,
+        limit: 10,
+        tombstones: true,
+    };
+    assert!(machine.ask(&store, request).is_ok());
+    let (request, body) = append(&store, &[Chain::new(1).next(256)], true);
+    machine
+        .send(&store, request, body)
+        .expect("as large as allowed");
+}
+
+#[test]
 fn another_life_is_refused() {
     let machine = Machine::new(6, 1);
     let store = machine.open();

@@ -208,7 +208,7 @@ impl Store {
             boot_id: inner.options.boot_id,
             clean,
             last_batch,
-            sessions: inner.sessions.clone(),
+            sessions: inner.sessions.borrow().clone(),
         };
         let at = (2 + counter % 2) * PAGE as u64;
         inner.disks[0]
@@ -219,6 +219,27 @@ impl Store {
             .flush()
             .await
             .map_err(|error| self.fail(&error))
+    }
+
+    /// Draws another session when anything was written since the last one, and makes it durable: the node then
+    /// tells the catalog, so that disks which go back to before this moment are found out. `None`: nothing new.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn renew_session(&self) -> Result<Option<u64>, StoreError> {
+        let (batch, _) = self.0.journal.next_batch();
+        if batch == self.0.session_batch.get() {
+            return Ok(None);
+        }
+        self.0.session_batch.set(batch);
+        let session = self.0.world.rng.next_u64() | 1;
+        {
+            let mut sessions = self.0.sessions.borrow_mut();
+            sessions.insert(0, session);
+            sessions.truncate(crate::header::SESSIONS_KEPT);
+        }
+        self.write_mark(false, 0).await?;
+        Ok(Some(session))
     }
 
     /// Starts another life: logs and promises are gone, extents stay. For a node that learns from the

@@ -185,12 +185,14 @@ fn decode_root(bytes: &[u8]) -> Option<VolumeRoot> {
         extent: ExtentId::from_bytes(bytes[8..32].try_into().expect("24 bytes")),
         frame: u16::from_le_bytes([bytes[6], bytes[7]]),
     });
+    let map = MapRoot {
+        page,
+        height: bytes[4],
+        mapped_blocks: u64_at(32),
+    };
+    map.is_sound().then_some(())?;
     Some(VolumeRoot {
-        map: MapRoot {
-            page,
-            height: bytes[4],
-            mapped_blocks: u64_at(32),
-        },
+        map,
         position: Position(u64_at(40)),
         floor: (Epoch(u64_at(48)), u32_at(56)),
     })
@@ -199,6 +201,7 @@ fn decode_root(bytes: &[u8]) -> Option<VolumeRoot> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use vocab::{GroupId, SegmentId, VolumeId};
 
     fn head() -> RecordHead {
@@ -226,16 +229,7 @@ mod tests {
             epoch: Epoch(3),
             counter: 4,
         };
-        let page = PagePointer { extent, frame: 9 };
-        let root = VolumeRoot {
-            map: MapRoot {
-                page: Some(page),
-                height: 2,
-                mapped_blocks: 77,
-            },
-            position: Position(4),
-            floor: (Epoch(3), 5),
-        };
+        let root = sample_root();
         let changes = [
             Change::Write {
                 lba: Lba(8),
@@ -261,16 +255,65 @@ mod tests {
         }
     }
 
-    #[test]
-    fn fuzz_any_bytes_are_runs_and_roots_or_refused() {
-        let mut seed = 1u64;
-        for len in 0..200 {
-            let mut next = || {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (seed >> 56) as u8
-            };
-            let bytes: Vec<u8> = (0..len).map(|_| next()).collect();
-            let _ = (decode_runs(&bytes), decode_root(&bytes));
+    fn sample_root() -> VolumeRoot {
+        let extent = ExtentId {
+            group: GroupId(1),
+            volume: VolumeId(2),
+            epoch: Epoch(3),
+            counter: 4,
+        };
+        VolumeRoot {
+            map: MapRoot {
+                page: Some(PagePointer { extent, frame: 9 }),
+                height: 2,
+                mapped_blocks: 77,
+            },
+            position: Position(4),
+            floor: (Epoch(3), 5),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn fuzz_any_bytes_are_runs_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..BLOCK_SIZE)) {
+            if let Some(runs) = decode_runs(&bytes) {
+                prop_assert!(runs.len() <= RUNS_MAX);
+                prop_assert_eq!(encode_runs(&runs), bytes);
+            }
+        }
+
+        #[test]
+        fn fuzz_any_bytes_are_a_root_that_can_be_walked_or_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 0..2 * ROOT_BYTES),
+            at in 0..ROOT_BYTES,
+            value: u8,
+        ) {
+            let mut changed = encode_root(&sample_root()).to_vec();
+            changed[at] = value;
+            for root in [decode_root(&bytes), decode_root(&changed)].into_iter().flatten() {
+                prop_assert!(root.map.is_sound());
+            }
+        }
+
+        #[test]
+        fn fuzz_any_record_is_a_change_or_refused(
+            number in 0_u8..7,
+            blocks in prop_oneof![0_u32..3, any::<u32>()],
+            lba: u64,
+            data in proptest::collection::vec(any::<u8>(), 0..2 * BLOCK_SIZE),
+        ) {
+            let mut bytes = head().to_bytes();
+            bytes[36] = number;
+            bytes[40..48].copy_from_slice(&lba.to_le_bytes());
+            bytes[48..52].copy_from_slice(&blocks.to_le_bytes());
+            bytes[52..56].copy_from_slice(&(data.len() as u32).to_le_bytes());
+            if let Ok(mut head) = RecordHead::from_bytes(&bytes) {
+                head.seal(&data);
+                let record = Record { head, data: data.into() };
+                if let Ok(change) = Change::from_record(&record) {
+                    prop_assert_eq!(change.data_bytes(), record.data.len());
+                }
+            }
         }
     }
 }

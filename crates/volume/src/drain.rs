@@ -137,7 +137,11 @@ impl Volume {
         let (_, outcome) = self.log.append(Change::Checkpoint(root), true);
         // A log that does not move, because a journal is full of what this drain would let go, must not
         // hold up the trim: the catalog can make the root known as well.
-        let logged = self.context.world.timeout(CHECKPOINT_PATIENCE, outcome).await;
+        let logged = self
+            .context
+            .world
+            .timeout(CHECKPOINT_PATIENCE, outcome)
+            .await;
         match logged {
             Ok(Some(Err(error))) => return Err(error.to_string()),
             Ok(None) => return Err("the node stops".to_owned()),

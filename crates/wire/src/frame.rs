@@ -232,6 +232,38 @@ mod tests {
             let _ = postcard::from_bytes::<crate::StoreRequest>(&head);
             let _ = postcard::from_bytes::<Result<crate::StoreReply, crate::StoreError>>(&head);
             let _ = postcard::from_bytes::<crate::NodeRequest>(&head);
+            let _ = postcard::from_bytes::<Result<crate::NodeReply, crate::NodeError>>(&head);
+        }
+
+        #[test]
+        fn fuzz_changed_messages_are_values_or_errors(
+            at in any::<prop::sample::Index>(),
+            value: u8,
+            lists in prop::collection::vec((any::<u64>(), any::<u64>()), 0..20),
+        ) {
+            use vocab::{Epoch, ExtentId, Generation, GroupId, VolumeId};
+            let volumes = lists.iter().map(|&(volume, epoch)| (VolumeId(volume), Epoch(epoch))).collect();
+            let id = |&(volume, epoch): &(u64, u64)| ExtentId {
+                group: GroupId(7),
+                volume: VolumeId(volume),
+                epoch: Epoch(epoch),
+                counter: 1,
+            };
+            let (group, generation) = (GroupId(7), Generation(2));
+            let ids = lists.iter().map(id).collect();
+            for request in [
+                crate::StoreRequest::Confirm { volumes },
+                crate::StoreRequest::DeleteExtents { group, generation, ids },
+            ] {
+                let mut bytes = postcard::to_allocvec(&request).expect("plain data");
+                prop_assert_eq!(&postcard::from_bytes::<crate::StoreRequest>(&bytes), &Ok(request));
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+                // A longer list than there are bytes for must not be believed: it is refused after at most
+                // what serde reserves ahead, 1 MiB.
+                let _ = postcard::from_bytes::<crate::StoreRequest>(&bytes);
+                let _ = postcard::from_bytes::<Result<crate::StoreReply, crate::StoreError>>(&bytes);
+            }
         }
     }
 }

@@ -153,7 +153,7 @@ pub enum StoreRequest {
         id: ExtentId,
         /// The group's generation.
         generation: Generation,
-        /// The new form; one more than the present one.
+        /// The new form; higher than the present one. Numbered by the catalog.
         form: u32,
         /// Bitmap of the blocks to keep, least significant bit first.
         live: Vec<u8>,

@@ -24,6 +24,10 @@ pub struct Job {
     pub until_drained: bool,
     /// RF2 / raw and RF3 / raw that the design asks for.
     pub targets: (f64, f64),
+    /// RF2 / raw and RF3 / raw below which the architecture has failed.
+    pub floors: Option<(f64, f64)>,
+    /// The same without NBD.
+    pub floors_engine: Option<(f64, f64)>,
 }
 
 impl Job {
@@ -44,6 +48,8 @@ const fn write_4k(name: &'static str, depth: u32, targets: (f64, f64)) -> Job {
         length: 1,
         until_drained: false,
         targets,
+        floors: None,
+        floors_engine: None,
     }
 }
 
@@ -55,6 +61,8 @@ pub const JOBS: [Job; 8] = [
     },
     Job {
         pattern: "randread",
+        floors: Some((0.25, 0.25)),
+        floors_engine: Some((0.35, 0.35)),
         ..write_4k("4 KiB random read, depth 32", 32, (0.5, 0.5))
     },
     Job {
@@ -63,10 +71,14 @@ pub const JOBS: [Job; 8] = [
         ..write_4k("1 MiB sequential read, depth 8", 8, (0.5, 0.5))
     },
     write_4k("4 KiB random write, depth 1", 1, (0.6, 0.5)),
-    write_4k("4 KiB random write, depth 32, burst", 32, (0.7, 0.5)),
+    Job {
+        floors: Some((0.35, 0.25)),
+        ..write_4k("4 KiB random write, depth 32, burst", 32, (0.7, 0.5))
+    },
     Job {
         length: 4,
         until_drained: true,
+        floors: Some((0.2, 0.15)),
         ..write_4k("4 KiB random write, depth 32, sustained", 32, (0.45, 0.3))
     },
     Job {
@@ -88,6 +100,12 @@ pub enum Device {
     File(PathBuf),
     /// An NBD export.
     Nbd(String),
+    /// An image in a Ceph pool, without librbd's cache.
+    Rbd {
+        configuration: PathBuf,
+        pool: String,
+        image: String,
+    },
 }
 
 /// What one run measured.
@@ -122,7 +140,7 @@ pub fn run(job: &Job, device: &Device, bytes: u64, seconds: u64) -> Result<Measu
     command.arg(format!("--iodepth={}", job.depth));
     command.arg(format!("--numjobs={}", job.jobs));
     command.args(["--time_based=1", "--norandommap=1", "--randrepeat=0"]);
-    command.arg(format!("--runtime={}", seconds * job.length));
+    command.arg(format!("--runtime={seconds}"));
     if job.flush {
         command.arg("--fsync=1");
     }
@@ -156,6 +174,16 @@ fn base(device: &Device, bytes: u64) -> Result<Command> {
         }
         Device::Nbd(uri) => {
             command.args(["--ioengine=nbd", "--uri", uri]);
+        }
+        Device::Rbd {
+            configuration,
+            pool,
+            image,
+        } => {
+            command.args(["--ioengine=rbd", "--clientname=admin"]);
+            command.arg(format!("--pool={pool}"));
+            command.arg(format!("--rbdname={image}"));
+            command.env("CEPH_CONF", configuration);
         }
     }
     Ok(command)

@@ -5,7 +5,7 @@ use crate::image::Sequence;
 use crate::nbd::Client;
 use crate::{rest, stall};
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const WHOLE_MAX: Duration = Duration::from_secs(120);
 
 /// Milliseconds at one volume size; medians.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Times {
     pub volume_bytes: u64,
     pub create_ms: f64,

@@ -1,6 +1,7 @@
 //! What processes used, read from `/proc`.
 
 use std::fs;
+use std::path::Path;
 
 /// Clock ticks per second in `/proc/PID/stat`: fixed at 100 for user space on every Linux architecture in use.
 const TICKS_PER_SECOND: u64 = 100;
@@ -56,8 +57,8 @@ fn field(path: &str, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The machine, for the report.
-pub fn machine() -> Vec<(String, String)> {
+/// The machine, for the report; the disk is the one that `folder` is on.
+pub fn machine(folder: &Path) -> Vec<(String, String)> {
     let read = |path: &str| {
         fs::read_to_string(path)
             .unwrap_or_default()
@@ -75,7 +76,36 @@ pub fn machine() -> Vec<(String, String)> {
         ("processor".into(), format!("{cores} x {model}")),
         ("memory".into(), format!("{memory} GiB")),
         ("kernel".into(), read("/proc/sys/kernel/osrelease")),
+        ("disk under everything".into(), disk(folder)),
     ]
+}
+
+/// File system and block device of a folder, from the longest mount point above it.
+fn disk(folder: &Path) -> String {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let folder = folder.canonicalize().unwrap_or_default();
+    let fields = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let above = fields.filter(|fields| fields.len() > 2 && folder.starts_with(fields[1]));
+    let Some(mount) = above.max_by_key(|fields| fields[1].len()) else {
+        return "unknown".to_owned();
+    };
+    let device = mount[0].rsplit('/').next().unwrap_or_default();
+    let read = |name: &str| {
+        let text = fs::read_to_string(format!("/sys/class/block/{device}/{name}"));
+        text.ok().map(|text| text.trim().to_owned())
+    };
+    let mut said = format!("{} on {}", mount[2], mount[0]);
+    if let Some(sectors) = read("size").and_then(|text| text.parse::<u64>().ok()) {
+        said.push_str(&format!(", {} GiB", sectors >> 21));
+    }
+    for (name, title) in [("device/model", "model"), ("queue/write_cache", "cache")] {
+        if let Some(value) = read(name) {
+            said.push_str(&format!(", {title} {value}"));
+        }
+    }
+    said
 }
 
 #[cfg(test)]
@@ -87,5 +117,11 @@ mod tests {
         let usage = Usage::of(&[std::process::id()]);
         assert!(usage.resident_bytes > 1 << 20);
         assert!(cpu_us(std::process::id()).is_some());
+    }
+
+    #[test]
+    fn machine_is_described() {
+        let described = machine(Path::new("."));
+        assert!(described.iter().all(|(_, value)| !value.is_empty()));
     }
 }

@@ -8,10 +8,18 @@
     reason = "tests of the binary use the operating system; each uses a part of this"
 )]
 
+pub mod attached;
+pub mod cluster;
+pub mod nbd;
+pub mod process;
+
+use process::Process;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// The binary under test.
 pub const AZEKURA: &str = env!("CARGO_BIN_EXE_azekura");
@@ -70,41 +78,82 @@ pub fn three_stores(cluster: &str) -> String {
     text
 }
 
-/// A running node.
-pub struct Node {
-    child: Child,
-    pub api: String,
-    pub nbd: String,
+/// How long a node may take until it serves, on a busy machine.
+const READY_SECONDS_MAX: u64 = 60;
+
+/// A node that was started and may not serve yet.
+pub struct Starting {
+    process: Process,
+    log: PathBuf,
+    first_line: mpsc::Receiver<String>,
 }
 
-impl Node {
-    /// Starts a node and waits until it serves; the error is what it wrote to standard error.
-    pub fn try_start(config: &Path) -> Result<Self, String> {
-        let log = config.with_extension("log");
-        let mut child = Command::new(AZEKURA)
-            .args(["node", "--config"])
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let out = child.stdout.take().unwrap();
-        BufReader::new(out).read_line(&mut line).unwrap();
+impl Starting {
+    /// Waits until it serves; the error is what it wrote to standard error.
+    pub fn ready(mut self) -> Result<Node, String> {
+        let patience = Duration::from_secs(READY_SECONDS_MAX);
+        let line = self.first_line.recv_timeout(patience).unwrap_or_default();
         let field = |name: &str| {
             let words = line.split_whitespace();
             let mut values = words.filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             values.next().map(str::to_owned)
         };
         match (line.starts_with("ready "), field("api"), field("nbd")) {
-            (true, Some(api), Some(nbd)) => Ok(Self { child, api, nbd }),
+            (true, Some(api), Some(nbd)) => Ok(Node {
+                process: self.process,
+                api,
+                nbd,
+            }),
             _ => {
-                let status = child.wait().unwrap();
-                let log = std::fs::read_to_string(&log).unwrap();
-                Err(format!("{status}: {log}"))
+                // Without a line it has ended, or takes too long.
+                let ended = self.process.ended_within(Duration::from_secs(5));
+                let log = std::fs::read_to_string(&self.log).unwrap();
+                let ended = ended.map_or("not ready in time".to_owned(), |ended| ended.to_string());
+                Err(format!("{ended}: {log}"))
             }
         }
+    }
+}
+
+/// A running node.
+pub struct Node {
+    process: Process,
+    pub api: String,
+    pub nbd: String,
+}
+
+impl Node {
+    /// Starts a node. What it logs is appended to a file beside its configuration.
+    pub fn launch(config: &Path) -> Starting {
+        let log = config.with_extension("log");
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.create(true).append(true).open(&log).unwrap();
+        let child = Command::new(AZEKURA)
+            .args(["node", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        let mut process = Process::new(child);
+        let mut out = BufReader::new(process.child().stdout.take().unwrap());
+        let (sender, first_line) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = out.read_line(&mut line);
+            let _ = sender.send(line);
+        });
+        Starting {
+            process,
+            log,
+            first_line,
+        }
+    }
+
+    /// Starts a node and waits until it serves; the error is what it wrote to standard error.
+    pub fn try_start(config: &Path) -> Result<Self, String> {
+        Self::launch(config).ready()
     }
 
     pub fn start(config: &Path) -> Self {
@@ -118,16 +167,18 @@ impl Node {
 
     /// Ends it as a power cut of the process would.
     pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.process.kill();
+    }
+
+    /// Sends a signal by name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
     }
 
     /// Asks it to stop, and expects that it does so cleanly.
     pub fn stop(mut self) {
-        let id = self.child.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &id]).status().unwrap();
-        assert!(told.success());
-        let status = self.child.wait().unwrap();
+        self.process.signal("TERM");
+        let status = self.process.wait();
         assert!(status.success(), "{status}");
     }
 
@@ -151,13 +202,6 @@ impl Node {
         let mut command = Command::new(AZEKURA);
         command.args(words).args(["-o", "json", "--api", &self.api]);
         command.output().unwrap()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

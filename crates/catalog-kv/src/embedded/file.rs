@@ -73,8 +73,7 @@ fn decode_row(key: &[u8], row: &[u8]) -> Result<(String, Stored), String> {
 
 pub(super) fn damaged(path: &Path, reason: &str) -> KvError {
     KvError::Damaged(format!(
-        "{}: {reason}. Keep a copy of the file, check the disk below it, and restore a backup of it \
-         or rebuild the catalog from the stores with `azekura catalog rebuild`",
+        "{}: {reason}. Keep a copy of the file, check the disk below it, and restore a backup of it",
         path.display()
     ))
 }
@@ -247,6 +246,7 @@ impl CatalogFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn stored() -> Stored {
         Stored {
@@ -273,5 +273,32 @@ mod tests {
             assert!(decode_row(b"key", &row[..index]).is_err());
         }
         assert!(decode_row(b"yek", &row).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn fuzz_any_bytes_are_a_row_or_damage(
+            key in proptest::collection::vec(any::<u8>(), 0..20),
+            mut row in proptest::collection::vec(any::<u8>(), 0..80),
+            seal: bool,
+        ) {
+            if seal && row.len() >= 4 {
+                let sum = row_checksum(&key, &row[4..]);
+                row[..4].copy_from_slice(&sum.to_le_bytes());
+            }
+            let decoded = decode_row(&key, &row);
+            let whole = seal && row.len() >= ROW_HEADER_BYTES && std::str::from_utf8(&key).is_ok();
+            prop_assert!(!whole || decoded.is_ok());
+            if let Ok((name, stored)) = decoded {
+                prop_assert_eq!(encode_row(&name, &stored), row);
+            }
+        }
+
+        #[test]
+        fn fuzz_flipped_bits_of_a_row_are_found(bit in 0_usize..25 * 8) {
+            let mut row = encode_row("key", &stored());
+            row[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(decode_row(b"key", &row).is_err());
+        }
     }
 }

@@ -199,7 +199,7 @@ fn flip_bits(place: &Place, bytes: &[u8], whole: &[Entry]) {
         match EmbeddedKv::open(&path) {
             Ok(kv) => assert!(all(&kv) == whole, "byte {at}: damage went unnoticed"),
             Err(KvError::Damaged(reason)) => {
-                assert!(reason.contains("damaged: ") && reason.contains("catalog rebuild"));
+                assert!(reason.contains("damaged: ") && reason.contains("restore a backup"));
                 refused += 1;
             }
             Err(other) => panic!("byte {at}: {other}"),

@@ -499,6 +499,7 @@ impl Watch for EtcdWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_prefix_ends_before_the_next_key_that_does_not_start_with_it() {
@@ -507,6 +508,56 @@ mod tests {
         assert_eq!(prefix_end(b"\xff"), b"\0");
         assert_eq!(prefix_end(b""), b"\0");
         assert_eq!(range_start(Vec::new()), b"\0");
+    }
+
+    fn client() -> EtcdKv {
+        EtcdKv::connect(EtcdOptions::default()).expect("nothing is connected yet")
+    }
+
+    #[test]
+    fn fuzz_any_reply_is_rows_or_an_error() {
+        use prost::Message;
+        let client = client();
+        let connections = &client.0.connections;
+        let row = |key: &[u8], mod_revision| proto::KeyValue {
+            key: key.to_vec(),
+            mod_revision,
+            value: b"{}".to_vec(),
+        };
+        let good = proto::RangeResponse {
+            header: Some(proto::ResponseHeader {
+                revision: 7,
+                ..proto::ResponseHeader::default()
+            }),
+            kvs: vec![row(b"azekura/volume/1", 5), row(b"azekura/\xff", -1)],
+            more: true,
+        };
+        let good = good.encode_to_vec();
+        let changes =
+            proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..5);
+        let cases = (
+            changes,
+            proptest::collection::vec(any::<u8>(), 0..100),
+            any::<bool>(),
+        );
+        proptest!(|((changes, other, whole) in cases)| {
+            let mut bytes = if whole { good.clone() } else { other };
+            for (at, value) in changes {
+                if !bytes.is_empty() {
+                    let at = at.index(bytes.len());
+                    bytes[at] = value;
+                }
+            }
+            if let Ok(reply) = proto::RangeResponse::decode(&bytes[..]) {
+                let _ = revision_in(reply.header);
+                for row in reply.kvs {
+                    let _ = entry_of(connections, row);
+                }
+            }
+            let _ = proto::TxnResponse::decode(&bytes[..]).map(|reply| revision_in(reply.header));
+            let _ = proto::LeaseGrantResponse::decode(&bytes[..]);
+            let _ = proto::WatchResponse::decode(&bytes[..]);
+        });
     }
 
     #[test]

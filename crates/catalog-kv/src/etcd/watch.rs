@@ -177,3 +177,60 @@ impl Task {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::{EtcdKv, EtcdOptions};
+    use proptest::prelude::*;
+    use prost::Message;
+
+    #[test]
+    fn fuzz_any_watch_message_is_delivered_or_passed_over() {
+        let client = EtcdKv::connect(EtcdOptions::default()).expect("nothing is connected yet");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let event = |kind: i32, revision| proto::Event {
+            r#type: kind,
+            kv: Some(proto::KeyValue {
+                key: b"azekura/volume/1".to_vec(),
+                mod_revision: revision,
+                ..proto::KeyValue::default()
+            }),
+        };
+        let good = proto::WatchResponse {
+            header: Some(proto::ResponseHeader {
+                revision: 9,
+                ..proto::ResponseHeader::default()
+            }),
+            events: vec![event(0, 8), event(1, 9)],
+            ..proto::WatchResponse::default()
+        };
+        let good = good.encode_to_vec();
+        let changes =
+            proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..5);
+        proptest!(|(changes in changes, other in proptest::collection::vec(any::<u8>(), 0..100), whole: bool)| {
+            let mut bytes = if whole { good.clone() } else { other };
+            for (at, value) in changes {
+                if !bytes.is_empty() {
+                    let at = at.index(bytes.len());
+                    bytes[at] = value;
+                }
+            }
+            let Ok(response) = proto::WatchResponse::decode(&bytes[..]) else { return Ok(()) };
+            let (deliveries, mut receiver) = tokio::sync::mpsc::channel(DELIVERIES_MAX);
+            let mut task = Task {
+                connections: client.0.connections.clone(),
+                prefix: "volume/".to_owned(),
+                through: 5,
+                deliveries,
+            };
+            prop_assert!(runtime.block_on(task.deliver(response)));
+            prop_assert!(task.through >= 5, "a watch never goes back");
+            if let Ok(Ok(changes)) = receiver.try_recv() {
+                prop_assert!(!changes.is_empty());
+            }
+        });
+    }
+}

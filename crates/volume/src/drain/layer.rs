@@ -31,7 +31,12 @@ pub(crate) struct LayerWriter<'a> {
 impl<'a> LayerWriter<'a> {
     /// A writer that names extents from `ids`.
     pub(crate) fn new(context: &'a Context, ids: &'a ExtentIds, policy: Policy) -> Self {
-        Self { context, ids, policy, bytes: Cell::new(0) }
+        Self {
+            context,
+            ids,
+            policy,
+            bytes: Cell::new(0),
+        }
     }
 
     fn count(&self, bytes: u64) {
@@ -58,7 +63,14 @@ impl<'a> LayerWriter<'a> {
         unflushed.add(&map_unflushed);
         self.count(map_bytes);
         let (position, floor) = (layer.last, self.ids.floor());
-        Ok((VolumeRoot { map, position, floor }, unflushed))
+        Ok((
+            VolumeRoot {
+                map,
+                position,
+                floor,
+            },
+            unflushed,
+        ))
     }
 
     /// Puts the layer's blocks of data into extents; returns where each of them lies, in address order.
@@ -192,7 +204,7 @@ fn push_change(changes: &mut Vec<MapChange>, change: MapChange) {
 mod tests {
     use super::*;
     use crate::overlay::Overlay;
-    use vocab::{BLOCK_SIZE, Epoch, GroupId, Lba, VolumeId};
+    use vocab::{BLOCK_SIZE, Epoch, GroupId, Lba, Position, VolumeId};
 
     #[test]
     fn changes_are_sorted_disjoint_and_leave_newer_blocks_alone() {

@@ -1,6 +1,6 @@
 //! Sending records to the replicas of the open segment, and committing them.
 
-use super::{Flight, Log};
+use super::{ClosedSegment, Flight, Log, Pending};
 use crate::change::Change;
 use crate::options::bug;
 use bytes::Bytes;
@@ -216,66 +216,14 @@ impl Log {
             .borrow()
             .clone()
             .expect("run() sets the sink before records are sent");
-        let mut done = Vec::new();
-        {
-            let mut state = self.state.borrow_mut();
-            let state = &mut *state;
-            if state.closing || state.lost.is_some() {
-                return;
-            }
-            let written = state.open.replicas.iter().map(|replica| replica.written);
-            let reached = if bug!(self.options, AckFirstReplica) {
-                written.max()
-            } else {
-                written.min()
-            };
-            let reached = reached.unwrap_or(state.committed).min(state.sent);
-            while let Some(front) = state.pending.front() {
-                if front.position > reached {
-                    break;
-                }
-                if matches!(front.change, Change::Reference { .. }) {
-                    state.last_reference = front.position;
-                }
-                done.extend(state.pending.pop_front());
-            }
-            assert!(
-                reached >= state.committed,
-                "the committed position never goes back"
-            );
-            state.committed = reached;
-            while state
-                .flights
-                .front()
-                .is_some_and(|flight| flight.last <= reached)
-            {
-                let flight = state.flights.pop_front().expect("checked");
-                state.inflight_bytes -= flight.bytes;
-            }
-            let all_flushed = state
-                .open
-                .replicas
-                .iter()
-                .map(|replica| replica.flushed)
-                .min();
-            let simple = state
-                .closed
-                .iter()
-                .all(|closed| closed.end.0 <= state.flushed.0 + 1);
-            if simple && let Some(flushed) = all_flushed {
-                let flushed = flushed.min(reached);
-                if flushed > state.flushed && state.last_reference <= state.flushed {
-                    state.flushed = flushed;
-                }
-            }
-        }
+        let Some(done) = self.commit() else { return };
         let mut late = Vec::new();
         for record in done {
             let durable = record.durable.then_some(record.position);
             sink.committed(record.position, record.change);
             match durable {
                 Some(position) if position > self.flushed() => {
-                    late.push((position, record.promise))
+                    late.push((position, record.promise));
                 }
                 _ => record.promise.fulfil(Ok(())),
             }
@@ -283,5 +231,53 @@ impl Log {
         self.finish_when_flushed(late);
         self.work.notify_all();
         self.progress.notify_all();
+    }
+
+    /// Moves the committed and the flushed position as far as the replicas allow; returns the records that are
+    /// committed now.
+    fn commit(&self) -> Option<Vec<Pending>> {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if state.closing || state.lost.is_some() {
+            return None;
+        }
+        let written = state.open.replicas.iter().map(|replica| replica.written);
+        let reached = if bug!(self.options, AckFirstReplica) {
+            written.max()
+        } else {
+            written.min()
+        };
+        let reached = reached.unwrap_or(state.committed).min(state.sent);
+        assert!(
+            reached >= state.committed,
+            "the committed position never goes back"
+        );
+        let mut done = Vec::new();
+        while let Some(front) = state.pending.front() {
+            if front.position > reached {
+                break;
+            }
+            if matches!(front.change, Change::Reference { .. }) {
+                state.last_reference = front.position;
+            }
+            done.extend(state.pending.pop_front());
+        }
+        state.committed = reached;
+        let landed = |flight: &Flight| flight.last <= reached;
+        while state.flights.front().is_some_and(landed) {
+            let flight = state.flights.pop_front().expect("checked");
+            state.inflight_bytes -= flight.bytes;
+        }
+        let replicas = state.open.replicas.iter();
+        let all_flushed = replicas.map(|replica| replica.flushed).min();
+        let closed_flushed = |closed: &ClosedSegment| closed.end.0 <= state.flushed.0 + 1;
+        let simple = state.closed.iter().all(closed_flushed);
+        if simple && let Some(flushed) = all_flushed {
+            let flushed = flushed.min(reached);
+            if flushed > state.flushed && state.last_reference <= state.flushed {
+                state.flushed = flushed;
+            }
+        }
+        Some(done)
     }
 }

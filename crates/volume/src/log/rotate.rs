@@ -124,10 +124,7 @@ impl Log {
         let next = state.open.id.next();
         let shunned = |store: &StoreId| state.shunned.get(store).is_some_and(|&until| until > now);
         let stores = self.placement.log_stores(self.volume, next);
-        stores
-            .into_iter()
-            .filter(|store| !shunned(store))
-            .collect()
+        stores.into_iter().filter(|store| !shunned(store)).collect()
     }
 
     /// Closes the open segment at its committed end and opens the next one on healthy stores.

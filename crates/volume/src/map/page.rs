@@ -9,15 +9,15 @@
 //! The page's checksum is its frame's. Entries are sorted and do not overlap.
 
 use crate::overlay::Slot;
-use catalog::PagePointer;
+use catalog::{MapRoot, PagePointer};
 use vocab::{ExtentId, IdMap};
 
 /// Blocks that one leaf covers: 2 MiB.
 pub const LEAF_BLOCKS: u64 = 512;
 /// Children of an inner page.
 pub const FANOUT: u64 = 128;
-/// Highest level of a root; 512 blocks * 128^4 = 512 TiB.
-pub const HEIGHT_MAX: u8 = 5;
+/// Levels of pages at most; 512 blocks * 128^4 = 512 TiB.
+pub const HEIGHT_MAX: u8 = MapRoot::HEIGHT_MAX;
 
 const MAGIC: [u8; 4] = *b"AZMP";
 const VERSION: u8 = 1;
@@ -264,6 +264,9 @@ fn decode_inner<'a>(
             extent: extent(field(entry, 2))?,
             frame: field(entry, 4),
         };
+        if page.frame >= PagePointer::FRAMES_MAX {
+            return Err(PageDamage::Malformed("child in a frame no extent has"));
+        }
         let mapped = u32::from_le_bytes([entry[8], entry[9], entry[10], entry[11]]);
         children.push(Child {
             index,
@@ -277,6 +280,7 @@ fn decode_inner<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use vocab::{Epoch, GroupId, VolumeId};
 
     fn extent(counter: u32) -> ExtentId {
@@ -311,30 +315,83 @@ mod tests {
         assert_eq!(Page::decode(&inner.encode()), Ok(inner));
     }
 
-    #[test]
-    fn fuzz_any_bytes_are_a_page_or_refused() {
+    fn leaf() -> Page {
         let run = |at: u16| LeafRun {
             start: at * 2,
             blocks: 1,
             extent: extent(u32::from(at % 7)),
             slot: at,
         };
-        let good = Page::Leaf((0..20).map(run).collect()).encode();
-        let mut seed = 9u64;
-        let mut random = || {
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (seed >> 33) as usize
+        Page::Leaf((0..20).map(run).collect())
+    }
+
+    fn inner() -> Page {
+        let child = |index: u16| Child {
+            index,
+            page: PagePointer {
+                extent: extent(u32::from(index / 5)),
+                frame: index,
+            },
+            mapped: 512,
         };
-        for _ in 0..20_000 {
-            let mut bytes = good.clone();
-            for _ in 0..1 + random() % 4 {
-                let at = random() % bytes.len();
-                bytes[at] = random() as u8;
+        Page::Inner(1, (0..20).map(child).collect())
+    }
+
+    /// What walks rely on without looking.
+    fn is_safe(page: &Page, bytes: usize) -> bool {
+        match page {
+            Page::Leaf(runs) => {
+                let inside = |run: &LeafRun| {
+                    u64::from(run.start) + u64::from(run.blocks) <= LEAF_BLOCKS
+                        && run.slot.checked_add(run.blocks).is_some()
+                };
+                runs.len() * LEAF_ENTRY_BYTES <= bytes && runs.iter().all(inside)
             }
-            bytes.truncate(random() % (good.len() + 1));
+            Page::Inner(level, children) => {
+                let inside = |child: &Child| {
+                    u64::from(child.index) < FANOUT && child.page.frame.checked_mul(4).is_some()
+                };
+                *level > 0
+                    && *level < HEIGHT_MAX
+                    && children.len() * INNER_ENTRY_BYTES <= bytes
+                    && children.iter().all(inside)
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn fuzz_any_bytes_are_a_page_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..400), level in 0_u8..7, entries in 0_u16..12, extents in 0_u16..5) {
             let _ = Page::decode(&bytes);
+            if bytes.len() >= HEADER_BYTES {
+                bytes[..4].copy_from_slice(&MAGIC);
+                bytes[4..6].copy_from_slice(&[VERSION, level]);
+                bytes[6..8].copy_from_slice(&entries.to_le_bytes());
+                bytes[8..10].copy_from_slice(&extents.to_le_bytes());
+            }
+            if let Ok(page) = Page::decode(&bytes) {
+                prop_assert!(is_safe(&page, bytes.len()));
+            }
+        }
+
+        #[test]
+        fn fuzz_changed_bytes_of_a_page_are_a_page_or_refused(
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..5),
+            cut in any::<proptest::sample::Index>(),
+            (of_inner, shorter) in any::<(bool, bool)>(),
+        ) {
+            let mut bytes = if of_inner { inner() } else { leaf() }.encode();
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            if shorter {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            if let Ok(page) = Page::decode(&bytes) {
+                prop_assert!(is_safe(&page, bytes.len()));
+                prop_assert!(page.mapped() <= span(page.level()) || page.level() > 0);
+            }
         }
     }
 }

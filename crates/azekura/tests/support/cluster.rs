@@ -1,0 +1,219 @@
+//! Three node processes with a store each and a real etcd, on loopback, in one directory.
+
+use super::process::{Process, find_program};
+use super::{Directory, Node, Starting};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// How long anything is waited for on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Of each log, when a test fails.
+const LOG_LINES_SHOWN: usize = 40;
+/// Nodes of the cluster.
+pub const NODES: usize = 3;
+
+/// An address that stays the same over restarts. It lies below the ports that the kernel gives to outgoing
+/// connections: they could take it, or even connect to themselves, while its process is down.
+fn lasting_address() -> String {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let text = range.unwrap_or_default();
+    let first = text.split_whitespace().next();
+    let end: u32 = first.and_then(|port| port.parse().ok()).unwrap_or(32_768);
+    let span = end.saturating_sub(10_000).max(1_000);
+    // Other processes begin their search elsewhere.
+    static START: OnceLock<u32> = OnceLock::new();
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let clock = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let random = std::process::id().wrapping_mul(97) ^ clock.subsec_nanos();
+    let start = START.get_or_init(|| random % span);
+    let mut tries = (0..1000).map(|_| 10_000 + (start + TRIED.fetch_add(7, Relaxed)) % span);
+    let free = tries.find_map(|port| {
+        let address = format!("127.0.0.1:{port}");
+        TcpListener::bind(&address).is_ok().then_some(address)
+    });
+    free.expect("a port below the outgoing ones is free")
+}
+
+/// The catalog's process.
+pub struct Etcd {
+    process: Process,
+    data: PathBuf,
+    client: String,
+    peer: String,
+}
+
+impl Etcd {
+    fn new(directory: &Directory) -> Self {
+        let (client, peer) = (lasting_address(), lasting_address());
+        let data = directory.path("etcd");
+        let process = Self::spawn(&data, &client, &peer);
+        Self {
+            process,
+            data,
+            client,
+            peer,
+        }
+    }
+
+    fn spawn(data: &PathBuf, client: &str, peer: &str) -> Process {
+        let program = find_program("etcd", "etcd-server");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(data.with_extension("log"))
+            .unwrap();
+        let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
+        let child = Command::new(program)
+            .args(["--name", "one", "--logger", "zap", "--log-level", "warn"])
+            .arg("--data-dir")
+            .arg(data)
+            .args(["--listen-client-urls", &client_url])
+            .args(["--advertise-client-urls", &client_url])
+            .args(["--listen-peer-urls", &peer_url])
+            .args(["--initial-advertise-peer-urls", &peer_url])
+            .args(["--initial-cluster", &format!("one={peer_url}")])
+            // An architecture that etcd warns about is no reason to fail.
+            .env(
+                "ETCD_UNSUPPORTED_ARCH",
+                std::env::consts::ARCH.replace("aarch64", "arm64"),
+            )
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let process = Process::new(child);
+        wait_until("etcd listens", || TcpStream::connect(client).is_ok());
+        process
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// After [`Etcd::kill`].
+    pub fn restart(&mut self) {
+        self.process = Self::spawn(&self.data, &self.client, &self.peer);
+    }
+}
+
+/// Waits for a condition that may take a while, and fails when it takes too long.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 60 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Everything ends when it is dropped.
+pub struct Cluster {
+    /// By position; none: killed.
+    nodes: Vec<Option<Node>>,
+    pub etcd: Etcd,
+    /// Last, so that it is removed when nothing uses it any more.
+    pub directory: Directory,
+}
+
+impl Cluster {
+    pub fn start(name: &str) -> Self {
+        let directory = Directory::new(name);
+        let etcd = Etcd::new(&directory);
+        for index in 0..NODES {
+            let text = configuration(index, &etcd.client);
+            directory.write(&format!("node-{index}.toml"), text);
+        }
+        let mut cluster = Self {
+            nodes: (0..NODES).map(|_| None).collect(),
+            etcd,
+            directory,
+        };
+        cluster.start_nodes(&[0, 1, 2]);
+        cluster
+    }
+
+    /// Starts nodes, the first time or again, all at once.
+    pub fn start_nodes(&mut self, indices: &[usize]) {
+        let config = |index: &usize| self.directory.path(&format!("node-{index}.toml"));
+        let starting: Vec<Starting> = indices
+            .iter()
+            .map(|index| Node::launch(&config(index)))
+            .collect();
+        for (index, starting) in indices.iter().zip(starting) {
+            let node = starting.ready();
+            self.nodes[*index] = Some(node.expect("the node starts"));
+        }
+    }
+
+    pub fn node(&self, index: usize) -> &Node {
+        self.nodes[index].as_ref().expect("the node runs")
+    }
+
+    pub fn kill_nodes(&mut self, indices: &[usize]) {
+        for index in indices {
+            // Only the signal is sent here, so that all of them die at the same moment.
+            self.node(*index).signal("KILL");
+        }
+        for index in indices {
+            self.nodes[*index] = None;
+        }
+    }
+
+    /// Position of the node with an id of the catalog.
+    fn position(&self, id: u64, through: &Node) -> Option<usize> {
+        let status = through.ask(&["status"]);
+        let nodes = status["nodes"].as_array()?.clone();
+        let row = nodes.iter().find(|row| row["id"].as_u64() == Some(id))?;
+        let name = row["name"].as_str()?.strip_prefix("node-")?;
+        name.parse().ok()
+    }
+
+    /// Position of a volume's owner, as a node sees it.
+    pub fn owner(&self, volume: &str, through: usize) -> Option<usize> {
+        let through = self.node(through);
+        let shown = through.ask(&["volume", "show", volume]);
+        self.position(shown["owner"].as_u64()?, through)
+    }
+
+    /// Positions of the nodes whose stores hold the open segment of a volume's log. The stores are numbered
+    /// like the nodes, from 1.
+    pub fn log_nodes(&self, volume: &str, through: usize) -> Vec<usize> {
+        let shown = self.node(through).ask(&["volume", "show", volume]);
+        let replicas = shown["log"].as_array().unwrap().iter();
+        let store = |replica: &serde_json::Value| replica["store"].as_u64().unwrap();
+        replicas
+            .map(|replica| usize::try_from(store(replica)).unwrap() - 1)
+            .collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for name in ["node-0", "node-1", "node-2", "etcd"] {
+            let log = self.directory.path(&format!("{name}.log"));
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+            eprintln!("--- the end of {name}'s log\n{}", last.join("\n"));
+        }
+    }
+}
+
+fn configuration(index: usize, etcd: &str) -> String {
+    let listen = lasting_address();
+    format!(
+        "cluster = \"real\"\nnode = \"node-{index}\"\nlisten = \"{listen}\"\n\
+         nbd = \"127.0.0.1:0\"\napi = \"127.0.0.1:0\"\n\n\
+         [catalog]\netcd = [\"http://{etcd}\"]\n\n\
+         [[store]]\nid = {}\njournal = \"64 MiB\"\n\n\
+         [[store.disk]]\npath = \"disk-{index}\"\ncreate = \"1 GiB\"\n",
+        index + 1
+    )
+}

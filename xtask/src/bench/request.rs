@@ -1,0 +1,155 @@
+//! The command line of `cargo xtask bench`.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub const USAGE: &str = "\
+cargo xtask bench [--quick] [--seconds N] [--runs N] [--gib N] [--losses N] [--only DEVICES]
+                  [--binary FILE] [--dir DIR] [--publish]
+cargo xtask bench --peer ceph [--quick] [--seconds N] [--runs N] [--gib N] [--dir DIR] [--publish]
+cargo xtask bench --publish
+  --quick         under 12 minutes in all: short jobs, 1 GiB, one loss of each kind, fewer rows for RF1, the
+                  ceiling and the engine; with --peer under 12 minutes more
+  --seconds N     length of one job (5; quick 3); the sustained one takes four times as long (quick: twice)
+  --runs N        runs of each job, of which the median counts (3)
+  --gib N         bytes of each volume that are filled and used (2; quick 1)
+  --losses N      how often a replica and an owner are killed at each size (3; quick 1)
+  --only DEVICES  some of raw,nbdkit,rf1,rf2,rf3 and rf2-remote, rf2-owner and the like, comma-separated
+  --binary FILE   measure this azekura instead of building one
+  --dir DIR       where files and disks are (target/bench/data); the results are in target/bench/
+  --peer ceph     the same jobs on a three-OSD Ceph cluster instead, and on the raw disk beside it
+  --publish       write the results of the last runs, or of this one, into docs/performance.md";
+
+/// What is asked for.
+pub struct Request {
+    /// The short form.
+    pub quick: bool,
+    /// Length of one job.
+    pub seconds: u64,
+    /// Runs of each job.
+    pub runs: usize,
+    /// Bytes of each device that are used.
+    pub bytes: u64,
+    /// Losses of each kind at each size.
+    pub losses: usize,
+    /// Devices; empty: all.
+    pub only: Vec<String>,
+    /// An `azekura` that is built already.
+    pub binary: Option<PathBuf>,
+    /// Where disks and logs are.
+    pub folder: PathBuf,
+    /// Whether another storage system is measured instead.
+    pub peer: bool,
+    /// Whether docs/performance.md is written.
+    pub publish: bool,
+    /// Whether anything is measured.
+    pub measure: bool,
+}
+
+impl Request {
+    /// Reads the arguments; `None` when help was asked for.
+    pub fn parse(arguments: &[String]) -> Result<Option<Self>> {
+        let has = |name: &str| arguments.iter().any(|argument| argument == name);
+        if has("--help") || has("-h") {
+            return Ok(None);
+        }
+        let quick = has("--quick");
+        let mut request = Self {
+            quick,
+            seconds: if quick { 3 } else { 5 },
+            runs: 3,
+            bytes: if quick { 1 << 30 } else { 2 << 30 },
+            losses: if quick { 1 } else { 3 },
+            only: Vec::new(),
+            binary: None,
+            folder: PathBuf::from("target/bench/data"),
+            peer: false,
+            publish: has("--publish"),
+            measure: arguments.iter().any(|argument| argument != "--publish"),
+        };
+        let mut left = arguments.iter();
+        while let Some(name) = left.next() {
+            if matches!(name.as_str(), "--quick" | "--publish") {
+                continue;
+            }
+            let value = left
+                .next()
+                .with_context(|| format!("{name} needs a value.\n{USAGE}"))?;
+            request.set(name, value)?;
+        }
+        Ok(Some(request))
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let number = || {
+            value
+                .parse::<u64>()
+                .with_context(|| format!("{name} needs a number"))
+        };
+        match name {
+            "--seconds" => self.seconds = number()?.max(1),
+            "--runs" => self.runs = usize::try_from(number()?)?.max(1),
+            "--gib" => self.bytes = number()?.clamp(1, 1 << 20) << 30,
+            "--losses" => self.losses = usize::try_from(number()?)?,
+            "--only" => self.only = value.split(',').map(str::to_owned).collect(),
+            "--binary" => self.binary = Some(value.into()),
+            "--dir" => self.folder = value.into(),
+            "--peer" => {
+                ensure!(value == "ceph", "`{value}` is no peer; there is `ceph`");
+                self.peer = true;
+            }
+            _ => bail!("`cargo xtask bench` does not know `{name}`.\n{USAGE}"),
+        }
+        Ok(())
+    }
+
+    /// Whether a device is to be measured.
+    pub fn wants(&self, device: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == device)
+    }
+
+    /// Seconds of a job that is `length` times as long as a usual one.
+    pub fn seconds_of(&self, length: u64) -> u64 {
+        let length = if self.quick { length.min(2) } else { length };
+        self.seconds * length
+    }
+
+    /// How long an idle cluster is watched.
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(if self.quick { 5 } else { 10 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Option<Request>> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Request::parse(&words)
+    }
+
+    #[test]
+    fn quick_is_a_start_that_other_options_change() {
+        let request = parse("--seconds 1 --quick --only raw,rf2").expect("it is right");
+        let request = request.expect("no help was asked for");
+        assert_eq!((request.seconds, request.bytes), (1, 1 << 30));
+        assert!(request.wants("rf2") && !request.wants("rf3") && request.measure);
+        assert_eq!(request.seconds_of(4), 2);
+    }
+
+    #[test]
+    fn publishing_alone_measures_nothing() {
+        let request = parse("--publish").expect("it is right").expect("no help");
+        assert!(request.publish && !request.measure);
+    }
+
+    #[test]
+    fn wrong_options_are_refused() {
+        for line in ["--fast", "--seconds", "--seconds x", "--peer gluster"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert!(parse("--runs 2 --help").expect("it is right").is_none());
+    }
+}
