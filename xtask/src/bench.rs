@@ -28,6 +28,7 @@ use serde_json::json;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use target::{Driver, Target, run_jobs};
 
@@ -50,6 +51,13 @@ impl Drop for Ceiling {
     }
 }
 
+/// Says what begins, and how long everything before took.
+fn stage(text: &str) {
+    static STARTED: OnceLock<Instant> = OnceLock::new();
+    let started = STARTED.get_or_init(Instant::now);
+    println!("==> {text} ({} s)", started.elapsed().as_secs());
+}
+
 /// Runs the benchmark and writes its results.
 pub fn run(arguments: &[String]) -> Result<bool> {
     let Some(request) = Request::parse(arguments)? else {
@@ -57,14 +65,13 @@ pub fn run(arguments: &[String]) -> Result<bool> {
         return Ok(true);
     };
     if request.measure {
-        let started = Instant::now();
         let results = match request.peer {
             true => measure_ceph(&request)?,
             false => measure(&request)?,
         };
         let name = if request.peer { "peer" } else { "results" };
         write(&results, name)?;
-        println!("    {} s in all", started.elapsed().as_secs());
+        stage("done");
     }
     if request.publish {
         publish::publish(Path::new(FOLDER))?;
@@ -80,23 +87,21 @@ fn measure(request: &Request) -> Result<Results> {
         missing.join(", ")
     );
     let binary = cluster::binary(request.binary.as_deref())?;
-    println!(
-        "==> disks, processes, volumes of {} GiB",
-        request.bytes >> 30
-    );
+    stage("disks, processes, volumes");
     let mut cluster = start_cluster(binary.clone(), request)?;
-    println!("==> idle for {} s", request.idle().as_secs());
+    stage("idle");
     let mut idle = vec![idle::watch(&cluster, "after the start", request.idle())];
     let (targets, ceiling) = targets(&cluster, &binary, request)?;
+    stage("fill");
     for target in &targets {
         target.fill(request.bytes)?;
     }
     let cells = run_jobs(&targets, &JOBS, request)?;
     drop(ceiling);
-    println!("==> idle for {} s, twice", request.idle().as_secs());
+    stage("idle, with and without volumes");
     idle.push(idle::watch(&cluster, "after all jobs", request.idle()));
     idle.push(idle::watch_attached(&cluster, request.idle())?);
-    println!("==> create, snapshot, clone, losses");
+    stage("create, snapshot, clone, losses");
     let times = match request.losses {
         0 => Vec::new(),
         losses => times::measure(&mut cluster, losses)?,
@@ -114,10 +119,7 @@ fn measure(request: &Request) -> Result<Results> {
 
 fn measure_ceph(request: &Request) -> Result<Results> {
     ceph::ensure_installed()?;
-    println!(
-        "==> Ceph: three OSDs, images of {} GiB",
-        request.bytes >> 30
-    );
+    stage("Ceph: three OSDs");
     // Five copies of the data on three OSDs, and as much again for BlueStore's own.
     let ceph = Ceph::start(
         &request.folder,
@@ -127,6 +129,7 @@ fn measure_ceph(request: &Request) -> Result<Results> {
     let mut targets = vec![raw(&request.folder.canonicalize()?, request)?];
     targets.extend(ceph.targets());
     targets.retain(|target| request.wants(&target.name));
+    stage("fill");
     for target in &targets {
         target.fill(request.bytes)?;
     }

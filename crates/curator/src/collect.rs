@@ -154,8 +154,20 @@ pub async fn collect_lineage(
         mark(pages, map, &mut marks).await?;
     }
     let mut report = CollectReport::default();
-    let form = LazyForm { catalog, drawn: None };
-    let mut sweeper = Sweeper { world, pool, roots: &roots, marks: &marks, limits, form, report, attempts };
+    let form = LazyForm {
+        catalog,
+        drawn: None,
+    };
+    let mut sweeper = Sweeper {
+        world,
+        pool,
+        roots: &roots,
+        marks: &marks,
+        limits,
+        form,
+        report,
+        attempts,
+    };
     for group in pool.groups() {
         sweeper.sweep(group.id).await?;
     }

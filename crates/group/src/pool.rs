@@ -356,7 +356,12 @@ impl Pool {
                 Told::Full => {
                     self.0.crowded_at.set(Some(self.0.world.now()));
                     let (group, store) = (id.group, member);
-                    return Err(PoolError::Full { group, store });
+                    if purpose != Purpose::Repair {
+                        return Err(PoolError::Full { group, store });
+                    }
+                    // What is made good elsewhere must not wait for this member's space.
+                    reason = format!("{store} is full");
+                    missing.push(member);
                 }
                 Told::Failed(why) => {
                     reason = why;
@@ -437,7 +442,10 @@ impl Pool {
                 .await
             {
                 Ok((StoreReply::Extent { form, .. }, sealed)) => {
-                    return self.put(id, sealed, form, Purpose::Repair, copies_min).await.map(drop);
+                    return self
+                        .put(id, sealed, form, Purpose::Repair, copies_min)
+                        .await
+                        .map(drop);
                 }
                 Err(CallError::Refused {
                     error: StoreError::Absent,

@@ -411,7 +411,10 @@ fn reach_stores(
 /// Bounds undrained data by the smallest local ring: a volume starts to drain when it fills a quarter of it and
 /// makes writers wait at half, so that small rings are not simply full.
 fn fitting(options: volume::Options, stores: &BTreeMap<StoreId, Store>) -> volume::Options {
-    let ring = stores.values().map(|store| store.status().journal_capacity.0).min();
+    let ring = stores
+        .values()
+        .map(|store| store.status().journal_capacity.0)
+        .min();
     let ring = ring.unwrap_or(u64::MAX);
     volume::Options {
         drain_bytes: options.drain_bytes.min(ring / 4),

@@ -50,7 +50,9 @@ pub(crate) fn start(host: &Rc<Host>) {
 
 /// Lets the catalog know of a new session now and then, while the store is written to.
 async fn renew_sessions(host: Rc<Host>, id: StoreId) {
-    let Some(store) = host.stores.get(&id).cloned() else { return };
+    let Some(store) = host.stores.get(&id).cloned() else {
+        return;
+    };
     loop {
         host.world.sleep(host.options.session_interval).await;
         let renewed = store.renew_session().await;

@@ -34,8 +34,11 @@ impl Planted {
             Self::CollectInFlight | Self::CollectSnapshots => {
                 let snapshots = self == Self::CollectSnapshots;
                 let limits = host.collect.limits;
-                host.collect.limits =
-                    Limits { ignore_floors: !snapshots, ignore_snapshots: snapshots, ..limits };
+                host.collect.limits = Limits {
+                    ignore_floors: !snapshots,
+                    ignore_snapshots: snapshots,
+                    ..limits
+                };
             }
         }
     }

@@ -27,7 +27,10 @@ impl Epochs {
         for row in rows::<VolumeRow>(cluster) {
             let seen = self.0.entry(row.id).or_insert((row.epoch, row.owner));
             if row.epoch < seen.0 {
-                return Err(format!("{} of {} came after {}", row.epoch, row.name, seen.0));
+                return Err(format!(
+                    "{} of {} came after {}",
+                    row.epoch, row.name, seen.0
+                ));
             }
             let changed = row.epoch == seen.0 && row.owner != seen.1;
             if changed && row.owner.is_some() && seen.1.is_some() {
@@ -41,8 +44,11 @@ impl Epochs {
 
 fn rows<T: Row>(cluster: &Cluster) -> Vec<T> {
     let entries = cluster.kv.entries();
-    let ours = entries.iter().filter(|entry| entry.key.starts_with(T::PREFIX));
-    ours.filter_map(|entry| serde_json::from_slice(&entry.value).ok()).collect()
+    let ours = entries
+        .iter()
+        .filter(|entry| entry.key.starts_with(T::PREFIX));
+    ours.filter_map(|entry| serde_json::from_slice(&entry.value).ok())
+        .collect()
 }
 
 /// Repeats `attempt` on a healed cluster until it succeeds; invariant 9: within a bound.
@@ -56,9 +62,14 @@ pub fn within_bound<T>(
         match attempt() {
             Ok(value) => return Ok(value),
             Err(reason) if cluster.sim.now() >= deadline => {
-                let problems: Vec<String> =
-                    cluster.nodes.iter().filter_map(|node| node.problem.borrow().clone()).collect();
-                return Err(format!("{what} not within {RECOVERY_LIMIT:?}: {reason}; nodes: {problems:?}"));
+                let problems: Vec<String> = cluster
+                    .nodes
+                    .iter()
+                    .filter_map(|node| node.problem.borrow().clone())
+                    .collect();
+                return Err(format!(
+                    "{what} not within {RECOVERY_LIMIT:?}: {reason}; nodes: {problems:?}"
+                ));
             }
             Err(_) => {
                 cluster.restart_failed();
@@ -71,7 +82,11 @@ pub fn within_bound<T>(
 /// Every node runs.
 pub fn all_run(cluster: &Cluster) -> Result<(), String> {
     let running = cluster.hosts().len();
-    if running == cluster.nodes.len() { Ok(()) } else { Err(format!("{running} nodes run")) }
+    if running == cluster.nodes.len() {
+        Ok(())
+    } else {
+        Err(format!("{running} nodes run"))
+    }
 }
 
 type Listing = BTreeMap<ExtentId, ExtentInfo>;
@@ -81,12 +96,17 @@ fn listings(cluster: &Cluster) -> Result<BTreeMap<(StoreId, u32), Listing>, Stri
     let groups = rows::<GroupRow>(cluster);
     let mut all = BTreeMap::new();
     for node in &cluster.nodes {
-        let Some(host) = node.running.borrow().clone() else { return Err("a node is down".to_owned()) };
+        let Some(host) = node.running.borrow().clone() else {
+            return Err("a node is down".to_owned());
+        };
         for store in host.stores() {
             let groups = groups.clone();
             let listed = cluster.run_on(&node.machine, RECOVERY_LIMIT, async move {
                 let mut listed = Vec::new();
-                for group in groups.iter().filter(|group| group.members.contains(&store.id())) {
+                for group in groups
+                    .iter()
+                    .filter(|group| group.members.contains(&store.id()))
+                {
                     listed.push(((store.id(), group.id.0), list(&store, group).await?));
                 }
                 Ok::<_, String>(listed)
@@ -101,9 +121,17 @@ async fn list(store: &store::Store, group: &GroupRow) -> Result<Listing, String>
     let (mut listing, mut after) = (Listing::new(), None);
     loop {
         let (group, generation) = (group.id, group.generation);
-        let request =
-            StoreRequest::ListExtents { group, generation, after, limit: 1000, tombstones: true };
-        let answer = store.handle(request, Vec::new()).await.map_err(|error| error.to_string())?;
+        let request = StoreRequest::ListExtents {
+            group,
+            generation,
+            after,
+            limit: 1000,
+            tombstones: true,
+        };
+        let answer = store
+            .handle(request, Vec::new())
+            .await
+            .map_err(|error| error.to_string())?;
         let (StoreReply::Extents { extents, more }, _) = answer else {
             return Err("a listing is answered by something else".to_owned());
         };
@@ -119,13 +147,18 @@ async fn list(store: &store::Store, group: &GroupRow) -> Result<Listing, String>
 pub fn is_redundant(cluster: &Cluster) -> Result<(), String> {
     let all = listings(cluster)?;
     for group in rows::<GroupRow>(cluster) {
-        let members: Vec<&Listing> =
-            group.members.iter().filter_map(|member| all.get(&(*member, group.id.0))).collect();
+        let members: Vec<&Listing> = group
+            .members
+            .iter()
+            .filter_map(|member| all.get(&(*member, group.id.0)))
+            .collect();
         if members.len() < group.members.len() {
             return Err(format!("{} has members that no node runs", group.id));
         }
         let deleted = |id: &ExtentId| {
-            members.iter().any(|member| member.get(id).is_some_and(|info| info.tombstone))
+            members
+                .iter()
+                .any(|member| member.get(id).is_some_and(|info| info.tombstone))
         };
         for (index, member) in members.iter().enumerate() {
             for id in member.keys().filter(|id| !deleted(id)) {
@@ -150,10 +183,14 @@ pub fn copies_are_identical(cluster: &Cluster) -> Result<(), String> {
         })
         .collect();
     for (store, id) in ids {
-        let Some((form, sealed)) = read_extent(cluster, store, id) else { continue };
+        let Some((form, sealed)) = read_extent(cluster, store, id) else {
+            continue;
+        };
         match seen.get(&(id, form)) {
             Some((other, bytes)) if *bytes != sealed => {
-                return Err(format!("{id} form {form} differs between {other} and {store}"));
+                return Err(format!(
+                    "{id} form {form} differs between {other} and {store}"
+                ));
             }
             Some(_) => {}
             None => drop(seen.insert((id, form), (store, sealed))),
@@ -165,9 +202,15 @@ pub fn copies_are_identical(cluster: &Cluster) -> Result<(), String> {
 fn read_extent(cluster: &Cluster, id: StoreId, extent: ExtentId) -> Option<(u32, bytes::Bytes)> {
     for node in &cluster.nodes {
         let host = node.running.borrow().clone()?;
-        let Some(store) = host.stores().into_iter().find(|store| store.id() == id) else { continue };
+        let Some(store) = host.stores().into_iter().find(|store| store.id() == id) else {
+            continue;
+        };
         let request = StoreRequest::ReadExtent { id: extent };
-        let answer = cluster.run_on(&node.machine, RECOVERY_LIMIT, store.handle(request, Vec::new()))?;
+        let answer = cluster.run_on(
+            &node.machine,
+            RECOVERY_LIMIT,
+            store.handle(request, Vec::new()),
+        )?;
         // A rotten copy answers with an error; reads of the volume find and repair it.
         if let Ok((StoreReply::Extent { form, .. }, body)) = answer {
             return Some((form, body.concat().into()));
@@ -177,29 +220,47 @@ fn read_extent(cluster: &Cluster, id: StoreId, extent: ExtentId) -> Option<(u32,
 }
 
 /// Everything the volume holds, read by a client.
-fn image_of(cluster: &Cluster, subject: &str, blocks: u64) -> Result<Vec<workload::pattern::Content>, String> {
-    let (world, nodes, name) = (cluster.client.world(), cluster.addresses(), subject.to_owned());
+fn image_of(
+    cluster: &Cluster,
+    subject: &str,
+    blocks: u64,
+) -> Result<Vec<workload::pattern::Content>, String> {
+    let (world, nodes, name) = (
+        cluster.client.world(),
+        cluster.addresses(),
+        subject.to_owned(),
+    );
     let read = cluster.run_on(&cluster.client, RECOVERY_LIMIT, async move {
         let device = clients::open(world, nodes, &name).await?;
         let image = clients::read_image(&device, blocks).await;
         device.close().await;
         image
     });
-    read.unwrap_or_else(|| Err(format!("{subject} cannot be read within {RECOVERY_LIMIT:?}")))
+    read.unwrap_or_else(|| {
+        Err(format!(
+            "{subject} cannot be read within {RECOVERY_LIMIT:?}"
+        ))
+    })
 }
 
 /// Invariant 4, after a loss of power: the image is a prefix with everything that was flushed.
 pub fn verify_after_blackout(cluster: &Cluster, subject: &Subject) -> Result<(), String> {
     let blocks = subject.history.borrow().blocks();
     let image = image_of(cluster, &subject.name, blocks)?;
-    let verified = subject.history.borrow_mut().verify_image(|lba| image[lba.0 as usize]);
+    let verified = subject
+        .history
+        .borrow_mut()
+        .verify_image(|lba| image[lba.0 as usize]);
     verified.map_err(|violation| format!("{}: {violation}", subject.name))
 }
 
 /// Invariant 4, without one: every block reads as a value that its history admits.
 pub fn verify_live(cluster: &Cluster, subject: &Subject) -> Result<(), String> {
     let blocks = subject.history.borrow().blocks();
-    let read = subject.history.borrow_mut().begin_read(vocab::Lba(0), blocks);
+    let read = subject
+        .history
+        .borrow_mut()
+        .begin_read(vocab::Lba(0), blocks);
     let image = image_of(cluster, &subject.name, blocks);
     let image = match image {
         Ok(image) => image,
@@ -221,7 +282,9 @@ pub fn verify_snapshot(
     number: usize,
 ) -> Result<String, String> {
     let name = format!("v{number}-{}", taken.name);
-    within_bound(cluster, "a clone for checking", || inventory.create_clone(cluster, rng, taken, &name))?;
+    within_bound(cluster, "a clone for checking", || {
+        inventory.create_clone(cluster, rng, taken, &name)
+    })?;
     let image = image_of(cluster, &name, taken.image.blocks())?;
     let verified = taken.image.verify_image(|lba| image[lba.0 as usize]);
     verified.map_err(|violation| format!("{}@{}: {violation}", taken.volume, taken.name))?;
@@ -230,7 +293,11 @@ pub fn verify_snapshot(
 
 /// Invariant 2: what an owner counts as committed is on every replica of its open segment.
 pub fn committed_is_everywhere(cluster: &Cluster) -> Result<(), String> {
-    let stores: Vec<store::Store> = cluster.hosts().iter().flat_map(|host| host.stores()).collect();
+    let stores: Vec<store::Store> = cluster
+        .hosts()
+        .iter()
+        .flat_map(|host| host.stores())
+        .collect();
     for volume in cluster.hosts().iter().flat_map(|host| host.volumes()) {
         let log = volume.status().log;
         // After a loss of power a store may hold less than was written to it.
@@ -238,7 +305,9 @@ pub fn committed_is_everywhere(cluster: &Cluster) -> Result<(), String> {
         let ours = |store: &&store::Store| log.replicas.contains(&store.id());
         for store in stores.iter().filter(ours).filter(trusted) {
             let tails = store.inspect_log(volume.id());
-            let Some(tail) = tails.iter().find(|tail| tail.segment == log.segment) else { continue };
+            let Some(tail) = tails.iter().find(|tail| tail.segment == log.segment) else {
+                continue;
+            };
             // A store that started another life, or was fenced by a newer owner, speaks for another log.
             if tail.epoch == volume.epoch() && tail.last < log.committed {
                 return Err(format!(
@@ -263,7 +332,10 @@ pub fn bounds_hold(cluster: &Cluster) -> Result<(), String> {
         for volume in host.volumes() {
             let undrained = volume.status().undrained.0;
             if undrained > limit + slack {
-                return Err(format!("{} has {undrained} bytes undrained, bound {limit}", volume.name()));
+                return Err(format!(
+                    "{} has {undrained} bytes undrained, bound {limit}",
+                    volume.name()
+                ));
             }
         }
         for store in host.stores() {
@@ -277,16 +349,29 @@ pub fn bounds_hold(cluster: &Cluster) -> Result<(), String> {
 }
 
 /// Invariant 7: with everything deleted, all space comes back and accounting says so.
-pub fn everything_is_freed(cluster: &Cluster, rng: &SimRng, volumes: &[String], taken: &[Taken]) -> Result<(), String> {
+pub fn everything_is_freed(
+    cluster: &Cluster,
+    rng: &SimRng,
+    volumes: &[String],
+    taken: &[Taken],
+) -> Result<(), String> {
     for snapshot in taken {
         within_bound(cluster, "deleting a snapshot", || {
             let (volume, name) = (snapshot.volume.clone(), snapshot.name.clone());
-            gone(operate(cluster, rng, Operation::SnapshotDelete { volume, name }))
+            gone(operate(
+                cluster,
+                rng,
+                Operation::SnapshotDelete { volume, name },
+            ))
         })?;
     }
     for name in volumes {
         within_bound(cluster, "deleting a volume", || {
-            gone(operate(cluster, rng, Operation::VolumeDelete { name: name.clone() }))
+            gone(operate(
+                cluster,
+                rng,
+                Operation::VolumeDelete { name: name.clone() },
+            ))
         })?;
     }
     // Operations whose outcome was unknown may have left things behind.
@@ -297,7 +382,10 @@ pub fn everything_is_freed(cluster: &Cluster, rng: &SimRng, volumes: &[String], 
             for store in host.stores() {
                 let status = store.status();
                 if status.extents > 0 || status.used.0 > 0 {
-                    return Err(format!("{} holds {} extents, {}", status.store, status.extents, status.used));
+                    return Err(format!(
+                        "{} holds {} extents, {}",
+                        status.store, status.extents, status.used
+                    ));
                 }
             }
         }
@@ -315,18 +403,31 @@ fn gone(outcome: Option<Result<api::answer::Answer, String>>) -> Result<(), Stri
 
 fn leftovers(cluster: &Cluster, rng: &SimRng) -> Result<(), String> {
     let snapshots = rows::<catalog::SnapshotRow>(cluster);
-    let volumes: BTreeMap<VolumeId, String> =
-        rows::<VolumeRow>(cluster).into_iter().map(|row| (row.id, row.name)).collect();
+    let volumes: BTreeMap<VolumeId, String> = rows::<VolumeRow>(cluster)
+        .into_iter()
+        .map(|row| (row.id, row.name))
+        .collect();
     for row in snapshots {
-        let volume = volumes.get(&row.volume).cloned().unwrap_or(format!("{}", row.volume));
+        let volume = volumes
+            .get(&row.volume)
+            .cloned()
+            .unwrap_or(format!("{}", row.volume));
         within_bound(cluster, "deleting a left-over snapshot", || {
             let (volume, name) = (volume.clone(), row.name.clone());
-            gone(operate(cluster, rng, Operation::SnapshotDelete { volume, name }))
+            gone(operate(
+                cluster,
+                rng,
+                Operation::SnapshotDelete { volume, name },
+            ))
         })?;
     }
     for name in volumes.into_values() {
         within_bound(cluster, "deleting a left-over volume", || {
-            gone(operate(cluster, rng, Operation::VolumeDelete { name: name.clone() }))
+            gone(operate(
+                cluster,
+                rng,
+                Operation::VolumeDelete { name: name.clone() },
+            ))
         })?;
     }
     Ok(())
@@ -336,6 +437,8 @@ fn leftovers(cluster: &Cluster, rng: &SimRng) -> Result<(), String> {
 pub fn describe(cluster: &Cluster) -> String {
     let hosts: Vec<Rc<node::Host>> = cluster.hosts();
     let volumes = hosts.iter().flat_map(|host| host.volumes());
-    let said: Vec<String> = volumes.map(|volume| format!("{}: {:?}", volume.name(), volume.status())).collect();
+    let said: Vec<String> = volumes
+        .map(|volume| format!("{}: {:?}", volume.name(), volume.status()))
+        .collect();
     said.join("; ")
 }

@@ -29,6 +29,13 @@ pub struct Shared {
     pub refused: Rc<RefCell<(u64, String)>>,
 }
 
+impl Shared {
+    fn note_refusal(&self, error: &blockdev::BlockError) {
+        let mut refused = self.refused.borrow_mut();
+        *refused = (refused.0 + 1, error.to_string());
+    }
+}
+
 /// A volume with what it may hold.
 #[derive(Clone)]
 pub struct Subject {
@@ -40,7 +47,11 @@ pub struct Subject {
 
 impl Subject {
     /// Opens the volume from the client machine.
-    pub async fn open(&self, world: World, nodes: Vec<world::Address>) -> Result<RemoteDevice, String> {
+    pub async fn open(
+        &self,
+        world: World,
+        nodes: Vec<world::Address>,
+    ) -> Result<RemoteDevice, String> {
         open(world, nodes, &self.name).await
     }
 
@@ -95,7 +106,9 @@ impl Subject {
         let (subject, world, nodes) = (self.clone(), world.clone(), nodes.to_vec());
         let (shared, rng) = (shared.clone(), rng.fork());
         machine.spawn(async move {
-            let Ok(device) = subject.open(world.clone(), nodes).await else { return };
+            let Ok(device) = subject.open(world.clone(), nodes).await else {
+                return;
+            };
             let checked = Checked::new(Rc::new(device), subject.history.clone());
             while !shared.stop.get() {
                 let size = subject.history.borrow().blocks();
@@ -106,14 +119,20 @@ impl Subject {
                     shared.violations.borrow_mut().push(said);
                     return;
                 }
-                world.sleep(rng.duration(Duration::ZERO..Duration::from_millis(80))).await;
+                world
+                    .sleep(rng.duration(Duration::ZERO..Duration::from_millis(80)))
+                    .await;
             }
         });
     }
 }
 
 /// A device on a volume, from the given world.
-pub async fn open(world: World, nodes: Vec<world::Address>, volume: &str) -> Result<RemoteDevice, String> {
+pub async fn open(
+    world: World,
+    nodes: Vec<world::Address>,
+    volume: &str,
+) -> Result<RemoteDevice, String> {
     let options = ClientOptions {
         cluster: CLUSTER.to_owned(),
         nodes,
@@ -123,7 +142,9 @@ pub async fn open(world: World, nodes: Vec<world::Address>, volume: &str) -> Res
         read_only: false,
         patience: Duration::from_secs(300),
     };
-    RemoteDevice::open(world, options).await.map_err(|error| error.to_string())
+    RemoteDevice::open(world, options)
+        .await
+        .map_err(|error| error.to_string())
 }
 
 struct Lane {
@@ -141,17 +162,20 @@ impl Lane {
             match outcome {
                 Ok(()) => self.shared.done.set(self.shared.done.get() + 1),
                 Err(Trouble::Refused(error)) => {
-                    let mut refused = self.shared.refused.borrow_mut();
-                    *refused = (refused.0 + 1, error.to_string());
-                    drop(refused);
+                    self.shared.note_refusal(&error);
                     self.world.sleep(Duration::from_millis(20)).await;
                 }
                 Err(Trouble::Violation(violation)) => {
-                    self.shared.violations.borrow_mut().push(format!("{}: {violation}", self.name));
+                    self.shared
+                        .violations
+                        .borrow_mut()
+                        .push(format!("{}: {violation}", self.name));
                     return;
                 }
             }
-            self.world.sleep(self.rng.duration(Duration::ZERO..think)).await;
+            self.world
+                .sleep(self.rng.duration(Duration::ZERO..think))
+                .await;
         }
     }
 
@@ -160,9 +184,17 @@ impl Lane {
         let size = self.checked.history().borrow().blocks();
         // Half of the requests fall on few blocks, so that they meet.
         let hot = rng.chance(0.5);
-        let start = if hot { rng.below(size.min(24)) } else { rng.below(size) };
+        let start = if hot {
+            rng.below(size.min(24))
+        } else {
+            rng.below(size)
+        };
         let small = (1 + rng.below(4)).min(size - start);
-        let mode = if rng.chance(0.1) { WriteMode::Fua } else { WriteMode::Buffered };
+        let mode = if rng.chance(0.1) {
+            WriteMode::Fua
+        } else {
+            WriteMode::Buffered
+        };
         match rng.below(100) {
             0..50 => Ok(self.checked.write(Lba(start), small as u32, mode).await?),
             50..57 => {
@@ -183,12 +215,18 @@ impl Lane {
 }
 
 /// Everything a device holds, block by block.
-pub async fn read_image(device: &RemoteDevice, blocks: u64) -> Result<Vec<pattern::Content>, String> {
+pub async fn read_image(
+    device: &RemoteDevice,
+    blocks: u64,
+) -> Result<Vec<pattern::Content>, String> {
     let mut contents = Vec::with_capacity(blocks as usize);
     let mut at = 0;
     while at < blocks {
         let count = IMAGE_READ_BLOCKS.min(blocks - at);
-        let pieces = device.read(Lba(at), count as u32).await.map_err(|error| error.to_string())?;
+        let pieces = device
+            .read(Lba(at), count as u32)
+            .await
+            .map_err(|error| error.to_string())?;
         contents.extend(pattern::read_back_all(&pieces));
         at += count;
     }

@@ -56,10 +56,22 @@ impl Cluster {
             let machine = sim.host(&format!("n{index}"));
             let disk = |store| machine.add_disk(&format!("n{index}d{store}"), config.disk_bytes);
             let disks = (0..config.stores_per_node).map(disk).collect();
-            Node { machine, disks, running: Rc::default(), kv: RefCell::default(), problem: Rc::default() }
+            Node {
+                machine,
+                disks,
+                running: Rc::default(),
+                kv: RefCell::default(),
+                problem: Rc::default(),
+            }
         });
         let nodes = nodes.collect();
-        let cluster = Self { sim, config, kv, client, nodes };
+        let cluster = Self {
+            sim,
+            config,
+            kv,
+            client,
+            nodes,
+        };
         for index in 0..cluster.nodes.len() {
             cluster.boot(index);
         }
@@ -89,14 +101,23 @@ impl Cluster {
     pub fn boot(&self, index: usize) {
         let node = &self.nodes[index];
         let (world, options) = (node.machine.world(), self.host_options(index));
-        let specs: Vec<StoreSpec> =
-            node.disks.iter().enumerate().map(|(disk, handle)| self.spec(index, disk, handle)).collect();
+        let specs: Vec<StoreSpec> = node
+            .disks
+            .iter()
+            .enumerate()
+            .map(|(disk, handle)| self.spec(index, disk, handle))
+            .collect();
         let kv = self.kv.handle(world.clone());
         *node.kv.borrow_mut() = Some(kv.clone());
         let (running, problem) = (node.running.clone(), node.problem.clone());
         node.machine.spawn(async move {
             loop {
-                let started = Host::start(world.clone(), Rc::new(kv.clone()), specs.clone(), options.clone());
+                let started = Host::start(
+                    world.clone(),
+                    Rc::new(kv.clone()),
+                    specs.clone(),
+                    options.clone(),
+                );
                 match started.await {
                     Ok(host) => {
                         *running.borrow_mut() = Some(host);
@@ -113,7 +134,10 @@ impl Cluster {
     fn spec(&self, node: usize, disk: usize, handle: &SimDisk) -> StoreSpec {
         let number = node * self.config.stores_per_node + disk + 1;
         let id = StoreId(u32::try_from(number).expect("a handful of stores"));
-        StoreSpec { id: Some(id), disks: vec![handle.open()] }
+        StoreSpec {
+            id: Some(id),
+            disks: vec![handle.open()],
+        }
     }
 
     /// The process dies.
@@ -139,13 +163,18 @@ impl Cluster {
     /// Nodes that run.
     #[must_use]
     pub fn hosts(&self) -> Vec<Rc<Host>> {
-        self.nodes.iter().filter_map(|node| node.running.borrow().clone()).collect()
+        self.nodes
+            .iter()
+            .filter_map(|node| node.running.borrow().clone())
+            .collect()
     }
 
     /// Addresses of all nodes.
     #[must_use]
     pub fn addresses(&self) -> Vec<Address> {
-        (0..self.nodes.len()).map(|index| Address(format!("n{index}:{PORT}"))).collect()
+        (0..self.nodes.len())
+            .map(|index| Address(format!("n{index}:{PORT}")))
+            .collect()
     }
 
     /// Ends every fault: all machines up, all networks and disks well, the catalog there.

@@ -87,7 +87,11 @@ impl Config {
         let nodes = (usize::from(replication_factor) + spare).max(2 + usize::from(rng.chance(0.6)));
         let stores_per_node = if nodes <= 3 && rng.chance(0.3) { 2 } else { 1 };
         let strict = replication_factor == 1 || rng.chance(0.5);
-        let copies_min = if strict { replication_factor } else { (replication_factor - 1).max(1) };
+        let copies_min = if strict {
+            replication_factor
+        } else {
+            (replication_factor - 1).max(1)
+        };
         Self {
             nodes,
             stores_per_node,
@@ -98,16 +102,24 @@ impl Config {
             volumes: 1 + rng.index(2),
             blocks: *rng.pick(&[64, 512, 2048, 70_000]),
             lanes: 1 + rng.index(4),
-            think: *rng.pick(&[Duration::from_millis(2), Duration::from_millis(10), Duration::from_millis(40)]),
+            think: *rng.pick(&[
+                Duration::from_millis(5),
+                Duration::from_millis(15),
+                Duration::from_millis(40),
+            ]),
             acts: 1 + rng.index(3),
             steps: 3 + rng.index(8),
             faults: Faults::draw(&rng, strict, replication_factor),
             manage: rng.chance(0.6),
             volume: draw_volume(&rng),
             journal_bytes: *rng.pick(&[4 << 20, 8 << 20, 16 << 20]),
-            disk_bytes: *rng.pick(&[192 << 20, 512 << 20]),
+            disk_bytes: *rng.pick(&[512 << 20, 1 << 30]),
             groups: 1 + rng.index(6) as u32,
-            options: if rng.chance(0.5) { Options::rough() } else { Options::default() },
+            options: if rng.chance(0.5) {
+                Options::rough()
+            } else {
+                Options::default()
+            },
             planted,
         }
     }

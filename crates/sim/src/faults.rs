@@ -5,6 +5,9 @@ use catalog_kv::memory::Outage;
 use world::Duration;
 use world_sim::{DiskSnapshot, Rot, SimRng};
 
+/// A disturbance; says what it did.
+type Strike<'a> = fn(&mut Nemesis<'a>) -> String;
+
 /// The disturbances of one act.
 pub struct Nemesis<'a> {
     cluster: &'a Cluster,
@@ -22,12 +25,21 @@ impl<'a> Nemesis<'a> {
     /// Disturbances for a new act.
     pub fn new(cluster: &'a Cluster, rng: SimRng) -> Self {
         let unlucky = rng.index(cluster.nodes.len());
-        let nemesis = Self { cluster, rng, unlucky, struck: false, image: None };
+        let nemesis = Self {
+            cluster,
+            rng,
+            unlucky,
+            struck: false,
+            image: None,
+        };
         if cluster.config.faults.disk_loss && nemesis.rng.chance(0.5) {
             let disk = nemesis.rng.index(cluster.nodes[unlucky].disks.len());
             let image = cluster.nodes[unlucky].disks[disk].snapshot();
             let session = nemesis.session_of(disk);
-            return Self { image: Some((disk, image, session)), ..nemesis };
+            return Self {
+                image: Some((disk, image, session)),
+                ..nemesis
+            };
         }
         nemesis
     }
@@ -38,7 +50,8 @@ impl<'a> Nemesis<'a> {
         let key = catalog::StoreRow::key_of(vocab::StoreId(number));
         let entries = self.cluster.kv.entries();
         let entry = entries.iter().find(|entry| entry.key == key);
-        let row = entry.and_then(|entry| serde_json::from_slice::<catalog::StoreRow>(&entry.value).ok());
+        let row =
+            entry.and_then(|entry| serde_json::from_slice::<catalog::StoreRow>(&entry.value).ok());
         row.map_or(0, |row| row.session)
     }
 
@@ -49,8 +62,8 @@ impl<'a> Nemesis<'a> {
     /// One disturbance, drawn from those the run may meet; says what it was.
     pub fn strike(&mut self) -> String {
         let faults = self.cluster.config.faults;
-        let mut choices: Vec<fn(&mut Self) -> String> = vec![|_| "calm".to_owned()];
-        let known: [(bool, fn(&mut Self) -> String); 10] = [
+        let mut choices: Vec<Strike<'a>> = vec![|_| "calm".to_owned()];
+        let known: [(bool, Strike<'a>); 10] = [
             (faults.split, Self::split),
             (faults.crash, Self::crash),
             (faults.power, Self::power),
@@ -62,7 +75,12 @@ impl<'a> Nemesis<'a> {
             (faults.disk_trouble, Self::trouble_disk),
             (faults.clock, Self::clock),
         ];
-        choices.extend(known.iter().filter(|(on, _)| *on).map(|(_, strike)| *strike));
+        choices.extend(
+            known
+                .iter()
+                .filter(|(on, _)| *on)
+                .map(|(_, strike)| *strike),
+        );
         let strike = *self.rng.pick(&choices);
         strike(self)
     }
@@ -102,10 +120,14 @@ impl<'a> Nemesis<'a> {
             return format!("isolate n{from}");
         }
         if self.rng.chance(0.5) {
-            self.cluster.sim.partition(&nodes[from].machine, &nodes[to].machine);
+            self.cluster
+                .sim
+                .partition(&nodes[from].machine, &nodes[to].machine);
             return format!("cut n{from} to n{to}");
         }
-        self.cluster.sim.partition_both(&nodes[from].machine, &nodes[to].machine);
+        self.cluster
+            .sim
+            .partition_both(&nodes[from].machine, &nodes[to].machine);
         format!("part n{from} and n{to}")
     }
 
@@ -114,12 +136,20 @@ impl<'a> Nemesis<'a> {
         let index = self.any();
         let nodes = &self.cluster.nodes;
         for other in (0..nodes.len()).filter(|&other| other != index) {
-            self.cluster.sim.partition_both(&nodes[index].machine, &nodes[other].machine);
+            self.cluster
+                .sim
+                .partition_both(&nodes[index].machine, &nodes[other].machine);
         }
-        let Some(kv) = nodes[index].kv.borrow().clone() else { return "calm".to_owned() };
+        let Some(kv) = nodes[index].kv.borrow().clone() else {
+            return "calm".to_owned();
+        };
         kv.set_outage_here(Outage::Before);
-        let sim_length = self.rng.duration(Duration::from_secs(2)..Duration::from_secs(9));
-        self.cluster.sim.after(sim_length, move || kv.set_outage_here(Outage::None));
+        let sim_length = self
+            .rng
+            .duration(Duration::from_secs(2)..Duration::from_secs(9));
+        self.cluster
+            .sim
+            .after(sim_length, move || kv.set_outage_here(Outage::None));
         format!("split n{index} off")
     }
 
@@ -134,7 +164,11 @@ impl<'a> Nemesis<'a> {
             return format!("resume n{index}");
         }
         machine.pause();
-        let (machine, length) = (machine.clone(), self.rng.duration(Duration::from_millis(50)..Duration::from_secs(5)));
+        let (machine, length) = (
+            machine.clone(),
+            self.rng
+                .duration(Duration::from_millis(50)..Duration::from_secs(5)),
+        );
         self.cluster.sim.after(length, move || {
             if machine.is_paused() {
                 machine.resume();
@@ -150,8 +184,12 @@ impl<'a> Nemesis<'a> {
         }
         self.cluster.kv.set_available(false);
         let kv = self.cluster.kv.clone();
-        let length = self.rng.duration(Duration::from_millis(100)..Duration::from_secs(4));
-        self.cluster.sim.after(length, move || kv.set_available(true));
+        let length = self
+            .rng
+            .duration(Duration::from_millis(100)..Duration::from_secs(4));
+        self.cluster
+            .sim
+            .after(length, move || kv.set_available(true));
         "the catalog is out of reach".to_owned()
     }
 
@@ -162,7 +200,10 @@ impl<'a> Nemesis<'a> {
         let mut struck = 0;
         for _ in 0..1 + self.rng.below(4) {
             // Behind the headers and marks: losing both copies of a header is losing the disk.
-            struck += u32::from(disk.rot_somewhere(4 * 4096..disk.size(), Rot::Bits(3)).is_some());
+            struck += u32::from(
+                disk.rot_somewhere(4 * 4096..disk.size(), Rot::Bits(3))
+                    .is_some(),
+            );
         }
         format!("{struck} rotten pages on {}", disk.name())
     }
@@ -203,7 +244,9 @@ impl<'a> Nemesis<'a> {
             1 => {
                 disk.set_hung(true);
                 let (disk, name) = (disk.clone(), disk.name().to_owned());
-                let length = self.rng.duration(Duration::from_millis(50)..Duration::from_secs(4));
+                let length = self
+                    .rng
+                    .duration(Duration::from_millis(50)..Duration::from_secs(4));
                 self.cluster.sim.after(length, move || disk.set_hung(false));
                 format!("{name} hangs")
             }

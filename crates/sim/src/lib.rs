@@ -30,6 +30,10 @@ pub const CORPUS: &str = include_str!("../corpus.txt");
 /// The seeds of [`CORPUS`].
 #[must_use]
 pub fn corpus() -> Vec<u64> {
-    let number = |line: &str| line.split('#').next().and_then(|text| text.trim().parse().ok());
+    let number = |line: &str| {
+        line.split('#')
+            .next()
+            .and_then(|text| text.trim().parse().ok())
+    };
     CORPUS.lines().filter_map(number).collect()
 }

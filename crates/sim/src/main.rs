@@ -19,13 +19,22 @@ fn main() -> ExitCode {
 }
 
 fn value(arguments: &[String], name: &str) -> Result<Option<u64>, String> {
-    let Some(at) = arguments.iter().position(|argument| argument == name) else { return Ok(None) };
-    let text = arguments.get(at + 1).ok_or(format!("{name} needs a number"))?;
-    text.parse().map(Some).map_err(|_| format!("{name} needs a number, not {text}"))
+    let Some(at) = arguments.iter().position(|argument| argument == name) else {
+        return Ok(None);
+    };
+    let text = arguments
+        .get(at + 1)
+        .ok_or(format!("{name} needs a number"))?;
+    text.parse()
+        .map(Some)
+        .map_err(|_| format!("{name} needs a number, not {text}"))
 }
 
 fn run(arguments: &[String]) -> Result<ExitCode, String> {
-    let planted = arguments.iter().position(|argument| argument == "--bug").and_then(|at| arguments.get(at + 1));
+    let planted = arguments
+        .iter()
+        .position(|argument| argument == "--bug")
+        .and_then(|at| arguments.get(at + 1));
     let planted = match planted {
         Some(name) => Some(sim::planted(name).ok_or(format!("no bug is called {name}"))?),
         None => None,
@@ -44,7 +53,11 @@ fn run(arguments: &[String]) -> Result<ExitCode, String> {
 /// With `SIM_LOG=debug` (or any filter) a single seed is played with what the nodes log.
 fn log_if_asked() {
     if let Ok(filter) = std::env::var("SIM_LOG") {
-        tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .without_time()
+            .with_ansi(false)
+            .init();
     }
 }
 
@@ -53,7 +66,10 @@ fn one(seed: u64, planted: Option<sim::Planted>) -> ExitCode {
     match sim::play(seed, planted) {
         Ok(outcome) => {
             outcome.trace.iter().for_each(|line| println!("{line}"));
-            println!("seed {seed}: {} requests in {:?}, hash {:016x}", outcome.requests, outcome.elapsed, outcome.hash);
+            println!(
+                "seed {seed}: {} requests in {:?}, hash {:016x}",
+                outcome.requests, outcome.elapsed, outcome.hash
+            );
             ExitCode::SUCCESS
         }
         Err(finding) => {
@@ -82,8 +98,15 @@ fn many(seeds: impl Iterator<Item = u64> + Send, planted: Option<sim::Planted>) 
         }
     });
     let tally = tally.into_inner().expect("counting cannot panic");
-    println!("{} requests\n{} passed, {} failed", tally.requests, tally.passed, tally.failed);
-    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!(
+        "{} requests\n{} passed, {} failed",
+        tally.requests, tally.passed, tally.failed
+    );
+    if tally.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 #[derive(Default)]
@@ -103,7 +126,10 @@ impl Tally {
             Err(finding) => {
                 self.failed += 1;
                 let seed = finding.seed;
-                println!("seed {seed}: {}\n  play it again: cargo xtask sim --seed {seed}", finding.what);
+                println!(
+                    "seed {seed}: {}\n  play it again: cargo xtask sim --seed {seed}",
+                    finding.what
+                );
             }
         }
         let played = self.passed + self.failed;

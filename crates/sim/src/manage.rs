@@ -53,16 +53,24 @@ pub fn operate(
     let node = &cluster.nodes[*rng.pick(&running)];
     let host = node.running.borrow().clone()?;
     let answer = cluster.run_on(&node.machine, PATIENCE, async move {
-        host.operate(operation).await.map_err(|error| error.to_string())
+        host.operate(operation)
+            .await
+            .map_err(|error| error.to_string())
     });
-    cluster.sim.record(format!("{answer:?}").len().to_le_bytes());
+    cluster
+        .sim
+        .record(format!("{answer:?}").len().to_le_bytes());
     answer
 }
 
 impl Inventory {
     /// The given volumes, no snapshots.
     pub fn new(subjects: Vec<Subject>) -> Self {
-        Self { subjects, taken: Vec::new(), counter: 0 }
+        Self {
+            subjects,
+            taken: Vec::new(),
+            counter: 0,
+        }
     }
 
     fn next(&mut self) -> u64 {
@@ -89,12 +97,19 @@ impl Inventory {
         let name = format!("s{}", self.next());
         let cut = subject.history.borrow_mut().begin_cut();
         let volume = subject.name.clone();
-        let operation = Operation::SnapshotCreate { volume: volume.clone(), name: name.clone() };
+        let operation = Operation::SnapshotCreate {
+            volume: volume.clone(),
+            name: name.clone(),
+        };
         match operate(cluster, rng, operation) {
             Some(Ok(_)) => {
                 let image = subject.history.borrow_mut().end_cut(cut);
                 let said = format!("snapshot {volume}@{name}");
-                self.taken.push(Taken { volume, name, image });
+                self.taken.push(Taken {
+                    volume,
+                    name,
+                    image,
+                });
                 said
             }
             other => {
@@ -115,7 +130,10 @@ impl Inventory {
             Ok(()) => {
                 let blocks = taken.image.blocks();
                 let history = History::clone_of(&taken.image, 1000 + number, blocks);
-                let subject = Subject { name: name.clone(), history: Rc::new(RefCell::new(history)) };
+                let subject = Subject {
+                    name: name.clone(),
+                    history: Rc::new(RefCell::new(history)),
+                };
                 subject.start_lanes(cluster, shared, rng);
                 self.subjects.push(subject);
                 format!("clone {name} of {}@{}", taken.volume, taken.name)
@@ -132,7 +150,10 @@ impl Inventory {
         taken: &Taken,
         name: &str,
     ) -> Result<(), String> {
-        let from = SnapshotRef { volume: taken.volume.clone(), snapshot: taken.name.clone() };
+        let from = SnapshotRef {
+            volume: taken.volume.clone(),
+            snapshot: taken.name.clone(),
+        };
         let spec = VolumeSpec {
             name: name.to_owned(),
             container: None,
@@ -158,7 +179,12 @@ impl Inventory {
             // Deleted, or perhaps: nobody looks at it any more.
             outcome => {
                 self.taken.remove(index);
-                format!("delete {}@{}: {}", taken.volume, taken.name, outcome.is_some())
+                format!(
+                    "delete {}@{}: {}",
+                    taken.volume,
+                    taken.name,
+                    outcome.is_some()
+                )
             }
         }
     }
@@ -166,7 +192,10 @@ impl Inventory {
     fn grow(&mut self, cluster: &Cluster, rng: &SimRng) -> String {
         let subject = rng.pick(&self.subjects).clone();
         let blocks = subject.history.borrow().blocks() + 8 * (1 + rng.below(4));
-        let operation = Operation::VolumeResize { name: subject.name.clone(), size: blocks * 4096 };
+        let operation = Operation::VolumeResize {
+            name: subject.name.clone(),
+            size: blocks * 4096,
+        };
         match operate(cluster, rng, operation) {
             Some(Ok(_)) => {
                 subject.history.borrow_mut().grow(blocks);

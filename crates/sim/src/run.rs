@@ -58,7 +58,11 @@ pub fn play(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Finding>
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let what = format!("panic: {}", text.unwrap_or_default());
-        Err(Box::new(Finding { seed, what, trace: Vec::new() }))
+        Err(Box::new(Finding {
+            seed,
+            what,
+            trace: Vec::new(),
+        }))
     })
 }
 
@@ -68,7 +72,14 @@ fn play_checked(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Find
     let cluster = Cluster::start(seed, config);
     let rng = cluster.sim.rng();
     let (shared, inventory) = (Shared::default(), Inventory::new(Vec::new()));
-    let mut run = Run { cluster, rng, shared, inventory, epochs: check::Epochs::default(), trace };
+    let mut run = Run {
+        cluster,
+        rng,
+        shared,
+        inventory,
+        epochs: check::Epochs::default(),
+        trace,
+    };
     match run.play() {
         Ok(()) => Ok(Outcome {
             hash: run.cluster.sim.event_hash(),
@@ -78,9 +89,16 @@ fn play_checked(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Find
         }),
         Err(what) => {
             let refused = run.shared.refused.borrow().clone();
-            run.note(format!("requests: {} done, {refused:?} refused", run.shared.done.get()));
+            run.note(format!(
+                "requests: {} done, {refused:?} refused",
+                run.shared.done.get()
+            ));
             run.note(check::describe(&run.cluster));
-            Err(Box::new(Finding { seed, what, trace: run.trace }))
+            Err(Box::new(Finding {
+                seed,
+                what,
+                trace: run.trace,
+            }))
         }
     }
 }
@@ -108,12 +126,24 @@ impl Run {
             name: "pool".to_owned(),
             rf: config.replication_factor,
             min_copies: Some(config.copies_min),
-            sync: if config.sync_always { SyncName::Always } else { SyncName::Flush },
-            compression: if config.compress { CompressionName::Lz4 } else { CompressionName::Off },
+            sync: if config.sync_always {
+                SyncName::Always
+            } else {
+                SyncName::Flush
+            },
+            compression: if config.compress {
+                CompressionName::Lz4
+            } else {
+                CompressionName::Off
+            },
             quota: None,
         };
         check::within_bound(cluster, "creating a container", || {
-            done(operate(cluster, rng, Operation::ContainerCreate(spec.clone())))
+            done(operate(
+                cluster,
+                rng,
+                Operation::ContainerCreate(spec.clone()),
+            ))
         })?;
         for number in 0..config.volumes {
             let name = format!("vol{number}");
@@ -128,7 +158,10 @@ impl Run {
                 done(operate(cluster, rng, Operation::VolumeCreate(spec.clone())))
             })?;
             let history = History::new(number as u64 + 1, config.blocks);
-            self.inventory.subjects.push(Subject { name, history: Rc::new(RefCell::new(history)) });
+            self.inventory.subjects.push(Subject {
+                name,
+                history: Rc::new(RefCell::new(history)),
+            });
         }
         Ok(())
     }
@@ -140,16 +173,24 @@ impl Run {
         }
         self.disturb()?;
         let blackout = self.cluster.config.faults.blackout && self.rng.chance(0.5);
-        if blackout { self.black_out()? } else { self.calm_down()? }
+        if blackout {
+            self.black_out()?
+        } else {
+            self.calm_down()?
+        }
         let cluster = &self.cluster;
         check::within_bound(cluster, "redundancy", || check::is_redundant(cluster))
     }
 
     fn disturb(&mut self) -> Result<(), String> {
         for _ in 0..self.cluster.config.steps {
-            let pause = self.rng.duration(Duration::from_millis(1)..Duration::from_millis(900));
+            let pause = self
+                .rng
+                .duration(Duration::from_millis(1)..Duration::from_millis(900));
             self.cluster.sim.run_for(pause);
-            self.cluster.sim.run_steps(self.rng.below(500), Duration::from_millis(50));
+            self.cluster
+                .sim
+                .run_steps(self.rng.below(500), Duration::from_millis(50));
             self.look()?;
         }
         // Shadowing keeps the borrow of the cluster apart from that of the trace.
@@ -162,9 +203,13 @@ impl Run {
                 if self.cluster.config.manage && self.rng.chance(0.5) {
                     said.push(self.inventory.step(&self.cluster, &self.shared, &self.rng));
                 }
-                let pause = self.rng.duration(Duration::from_millis(10)..Duration::from_millis(1500));
+                let pause = self
+                    .rng
+                    .duration(Duration::from_millis(10)..Duration::from_millis(1500));
                 self.cluster.sim.run_for(pause);
-                self.cluster.sim.run_steps(self.rng.below(500), Duration::from_millis(50));
+                self.cluster
+                    .sim
+                    .run_steps(self.rng.below(500), Duration::from_millis(50));
                 if let Err(what) = look(&self.cluster, &self.shared, &mut self.epochs) {
                     self.trace.append(&mut said);
                     return Err(what);
@@ -208,9 +253,15 @@ impl Run {
             subject.history.borrow_mut().on_crash();
         }
         self.cluster.client.crash();
-        self.shared = Shared { violations: self.shared.violations.clone(), done: self.shared.done.clone(), ..Shared::default() };
+        self.shared = Shared {
+            violations: self.shared.violations.clone(),
+            done: self.shared.done.clone(),
+            ..Shared::default()
+        };
         self.cluster.client.restart();
-        self.cluster.sim.run_for(self.rng.duration(Duration::ZERO..Duration::from_secs(8)));
+        self.cluster
+            .sim
+            .run_for(self.rng.duration(Duration::ZERO..Duration::from_secs(8)));
         self.cluster.heal();
         for subject in &self.inventory.subjects {
             check::verify_after_blackout(&self.cluster, subject)?;
@@ -221,10 +272,20 @@ impl Run {
     fn finish(&mut self) -> Result<(), String> {
         self.note("the end".to_owned());
         let (cluster, rng) = (&self.cluster, &self.rng);
-        let mut volumes: Vec<String> =
-            self.inventory.subjects.iter().map(|subject| subject.name.clone()).collect();
+        let mut volumes: Vec<String> = self
+            .inventory
+            .subjects
+            .iter()
+            .map(|subject| subject.name.clone())
+            .collect();
         for (number, taken) in self.inventory.taken.iter().enumerate() {
-            volumes.push(check::verify_snapshot(cluster, rng, &self.inventory, taken, number)?);
+            volumes.push(check::verify_snapshot(
+                cluster,
+                rng,
+                &self.inventory,
+                taken,
+                number,
+            )?);
         }
         for subject in &self.inventory.subjects {
             check::verify_live(cluster, subject)?;

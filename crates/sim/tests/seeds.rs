@@ -14,7 +14,10 @@ fn the_same_seed_twice_gives_the_same_hash() {
 fn every_seed_of_the_corpus_passes() {
     for seed in sim::corpus() {
         if let Err(finding) = sim::play(seed, None) {
-            panic!("seed {seed}: {}; play it again: cargo xtask sim --seed {seed}", finding.what);
+            panic!(
+                "seed {seed}: {}; play it again: cargo xtask sim --seed {seed}",
+                finding.what
+            );
         }
     }
 }

@@ -41,4 +41,6 @@ pub use store::Store;
 pub(crate) const GRANULE_BYTES: u64 = 64 << 10;
 
 #[cfg(test)]
+mod request_tests;
+#[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use crate::state::{COUNT_MAX, Meta, Place, Segment, Slot, State};
 use crate::store::{Answer, Store};
 use bytes::Bytes;
 use futures_util::future::join_all;
+use std::collections::btree_map;
 use std::ops::Bound;
 use vocab::{BLOCK_SIZE, Epoch, Incarnation, Position, SegmentId, VolumeId};
 use wire::{Record, SegmentTail, StoreError, StoreReply, Trust};
@@ -197,12 +198,11 @@ impl Store {
         if log.segments.get(&target.segment).is_some_and(left_over) {
             log.segments.remove(&target.segment);
         }
-        if !log.segments.contains_key(&target.segment) {
+        if let btree_map::Entry::Vacant(vacant) = log.segments.entry(target.segment) {
             if first.previous_crc != 0 {
                 return Err(StoreError::NoSegment);
             }
-            log.segments
-                .insert(target.segment, Segment::new(target.epoch, first.position));
+            vacant.insert(Segment::new(target.epoch, first.position));
         }
         log.promised = log.promised.max(target.epoch);
         let segment = log

@@ -72,7 +72,7 @@ impl Change {
 
     /// A record with this content. `head` gives the place; kind, address, sizes and checksum are set here.
     #[must_use]
-    pub fn into_record(&self, mut head: RecordHead) -> Record {
+    pub fn to_record(&self, mut head: RecordHead) -> Record {
         let (kind, lba, blocks, data) = match self {
             Self::Write { lba, data } => (
                 RecordKind::Write,
@@ -247,7 +247,7 @@ mod tests {
             Change::Checkpoint(root),
         ];
         for change in changes {
-            let record = change.into_record(head());
+            let record = change.to_record(head());
             record.verify().expect("sealed");
             let decoded = RecordHead::from_bytes(&record.head.to_bytes()).expect("valid");
             assert_eq!(decoded, record.head);

@@ -1,9 +1,13 @@
 //! Draining: layers of the overlay become extents and a new root; then the log is trimmed.
 //!
 //! Order, and what a crash between two steps leaves:
-//! 1. data extents put, 2. map extents put, 3. all of them flushed - crash: garbage below no floor;
-//! 4. the new root serves reads; 5. checkpoint record flushed on every log replica - from here takeover
-//! finds the new root; 6. catalog row, where a snapshot or a closed segment waits for it; 7. log trimmed.
+//! 1. data extents put;
+//! 2. map extents put;
+//! 3. all of them flushed - crash: garbage below no floor;
+//! 4. the new root serves reads;
+//! 5. checkpoint record flushed on every log replica - from here takeover finds the new root;
+//! 6. catalog row, where a snapshot or a closed segment waits for it;
+//! 7. log trimmed.
 
 mod layer;
 

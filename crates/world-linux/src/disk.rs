@@ -19,11 +19,16 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use world::{Buf, Disk, DiskError, LocalBoxFuture, PAGE};
 
 /// `f_type` of file systems that live in memory and take `O_DIRECT` without meaning it.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
+
+/// How often a disk is tried that a dead process still holds, and the pause between: 2 s.
+const RELEASE_ROUNDS_MAX: u32 = 100;
+const RELEASE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How to open a disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -150,7 +155,21 @@ fn io_error(path: &Path, error: Errno) -> OpenError {
     }
 }
 
+/// The kernel lets go of a killed process's disks only when its operations on them have ended, which may be
+/// after the process is gone: whoever restarts it at once must not be refused.
 fn open_file(path: &Path, options: OpenOptions) -> Result<(OwnedFd, u64), OpenError> {
+    for _ in 0..RELEASE_ROUNDS_MAX {
+        match try_open_file(path, options) {
+            Err(OpenError::InUse { holder, .. }) if holder::may_be_gone(&holder) => {
+                std::thread::sleep(RELEASE_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+    try_open_file(path, options)
+}
+
+fn try_open_file(path: &Path, options: OpenOptions) -> Result<(OwnedFd, u64), OpenError> {
     let failed = |error| io_error(path, error);
     let stat = rustix::fs::stat(path).map_err(failed)?;
     let is_device = match FileType::from_raw_mode(stat.st_mode) {

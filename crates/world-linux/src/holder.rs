@@ -8,6 +8,9 @@ use std::path::Path;
 /// Processes looked at; there are at most 4 Mi process ids.
 const PROCESSES_MAX: usize = 100_000;
 
+/// When nobody is seen to hold a device.
+const UNSEEN: &str = "the kernel (a mount, RAID, LVM, loop or swap device?) or another process";
+
 /// Who holds the `flock` of the file.
 pub(crate) fn of_lock(stat: &Stat) -> String {
     let device = stat.st_dev;
@@ -60,7 +63,14 @@ pub(crate) fn of_device(path: &Path, stat: &Stat) -> String {
             return process(pid);
         }
     }
-    "the kernel (a mount, RAID, LVM, loop or swap device?) or another process".to_owned()
+    UNSEEN.to_owned()
+}
+
+/// Whether a holder that was named here may be a process that has ended, whose disks the kernel has yet to
+/// release. Such a process has no name any more, or is not seen at all.
+pub(crate) fn may_be_gone(holder: &str) -> bool {
+    let id = holder.strip_prefix("process ");
+    holder == UNSEEN || id.is_some_and(|id| id.parse::<u32>().is_ok())
 }
 
 fn process(pid: &str) -> String {
@@ -68,5 +78,19 @@ fn process(pid: &str) -> String {
     match name.trim() {
         "" => format!("process {pid}"),
         name => format!("process {pid} ({name})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_holder_that_has_ended_is_waited_for() {
+        let mut child = std::process::Command::new("true").spawn().expect("starts");
+        let _ = child.wait();
+        assert!(may_be_gone(&process(&child.id().to_string())));
+        assert!(!may_be_gone(&process(&std::process::id().to_string())));
+        assert!(!may_be_gone("the file system mounted on /srv"));
     }
 }

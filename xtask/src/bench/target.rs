@@ -97,7 +97,7 @@ impl Target {
 pub fn run_jobs(targets: &[Target], jobs: &[Job], request: &Request) -> Result<Vec<Cell>> {
     let mut cells = Vec::new();
     for job in jobs {
-        println!("==> {}", job.name);
+        super::stage(job.name);
         let targets: Vec<&Target> = targets.iter().filter(|target| target.runs(job)).collect();
         let mut runs: Vec<Vec<Cell>> = vec![Vec::new(); targets.len()];
         for _ in 0..request.runs {

@@ -3,6 +3,7 @@
 use crate::fio::{Fio, Task};
 use crate::load::Load;
 use crate::scene::Scene;
+use std::time::Duration;
 
 /// Answers of each load before a strike, and between two events after it.
 const ANSWERS: u64 = 400;
@@ -104,8 +105,14 @@ fn real_gateway_goes_on_while_etcd_is_dead_and_after_its_restart() {
     clients.assert_fio_runs();
     clients.scene.cluster.etcd.kill();
     clients.wait();
+    // A replica that is late for a moment: no other one can be taken now.
+    let replica = clients.scene.cluster.node(clients.scene.replica);
+    replica.signal("STOP");
+    std::thread::sleep(Duration::from_millis(700));
+    replica.signal("CONT");
+    clients.wait();
     // Longer than the leases live: they are gone, or are renewed at the last moment, when etcd comes back.
-    std::thread::sleep(std::time::Duration::from_secs(4));
+    std::thread::sleep(Duration::from_secs(4));
     clients.wait();
     clients.scene.cluster.etcd.restart();
     clients.wait();

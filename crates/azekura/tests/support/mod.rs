@@ -125,12 +125,18 @@ pub struct Node {
 impl Node {
     /// Starts a node. What it logs is appended to a file beside its configuration.
     pub fn launch(config: &Path) -> Starting {
+        Self::launch_with(config, &[])
+    }
+
+    /// As [`Node::launch`], with more arguments.
+    pub fn launch_with(config: &Path, arguments: &[&str]) -> Starting {
         let log = config.with_extension("log");
         let mut options = std::fs::OpenOptions::new();
         let file = options.create(true).append(true).open(&log).unwrap();
         let child = Command::new(AZEKURA)
             .args(["node", "--config"])
             .arg(config)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(file)

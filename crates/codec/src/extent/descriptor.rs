@@ -327,7 +327,7 @@ impl Descriptor {
     pub(super) fn kept_ranges(&self, kept: &Self) -> Vec<Range<usize>> {
         match kept.storage {
             Storage::Dropped => Vec::new(),
-            Storage::Lz4 | Storage::Page => Vec::from([0..self.stored_bytes()]),
+            Storage::Lz4 | Storage::Page => std::iter::once(0..self.stored_bytes()).collect(),
             Storage::Raw => {
                 let stays = |(_, block): &(usize, usize)| kept.present >> block & 1 == 1;
                 let range = |(index, _)| index * BLOCK_SIZE..(index + 1) * BLOCK_SIZE;

@@ -79,8 +79,8 @@ impl<'a> LayerWriter<'a> {
         layer: &Layer,
         unflushed: &mut Unflushed,
     ) -> Result<Vec<(u64, ExtentId, Slot)>, String> {
-        let data = |(lba, entry)| match entry {
-            &Entry::Data(ref data) => Some((lba, data.clone())),
+        let data = |(lba, entry): (u64, &Entry)| match entry {
+            Entry::Data(data) => Some((lba, data.clone())),
             Entry::Stored(..) | Entry::Unmapped => None,
         };
         let blocks: Vec<(u64, Bytes)> = layer.blocks().filter_map(data).collect();

@@ -56,7 +56,7 @@ impl Log {
             if bytes + cost > self.options.append_bytes_max && bytes > 0 {
                 break;
             }
-            let record = pending.change.into_record(RecordHead {
+            let record = pending.change.to_record(RecordHead {
                 crc: 0,
                 previous_crc: state.open.last_crc,
                 volume: self.volume,

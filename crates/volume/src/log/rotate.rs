@@ -18,6 +18,15 @@ const FENCE_PATIENCE: Duration = Duration::from_millis(1000);
 /// Pause between attempts while there are too few stores or no catalog.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// Patience with the catalog's answer to whether it is there.
+const CATALOG_PATIENCE: Duration = Duration::from_millis(500);
+/// Why a replica that is only late failed; the time follows.
+const LATE: &str = "has not acknowledged for";
+
+fn is_late(reason: &str) -> bool {
+    reason.starts_with(LATE)
+}
+
 impl Log {
     pub(super) async fn repair_forever(self: Rc<Self>) {
         loop {
@@ -81,10 +90,7 @@ impl Log {
         }
         for replica in &mut state.open.replicas {
             if replica.written < oldest.last && !replica.stalled && replica.failed.is_none() {
-                replica.failed = Some(format!(
-                    "has not acknowledged for {} ms",
-                    waited.as_millis()
-                ));
+                replica.failed = Some(format!("{LATE} {} ms", waited.as_millis()));
             }
         }
     }
@@ -152,6 +158,9 @@ impl Log {
                 self.forgive();
                 continue;
             }
+            if self.pardon_without_catalog().await {
+                return Ok(());
+            }
             // From here on nothing is committed in the old segment, so its end can be told.
             let end = {
                 let mut state = self.state.borrow_mut();
@@ -183,14 +192,30 @@ impl Log {
         let mut state = self.state.borrow_mut();
         state.shunned.clear();
         for replica in &mut state.open.replicas {
-            if replica
-                .failed
-                .as_deref()
-                .is_some_and(|reason| reason.contains("not acknowledged"))
-            {
+            if replica.failed.as_deref().is_some_and(is_late) {
                 replica.failed = None;
             }
         }
+    }
+
+    /// While the catalog is away no segment can be opened, and the present one must go on: a replica that is
+    /// only late is waited for. True when nobody failed otherwise and the catalog does not answer.
+    async fn pardon_without_catalog(&self) -> bool {
+        let must_go = self.state.borrow().open.replicas.iter().any(|replica| {
+            let failed = replica.failed.as_deref();
+            failed.is_some_and(|reason| !is_late(reason))
+        });
+        if must_go {
+            return false;
+        }
+        let look = self.catalog.volume(self.volume);
+        match self.world.timeout(CATALOG_PATIENCE, look).await {
+            Ok(Err(CatalogError::Kv(_))) | Err(_) => {}
+            Ok(_) => return false,
+        }
+        self.forgive();
+        self.world.sleep(RETRY_PAUSE).await;
+        true
     }
 
     /// The store's promise for this epoch, with its present life.

@@ -156,7 +156,7 @@ fn next_batch(
         if bytes > APPEND_BYTES && !batch.is_empty() {
             break;
         }
-        let record = change.into_record(RecordHead {
+        let record = change.to_record(RecordHead {
             crc: 0,
             previous_crc: *last_crc,
             volume: row.id,

@@ -49,13 +49,13 @@ fn verdicts_tell_missed_from_reached() {
             .expect("a row has cells")
             .to_owned()
     };
-    assert_eq!(verdict("burst, RF2 / raw"), "reached, below target |");
+    assert_eq!(verdict("burst, RF2 / raw"), "reached, target missed |");
     assert_eq!(verdict("burst, RF3 / raw"), "missed |");
     assert_eq!(verdict("depth 32, RF2 / raw without NBD"), "reached |");
     assert_eq!(verdict("| snapshot |"), "target reached |");
-    assert_eq!(verdict("replica lost: longest"), "reached, below target |");
-    assert_eq!(verdict("busiest node"), "below target |");
-    assert_eq!(verdict("resident memory of the largest"), "not measured |");
+    assert_eq!(verdict("replica lost: longest"), "reached, target missed |");
+    assert_eq!(verdict("busiest node"), "target missed |");
+    assert_eq!(verdict("idle node, after all jobs"), "not measured |");
 }
 
 #[test]
