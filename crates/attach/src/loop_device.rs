@@ -93,6 +93,7 @@ unsafe impl Ioctl for Plain {
         std::ptr::null_mut()
     }
 
+    // SAFETY: the pointer is not used.
     unsafe fn output_from_ptr(out: IoctlOutput, _: *mut c_void) -> rustix::io::Result<i32> {
         Ok(out)
     }
@@ -119,6 +120,7 @@ unsafe impl<T> Ioctl for With<'_, T> {
         std::ptr::from_mut(self.argument).cast()
     }
 
+    // SAFETY: the pointer is not used; the caller reads its own `argument`.
     unsafe fn output_from_ptr(_: IoctlOutput, _: *mut c_void) -> rustix::io::Result<()> {
         Ok(())
     }

@@ -14,6 +14,9 @@ use world_sim::SimRng;
 /// Blocks of one read while a whole image is read.
 const IMAGE_READ_BLOCKS: u64 = 256;
 
+/// How long a visit waits for an owner or an answer.
+const VISIT_PATIENCE: Duration = Duration::from_secs(8);
+
 /// What all lanes of a run share.
 #[derive(Clone, Default)]
 pub struct Shared {
@@ -74,7 +77,13 @@ impl Subject {
                 world.sleep(Duration::from_millis(200)).await;
             };
             let checked = Checked::new(Rc::new(device), subject.history.clone());
-            subject.start_observer(&machine, &world, &nodes, &shared, &rng);
+            let visit = Visit {
+                world: world.clone(),
+                nodes: nodes.clone(),
+                shared: shared.clone(),
+                rng: Rc::new(rng.fork()),
+            };
+            subject.start_others(&machine, &visit);
             for _ in 0..config.lanes {
                 let lane = Lane {
                     world: world.clone(),
@@ -94,37 +103,76 @@ impl Subject {
 }
 
 impl Subject {
-    /// A second client of the volume that only reads: it notices an owner that goes on after it was replaced.
-    fn start_observer(
-        &self,
-        machine: &world_sim::Host,
-        world: &World,
-        nodes: &[world::Address],
-        shared: &Shared,
-        rng: &SimRng,
-    ) {
-        let (subject, world, nodes) = (self.clone(), world.clone(), nodes.to_vec());
-        let (shared, rng) = (shared.clone(), rng.fork());
-        machine.spawn(async move {
-            let Ok(device) = subject.open(world.clone(), nodes).await else {
-                return;
-            };
-            let checked = Checked::new(Rc::new(device), subject.history.clone());
-            while !shared.stop.get() {
-                let size = subject.history.borrow().blocks();
-                let blocks = (1 + rng.below(8)).min(size) as u32;
-                let start = rng.below((size - u64::from(blocks) + 1).min(24));
-                if let Err(Trouble::Violation(violation)) = checked.read(Lba(start), blocks).await {
-                    let said = format!("{}, seen by another client: {violation}", subject.name);
-                    shared.violations.borrow_mut().push(said);
-                    return;
-                }
-                world
-                    .sleep(rng.duration(Duration::ZERO..Duration::from_millis(80)))
-                    .await;
-            }
-        });
+    /// Two more clients of the volume. A reader keeps its session, so it may be with an owner that was replaced; a
+    /// visitor opens the volume anew each time, so it writes through whoever is the owner now.
+    fn start_others(&self, machine: &world_sim::Host, visit: &Visit) {
+        let (reader, visitor) = (visit.clone(), visit.clone());
+        let (read_of, visited) = (self.clone(), self.clone());
+        machine.spawn(async move { read_of.read_on(&reader).await });
+        machine.spawn(async move { visited.visit_often(&visitor).await });
     }
+
+    async fn read_on(&self, visit: &Visit) {
+        let Ok(device) = self.open(visit.world.clone(), visit.nodes.clone()).await else {
+            return;
+        };
+        let checked = Checked::new(Rc::new(device), self.history.clone());
+        while !visit.shared.stop.get() {
+            if !self.read_one(&checked, visit).await {
+                return;
+            }
+            let pause = visit
+                .rng
+                .duration(Duration::ZERO..Duration::from_millis(60));
+            visit.world.sleep(pause).await;
+        }
+    }
+
+    async fn visit_often(&self, visit: &Visit) {
+        while !visit.shared.stop.get() {
+            let pause = visit
+                .rng
+                .duration(Duration::from_millis(100)..Duration::from_millis(900));
+            visit.world.sleep(pause).await;
+            let opened = self.open(visit.world.clone(), visit.nodes.clone());
+            let Ok(Ok(device)) = visit.world.timeout(VISIT_PATIENCE, opened).await else {
+                continue;
+            };
+            let checked = Checked::new(Rc::new(device.clone()), self.history.clone());
+            // A visit that hangs is given up: its write may still happen.
+            let writes = async {
+                for _ in 0..3 {
+                    let at = visit.rng.below(self.history.borrow().blocks().min(24));
+                    let _ = checked.write(Lba(at), 1, WriteMode::Buffered).await;
+                    self.read_one(&checked, visit).await;
+                }
+            };
+            let _ = visit.world.timeout(VISIT_PATIENCE, writes).await;
+            let _ = visit.world.timeout(VISIT_PATIENCE, device.close()).await;
+        }
+    }
+
+    /// Reads some of the blocks that are written most; whether the answer was possible.
+    async fn read_one(&self, checked: &Checked, visit: &Visit) -> bool {
+        let size = self.history.borrow().blocks();
+        let blocks = (1 + visit.rng.below(8)).min(size);
+        let start = visit.rng.below((size - blocks + 1).min(24));
+        if let Err(Trouble::Violation(violation)) = checked.read(Lba(start), blocks as u32).await {
+            let said = format!("{}, seen by another client: {violation}", self.name);
+            visit.shared.violations.borrow_mut().push(said);
+            return false;
+        }
+        true
+    }
+}
+
+/// What clients beside the lanes need.
+#[derive(Clone)]
+struct Visit {
+    world: World,
+    nodes: Vec<world::Address>,
+    shared: Shared,
+    rng: Rc<SimRng>,
 }
 
 /// A device on a volume, from the given world.

@@ -131,9 +131,9 @@ impl Faults {
         Self {
             crash: rng.chance(0.6),
             power: rng.chance(0.4) && survives,
-            blackout: rng.chance(0.4),
+            blackout: rng.chance(0.5),
             partition: rng.chance(0.4),
-            split: rng.chance(0.3),
+            split: rng.chance(0.4),
             pause: rng.chance(0.3),
             catalog: rng.chance(0.25),
             rot: rng.chance(0.25) && survives,

@@ -172,7 +172,7 @@ impl Run {
             subject.start_lanes(&self.cluster, &self.shared, &self.rng);
         }
         self.disturb()?;
-        let blackout = self.cluster.config.faults.blackout && self.rng.chance(0.5);
+        let blackout = self.cluster.config.faults.blackout && self.rng.chance(0.7);
         if blackout {
             self.black_out()?
         } else {

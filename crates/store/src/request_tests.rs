@@ -147,7 +147,17 @@ fn body((kind, [a, b, c, d], flag, bytes): &Parts) -> Vec<Bytes> {
     Record::encode_batch(&records)
 }
 
+/// A case takes some 10 ms, most of it for disks: a thousand at most, whatever `PROPTEST_CASES` says.
+fn cases() -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    ProptestConfig {
+        cases: asked.cases.min(1000),
+        ..asked
+    }
+}
+
 proptest! {
+    #![proptest_config(cases())]
     #[test]
     fn fuzz_any_requests_are_answered_and_the_store_opens_again(
         parts in proptest::collection::vec(

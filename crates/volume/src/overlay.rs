@@ -163,6 +163,11 @@ impl Overlay {
         self.cut();
     }
 
+    /// A planted bug: the open layer goes on behind the barrier.
+    pub fn pass_barrier(&self, position: Position, snapshot: SnapshotId) {
+        self.advance(position, 0).barrier = Some(snapshot);
+    }
+
     fn advance(&self, position: Position, data_bytes: u64) -> std::cell::RefMut<'_, Layer> {
         let mut open = self.open.borrow_mut();
         assert_eq!(

@@ -72,7 +72,12 @@ async fn recover(
     let policy = policy_of(&container);
     let mut found = find(context, row).await?;
     check_references(context, row, &mut found).await?;
-    let spent = ExtentIds::new(row.id, row.epoch);
+    let term = if bug!(context.options, ReuseExtentId) {
+        vocab::Epoch(1)
+    } else {
+        row.epoch
+    };
+    let spent = ExtentIds::new(row.id, term);
     let copied = match copy::copy_log(context, row, copies_of(policy), &found).await {
         Err(VolumeError::JournalFull { .. }) => {
             drain_found(context, row, policy, &mut found, &spent).await?;
@@ -106,7 +111,7 @@ async fn recover(
     };
     let log = Log::new(parts, row.id, row.epoch, copies_of(policy), start);
     let overlay = Overlay::new(found.root.position);
-    let ids = ExtentIds::new(row.id, row.epoch);
+    let ids = ExtentIds::new(row.id, term);
     ids.skip_to(&spent);
     for (position, change) in &found.records {
         if let Change::Reference { runs, .. } = change {

@@ -15,7 +15,7 @@ use crate::change::Change;
 use crate::extents::{ExtentIds, Policy};
 use crate::log::{Copies, Log, LogStatus, Sink};
 use crate::map::PageCache;
-use crate::options::Options;
+use crate::options::{Options, bug};
 use crate::overlay::Overlay;
 use catalog::{Catalog, Compression, ContainerRow, SyncPolicy, VolumeRoot, VolumeRow};
 use group::{Pool, PoolError, Unflushed};
@@ -350,7 +350,12 @@ impl Sink for Committer {
     fn committed(&self, position: Position, change: Change) {
         let volume = &self.0;
         let was_drained = volume.overlay.bytes() == 0;
-        apply(&volume.overlay, position, &change);
+        match change {
+            Change::Barrier(snapshot) if bug!(volume.context.options, DrainAcrossBarrier) => {
+                volume.overlay.pass_barrier(position, snapshot);
+            }
+            _ => apply(&volume.overlay, position, &change),
+        }
         // The first record also wakes the drain: from now on it must notice when the volume falls idle.
         if was_drained
             || volume.overlay.has_closed()

@@ -10,6 +10,8 @@ const PROCESSES_MAX: usize = 100_000;
 
 /// When nobody is seen to hold a device.
 const UNSEEN: &str = "the kernel (a mount, RAID, LVM, loop or swap device?) or another process";
+/// When a file's lock is gone by the time it is looked for, or is another container's.
+const UNNAMED: &str = "another process";
 
 /// Who holds the `flock` of the file.
 pub(crate) fn of_lock(stat: &Stat) -> String {
@@ -33,7 +35,7 @@ pub(crate) fn of_lock(stat: &Stat) -> String {
             return process(pid);
         }
     }
-    "another process".to_owned()
+    UNNAMED.to_owned()
 }
 
 /// Who uses the block device.
@@ -70,7 +72,7 @@ pub(crate) fn of_device(path: &Path, stat: &Stat) -> String {
 /// release. Such a process has no name any more, or is not seen at all.
 pub(crate) fn may_be_gone(holder: &str) -> bool {
     let id = holder.strip_prefix("process ");
-    holder == UNSEEN || id.is_some_and(|id| id.parse::<u32>().is_ok())
+    [UNSEEN, UNNAMED].contains(&holder) || id.is_some_and(|id| id.parse::<u32>().is_ok())
 }
 
 fn process(pid: &str) -> String {

@@ -60,6 +60,10 @@ impl Clients {
                 seen.flushes,
                 seen.stall.as_secs_f64() * 1000.0
             );
+            if seen.unflushed > 0 {
+                let count = seen.unflushed;
+                println!("    when all were killed, {count} acknowledged writes were not flushed");
+            }
             if seen.stragglers != (0, 0) {
                 let (answered, refused) = seen.stragglers;
                 println!(

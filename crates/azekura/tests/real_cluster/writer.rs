@@ -118,6 +118,8 @@ pub struct Writer {
     last_answer: Instant,
     issued: u64,
     random: u64,
+    /// Acknowledged writes since the last acknowledged flush.
+    unflushed: u64,
     /// What the load saw so far.
     pub seen: Seen,
 }
@@ -133,6 +135,7 @@ impl Writer {
             last_answer: Instant::now(),
             issued: 0,
             random: seed,
+            unflushed: 0,
             seen: Seen::default(),
         })
     }
@@ -185,6 +188,7 @@ impl Writer {
         let Ok(Order::Reopen(nbd)) = orders.recv_timeout(PATIENCE * 2) else {
             return Err(text);
         };
+        self.seen.unflushed = std::mem::take(&mut self.unflushed);
         self.history.on_crash();
         self.lane = Lane::open(&nbd, &self.volume)?;
         let image = self.read_everything().map_err(Trouble::text)?;
@@ -214,7 +218,7 @@ impl Writer {
         let hot = STRAGGLERS + self.draw(HOT);
         let (lane, history) = (&mut self.lane, &mut self.history);
         match self.issued % 16 {
-            _ if self.issued % FLUSH_EVERY == 0 => lane.change(history, Action::Flush)?,
+            _ if self.issued.is_multiple_of(FLUSH_EVERY) => lane.change(history, Action::Flush)?,
             1 if self.issued % 96 == 1 => lane.change(history, write_action(anywhere, LONG))?,
             2 | 9 => lane.change(history, write_action(hot, 1))?,
             3 => lane.read(history, hot, 1)?,
@@ -239,13 +243,13 @@ impl Writer {
             }
             (Asked::Change(op, Action::Flush), Ok(_)) => {
                 self.seen.flushes += 1;
-                self.seen.unflushed = 0;
+                self.unflushed = 0;
                 self.history.on_ack(op);
                 Ok(())
             }
             (Asked::Change(op, _), Ok(_)) => {
                 self.seen.writes += 1;
-                self.seen.unflushed += 1;
+                self.unflushed += 1;
                 self.history.on_ack(op);
                 Ok(())
             }
