@@ -255,7 +255,8 @@ impl Header {
     }
 }
 
-/// Verifies header and every frame of a sealed extent; returns the header.
+/// Verifies header, every frame and that all else is zeros; returns the header. So two copies of one form that
+/// verify are the same bytes.
 ///
 /// # Errors
 /// [`Damage`].
@@ -264,11 +265,30 @@ pub fn verify(sealed: &Bytes) -> Result<Header, Damage> {
     if sealed.len() != header.sealed_bytes() {
         return Err(Damage::Short);
     }
+    let mut at = FIXED_BYTES + header.frames.len() * Descriptor::BYTES;
     for (index, frame) in header.frames.iter().enumerate() {
         let index = u16::try_from(index).expect("bounded by FRAMES_MAX");
-        frame.verify_stored(header.id, index, &sealed[frame.stored_range()])?;
+        let range = frame.stored_range();
+        frame.verify_stored(header.id, index, &sealed[range.clone()])?;
+        if !frame.is_dropped() {
+            check_padding(sealed, at, range.start)?;
+            at = range.end;
+        }
     }
+    check_padding(sealed, at, sealed.len())?;
     Ok(header)
+}
+
+/// Between what checksums cover there are only zeros, and frames follow each other.
+fn check_padding(sealed: &[u8], from: usize, to: usize) -> Result<(), Damage> {
+    let Some(padding) = sealed.get(from..to) else {
+        return Err(Damage::Malformed("frames overlap"));
+    };
+    if padding.iter().all(|&byte| byte == 0) {
+        Ok(())
+    } else {
+        Err(Damage::Checksum("padding"))
+    }
 }
 
 /// The next form of an extent: without the blocks whose bit (frame * 4 + block, least significant first) in

@@ -260,7 +260,7 @@ impl Host {
         self.reach_log(&row).await?;
         let remembered = self.remember_attempt(&row).await?;
         tracing::info!(volume = %row.name, epoch = row.epoch.0 + 1, "opening");
-        let opened = volume::open(self.context(), id, self.id).await;
+        let opened = volume::open(self.context(), id, row.epoch, self.id).await;
         if remembered {
             let forget = Transaction::new().free_name(opening_key(id));
             let _ = self.catalog.commit(forget).await;

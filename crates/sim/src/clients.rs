@@ -14,7 +14,11 @@ use world_sim::SimRng;
 /// Blocks of one read while a whole image is read.
 const IMAGE_READ_BLOCKS: u64 = 256;
 
-/// How long a visit waits for an owner or an answer.
+/// Blocks that only one visitor writes. A client repeats what was not acknowledged after a takeover, so two clients
+/// that write the same blocks at once may see one's write come back over the other's: that needs attachments,
+/// which allow one writer.
+const VISITED_BLOCKS: u64 = 4;
+/// How long a visit waits for an owner.
 const VISIT_PATIENCE: Duration = Duration::from_secs(8);
 
 /// What all lanes of a run share.
@@ -108,8 +112,17 @@ impl Subject {
     fn start_others(&self, machine: &world_sim::Host, visit: &Visit) {
         let (reader, visitor) = (visit.clone(), visit.clone());
         let (read_of, visited) = (self.clone(), self.clone());
-        machine.spawn(async move { read_of.read_on(&reader).await });
-        machine.spawn(async move { visited.visit_often(&visitor).await });
+        let busy = visit.shared.busy.clone();
+        busy.set(busy.get() + 2);
+        let done = busy.clone();
+        machine.spawn(async move {
+            read_of.read_on(&reader).await;
+            done.set(done.get() - 1);
+        });
+        machine.spawn(async move {
+            visited.visit_often(&visitor).await;
+            busy.set(busy.get() - 1);
+        });
     }
 
     async fn read_on(&self, visit: &Visit) {
@@ -139,16 +152,12 @@ impl Subject {
                 continue;
             };
             let checked = Checked::new(Rc::new(device.clone()), self.history.clone());
-            // A visit that hangs is given up: its write may still happen.
-            let writes = async {
-                for _ in 0..3 {
-                    let at = visit.rng.below(self.history.borrow().blocks().min(24));
-                    let _ = checked.write(Lba(at), 1, WriteMode::Buffered).await;
-                    self.read_one(&checked, visit).await;
-                }
-            };
-            let _ = visit.world.timeout(VISIT_PATIENCE, writes).await;
-            let _ = visit.world.timeout(VISIT_PATIENCE, device.close()).await;
+            for _ in 0..3 {
+                let at = Lba(visit.rng.below(VISITED_BLOCKS));
+                let _ = checked.write(at, 1, WriteMode::Buffered).await;
+                self.read_one(&checked, visit).await;
+            }
+            device.close().await;
         }
     }
 
@@ -156,7 +165,7 @@ impl Subject {
     async fn read_one(&self, checked: &Checked, visit: &Visit) -> bool {
         let size = self.history.borrow().blocks();
         let blocks = (1 + visit.rng.below(8)).min(size);
-        let start = visit.rng.below((size - blocks + 1).min(24));
+        let start = visit.rng.below((size - blocks + 1).min(12));
         if let Err(Trouble::Violation(violation)) = checked.read(Lba(start), blocks as u32).await {
             let said = format!("{}, seen by another client: {violation}", self.name);
             visit.shared.violations.borrow_mut().push(said);
@@ -232,11 +241,8 @@ impl Lane {
         let size = self.checked.history().borrow().blocks();
         // Half of the requests fall on few blocks, so that they meet.
         let hot = rng.chance(0.5);
-        let start = if hot {
-            rng.below(size.min(24))
-        } else {
-            rng.below(size)
-        };
+        let others = size - VISITED_BLOCKS;
+        let start = VISITED_BLOCKS + rng.below(if hot { others.min(24) } else { others });
         let small = (1 + rng.below(4)).min(size - start);
         let mode = if rng.chance(0.1) {
             WriteMode::Fua

@@ -24,7 +24,7 @@ use catalog::{SnapshotState, VolumeRoot, VolumeRow};
 use group::PoolError;
 use std::rc::Rc;
 use survey::Survey;
-use vocab::{NodeId, Position, SnapshotId, VolumeId};
+use vocab::{Epoch, NodeId, Position, SnapshotId, VolumeId};
 use wire::Record;
 use world::Time;
 
@@ -38,15 +38,20 @@ struct Found {
     fenced_at: Option<Time>,
 }
 
-/// Takes a volume over for `node` and opens it. Safe to repeat after any error.
+/// Takes a volume over for `node` and opens it. Safe to repeat after any error. `seen` is the epoch of the row
+/// in which the caller saw that nobody alive serves it: whoever takes it over meanwhile keeps it.
 ///
 /// # Errors
 /// [`VolumeError::Catalog`] (`StaleOwner`: somebody else was faster), [`VolumeError::Unavailable`] when too
 /// few stores answer, [`VolumeError::DataMissing`] when acknowledged data is gone: the volume is then
 /// stopped in the catalog with the reason.
-pub async fn open(context: Context, id: VolumeId, node: NodeId) -> Result<Rc<Volume>, VolumeError> {
-    let seen = context.catalog.volume(id).await?.row;
-    let taken = context.catalog.take_over(id, seen.epoch, node).await?;
+pub async fn open(
+    context: Context,
+    id: VolumeId,
+    seen: Epoch,
+    node: NodeId,
+) -> Result<Rc<Volume>, VolumeError> {
+    let taken = context.catalog.take_over(id, seen, node).await?;
     let opened = recover(
         &context,
         &taken.row,
@@ -73,7 +78,7 @@ async fn recover(
     let mut found = find(context, row).await?;
     check_references(context, row, &mut found).await?;
     let term = if bug!(context.options, ReuseExtentId) {
-        vocab::Epoch(1)
+        Epoch(1)
     } else {
         row.epoch
     };

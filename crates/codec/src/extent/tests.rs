@@ -74,14 +74,7 @@ fn a_flipped_bit_in_any_page_is_found() {
     for at in (0..sealed.len()).step_by(509) {
         let mut bytes = sealed.to_vec();
         bytes[at] ^= 4;
-        let padding = verify(&Bytes::from(bytes)).is_ok();
-        let header = Header::parse(&sealed).expect("sound");
-        let used = at < FIXED_BYTES + header.frames() * Descriptor::BYTES
-            || header
-                .frames
-                .iter()
-                .any(|frame| frame.stored_range().contains(&at));
-        assert_eq!(padding, !used, "byte {at}");
+        assert!(verify(&Bytes::from(bytes)).is_err(), "byte {at}");
     }
 }
 
