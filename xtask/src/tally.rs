@@ -86,7 +86,7 @@ pub fn of_seeds(line: &str) -> Option<Tally> {
     Some(Tally {
         passed,
         failed,
-        skipped: 0,
+        skipped: number_before(line, "skipped").unwrap_or(0),
     })
 }
 

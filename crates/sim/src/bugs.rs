@@ -44,8 +44,20 @@ impl Planted {
     }
 }
 
-/// Every planted bug with the number of seeds, from 1 on, within which it must be found.
-pub const PLANTED: &[(Planted, u64)] = &[];
+/// Planted bugs with the number of seeds, from 1 on, within which each is found; the others of [`planted`] are not
+/// calibrated yet.
+pub const PLANTED: &[(Planted, u64)] = &[
+    (Planted::Volume(volume::Bug::AckFirstReplica), 2),
+    (Planted::Volume(volume::Bug::ForgetUnmap), 1),
+    (Planted::Volume(volume::Bug::DropFlush), 16),
+    (Planted::Volume(volume::Bug::SkipReadConfirmation), 7),
+    (Planted::Volume(volume::Bug::DropInflight), 5),
+    (Planted::Volume(volume::Bug::UnregisteredSegment), 8),
+    (Planted::Volume(volume::Bug::ReuseExtentId), 2),
+    (Planted::Volume(volume::Bug::DrainAcrossBarrier), 1),
+    (Planted::CollectSnapshots, 5),
+    (Planted::CollectInFlight, 1),
+];
 
 /// Every bug that can be planted, caught reliably or not.
 fn all() -> Vec<Planted> {

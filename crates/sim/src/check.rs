@@ -367,11 +367,7 @@ pub fn everything_is_freed(
     }
     for name in volumes {
         within_bound(cluster, "deleting a volume", || {
-            gone(operate(
-                cluster,
-                rng,
-                Operation::VolumeDelete { name: name.clone() },
-            ))
+            delete_volume(cluster, rng, name)
         })?;
     }
     // Operations whose outcome was unknown may have left things behind.
@@ -391,6 +387,14 @@ pub fn everything_is_freed(
         }
         Ok(())
     })
+}
+
+/// Ends what sessions are left and deletes the volume.
+fn delete_volume(cluster: &Cluster, rng: &SimRng, name: &str) -> Result<(), String> {
+    let (volume, client) = (name.to_owned(), None);
+    let _ = operate(cluster, rng, Operation::Detach { volume, client });
+    let name = name.to_owned();
+    gone(operate(cluster, rng, Operation::VolumeDelete { name }))
 }
 
 fn gone(outcome: Option<Result<api::answer::Answer, String>>) -> Result<(), String> {
@@ -423,11 +427,7 @@ fn leftovers(cluster: &Cluster, rng: &SimRng) -> Result<(), String> {
     }
     for name in volumes.into_values() {
         within_bound(cluster, "deleting a left-over volume", || {
-            gone(operate(
-                cluster,
-                rng,
-                Operation::VolumeDelete { name: name.clone() },
-            ))
+            delete_volume(cluster, rng, &name)
         })?;
     }
     Ok(())

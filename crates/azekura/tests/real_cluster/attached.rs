@@ -46,7 +46,7 @@ impl Devices {
     /// Waits until fio has verified every byte, and detaches.
     fn finish(mut self) {
         for (fio, rf) in self.fios.drain(..).zip([2, 3]) {
-            let longest = fio.finish().as_secs_f64() * 1000.0;
+            let longest = fio.finish().expect("it wrote").as_secs_f64() * 1000.0;
             println!(
                 "{}: attached RF{rf} volume verified; longest write {longest:.0} ms",
                 self.test

@@ -27,6 +27,7 @@ pub struct Fio {
     report: PathBuf,
     log: PathBuf,
     name: String,
+    task: Task,
 }
 
 impl Fio {
@@ -71,6 +72,7 @@ impl Fio {
             report,
             log,
             name: name.to_owned(),
+            task,
         }
     }
 
@@ -87,8 +89,9 @@ impl Fio {
         format!("{}\n{}\n{start}", self.name, read(&self.log))
     }
 
-    /// Waits for its end without a single error; the longest time that one of its writes took.
-    pub fn finish(mut self) -> Duration {
+    /// Waits for its end without a single error; the longest time that one of its writes took, of which there
+    /// are none when it only verified.
+    pub fn finish(mut self) -> Option<Duration> {
         let ended = self.process.ended_within(PATIENCE);
         let ended = ended.unwrap_or_else(|| panic!("fio does not end: {}", self.said()));
         assert!(ended.success(), "{ended}: {}", self.said());
@@ -100,7 +103,9 @@ impl Fio {
         assert_eq!(job["error"], 0, "{}", self.said());
         let verified = job["read"]["io_bytes"].as_u64();
         assert!(verified.is_some_and(|bytes| bytes > 0), "{}", self.said());
-        let longest = job["write"]["clat_ns"]["max"].as_u64().unwrap_or(0);
-        Duration::from_nanos(longest)
+        let longest = job["write"]["clat_ns"]["max"].as_u64();
+        longest
+            .filter(|_| self.task == Task::WriteAndVerify)
+            .map(Duration::from_nanos)
     }
 }
