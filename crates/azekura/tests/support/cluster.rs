@@ -213,7 +213,7 @@ fn configuration(index: usize, etcd: &str) -> String {
          nbd = \"127.0.0.1:0\"\napi = \"127.0.0.1:0\"\n\n\
          [catalog]\netcd = [\"http://{etcd}\"]\n\n\
          [[store]]\nid = {}\njournal = \"64 MiB\"\n\n\
-         [[store.disk]]\npath = \"disk-{index}\"\ncreate = \"1 GiB\"\n",
+         [[store.disk]]\npath = \"disk-{index}\"\ncreate = \"6 GiB\"\n",
         index + 1
     )
 }
