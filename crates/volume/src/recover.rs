@@ -86,7 +86,10 @@ async fn recover(
     let copied = match copy::copy_log(context, row, copies_of(policy), &found).await {
         Err(VolumeError::JournalFull { .. }) => {
             drain_found(context, row, policy, &mut found, &spent).await?;
-            copy::copy_log(context, row, copies_of(policy), &found).await?
+            // The part that was copied before the journal was full must not pass for the beginning of the log.
+            let mut fresh = row.clone();
+            fresh.next_segment = row.next_segment.next();
+            copy::copy_log(context, &fresh, copies_of(policy), &found).await?
         }
         other => other?,
     };
