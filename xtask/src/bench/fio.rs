@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 /// One row of the table.
 #[derive(Clone, Copy)]
 pub struct Job {
+    /// Name on the command line.
+    pub key: &'static str,
     /// Name in the results.
     pub name: &'static str,
     /// fio's `rw`.
@@ -37,8 +39,9 @@ impl Job {
     }
 }
 
-const fn write_4k(name: &'static str, depth: u32, targets: (f64, f64)) -> Job {
+const fn write_4k(key: &'static str, name: &'static str, depth: u32, targets: (f64, f64)) -> Job {
     Job {
+        key,
         name,
         pattern: "randwrite",
         block_kib: 4,
@@ -57,39 +60,54 @@ const fn write_4k(name: &'static str, depth: u32, targets: (f64, f64)) -> Job {
 pub const JOBS: [Job; 8] = [
     Job {
         pattern: "randread",
-        ..write_4k("4 KiB random read, depth 1", 1, (0.65, 0.65))
+        ..write_4k("read-1", "4 KiB random read, depth 1", 1, (0.65, 0.65))
     },
     Job {
         pattern: "randread",
         floors: Some((0.25, 0.25)),
         floors_engine: Some((0.35, 0.35)),
-        ..write_4k("4 KiB random read, depth 32", 32, (0.5, 0.5))
+        ..write_4k("read-32", "4 KiB random read, depth 32", 32, (0.5, 0.5))
     },
     Job {
         pattern: "read",
         block_kib: 1024,
-        ..write_4k("1 MiB sequential read, depth 8", 8, (0.5, 0.5))
+        ..write_4k("read-seq", "1 MiB sequential read, depth 8", 8, (0.5, 0.5))
     },
-    write_4k("4 KiB random write, depth 1", 1, (0.6, 0.5)),
+    write_4k("write-1", "4 KiB random write, depth 1", 1, (0.6, 0.5)),
     Job {
         floors: Some((0.35, 0.25)),
-        ..write_4k("4 KiB random write, depth 32, burst", 32, (0.7, 0.5))
+        ..write_4k(
+            "burst",
+            "4 KiB random write, depth 32, burst",
+            32,
+            (0.7, 0.5),
+        )
     },
     Job {
         length: 4,
         until_drained: true,
         floors: Some((0.2, 0.15)),
-        ..write_4k("4 KiB random write, depth 32, sustained", 32, (0.45, 0.3))
+        ..write_4k(
+            "sustained",
+            "4 KiB random write, depth 32, sustained",
+            32,
+            (0.45, 0.3),
+        )
     },
     Job {
         jobs: 16,
         flush: true,
-        ..write_4k("4 KiB write + flush, 16 jobs", 1, (0.7, 0.6))
+        ..write_4k("flush", "4 KiB write + flush, 16 jobs", 1, (0.7, 0.6))
     },
     Job {
         pattern: "write",
         block_kib: 1024,
-        ..write_4k("1 MiB sequential write, depth 8", 8, (0.25, 0.17))
+        ..write_4k(
+            "write-seq",
+            "1 MiB sequential write, depth 8",
+            8,
+            (0.25, 0.17),
+        )
     },
 ];
 

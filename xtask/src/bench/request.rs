@@ -1,12 +1,13 @@
 //! The command line of `cargo xtask bench`.
 
+use super::fio::{JOBS, Job};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub const USAGE: &str = "\
 cargo xtask bench [--quick] [--seconds N] [--runs N] [--gib N] [--losses N] [--only DEVICES]
-                  [--binary FILE] [--dir DIR] [--publish]
+                  [--jobs JOBS] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --peer ceph [--quick] [--seconds N] [--runs N] [--gib N] [--dir DIR] [--publish]
 cargo xtask bench --publish
   --quick         under 12 minutes in all: short jobs, 1 GiB, one loss of each kind, fewer rows for RF1, the
@@ -16,6 +17,7 @@ cargo xtask bench --publish
   --gib N         bytes of each volume that are filled and used (2; quick 1)
   --losses N      how often a replica and an owner are killed at each size (3; quick 1)
   --only DEVICES  some of raw,nbdkit,rf1,rf2,rf3 and rf2-remote, rf2-owner and the like, comma-separated
+  --jobs JOBS     some of read-1, read-32, read-seq, write-1, burst, sustained, flush, write-seq, comma-separated
   --binary FILE   measure this azekura instead of building one
   --dir DIR       where files and disks are (target/bench/data); the results are in target/bench/
   --peer ceph     the same jobs on a three-OSD Ceph cluster instead, and on the raw disk beside it
@@ -35,6 +37,8 @@ pub struct Request {
     pub losses: usize,
     /// Devices; empty: all.
     pub only: Vec<String>,
+    /// Keys of jobs; empty: all.
+    pub jobs: Vec<String>,
     /// An `azekura` that is built already.
     pub binary: Option<PathBuf>,
     /// Where disks and logs are.
@@ -62,6 +66,7 @@ impl Request {
             bytes: if quick { 1 << 30 } else { 2 << 30 },
             losses: if quick { 1 } else { 3 },
             only: Vec::new(),
+            jobs: Vec::new(),
             binary: None,
             folder: PathBuf::from("target/bench/data"),
             peer: false,
@@ -93,6 +98,12 @@ impl Request {
             "--gib" => self.bytes = number()?.clamp(1, 1 << 20) << 30,
             "--losses" => self.losses = usize::try_from(number()?)?,
             "--only" => self.only = value.split(',').map(str::to_owned).collect(),
+            "--jobs" => {
+                self.jobs = value.split(',').map(str::to_owned).collect();
+                let known = |key: &String| JOBS.iter().any(|job| job.key == key);
+                let unknown = self.jobs.iter().find(|key| !known(key));
+                ensure!(unknown.is_none(), "there is no job {unknown:?}.\n{USAGE}");
+            }
             "--binary" => self.binary = Some(value.into()),
             "--dir" => self.folder = value.into(),
             "--peer" => {
@@ -107,6 +118,11 @@ impl Request {
     /// Whether a device is to be measured.
     pub fn wants(&self, device: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == device)
+    }
+
+    /// Whether a job is to be run.
+    pub fn wants_job(&self, job: &Job) -> bool {
+        self.jobs.is_empty() || self.jobs.iter().any(|key| key == job.key)
     }
 
     /// Seconds of a job that is `length` times as long as a usual one.
@@ -147,7 +163,13 @@ mod tests {
 
     #[test]
     fn wrong_options_are_refused() {
-        for line in ["--fast", "--seconds", "--seconds x", "--peer gluster"] {
+        for line in [
+            "--fast",
+            "--jobs nap",
+            "--seconds",
+            "--seconds x",
+            "--peer gluster",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
         assert!(parse("--runs 2 --help").expect("it is right").is_none());
