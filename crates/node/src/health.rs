@@ -36,6 +36,13 @@ impl Seen {
         self.silent.is_none() && !self.status.as_ref().is_some_and(failed)
     }
 
+    fn space_is_above(&self, percent: u64) -> bool {
+        self.status.as_ref().is_some_and(|status| {
+            let capacity = status.capacity.0.max(1);
+            status.full || status.used.0 / (capacity / 100).max(1) > percent
+        })
+    }
+
     fn ring_is_above(&self, percent: u64) -> bool {
         self.status.as_ref().is_some_and(|status| {
             let capacity = status.journal_capacity.0.max(1);
@@ -97,6 +104,13 @@ impl Health {
         seen.any(|seen| seen.ring_is_above(percent))
     }
 
+    /// Whether more of the space of a store that answers is used than this share.
+    pub(crate) fn has_store_above(&self, percent: u64) -> bool {
+        let table = self.table.borrow();
+        let mut seen = table.values().filter(|seen| seen.silent.is_none());
+        seen.any(|seen| seen.space_is_above(percent))
+    }
+
     /// Asks these stores at once; bounded by one patience.
     pub(crate) async fn ask(&self, stores: Vec<StoreId>) {
         let answers = join_all(stores.iter().map(|&store| self.status_of(store))).await;
@@ -144,15 +158,20 @@ impl Health {
     }
 }
 
+/// Asks every store of the cluster once.
+pub(crate) async fn refresh(host: &Host) {
+    let stores = host
+        .members
+        .look(|view| view.stores.keys().copied().collect::<Vec<_>>());
+    host.health.retain(|store| stores.contains(&store));
+    host.health.ask(stores).await;
+}
+
 /// Keeps the table up to date.
 pub(crate) async fn watch(host: Rc<Host>) {
     loop {
         let changed = host.members.changed.notified();
-        let stores = host
-            .members
-            .look(|view| view.stores.keys().copied().collect::<Vec<_>>());
-        host.health.retain(|store| stores.contains(&store));
-        host.health.ask(stores).await;
+        refresh(&host).await;
         let idle = host.volumes.is_empty();
         let pause = if idle { IDLE_INTERVAL } else { BUSY_INTERVAL };
         let _ = host.world.timeout(pause, changed).await;

@@ -23,6 +23,7 @@ mod clock;
 pub mod disk;
 mod holder;
 mod limits;
+mod memory;
 mod net;
 mod pool;
 mod random;
@@ -36,5 +37,6 @@ mod threads;
 mod wake;
 
 pub use limits::{TooFewFiles, boot_id, check_open_files};
+pub use memory::trim_memory;
 pub use remote::{RemoteHandle, ShardGone};
 pub use shard::{Io, Machine, ShardOptions, StartError, run};

@@ -1,22 +1,37 @@
 //! What one node of the cluster does for all: it finishes deletions and collects garbage.
 //!
 //! A lineage is collected when one of its rows has changed since the last time, and until nothing is left
-//! of one without roots.
+//! of one without roots. While a store runs out of space, garbage is collected without rest and from extents with less of it:
+//! writers wait for that.
 
+use crate::health;
 use crate::host::Host;
 use catalog::{LineageRow, SnapshotRow, VolumeRow, VolumeState};
 use curator::CollectReport;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::LineageId;
+use world::Duration;
+
+/// Share of a store's space in use, by data and garbage, from which on collecting comes before everything else. It leaves a quarter
+/// of the disk for what is written until the collection is done.
+const HURRY_PERCENT: u64 = 70;
+/// How often the stores are looked at for that.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// Share of the time that collecting takes then.
+const HURRY_DUTY_PERCENT: u32 = 50;
+/// Extents are rewritten then when so many percent of them can be live.
+const HURRY_COMPACT_BELOW_PERCENT: u32 = 75;
 
 /// Versions of the rows of a lineage: it changed when they did.
 type Fingerprint = (u64, u64, u64);
 
 pub(crate) async fn run(host: Rc<Host>) {
     let mut done: BTreeMap<LineageId, Fingerprint> = BTreeMap::new();
+    // A store that is full of live data is no reason to look for garbage without rest.
+    let mut worthwhile = true;
     loop {
-        host.world.sleep(host.options.collect.interval).await;
+        pause(&host, worthwhile).await;
         match host.leads().await {
             Ok(true) => {}
             Ok(false) => {
@@ -25,10 +40,39 @@ pub(crate) async fn run(host: Rc<Host>) {
             }
             Err(_) => continue,
         }
+        let before = gains(&host);
         if let Err(error) = round(&host, &mut done).await {
             tracing::debug!(error, "garbage is collected later");
         }
+        worthwhile = gains(&host) > before;
     }
+}
+
+/// Until the next round is due, or a store fills up.
+async fn pause(host: &Host, may_hurry: bool) {
+    let mut rest = host.options.collect.interval;
+    while !rest.is_zero() {
+        let step = rest.min(LOOK_INTERVAL);
+        host.world.sleep(step).await;
+        rest -= step;
+        if host.volumes.is_empty() {
+            // Nobody else asks them often.
+            health::refresh(host).await;
+        }
+        if may_hurry && is_hurried(host) {
+            return;
+        }
+    }
+}
+
+/// Extents deleted or rewritten so far.
+fn gains(host: &Host) -> u64 {
+    let total = host.upkeep.collected.borrow();
+    total.deleted + total.compacted
+}
+
+fn is_hurried(host: &Host) -> bool {
+    host.health.has_store_above(HURRY_PERCENT)
 }
 
 async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Result<(), String> {
@@ -78,6 +122,16 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
 /// Collects one lineage and rests in proportion; whether nothing is left to do.
 async fn collect(host: &Host, id: LineageId) -> bool {
     let options = &host.options.collect;
+    let hurried = is_hurried(host);
+    let mut limits = options.limits;
+    let mut duty = options.duty_percent.clamp(1, 100);
+    if hurried {
+        duty = duty.max(HURRY_DUTY_PERCENT);
+        limits.compact_below_percent = limits
+            .compact_below_percent
+            .max(HURRY_COMPACT_BELOW_PERCENT);
+        limits.pace = Duration::ZERO;
+    }
     let began = host.world.now();
     let mut attempts = host.upkeep.attempts.take();
     let collected = curator::collect_lineage(
@@ -86,13 +140,12 @@ async fn collect(host: &Host, id: LineageId) -> bool {
         &host.pool,
         &host.pages,
         id,
-        &options.limits,
+        &limits,
         &mut attempts,
     );
     let result = collected.await;
     host.upkeep.attempts.replace(attempts);
     let took = host.world.now().since(began);
-    let duty = options.duty_percent.clamp(1, 100);
     host.world.sleep(took * (100 - duty) / duty).await;
     match result {
         Ok(report) => {
