@@ -99,6 +99,8 @@ pub struct Tuning {
     pub drain: Option<u64>,
     /// Undrained bytes at which writers wait.
     pub undrained_max: Option<u64>,
+    /// Undrained bytes of all volumes of the node at which writers wait.
+    pub undrained_node_max: Option<u64>,
     /// Bound of cached map pages.
     pub map_cache: Option<u64>,
     /// Pause between two looks for garbage.
@@ -294,6 +296,7 @@ struct TuningTable {
     groups: Option<Spanned<u32>>,
     drain: Option<Spanned<Size>>,
     undrained_max: Option<Spanned<Size>>,
+    undrained_node_max: Option<Spanned<Size>>,
     map_cache: Option<Spanned<Size>>,
     collect_interval: Option<Spanned<Span>>,
     collect_percent: Option<Spanned<u32>>,
@@ -565,6 +568,7 @@ fn check_tuning(table: &TuningTable) -> Result<Tuning, Problem> {
         groups: count_between(table.groups.as_ref(), 1, 1024)?,
         drain: size_between(table.drain.as_ref(), 1 << 20, 1 << 40)?,
         undrained_max: size_between(table.undrained_max.as_ref(), 4 << 20, 1 << 40)?,
+        undrained_node_max: size_between(table.undrained_node_max.as_ref(), 8 << 20, 1 << 40)?,
         map_cache: size_between(table.map_cache.as_ref(), 1 << 20, 1 << 40)?,
         collect_interval: span_between(table.collect_interval.as_ref(), second, 86_400 * second)?,
         collect_percent: count_between(table.collect_percent.as_ref(), 1, 100)?,

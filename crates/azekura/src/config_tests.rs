@@ -72,6 +72,7 @@ fn every_key_is_documented() {
         "groups",
         "drain",
         "undrained-max",
+        "undrained-node-max",
         "map-cache",
         "collect-interval",
         "collect-percent",

@@ -123,6 +123,10 @@ fn tune(options: &mut HostOptions, tuning: &Tuning) -> anyhow::Result<()> {
         &mut options.volume.undrained_bytes_max,
         tuning.undrained_max,
     );
+    set(
+        &mut options.volume.undrained_node_bytes_max,
+        tuning.undrained_node_max,
+    );
     set(&mut options.collect.interval, tuning.collect_interval);
     set(&mut options.collect.duty_percent, tuning.collect_percent);
     set(&mut options.patience, tuning.patience);
@@ -191,6 +195,7 @@ async fn serve(
         stop: Notify::default(),
         stopping: Cell::new(false),
     });
+    world.spawn(trim_memory(world.clone(), host.clone()));
     let handle = machine.remote(running.clone());
     if let Some(socket) = bench {
         serve_bench(&socket, handle.clone())?;
@@ -217,6 +222,24 @@ async fn serve(
     control
         .join()
         .map_err(|_| anyhow!("the API server failed; see the message above"))?
+}
+
+/// Gives memory back after a burst of writes: when everything is drained, at most this often, if so much was undrained
+/// meanwhile.
+const TRIM_INTERVAL: Duration = Duration::from_secs(3);
+const TRIM_BYTES_MIN: u64 = 16 << 20;
+
+async fn trim_memory(world: World, host: Rc<Host>) {
+    let mut most = 0;
+    loop {
+        world.sleep(TRIM_INTERVAL).await;
+        let undrained = host.undrained_bytes();
+        most = undrained.max(most);
+        if undrained == 0 && most >= TRIM_BYTES_MIN {
+            most = 0;
+            world.offload(world_linux::trim_memory).await;
+        }
+    }
 }
 
 /// Runs the benchmark's jobs beside everything else on the shard.

@@ -25,7 +25,7 @@ use std::future::Future;
 use std::rc::Rc;
 use store::Store;
 use vocab::{NodeId, StoreId};
-use volume::{Context, PageCache, PageSource};
+use volume::{Context, PageCache, PageSource, Room};
 use wire::{FrameRead, StoreError, StoreReply, StoreRequest, Stores};
 use world::sync::Notify;
 use world::{Address, Disk, Listener, LocalBoxFuture, World};
@@ -71,6 +71,8 @@ pub struct Host {
     pub(crate) sessions: Sessions,
     pub(crate) upkeep: Upkeep,
     pub(crate) lease: Rc<Lease>,
+    /// Undrained data of the volumes owned here.
+    pub(crate) room: Rc<Room>,
     context: Context,
     directory: Directory,
     address: Address,
@@ -201,14 +203,17 @@ impl Host {
             members: members.clone(),
             health: health.clone(),
         };
+        let volume_options = fitting(options.volume.clone(), &parts.stores);
+        let room = Room::new(volume_options.undrained_node_bytes_max);
         let context = Context {
             world: world.clone(),
-            options: Rc::new(fitting(options.volume.clone(), &parts.stores)),
+            options: Rc::new(volume_options),
             catalog: catalog.clone(),
             stores,
             placement: Rc::new(placement),
             pool: pool.clone(),
             pages: pages.clone(),
+            room: room.clone(),
         };
         let host = Rc::new(Host {
             world,
@@ -225,6 +230,7 @@ impl Host {
             sessions: Sessions::default(),
             upkeep: Upkeep::default(),
             lease: parts.lease,
+            room,
             context,
             directory,
             address: parts.address,
@@ -318,6 +324,12 @@ impl Host {
         self.members.changed.notify_all();
     }
 
+    /// Data of all volumes owned here that is not drained.
+    #[must_use]
+    pub fn undrained_bytes(&self) -> u64 {
+        self.room.used()
+    }
+
     /// What opened volumes share.
     pub(crate) fn context(&self) -> Context {
         self.context.clone()
@@ -409,7 +421,7 @@ fn reach_stores(
 }
 
 /// Bounds undrained data by the smallest local ring: a volume starts to drain when it fills a quarter of it and
-/// makes writers wait at half, so that small rings are not simply full.
+/// makes writers wait at half, so that small rings are not simply full; all volumes together fill no more than one.
 fn fitting(options: volume::Options, stores: &BTreeMap<StoreId, Store>) -> volume::Options {
     let ring = stores
         .values()
@@ -419,6 +431,7 @@ fn fitting(options: volume::Options, stores: &BTreeMap<StoreId, Store>) -> volum
     volume::Options {
         drain_bytes: options.drain_bytes.min(ring / 4),
         undrained_bytes_max: options.undrained_bytes_max.min(ring / 2),
+        undrained_node_bytes_max: options.undrained_node_bytes_max.min(ring),
         ..options
     }
 }

@@ -149,6 +149,8 @@ fn draw_volume(rng: &SimRng) -> volume::Options {
     volume::Options {
         drain_bytes,
         undrained_bytes_max: drain_bytes * *rng.pick(&[2, 4]),
+        // Two volumes that write at once have less than their own bounds.
+        undrained_node_bytes_max: drain_bytes * 6,
         drain_idle: *rng.pick(&[Duration::from_millis(100), Duration::from_secs(1)]),
         bypass_bytes: *rng.pick(&[16 << 10, 64 << 10, 256 << 10]),
         append_bytes_max: *rng.pick(&[32 << 10, 1 << 20]),

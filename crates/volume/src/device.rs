@@ -12,16 +12,19 @@ use crate::volume::Volume;
 use blockdev::{Allocation, BlockDevice, BlockError, BlockFuture, WriteMode, check_range};
 use bytes::Bytes;
 use codec::extent::FRAME_BLOCKS;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select};
 use group::{PoolError, Purpose, Unflushed};
 use std::rc::Rc;
 use vocab::{BLOCK_SIZE, ByteCount, ExtentId, Lba, Position};
 use wire::FrameRead;
 use world::sync::Outcome;
+use world::{Duration, Time};
 
 static ZEROS: [u8; 64 * BLOCK_SIZE] = [0; 64 * BLOCK_SIZE];
 /// A record carries at most this much data: below the bypass bound, and small against an append message.
 const RECORD_DATA_MAX: usize = 128 << 10;
+/// Longest wait before a write that is held back looks again.
+const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
 /// Times a read starts over because what it was about to read was collected meanwhile.
 const READ_ATTEMPTS: usize = 4;
 /// Largest unmap of one record.
@@ -80,10 +83,11 @@ impl BlockDevice for Device {
         Box::pin(async move {
             let bytes = data.iter().map(Bytes::len).sum::<usize>();
             check_range(lba, (bytes / BLOCK_SIZE) as u64, volume.size.get())?;
-            volume.throttle(bytes as u64).await?;
+            let deadline = volume.context.world.now() + volume.context.options.space_patience;
+            volume.throttle(bytes as u64, deadline).await?;
             let durable = mode == WriteMode::Fua || volume.policy.get().sync_always;
             if bytes >= volume.context.options.bypass_bytes {
-                return volume.write_past_the_journal(lba, data, durable).await;
+                return volume.write_large(lba, data, durable, deadline).await;
             }
             volume.write_records(lba, data, durable).await
         })
@@ -105,7 +109,7 @@ impl BlockDevice for Device {
         let volume = self.0.clone();
         Box::pin(async move {
             check_range(lba, blocks, volume.size.get())?;
-            volume.throttle(0).await?;
+            volume.throttle(0, volume.context.world.now()).await?;
             let durable = volume.policy.get().sync_always;
             let mut outcomes = Vec::new();
             let mut at = lba.0;
@@ -146,28 +150,50 @@ async fn committed(outcomes: Vec<Outcome<Result<(), LogError>>>) -> Result<(), B
 }
 
 impl Volume {
-    /// Waits while too much is undrained. A volume below the bound never waits here.
-    /// Unmaps (0 bytes) are let in when the pool is full: they give space back.
-    async fn throttle(&self, bytes: u64) -> Result<(), BlockError> {
+    /// Waits while too much is undrained, here or on the node, or while space runs out and may be collected
+    /// before `deadline`. A volume below its bounds never waits here. Unmaps (0 bytes) are let in when the pool
+    /// is full: they give space back.
+    async fn throttle(&self, bytes: u64, deadline: Time) -> Result<(), BlockError> {
+        let world = &self.context.world;
         loop {
-            let drained = self.drained.notified();
+            let (drained, freed) = (self.drained.notified(), self.context.room.freed());
             if let Some(lost) = self.log.lost() {
                 return Err(log_error(&lost));
             }
-            if bytes > 0 && self.context.pool.is_crowded() {
+            let crowded = bytes > 0 && self.context.pool.is_crowded();
+            if crowded && world.now() >= deadline {
                 let advice = "the pool is nearly full: delete data or snapshots, or add disks";
                 return Err(BlockError::NoSpace(advice.to_owned()));
             }
-            let undrained = self.overlay.bytes() + self.uncommitted_bytes.get();
-            if undrained + bytes <= self.context.options.undrained_bytes_max || undrained == 0 {
-                return Ok(());
+            if !crowded {
+                if self.has_room(bytes) {
+                    return Ok(());
+                }
+                self.ask_for_drain(bytes);
             }
-            self.drain_now.notify_all();
-            let wait = self
-                .context
-                .world
-                .timeout(world::Duration::from_secs(1), drained);
-            let _ = wait.await;
+            let _ = world.timeout(THROTTLE_PAUSE, select(drained, freed)).await;
+        }
+    }
+
+    /// Puts past the journal, again while space runs out and may be collected before `deadline`.
+    async fn write_large(
+        &self,
+        lba: Lba,
+        data: Vec<Bytes>,
+        durable: bool,
+        deadline: Time,
+    ) -> Result<(), BlockError> {
+        let bytes = data.iter().map(Bytes::len).sum::<usize>() as u64;
+        loop {
+            match self
+                .write_past_the_journal(lba, data.clone(), durable)
+                .await
+            {
+                Err(BlockError::NoSpace(_)) if self.context.world.now() < deadline => {
+                    self.throttle(bytes, deadline).await?;
+                }
+                outcome => return outcome,
+            }
         }
     }
 
@@ -449,14 +475,15 @@ impl<'a> Uncommitted<'a> {
         volume
             .uncommitted_bytes
             .set(volume.uncommitted_bytes.get() + bytes);
+        volume.account();
         Self(volume, bytes)
     }
 }
 
 impl Drop for Uncommitted<'_> {
     fn drop(&mut self) {
-        self.0
-            .uncommitted_bytes
-            .set(self.0.uncommitted_bytes.get() - self.1);
+        let left = self.0.uncommitted_bytes.get() - self.1;
+        self.0.uncommitted_bytes.set(left);
+        self.0.account();
     }
 }

@@ -22,6 +22,8 @@ use std::rc::Rc;
 use vocab::Position;
 use world::Duration;
 
+/// A layer is full with so many times `drain_bytes` in extents past the journal: 512 MiB.
+const STORED_SHARE: u64 = 4;
 /// Pause after a drain that failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long the log may take to make a root known before the catalog does.
@@ -57,10 +59,16 @@ impl Volume {
         let overlay = &self.overlay;
         let idle = overlay.bytes() > 0 && self.quiet_for() >= self.context.options.drain_idle;
         overlay.has_closed()
-            || overlay.bytes() >= self.context.options.drain_bytes
+            || self.has_full_layer()
             || self.drain_wanted.get()
             || (overlay.bytes() > 0 && self.log.has_closed_segments())
             || idle
+    }
+
+    /// What lies in extents already costs a drain map pages only; but until then nothing of what it replaced is garbage.
+    pub(crate) fn has_full_layer(&self) -> bool {
+        let bytes = self.context.options.drain_bytes;
+        self.overlay.bytes() >= bytes || self.overlay.stored_bytes() / STORED_SHARE >= bytes
     }
 
     fn quiet_for(&self) -> Duration {
@@ -90,7 +98,7 @@ impl Volume {
         self.wait_for_recording(&layer).await;
         let root = self.write_layer(&layer).await?;
         self.root.set(root);
-        self.overlay.drop_oldest();
+        self.drop_drained();
         self.ids.drained(root.position);
         self.unflushed_puts
             .borrow_mut()

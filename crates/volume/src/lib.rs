@@ -22,6 +22,7 @@ mod map;
 mod options;
 mod overlay;
 mod recover;
+mod room;
 mod snapshot;
 mod volume;
 
@@ -33,4 +34,5 @@ pub use crate::map::{DiffRun, MapError, Marks, PageCache, PageSource, diff, mark
 pub use crate::options::Bug;
 pub use crate::options::{Faults, Options};
 pub use crate::recover::open;
+pub use crate::room::Room;
 pub use crate::volume::{Context, Volume, VolumeError, VolumeStatus, policy_of};

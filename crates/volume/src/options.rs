@@ -20,6 +20,8 @@ pub struct Options {
     pub drain_bytes: u64,
     /// Bytes of undrained data at which writers wait. Also bounds what a takeover replays.
     pub undrained_bytes_max: u64,
+    /// Bytes of undrained data of all volumes of the node. Half of it is for a single volume, see `room.rs`.
+    pub undrained_node_bytes_max: u64,
     /// A log that has been quiet for so long is drained even when it is small.
     pub drain_idle: Duration,
     /// Runs of at least so many bytes bypass the journal.
@@ -28,6 +30,9 @@ pub struct Options {
     pub append_bytes_max: usize,
     /// Bound of appends in flight to replicas; with 1 MiB messages four keep a 10 Gbit/s link busy over 3 ms.
     pub inflight_bytes_max: usize,
+    /// How long a write waits for garbage to be collected before it fails for want of space: less than the
+    /// 30 s after which block layers give up.
+    pub space_patience: Duration,
     /// Drains between two refreshes of the catalog's root while the volume stays busy.
     pub publish_every: u32,
     /// After so long with fewer replicas than wanted the owner tries to get back to full width.
@@ -46,11 +51,13 @@ impl Default for Options {
             recovery_patience: Duration::from_secs(10),
             drain_bytes: 128 << 20,
             undrained_bytes_max: 256 << 20,
+            undrained_node_bytes_max: 1 << 30,
             drain_idle: Duration::from_secs(2),
             bypass_bytes: 256 << 10,
             append_bytes_max: 1 << 20,
             inflight_bytes_max: 4 << 20,
-            publish_every: 16,
+            space_patience: Duration::from_secs(10),
+            publish_every: 2,
             widen_after: Duration::from_secs(2),
             faults: Faults::default(),
         }

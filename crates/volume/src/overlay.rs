@@ -36,6 +36,8 @@ pub struct Layer {
     pub last: Position,
     /// Bytes of log that the layer stands for.
     pub log_bytes: u64,
+    /// Bytes in extents that its references name.
+    pub stored_bytes: u64,
     /// The snapshot whose barrier ended the layer.
     pub barrier: Option<SnapshotId>,
 }
@@ -137,6 +139,8 @@ impl Overlay {
     /// Applies a committed reference to stored blocks.
     pub fn store(&self, position: Position, lba: Lba, runs: &[(ExtentId, Slot, u16)]) {
         let mut open = self.advance(position, 0);
+        let blocks: u64 = runs.iter().map(|run| u64::from(run.2)).sum();
+        open.stored_bytes += blocks * BLOCK_SIZE as u64;
         open.store(lba, runs);
     }
 
@@ -214,6 +218,12 @@ impl Overlay {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
+    }
+
+    /// Bytes in extents that references of the open layer name.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.open.borrow().stored_bytes
     }
 
     /// Whether a closed layer waits to be drained.

@@ -17,6 +17,7 @@ use crate::log::{Copies, Log, LogStatus, Sink};
 use crate::map::PageCache;
 use crate::options::{Options, bug};
 use crate::overlay::Overlay;
+use crate::room::{Room, Share};
 use catalog::{Catalog, Compression, ContainerRow, SyncPolicy, VolumeRoot, VolumeRow};
 use group::{Pool, PoolError, Unflushed};
 use std::cell::{Cell, RefCell};
@@ -43,6 +44,8 @@ pub struct Context {
     pub pool: Pool,
     /// Map pages.
     pub pages: Rc<PageCache>,
+    /// Undrained data of all of them.
+    pub room: Rc<Room>,
 }
 
 /// Why a volume cannot be opened or changed. The message says what to do.
@@ -131,6 +134,8 @@ pub struct Volume {
     pub(crate) published: Cell<Position>,
     /// Bytes of writes that wait for their commit.
     pub(crate) uncommitted_bytes: Cell<u64>,
+    /// What all of it takes of the node's room.
+    share: Share,
 }
 
 /// The part of a container's row that a volume follows.
@@ -163,6 +168,8 @@ impl Volume {
         root: VolumeRoot,
         ids: ExtentIds,
     ) -> Rc<Self> {
+        let share = Share::new(context.room.clone());
+        share.set(overlay.bytes());
         Rc::new(Self {
             context,
             id: row.id,
@@ -186,7 +193,40 @@ impl Volume {
             drain_problem: RefCell::new(None),
             published: Cell::new(root.position),
             uncommitted_bytes: Cell::new(0),
+            share,
         })
+    }
+
+    /// Bytes that are not drained, or on their way into the log.
+    pub(crate) fn undrained_bytes(&self) -> u64 {
+        self.overlay.bytes() + self.uncommitted_bytes.get()
+    }
+
+    /// Keeps the node's account; called after each change of what is undrained.
+    pub(crate) fn account(&self) {
+        self.share.set(self.undrained_bytes());
+    }
+
+    /// Whether so many bytes more are within the bounds of the volume and of the node.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        let undrained = self.undrained_bytes();
+        let fits = undrained + bytes <= self.context.options.undrained_bytes_max || undrained == 0;
+        fits && self.share.admits(bytes)
+    }
+
+    /// Has the drain look; for want of room on the node it takes less than a whole layer as well.
+    pub(crate) fn ask_for_drain(&self, bytes: u64) {
+        if !self.share.admits(bytes) && self.overlay.bytes() > 0 {
+            self.drain_wanted.set(true);
+        }
+        self.drain_now.notify_all();
+    }
+
+    /// The oldest layer is in the map.
+    pub(crate) fn drop_drained(&self) {
+        self.overlay.drop_oldest();
+        self.account();
+        self.share.notify_freed();
     }
 
     /// Starts the log and the drain.
@@ -356,11 +396,9 @@ impl Sink for Committer {
             }
             _ => apply(&volume.overlay, position, &change),
         }
+        volume.account();
         // The first record also wakes the drain: from now on it must notice when the volume falls idle.
-        if was_drained
-            || volume.overlay.has_closed()
-            || volume.overlay.bytes() >= volume.context.options.drain_bytes
-        {
+        if was_drained || volume.overlay.has_closed() || volume.has_full_layer() {
             volume.drain_now.notify_all();
         }
     }

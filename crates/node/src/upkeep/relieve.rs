@@ -1,5 +1,5 @@
-//! Journals that fill up although each volume is within its own bounds: the volumes served here with the
-//! most undrained data are drained before appends are refused.
+//! Journals and memory that fill up although each volume is within its own bounds: the volumes served here with the
+//! most undrained data are drained before appends are refused and before idle ones keep the room that busy ones need.
 
 use crate::host::Host;
 use futures_util::future::join_all;
@@ -24,7 +24,8 @@ pub(crate) async fn run(host: Rc<Host>) {
             continue;
         }
         host.world.sleep(INTERVAL).await;
-        if !host.health.has_ring_above(RELIEVE_PERCENT) {
+        let tight = host.room.is_tight();
+        if !tight && !host.health.has_ring_above(RELIEVE_PERCENT) {
             continue;
         }
         let drains = fullest(&host).into_iter();
