@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask test | tidy | sim | fuzz | demo | bench`.
+//! Project tasks: `cargo xtask test | tidy | sim | fuzz | chart | demo | bench`.
 //!
 //! The same commands run on a laptop and in CI, and every one works from a fresh clone. Nothing here is part of
 //! the product: `demo` and `bench` drive the shipped `azekura` binary from outside, through its configuration
@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod chart;
 mod cluster;
 mod demo;
 mod image;
@@ -31,6 +32,7 @@ cargo xtask test  [--long] [--seeds N]     everything CI checks; ends with `N pa
 cargo xtask tidy                           crate table, budgets, banned words, links in documents
 cargo xtask sim   [--seed N | --seeds N [--first SEED]]   simulator seeds
 cargo xtask fuzz  [--seconds N]            the fuzz tests again and again with fresh inputs
+cargo xtask chart [--write]                the Helm chart and the manifests rendered from it
 cargo xtask demo  [--keep] [--dir DIR] [--without-etcd] [--binary FILE]
                                               a replicated volume that survives kill -9, in about a minute
 cargo xtask bench [--help]                 raw disk, protocol ceiling and Azekura in one run";
@@ -59,6 +61,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         "tidy" => tidy::run(rest),
         "sim" => steps::sim(rest),
         "fuzz" => steps::fuzz(rest),
+        "chart" => chart::run(rest),
         "demo" => demo::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`, `sim` and `fuzz`: one run that shows every failure.
 //!
 //! A step that fails does not end the run; the last line sums up what was counted, whatever happened before.
-//! The steps, cheapest first: format, tidy, clippy, cargo-deny, tests, doc tests, fuzz tests, simulator seeds.
+//! The steps, cheapest first: format, tidy, clippy, cargo-deny, chart, tests, doc tests, fuzz tests, simulator seeds.
 
 use crate::packages;
 use crate::process::{cargo, stream};
@@ -80,6 +80,11 @@ pub fn test(arguments: &[String]) -> Result<bool> {
         ])
     });
     run.step("cargo-deny", deny);
+    run.step("chart", || {
+        let tally = crate::chart::check()?;
+        let fine = tally.failed == 0;
+        Ok(Found::counted(tally, fine))
+    });
     run.step("tests", || run_tests(&request));
     run.step("doc tests", doc_tests);
     run.step("simulator", || {

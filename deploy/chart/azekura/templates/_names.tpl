@@ -1,0 +1,110 @@
+{{/* Labels of every object. */}}
+{{- define "azekura.labels" -}}
+app.kubernetes.io/name: azekura
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{/* Labels that select the pods of one component: (list $ "node"). They never change. */}}
+{{- define "azekura.selector" -}}
+app.kubernetes.io/name: azekura
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{- define "azekura.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* Whether storage nodes run in this cluster. */}}
+{{- define "azekura.storageHere" -}}
+{{- if not .Values.external.api }}true{{ end }}
+{{- end }}
+
+{{- define "azekura.adminSecret" -}}
+{{ .Values.auth.adminTokenSecret | default "azekura-admin-token" }}
+{{- end }}
+
+{{- define "azekura.csiSecret" -}}
+{{ .Values.auth.csiTokenSecret | default "azekura-csi-token" }}
+{{- end }}
+
+{{/* Addresses of the API for driver and Job. */}}
+{{- define "azekura.api" -}}
+{{- if .Values.external.api -}}
+{{ join "," .Values.external.api }}
+{{- else -}}
+http://azekura-api.{{ .Release.Namespace }}.svc:{{ .Values.storage.ports.api }}
+{{- end }}
+{{- end }}
+
+{{- define "azekura.etcdUrls" -}}
+{{- if .Values.etcd.external -}}
+{{ toJson .Values.etcd.external }}
+{{- else -}}
+{{- $urls := list }}
+{{- range $index := until (int .Values.etcd.members) }}
+{{- $urls = append $urls (printf "http://azekura-etcd-%d.azekura-etcd.%s.svc:2379" $index $.Release.Namespace) }}
+{{- end -}}
+{{ toJson $urls }}
+{{- end }}
+{{- end }}
+
+{{/* Machines of etcd, as a JSON list. */}}
+{{- define "azekura.etcdNodes" -}}
+{{- $nodes := .Values.etcd.nodes }}
+{{- if not $nodes }}
+{{- range .Values.storage.nodes }}{{ $nodes = append $nodes .name }}{{ end }}
+{{- end -}}
+{{ toJson (slice $nodes 0 (min (len $nodes) (int .Values.etcd.members))) }}
+{{- end }}
+
+{{/* Whether any store is on listed disks. */}}
+{{- define "azekura.usesDisks" -}}
+{{- range .Values.storage.nodes }}{{ range .stores }}{{ if .disks }}true{{ end }}{{ end }}{{ end }}
+{{- end }}
+
+{{- define "azekura.snapshots" -}}
+{{- if eq (toString .Values.snapshots.enabled) "true" }}true
+{{- else if eq (toString .Values.snapshots.enabled) "auto" }}
+{{- if .Capabilities.APIVersions.Has "snapshot.storage.k8s.io/v1/VolumeSnapshotClass" }}true{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* What every container that needs no privilege runs with. */}}
+{{- define "azekura.unprivileged" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Refuses values that each are right and together cannot work. */}}
+{{- define "azekura.check" -}}
+{{- if .Values.external.api }}
+{{- if .Values.storage.nodes }}{{ fail "external.api and storage.nodes exclude each other: the storage cluster is either outside or here" }}{{ end }}
+{{- if not .Values.auth.csiTokenSecret }}{{ fail "external.api needs auth.csiTokenSecret: make a token there with `azekura token create NAME --scope csi` and put it in a Secret under the key `token`" }}{{ end }}
+{{- else }}
+{{- if not .Values.storage.nodes }}{{ fail "storage.nodes is empty: list the machines that hold data, for example --set 'storage.nodes[0].name=worker-1' --set 'storage.nodes[0].stores[0].id=1' (or external.api for a storage cluster elsewhere). No machine is taken unless it is listed" }}{{ end }}
+{{- $ids := dict }}{{ $names := dict }}{{ $disks := dict }}
+{{- range $node := .Values.storage.nodes }}
+{{- if hasKey $names .name }}{{ fail (printf "storage.nodes lists %s twice" .name) }}{{ end }}
+{{- $_ := set $names .name true }}
+{{- range .stores }}
+{{- $id := toString (int .id) }}
+{{- if hasKey $ids $id }}{{ fail (printf "store %s is on %s and on %s: the number of a store is unique in the cluster" $id (get $ids $id) $node.name) }}{{ end }}
+{{- $_ := set $ids $id $node.name }}
+{{- range .disks }}
+{{- $disk := printf "%s:%s" $node.name . }}
+{{- if hasKey $disks $disk }}{{ fail (printf "%s lists %s twice" $node.name .) }}{{ end }}
+{{- $_ := set $disks $disk true }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and .Values.storageClass.create (gt (int .Values.storageClass.replicationFactor) (len $ids)) }}{{ fail (printf "storageClass.replicationFactor is %d and there are %d stores: list more, or lower it" (int .Values.storageClass.replicationFactor) (len $ids)) }}{{ end }}
+{{- if not .Values.etcd.external }}
+{{- $members := len (fromJsonArray (include "azekura.etcdNodes" .)) }}
+{{- if lt $members (int .Values.etcd.members) }}{{ fail (printf "etcd.members is %d and there are %d machines for them: set etcd.members=1, or list machines in etcd.nodes" (int .Values.etcd.members) $members) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
