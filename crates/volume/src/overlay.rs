@@ -45,7 +45,9 @@ pub struct Layer {
 impl Layer {
     fn write(&mut self, lba: Lba, data: &Bytes) {
         for index in 0..data.len() / BLOCK_SIZE {
-            let block = data.slice(index * BLOCK_SIZE..(index + 1) * BLOCK_SIZE);
+            // A copy: a slice would keep all of the memory that the network filled, of which other blocks may
+            // be overwritten or drained long before, and half of which a slow writer leaves unused.
+            let block = Bytes::copy_from_slice(&data[index * BLOCK_SIZE..(index + 1) * BLOCK_SIZE]);
             self.blocks.insert(lba.0 + index as u64, Entry::Data(block));
         }
     }
