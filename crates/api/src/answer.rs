@@ -1,5 +1,6 @@
 //! What the management plane answers.
 
+use crate::token::TokenAnswer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -31,6 +32,18 @@ pub enum Answer {
     Diff(DiffAnswer),
     /// Who may use a volume now.
     Attachment(AttachmentAnswer),
+    /// The nodes.
+    Cluster(ClusterAnswer),
+    /// What can still be written.
+    Capacity(CapacityAnswer),
+    /// A group snapshot.
+    GroupSnapshot(GroupSnapshotAnswer),
+    /// Group snapshots, oldest first.
+    GroupSnapshots(Vec<GroupSnapshotAnswer>),
+    /// A token.
+    Token(TokenAnswer),
+    /// Tokens, by name.
+    Tokens(Vec<TokenAnswer>),
 }
 
 impl Answer {
@@ -50,6 +63,12 @@ impl Answer {
             Self::Snapshots(value) => serde_json::to_value(value),
             Self::Diff(value) => serde_json::to_value(value),
             Self::Attachment(value) => serde_json::to_value(value),
+            Self::Cluster(value) => serde_json::to_value(value),
+            Self::Capacity(value) => serde_json::to_value(value),
+            Self::GroupSnapshot(value) => serde_json::to_value(value),
+            Self::GroupSnapshots(value) => serde_json::to_value(value),
+            Self::Token(value) => serde_json::to_value(value),
+            Self::Tokens(value) => serde_json::to_value(value),
         }
     }
 }
@@ -59,6 +78,9 @@ impl Answer {
 pub struct StatusAnswer {
     /// Name of the cluster.
     pub cluster: String,
+    /// Its id, in every disk header.
+    #[serde(default)]
+    pub cluster_id: String,
     /// Id of the node that answered.
     pub node: u32,
     /// Every node.
@@ -67,6 +89,45 @@ pub struct StatusAnswer {
     pub stores: Vec<StoreAnswer>,
     /// Every volume, by name.
     pub volumes: Vec<VolumeAnswer>,
+}
+
+/// The nodes of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterAnswer {
+    /// Name of the cluster.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Version of the node that answered.
+    pub version: String,
+    /// Every node.
+    pub nodes: Vec<NodeAnswer>,
+}
+
+/// What volumes with a policy can still write, in bytes of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapacityAnswer {
+    /// Free.
+    pub available: u64,
+    /// Free and used.
+    pub total: u64,
+    /// The largest volume that can be created.
+    pub volume_bytes_max: u64,
+}
+
+/// One point in time of several volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSnapshotAnswer {
+    /// Its id.
+    pub id: String,
+    /// Unique name.
+    pub name: String,
+    /// When it was taken, Unix milliseconds.
+    pub created_ms: u64,
+    /// Its members, in the order of the volumes asked for.
+    pub snapshots: Vec<SnapshotAnswer>,
+    /// Whether it is whole.
+    pub ready: bool,
 }
 
 /// A node.
@@ -186,6 +247,15 @@ pub struct VolumeAnswer {
     /// Free-form labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// For people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Operations per second at most.
+    #[serde(default)]
+    pub iops_limit: Option<u64>,
+    /// Bytes per second at most.
+    #[serde(default)]
+    pub bandwidth_limit: Option<u64>,
 }
 
 /// A copy of a volume's open log segment.
@@ -246,6 +316,12 @@ pub struct SnapshotAnswer {
     pub created_ms: u64,
     /// `pending` until the log is drained up to it, then `ready`.
     pub state: String,
+    /// Free-form labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Id of the group snapshot it belongs to.
+    #[serde(default)]
+    pub group: Option<String>,
 }
 
 /// What changed between two states of a volume.
@@ -261,6 +337,12 @@ pub struct DiffAnswer {
     pub to: Option<String>,
     /// Changed ranges by offset. Blocks that are not in one are equal; blocks in one may be.
     pub runs: Vec<DiffRun>,
+    /// Where to go on when there is more than the limit.
+    #[serde(default)]
+    pub next: Option<u64>,
+    /// Size in bytes of the newer state.
+    #[serde(default)]
+    pub size: u64,
 }
 
 /// A changed range.

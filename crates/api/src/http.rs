@@ -3,19 +3,28 @@
 //! | method and path | operation |
 //! | --- | --- |
 //! | `GET /api/v1/status` | status |
+//! | `GET /api/v1/cluster` | cluster |
+//! | `GET /api/v1/capacity?container=\|rf=` | capacity |
 //! | `GET, POST /api/v1/containers` | container-list, container-create |
 //! | `PATCH, DELETE /api/v1/containers/{name}` | container-set, container-delete |
-//! | `GET, POST /api/v1/volumes` | volume-list, volume-create (a clone names `from`) |
-//! | `GET, DELETE /api/v1/volumes/{name}` | volume-show, volume-delete |
+//! | `GET, POST /api/v1/volumes?limit=&after=&name=&label=` | volume-list, volume-create (a clone names `from`) |
+//! | `GET, PATCH, DELETE /api/v1/volumes/{name}` | volume-show, volume-set, volume-delete |
 //! | `POST /api/v1/volumes/{name}/resize` `{"size"}` | volume-resize |
 //! | `POST /api/v1/volumes/{name}/restore` `{"snapshot"}` | volume-restore |
 //! | `POST /api/v1/volumes/{name}/drain` | volume-drain |
 //! | `POST /api/v1/volumes/{name}/attach` `{"client", "read_only"}` | attach |
 //! | `POST /api/v1/volumes/{name}/detach` `{"client"}` | detach |
-//! | `GET, POST /api/v1/volumes/{name}/snapshots` `{"name"}` | snapshot-list, snapshot-create |
+//! | `GET, POST /api/v1/volumes/{name}/snapshots` `{"name", "labels"}` | snapshot-list, snapshot-create |
 //! | `DELETE /api/v1/volumes/{name}/snapshots/{snapshot}` | snapshot-delete |
-//! | `GET /api/v1/volumes/{name}/diff?from=&to=` | snapshot-diff |
-//! | `GET /api/v1/snapshots` | snapshot-list of all volumes |
+//! | `GET /api/v1/volumes/{name}/diff?from=&to=&offset=&limit=` | snapshot-diff |
+//! | `GET /api/v1/snapshots?limit=&after=&name=&volume=&label=` | snapshot-list of all volumes |
+//! | `GET /api/v1/snapshots/{id}` | snapshot-show |
+//! | `GET, POST /api/v1/group-snapshots` | group-snapshot-list, group-snapshot-create |
+//! | `GET, DELETE /api/v1/group-snapshots/{id}` | group-snapshot-show, group-snapshot-delete |
+//! | `GET, POST /api/v1/tokens` | token-list, token-create |
+//! | `DELETE /api/v1/tokens/{name}` | token-delete |
+//!
+//! `volume-<id>` and `snapshot-<id>` stand for a volume's or snapshot's name anywhere.
 //!
 //! Beside them `GET /healthz` and `GET /metrics`. Errors are `{"kind", "message"}` with the status of
 //! [`status_code`].
@@ -72,6 +81,9 @@ pub struct Detach {
 pub struct SnapshotName {
     /// Name of the snapshot.
     pub name: String,
+    /// Free-form labels.
+    #[serde(default)]
+    pub labels: std::collections::BTreeMap<String, String>,
 }
 
 /// Query of a diff.
@@ -84,6 +96,24 @@ pub struct DiffQuery {
     /// The newer snapshot.
     #[serde(default)]
     pub to: Option<String>,
+    /// First byte looked at.
+    #[serde(default)]
+    pub offset: u64,
+    /// Ranges in the answer at most.
+    #[serde(default)]
+    pub limit: Option<u32>,
+}
+
+/// Query of the capacity: a container, or a number of copies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapacityQuery {
+    /// The container.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// Copies.
+    #[serde(default)]
+    pub rf: Option<u8>,
 }
 
 /// HTTP status of an error.
@@ -92,7 +122,9 @@ pub fn status_code(kind: ErrorKind) -> u16 {
     match kind {
         ErrorKind::BadRequest => 400,
         ErrorKind::NotFound => 404,
-        ErrorKind::Exists | ErrorKind::Refused => 409,
+        ErrorKind::Unauthenticated => 401,
+        ErrorKind::Forbidden => 403,
+        ErrorKind::Exists | ErrorKind::Refused | ErrorKind::InUse => 409,
         ErrorKind::NoSpace => 507,
         ErrorKind::Unavailable => 503,
         ErrorKind::Failed => 500,

@@ -14,14 +14,19 @@
 pub mod answer;
 pub mod http;
 pub mod operation;
+pub mod query;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 pub use answer::{
-    Answer, AttachmentAnswer, ContainerAnswer, DiffAnswer, DiffRun, NodeAnswer, OriginAnswer,
-    ReplicaAnswer, SnapshotAnswer, StatusAnswer, StoreAnswer, VolumeAnswer,
+    Answer, AttachmentAnswer, CapacityAnswer, ClusterAnswer, ContainerAnswer, DiffAnswer, DiffRun,
+    GroupSnapshotAnswer, NodeAnswer, OriginAnswer, ReplicaAnswer, SnapshotAnswer, StatusAnswer,
+    StoreAnswer, VolumeAnswer,
 };
 pub use operation::{
-    CompressionName, ContainerChange, ContainerSpec, ErrorKind, Operation, OperationError,
-    SnapshotRef, SyncName, VolumeSpec,
+    CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, Operation,
+    OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,
 };
+pub use query::ListQuery;
+pub use token::{Scope, TokenAnswer, TokenSpec};

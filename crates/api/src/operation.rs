@@ -4,7 +4,9 @@
 //! forwards to the volume's owner. Its JSON form has the field `operation` with the name in kebab-case:
 //! `{"operation":"volume-resize","name":"db","size":1073741824}`.
 
-use serde::{Deserialize, Serialize};
+use crate::query::ListQuery;
+use crate::token::TokenSpec;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -18,6 +20,17 @@ use std::fmt;
 pub enum Operation {
     /// The whole cluster at a glance -> `Answer::Status`.
     Status,
+    /// The nodes alone: what clients poll for addresses -> `Answer::Cluster`.
+    Cluster,
+    /// What volumes with a policy can still write -> `Answer::Capacity`.
+    Capacity {
+        /// The container whose policy and quota count.
+        #[serde(default)]
+        container: Option<String>,
+        /// Copies, without a container.
+        #[serde(default)]
+        rf: Option<u8>,
+    },
     /// Creates a storage container -> `Answer::Container`.
     ContainerCreate(ContainerSpec),
     /// Every container -> `Answer::Containers`.
@@ -37,12 +50,35 @@ pub enum Operation {
     },
     /// Creates a volume, or with `from` a clone -> `Answer::Volume`.
     VolumeCreate(VolumeSpec),
-    /// Every volume -> `Answer::Volumes`.
-    VolumeList,
+    /// Volumes -> `Answer::Volumes`.
+    VolumeList(ListQuery),
     /// One volume -> `Answer::Volume`.
     VolumeShow {
         /// Its name.
         name: String,
+    },
+    /// Changes labels, description and limits; what is absent stays -> `Answer::Volume`.
+    VolumeSet {
+        /// Its name.
+        name: String,
+        /// What changes.
+        #[serde(flatten)]
+        change: VolumeChange,
+    },
+    /// Holds back writes for at most two seconds: one step of a group snapshot, between nodes
+    /// -> `Answer::Done` once no write is under way.
+    VolumePause {
+        /// The volume.
+        volume: String,
+        /// Names the pause.
+        pause: String,
+    },
+    /// Ends a pause -> `Answer::Done` when it held until now, else unavailable.
+    VolumeResume {
+        /// The volume.
+        volume: String,
+        /// Names the pause.
+        pause: String,
     },
     /// Deletes a volume that nobody has attached; its snapshots stay -> `Answer::Done`.
     VolumeDelete {
@@ -74,12 +110,19 @@ pub enum Operation {
         volume: String,
         /// Name of the snapshot, unique within the volume.
         name: String,
+        /// Free-form labels.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: BTreeMap<String, String>,
+        /// The group snapshot it is a member of: a step of that, between nodes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<String>,
     },
     /// Snapshots of one volume, or all -> `Answer::Snapshots`.
-    SnapshotList {
-        /// The volume.
-        #[serde(default)]
-        volume: Option<String>,
+    SnapshotList(ListQuery),
+    /// One snapshot -> `Answer::Snapshot`.
+    SnapshotShow {
+        /// Its id.
+        id: u64,
     },
     /// Deletes a snapshot -> `Answer::Done`.
     SnapshotDelete {
@@ -98,6 +141,46 @@ pub enum Operation {
         /// The newer snapshot; nothing: the volume as it is now.
         #[serde(default)]
         to: Option<String>,
+        /// First byte looked at.
+        #[serde(default)]
+        offset: u64,
+        /// Ranges in the answer, which are then exact; nothing: all, joined where they are many.
+        #[serde(default)]
+        limit: Option<u32>,
+    },
+    /// One point in time of several volumes -> `Answer::GroupSnapshot`.
+    GroupSnapshotCreate(GroupSnapshotSpec),
+    /// Group snapshots, oldest first -> `Answer::GroupSnapshots`.
+    GroupSnapshotList,
+    /// One group snapshot -> `Answer::GroupSnapshot`.
+    GroupSnapshotShow {
+        /// Its id.
+        id: String,
+    },
+    /// Deletes a group snapshot with its members -> `Answer::Done`.
+    GroupSnapshotDelete {
+        /// Its id.
+        id: String,
+    },
+    /// Records a token -> `Answer::Token`.
+    TokenCreate {
+        /// What it allows.
+        #[serde(flatten)]
+        spec: TokenSpec,
+        /// Hash of its secret, in hexadecimal digits.
+        hash: String,
+    },
+    /// Every token, without secrets -> `Answer::Tokens`.
+    TokenList,
+    /// Deletes a token: it is refused from now on -> `Answer::Done`.
+    TokenDelete {
+        /// Its name.
+        name: String,
+    },
+    /// The token with this hash: a step of authentication -> `Answer::Token`.
+    TokenFind {
+        /// Hash of its secret, in hexadecimal digits.
+        hash: String,
     },
     /// Gives a client the right to use a volume -> `Answer::Attachment`. Attaching the same client
     /// again changes nothing.
@@ -126,21 +209,35 @@ impl Operation {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Status => "status",
+            Self::Cluster => "cluster",
+            Self::Capacity { .. } => "capacity",
             Self::ContainerCreate(_) => "container-create",
             Self::ContainerList => "container-list",
             Self::ContainerSet { .. } => "container-set",
             Self::ContainerDelete { .. } => "container-delete",
             Self::VolumeCreate(_) => "volume-create",
-            Self::VolumeList => "volume-list",
+            Self::VolumeList(_) => "volume-list",
             Self::VolumeShow { .. } => "volume-show",
+            Self::VolumeSet { .. } => "volume-set",
+            Self::VolumePause { .. } => "volume-pause",
+            Self::VolumeResume { .. } => "volume-resume",
             Self::VolumeDelete { .. } => "volume-delete",
             Self::VolumeResize { .. } => "volume-resize",
             Self::VolumeRestore { .. } => "volume-restore",
             Self::VolumeDrain { .. } => "volume-drain",
             Self::SnapshotCreate { .. } => "snapshot-create",
-            Self::SnapshotList { .. } => "snapshot-list",
+            Self::SnapshotShow { .. } => "snapshot-show",
+            Self::SnapshotList(_) => "snapshot-list",
             Self::SnapshotDelete { .. } => "snapshot-delete",
             Self::SnapshotDiff { .. } => "snapshot-diff",
+            Self::GroupSnapshotCreate(_) => "group-snapshot-create",
+            Self::GroupSnapshotList => "group-snapshot-list",
+            Self::GroupSnapshotShow { .. } => "group-snapshot-show",
+            Self::GroupSnapshotDelete { .. } => "group-snapshot-delete",
+            Self::TokenCreate { .. } => "token-create",
+            Self::TokenList => "token-list",
+            Self::TokenDelete { .. } => "token-delete",
+            Self::TokenFind { .. } => "token-find",
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",
         }
@@ -204,7 +301,7 @@ pub struct ContainerChange {
 }
 
 /// A volume to create.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeSpec {
     /// Unique name.
@@ -221,21 +318,78 @@ pub struct VolumeSpec {
     /// Free-form labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// For people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Operations per second at most; nothing or 0: no bound.
+    #[serde(default)]
+    pub iops_limit: Option<u64>,
+    /// Bytes per second at most; nothing or 0: no bound.
+    #[serde(default)]
+    pub bandwidth_limit: Option<u64>,
 }
 
-/// Names a snapshot.
+/// What changes in a volume; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeChange {
+    /// Labels to set, or with `null` to remove.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Option<String>>,
+    /// For people; empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Operations per second at most; 0 or `null`: no bound.
+    #[serde(
+        default,
+        deserialize_with = "null_is_zero",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub iops_limit: Option<u64>,
+    /// Bytes per second at most; 0 or `null`: no bound.
+    #[serde(
+        default,
+        deserialize_with = "null_is_zero",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub bandwidth_limit: Option<u64>,
+}
+
+/// A number that is there; `null` is 0.
+fn null_is_zero<'de, D: Deserializer<'de>>(source: D) -> Result<Option<u64>, D::Error> {
+    Ok(Some(Option::deserialize(source)?.unwrap_or(0)))
+}
+
+/// A group snapshot to take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupSnapshotSpec {
+    /// Unique name; each member has it in its volume, too.
+    pub name: String,
+    /// The volumes.
+    pub volumes: Vec<String>,
+    /// Free-form labels, of the members.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Names a snapshot, or a volume as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotRef {
-    /// The volume it was taken of.
+    /// The volume.
     pub volume: String,
-    /// Its name.
-    pub snapshot: String,
+    /// Name of its snapshot; nothing: the volume as it is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
 }
 
 impl fmt::Display for SnapshotRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.volume, self.snapshot)
+        match &self.snapshot {
+            Some(snapshot) => write!(f, "{}@{snapshot}", self.volume),
+            None => f.write_str(&self.volume),
+        }
     }
 }
 
@@ -278,6 +432,12 @@ pub enum ErrorKind {
     NotFound,
     /// The name is taken.
     Exists,
+    /// Another client has the volume attached.
+    InUse,
+    /// No token, or one that is not known.
+    Unauthenticated,
+    /// The token does not allow this.
+    Forbidden,
     /// Not in this state: attached, not empty, in use by something else.
     Refused,
     /// Not now; the same request may succeed later.

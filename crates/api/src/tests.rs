@@ -3,9 +3,11 @@
 use crate::answer::Answer;
 use crate::http;
 use crate::operation::{
-    CompressionName, ContainerChange, ContainerSpec, ErrorKind, Operation, OperationError,
-    SnapshotRef, SyncName, VolumeSpec,
+    CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, Operation,
+    OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,
 };
+use crate::query::ListQuery;
+use crate::token::{Scope, TokenAnswer, TokenSpec};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::collections::BTreeMap;
@@ -72,11 +74,60 @@ fn every_operation() -> Vec<Operation> {
             size: Some(4096),
             from: Some(SnapshotRef {
                 volume: text("v0"),
-                snapshot: text("s"),
+                snapshot: Some(text("s")),
             }),
             labels: BTreeMap::from([(text("a"), text("b"))]),
+            description: Some(text("d")),
+            iops_limit: Some(1000),
+            bandwidth_limit: None,
         }),
-        Operation::VolumeList,
+        Operation::Cluster,
+        Operation::Capacity {
+            container: Some(text("c")),
+            rf: None,
+        },
+        Operation::VolumeSet {
+            name: text("v"),
+            change: VolumeChange {
+                labels: BTreeMap::from([(text("a"), None), (text("b"), Some(text("c")))]),
+                iops_limit: Some(0),
+                ..VolumeChange::default()
+            },
+        },
+        Operation::VolumePause {
+            volume: text("v"),
+            pause: text("p"),
+        },
+        Operation::VolumeResume {
+            volume: text("v"),
+            pause: text("p"),
+        },
+        Operation::SnapshotShow { id: 7 },
+        Operation::GroupSnapshotCreate(GroupSnapshotSpec {
+            name: text("g"),
+            volumes: vec![text("v"), text("w")],
+            labels: BTreeMap::new(),
+        }),
+        Operation::GroupSnapshotList,
+        Operation::GroupSnapshotShow { id: text("1") },
+        Operation::GroupSnapshotDelete { id: text("1") },
+        Operation::TokenCreate {
+            spec: TokenSpec {
+                name: text("t"),
+                scope: Scope::Csi,
+                containers: vec![text("csi-a")],
+            },
+            hash: text("00"),
+        },
+        Operation::TokenList,
+        Operation::TokenDelete { name: text("t") },
+        Operation::TokenFind { hash: text("00") },
+        Operation::VolumeList(ListQuery {
+            limit: Some(10),
+            after: Some(3),
+            label: Some(text("a=b")),
+            ..ListQuery::default()
+        }),
         Operation::VolumeShow { name: text("v") },
         Operation::VolumeDelete { name: text("v") },
         Operation::VolumeResize {
@@ -91,8 +142,10 @@ fn every_operation() -> Vec<Operation> {
         Operation::SnapshotCreate {
             volume: text("v"),
             name: text("s"),
+            labels: BTreeMap::from([(text("a"), text("b"))]),
+            group: Some(text("1")),
         },
-        Operation::SnapshotList { volume: None },
+        Operation::SnapshotList(ListQuery::default()),
         Operation::SnapshotDelete {
             volume: text("v"),
             name: text("s"),
@@ -101,6 +154,8 @@ fn every_operation() -> Vec<Operation> {
             volume: text("v"),
             from: None,
             to: Some(text("s")),
+            offset: 4096,
+            limit: Some(5),
         },
         Operation::Attach {
             volume: text("v"),
@@ -152,6 +207,71 @@ fn answer_travels_whole_between_nodes_and_bare_over_http() {
 }
 
 #[test]
+fn list_without_a_query_is_written_as_before() {
+    let list = Operation::VolumeList(ListQuery::default());
+    assert_eq!(json(&list), r#"{"operation":"volume-list"}"#);
+}
+
+#[test]
+fn limit_of_null_is_taken_away_and_an_absent_one_stays() {
+    let change = |text| serde_json::from_str::<VolumeChange>(text).expect("a change");
+    assert_eq!(change(r#"{"iops_limit":null}"#).iops_limit, Some(0));
+    assert_eq!(change("{}").iops_limit, None);
+}
+
+#[test]
+fn pages_follow_each_other_by_id_and_hide_what_is_internal() {
+    let page = |after, limit| {
+        let query = ListQuery {
+            after,
+            limit,
+            ..ListQuery::default()
+        };
+        query.page([1_u64, 3, 4, 9].into_iter(), |id| *id)
+    };
+    assert_eq!(page(None, Some(2)), [1, 3]);
+    assert_eq!(page(Some(3), Some(2)), [4, 9]);
+    assert_eq!(page(Some(4), Some(2)), [9]);
+    let internal = BTreeMap::from([(crate::query::INTERNAL_LABEL.to_owned(), "clone".to_owned())]);
+    assert!(!ListQuery::default().wants("s", &internal));
+    let asked = ListQuery {
+        label: Some("azekura.dev/internal=clone".to_owned()),
+        ..ListQuery::default()
+    };
+    assert!(asked.wants("s", &internal));
+    assert!(!asked.wants("s", &BTreeMap::new()));
+    assert_eq!(asked.problem(), None);
+}
+
+#[test]
+fn odd_queries_are_told_what_is_wrong() {
+    let problem = |limit, label: Option<&str>| {
+        let label = label.map(str::to_owned);
+        let query = ListQuery {
+            limit,
+            label,
+            ..ListQuery::default()
+        };
+        query.problem().expect("odd")
+    };
+    assert!(problem(Some(0), None).contains("1 to 1000"));
+    assert!(problem(Some(1001), None).contains("1 to 1000"));
+    assert!(problem(None, Some("key")).contains("KEY=VALUE"));
+}
+
+#[test]
+fn secret_of_a_token_is_not_in_its_debug_form() {
+    let token = TokenAnswer {
+        name: "ci".to_owned(),
+        scope: Scope::Csi,
+        containers: Vec::new(),
+        created_ms: 1,
+        token: Some("azk_very-secret".to_owned()),
+    };
+    assert!(!format!("{token:?}").contains("secret"));
+}
+
+#[test]
 fn error_is_kind_and_message() {
     let error = OperationError::new(ErrorKind::NoSpace, "quota of container c is used up");
     assert_eq!(
@@ -195,6 +315,11 @@ fn decode_all(text: &[u8]) {
     one::<http::Detach>(text);
     one::<http::SnapshotName>(text);
     one::<http::DiffQuery>(text);
+    one::<http::CapacityQuery>(text);
+    one::<ListQuery>(text);
+    one::<VolumeChange>(text);
+    one::<GroupSnapshotSpec>(text);
+    one::<TokenSpec>(text);
 }
 
 proptest! {

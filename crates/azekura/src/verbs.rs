@@ -81,8 +81,8 @@ impl Console<'_> {
                 name,
                 container: Some(container),
                 size: Some(size),
-                from: None,
                 labels: labels.into_iter().collect(),
+                ..VolumeSpec::default()
             }),
             VolumeVerb::List => {
                 self.show::<Vec<VolumeAnswer>>(self.remote.get(&path(&["volumes"])))
@@ -120,9 +120,10 @@ impl Console<'_> {
             size: arguments.size,
             from: Some(SnapshotRef {
                 volume: arguments.volume,
-                snapshot: arguments.snapshot,
+                snapshot: Some(arguments.snapshot),
             }),
             labels: arguments.labels.into_iter().collect(),
+            ..VolumeSpec::default()
         })
     }
 
@@ -131,7 +132,13 @@ impl Console<'_> {
         match verb {
             SnapshotVerb::Create { volume, name } => {
                 let path = path(&["volumes", &volume, "snapshots"]);
-                let answer = self.remote.post(&path, &http::SnapshotName { name });
+                let answer = self.remote.post(
+                    &path,
+                    &http::SnapshotName {
+                        name,
+                        labels: Default::default(),
+                    },
+                );
                 self.show::<SnapshotAnswer>(answer)
             }
             SnapshotVerb::List { volume } => {

@@ -36,6 +36,14 @@ pub enum CatalogError {
         /// The name.
         name: String,
     },
+    /// Other clients have the volume attached.
+    #[error("volume {volume} is attached to {clients}; detach it there first")]
+    InUse {
+        /// The volume.
+        volume: String,
+        /// Who has it.
+        clients: String,
+    },
     /// The thing is in use, or its state forbids the change.
     #[error("{0}")]
     Refused(String),

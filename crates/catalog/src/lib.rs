@@ -27,7 +27,8 @@ pub use cluster::plan_groups;
 pub use rows::{
     AliveRow, Attachment, AttachmentMode, ClusterRow, Compression, ContainerRow, GroupRow,
     LineageRow, MapRoot, NodeRow, Origin, PagePointer, Row, SegmentReplica, SegmentRow,
-    SnapshotRow, SnapshotState, StoreRow, SyncPolicy, VolumeRoot, VolumeRow, VolumeState,
+    SnapshotRow, SnapshotState, StoreRow, SyncPolicy, VolumeLimits, VolumeRoot, VolumeRow,
+    VolumeState,
 };
-pub use snapshots::NewSnapshot;
+pub use snapshots::{NewSnapshot, SnapshotMarks};
 pub use volumes::{NewVolume, Takeover};

@@ -405,6 +405,23 @@ pub struct VolumeRow {
     /// Free-form labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// For people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// What its clients may do per second.
+    #[serde(default)]
+    pub limits: VolumeLimits,
+}
+
+/// Bounds per second of what a volume's clients do; 0: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeLimits {
+    /// Operations.
+    #[serde(default)]
+    pub iops: u64,
+    /// Bytes read and written.
+    #[serde(default)]
+    pub bandwidth: u64,
 }
 
 impl Row for VolumeRow {
@@ -443,6 +460,12 @@ pub struct SnapshotRow {
     pub created_ms: u64,
     /// State.
     pub state: SnapshotState,
+    /// Free-form labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The group snapshot it is a member of.
+    #[serde(default)]
+    pub group: Option<String>,
 }
 
 impl Row for SnapshotRow {
@@ -502,6 +525,8 @@ mod tests {
             origin: None,
             state: VolumeState::Stopped("why".to_owned()),
             labels: BTreeMap::from([("app".to_owned(), "db".to_owned())]),
+            description: None,
+            limits: VolumeLimits::default(),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::access::{Catalog, CatalogError, Transaction, Versioned};
 use crate::rows::{Row, SnapshotRow, SnapshotState, VolumeRoot, VolumeRow, numbered};
-use crate::volumes::check_name;
+use crate::volumes::{check_name, numbered_name};
+use std::collections::BTreeMap;
 use vocab::{Epoch, Position, SnapshotId, VolumeId};
 
 /// A snapshot to record.
@@ -16,6 +17,17 @@ pub struct NewSnapshot {
     pub position: Position,
     /// Now, Unix milliseconds.
     pub created_ms: u64,
+    /// What a person wrote on it.
+    pub marks: SnapshotMarks,
+}
+
+/// Labels of a snapshot, and the group snapshot it belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotMarks {
+    /// Free-form labels.
+    pub labels: BTreeMap<String, String>,
+    /// Id of the group snapshot.
+    pub group: Option<String>,
 }
 
 pub(crate) fn snapshot_name_key(volume: VolumeId, name: &str) -> String {
@@ -35,7 +47,7 @@ impl Catalog {
         })
     }
 
-    /// The snapshot of this name of a volume.
+    /// The snapshot of this name of a volume; `snapshot-12` is the one with id 12, if it is of the volume.
     ///
     /// # Errors
     /// As [`Catalog::snapshot`].
@@ -44,12 +56,18 @@ impl Catalog {
         volume: VolumeId,
         name: &str,
     ) -> Result<Versioned<SnapshotRow>, CatalogError> {
-        match self.resolve(&snapshot_name_key(volume, name)).await? {
-            Some(id) => self.snapshot(SnapshotId(id)).await,
-            None => Err(CatalogError::NotFound {
-                kind: "snapshot",
-                name: name.to_owned(),
-            }),
+        let missing = || CatalogError::NotFound {
+            kind: "snapshot",
+            name: name.to_owned(),
+        };
+        let named = self.resolve(&snapshot_name_key(volume, name)).await?;
+        let id = named
+            .or_else(|| numbered_name("snapshot", name))
+            .ok_or_else(missing)?;
+        let found = self.snapshot(SnapshotId(id)).await?;
+        match found.row.volume == volume {
+            true => Ok(found),
+            false => Err(missing()),
         }
     }
 
@@ -108,6 +126,8 @@ impl Catalog {
                 size: owner.row.size,
                 created_ms: new.created_ms,
                 state: SnapshotState::Pending(new.position),
+                labels: new.marks.labels.clone(),
+                group: new.marks.group.clone(),
             };
             let mut joined = lineage.row.clone();
             joined.snapshots.push(new.id);

@@ -3,7 +3,7 @@
 use crate::access::{Catalog, CatalogError, Transaction, Versioned};
 use crate::rows::{
     Attachment, ContainerRow, LineageRow, MapRoot, Origin, Row, SegmentRow, SnapshotRow,
-    SnapshotState, VolumeRoot, VolumeRow, VolumeState, numbered,
+    SnapshotState, VolumeLimits, VolumeRoot, VolumeRow, VolumeState, numbered,
 };
 use std::collections::BTreeMap;
 use vocab::{ByteCount, ContainerId, Epoch, LineageId, NodeId, Position, SnapshotId, VolumeId};
@@ -28,6 +28,10 @@ pub struct NewVolume {
     pub created_ms: u64,
     /// Free-form labels.
     pub labels: BTreeMap<String, String>,
+    /// For people.
+    pub description: Option<String>,
+    /// What its clients may do per second.
+    pub limits: VolumeLimits,
 }
 
 /// A committed takeover.
@@ -43,6 +47,13 @@ pub(crate) fn volume_name_key(name: &str) -> String {
     format!("volume-name/{name}")
 }
 
+/// The id that a name such as `volume-12` stands for.
+pub(crate) fn numbered_name(kind: &str, name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(kind)?.strip_prefix('-')?;
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
 /// Checks a name a person chose.
 pub(crate) fn check_name(kind: &'static str, name: &str) -> Result<(), CatalogError> {
     let forbidden = |c: char| c.is_control() || c == '/';
@@ -50,6 +61,11 @@ pub(crate) fn check_name(kind: &'static str, name: &str) -> Result<(), CatalogEr
         let what = "1 to 253 bytes without slashes and control characters";
         return Err(CatalogError::Refused(format!(
             "{kind} name {name:?} is not allowed: use {what}"
+        )));
+    }
+    if numbered_name(kind, name).is_some() {
+        return Err(CatalogError::Refused(format!(
+            "{kind} name {name:?} is not allowed: {kind}- and a number stands for the {kind} of that id"
         )));
     }
     Ok(())
@@ -87,7 +103,7 @@ impl Catalog {
         })
     }
 
-    /// The volume of this name.
+    /// The volume of this name; `volume-12` is the one with id 12.
     ///
     /// # Errors
     /// As [`Catalog::volume`].
@@ -96,9 +112,9 @@ impl Catalog {
             kind: "volume",
             name: name.to_owned(),
         };
-        let id = self
-            .resolve(&volume_name_key(name))
-            .await?
+        let named = self.resolve(&volume_name_key(name)).await?;
+        let id = named
+            .or_else(|| numbered_name("volume", name))
             .ok_or_else(missing)?;
         self.volume(VolumeId(id))
             .await
@@ -201,8 +217,8 @@ impl Catalog {
         let snapshot = self.snapshot(snapshot).await?;
         if row.size < snapshot.row.size {
             return Err(CatalogError::Refused(format!(
-                "a clone of snapshot {} needs at least {}, not {}",
-                snapshot.row.name, snapshot.row.size, row.size
+                "volume size {} is not allowed: a clone of snapshot {} needs at least {}",
+                row.size, snapshot.row.name, snapshot.row.size
             )));
         }
         let lineage = self.lineage(snapshot.row.lineage).await?;
@@ -456,6 +472,21 @@ impl Catalog {
         .await
     }
 
+    /// Changes what is neither owned nor attached: labels, description, limits. `change` returns whether there
+    /// is anything to write.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], [`CatalogError::Contended`], [`CatalogError::Kv`].
+    pub async fn describe_volume(
+        &self,
+        id: VolumeId,
+        mut change: impl FnMut(&mut VolumeRow) -> bool,
+    ) -> Result<VolumeRow, CatalogError> {
+        let key = numbered(VolumeRow::PREFIX, id.0);
+        self.update("volume", &key, |row: &mut VolumeRow| Ok(change(row)))
+            .await
+    }
+
     /// Stops a volume to protect its data; `reason` is for people.
     ///
     /// # Errors
@@ -502,11 +533,10 @@ impl Catalog {
                 return Ok(false);
             }
             if !row.attachment.clients.is_empty() {
-                let clients = row.attachment.clients.join(", ");
-                return Err(CatalogError::Refused(format!(
-                    "volume {} is attached to {clients}; detach it first",
-                    row.name
-                )));
+                return Err(CatalogError::InUse {
+                    volume: row.name.clone(),
+                    clients: row.attachment.clients.join(", "),
+                });
             }
             row.state = VolumeState::Deleting;
             row.epoch = row.epoch.next();
@@ -568,5 +598,7 @@ fn blank_volume(id: VolumeId, container: ContainerId, new: &NewVolume) -> Volume
         origin: None,
         state: VolumeState::Ready,
         labels: new.labels.clone(),
+        description: new.description.clone(),
+        limits: new.limits,
     }
 }

@@ -3,7 +3,10 @@
 use crate::reply::{Reply, no_such_method, no_such_path, parse, parse_or_default, require_json};
 use crate::{Backend, metrics};
 use api::http::{self, BODY_BYTES_MAX, PREFIX};
-use api::{Answer, ContainerChange, ContainerSpec, Operation, OperationError, VolumeSpec};
+use api::{
+    Answer, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, Operation,
+    OperationError, VolumeChange, VolumeSpec,
+};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -84,13 +87,18 @@ pub fn router(backend: Arc<dyn Backend>) -> Router {
     };
     let version_1 = Router::new()
         .route("/status", get(status))
+        .route("/cluster", get(cluster))
+        .route("/capacity", get(capacity))
         .route("/containers", get(container_list).post(container_create))
         .route(
             "/containers/{name}",
             patch(container_set).delete(container_delete),
         )
         .route("/volumes", get(volume_list).post(volume_create))
-        .route("/volumes/{name}", get(volume_show).delete(volume_delete))
+        .route(
+            "/volumes/{name}",
+            get(volume_show).patch(volume_set).delete(volume_delete),
+        )
         .route("/volumes/{name}/resize", post(volume_resize))
         .route("/volumes/{name}/restore", post(volume_restore))
         .route("/volumes/{name}/drain", post(volume_drain))
@@ -105,7 +113,13 @@ pub fn router(backend: Arc<dyn Backend>) -> Router {
             delete(snapshot_delete),
         )
         .route("/volumes/{name}/diff", get(snapshot_diff))
-        .route("/snapshots", get(snapshot_list));
+        .route("/snapshots", get(snapshot_list))
+        .route("/snapshots/{id}", get(snapshot_show))
+        .route("/group-snapshots", get(group_list).post(group_create))
+        .route(
+            "/group-snapshots/{id}",
+            get(group_show).delete(group_delete),
+        );
     Router::new()
         .nest(PREFIX, version_1)
         .route("/healthz", get(async || "ok\n"))
@@ -165,8 +179,51 @@ async fn container_delete(State(shared): State<Shared>, path: PathText) -> Reply
         .await
 }
 
-async fn volume_list(State(shared): State<Shared>) -> Reply {
-    shared.reply(Ok(Operation::VolumeList)).await
+async fn cluster(State(shared): State<Shared>) -> Reply {
+    shared.reply(Ok(Operation::Cluster)).await
+}
+
+async fn capacity(
+    State(shared): State<Shared>,
+    query: Result<Query<http::CapacityQuery>, QueryRejection>,
+) -> Reply {
+    let operation = query.map_err(|cause| bad(&cause)).map(|Query(query)| {
+        let http::CapacityQuery { container, rf } = query;
+        Operation::Capacity { container, rf }
+    });
+    shared.reply(operation).await
+}
+
+type ListText = Result<Query<ListQuery>, QueryRejection>;
+
+fn list(query: ListText) -> Result<ListQuery, OperationError> {
+    let Query(query) = query.map_err(|cause| bad(&cause))?;
+    match query.problem() {
+        Some(problem) => Err(OperationError::bad_request(problem)),
+        None => Ok(query),
+    }
+}
+
+async fn volume_list(State(shared): State<Shared>, query: ListText) -> Reply {
+    let query = list(query).and_then(|query| match query.volume {
+        Some(_) => Err(OperationError::bad_request("volumes have no `volume`")),
+        None => Ok(query),
+    });
+    shared.reply(query.map(Operation::VolumeList)).await
+}
+
+async fn volume_set(
+    State(shared): State<Shared>,
+    path: PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Reply {
+    let operation = || {
+        let name = text(path)?;
+        let change = parse::<VolumeChange>(&headers, &bytes(body)?)?;
+        Ok(Operation::VolumeSet { name, change })
+    };
+    shared.reply(operation()).await
 }
 
 async fn volume_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
@@ -257,16 +314,57 @@ async fn detach(
     shared.reply(operation()).await
 }
 
-async fn volume_snapshots(State(shared): State<Shared>, path: PathText) -> Reply {
-    let volume = text(path).map(Some);
+async fn volume_snapshots(State(shared): State<Shared>, path: PathText, query: ListText) -> Reply {
+    let operation = || {
+        let volume = Some(text(path)?);
+        let query = list(query)?;
+        if query.volume.is_some() && query.volume != volume {
+            return Err(OperationError::bad_request(
+                "the path names another `volume`",
+            ));
+        }
+        Ok(Operation::SnapshotList(ListQuery { volume, ..query }))
+    };
+    shared.reply(operation()).await
+}
+
+async fn snapshot_list(State(shared): State<Shared>, query: ListText) -> Reply {
+    shared.reply(list(query).map(Operation::SnapshotList)).await
+}
+
+async fn snapshot_show(State(shared): State<Shared>, path: PathText) -> Reply {
+    let operation = text(path).and_then(|text| {
+        let digits = text.strip_prefix("snapshot-").unwrap_or(&text);
+        let id = digits.parse();
+        let odd = |_| OperationError::bad_request(format!("`{text}` is not the id of a snapshot"));
+        Ok(Operation::SnapshotShow {
+            id: id.map_err(odd)?,
+        })
+    });
+    shared.reply(operation).await
+}
+
+async fn group_list(State(shared): State<Shared>) -> Reply {
+    shared.reply(Ok(Operation::GroupSnapshotList)).await
+}
+
+async fn group_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
+    let spec = bytes(body).and_then(|body| parse::<GroupSnapshotSpec>(&headers, &body));
+    shared.reply(spec.map(Operation::GroupSnapshotCreate)).await
+}
+
+async fn group_show(State(shared): State<Shared>, path: PathText) -> Reply {
+    let id = text(path);
     shared
-        .reply(volume.map(|volume| Operation::SnapshotList { volume }))
+        .reply(id.map(|id| Operation::GroupSnapshotShow { id }))
         .await
 }
 
-async fn snapshot_list(State(shared): State<Shared>) -> Reply {
-    let all = Operation::SnapshotList { volume: None };
-    shared.reply(Ok(all)).await
+async fn group_delete(State(shared): State<Shared>, path: PathText) -> Reply {
+    let id = text(path);
+    shared
+        .reply(id.map(|id| Operation::GroupSnapshotDelete { id }))
+        .await
 }
 
 async fn snapshot_create(
@@ -277,8 +375,13 @@ async fn snapshot_create(
 ) -> Reply {
     let operation = || {
         let volume = text(path)?;
-        let http::SnapshotName { name } = parse(&headers, &bytes(body)?)?;
-        Ok(Operation::SnapshotCreate { volume, name })
+        let http::SnapshotName { name, labels } = parse(&headers, &bytes(body)?)?;
+        Ok(Operation::SnapshotCreate {
+            volume,
+            name,
+            labels,
+            group: None,
+        })
     };
     shared.reply(operation()).await
 }
@@ -297,8 +400,20 @@ async fn snapshot_diff(
 ) -> Reply {
     let operation = || {
         let volume = text(path)?;
-        let Query(http::DiffQuery { from, to }) = query.map_err(|cause| bad(&cause))?;
-        Ok(Operation::SnapshotDiff { volume, from, to })
+        let Query(query) = query.map_err(|cause| bad(&cause))?;
+        let http::DiffQuery {
+            from,
+            to,
+            offset,
+            limit,
+        } = query;
+        Ok(Operation::SnapshotDiff {
+            volume,
+            from,
+            to,
+            offset,
+            limit,
+        })
     };
     shared.reply(operation()).await
 }

@@ -41,6 +41,7 @@ fn answer(operation: Operation) -> Result<Answer, OperationError> {
             "missing" => refuse(ErrorKind::NotFound),
             "taken" => refuse(ErrorKind::Exists),
             "busy" => refuse(ErrorKind::Refused),
+            "used" => refuse(ErrorKind::InUse),
             "later" => refuse(ErrorKind::Unavailable),
             "full" => refuse(ErrorKind::NoSpace),
             "broken" => refuse(ErrorKind::Failed),
@@ -50,11 +51,14 @@ fn answer(operation: Operation) -> Result<Answer, OperationError> {
                 ..VolumeAnswer::default()
             })),
         },
-        Operation::SnapshotDiff { volume, from, to } => Ok(Answer::Diff(DiffAnswer {
+        Operation::SnapshotDiff {
+            volume, from, to, ..
+        } => Ok(Answer::Diff(DiffAnswer {
             volume,
             from,
             to,
             runs: vec![DiffRun::default()],
+            ..DiffAnswer::default()
         })),
         _ => Ok(Answer::Done),
     }
@@ -63,6 +67,7 @@ fn answer(operation: Operation) -> Result<Answer, OperationError> {
 fn cluster() -> StatusAnswer {
     StatusAnswer {
         cluster: "test".into(),
+        cluster_id: "test".into(),
         node: 1,
         nodes: vec![NodeAnswer {
             name: "a \"quoted\" name".into(),
@@ -224,6 +229,57 @@ const ROUTES: &[(&str, &str, &str)] = &[
         "",
         r#"{"operation":"snapshot-list"}"#,
     ),
+    ("GET /api/v1/cluster", "", r#"{"operation":"cluster"}"#),
+    (
+        "GET /api/v1/capacity?rf=2",
+        "",
+        r#"{"operation":"capacity","rf":2}"#,
+    ),
+    (
+        "GET /api/v1/volumes?limit=10&after=3&name=v&label=a%3Db",
+        "",
+        r#"{"operation":"volume-list","limit":10,"after":3,"name":"v","label":"a=b"}"#,
+    ),
+    (
+        "PATCH /api/v1/volumes/v",
+        r#"{"labels":{"a":null},"iops_limit":null}"#,
+        r#"{"operation":"volume-set","name":"v","labels":{"a":null},"iops_limit":0}"#,
+    ),
+    (
+        "GET /api/v1/volumes/v/snapshots?limit=5",
+        "",
+        r#"{"operation":"snapshot-list","volume":"v","limit":5}"#,
+    ),
+    (
+        "GET /api/v1/snapshots/snapshot-7",
+        "",
+        r#"{"operation":"snapshot-show","id":7}"#,
+    ),
+    (
+        "GET /api/v1/volumes/v/diff?offset=8192&limit=7",
+        "",
+        r#"{"operation":"snapshot-diff","volume":"v","offset":8192,"limit":7}"#,
+    ),
+    (
+        "POST /api/v1/group-snapshots",
+        r#"{"name":"g","volumes":["v","w"]}"#,
+        r#"{"operation":"group-snapshot-create","name":"g","volumes":["v","w"]}"#,
+    ),
+    (
+        "GET /api/v1/group-snapshots",
+        "",
+        r#"{"operation":"group-snapshot-list"}"#,
+    ),
+    (
+        "GET /api/v1/group-snapshots/1",
+        "",
+        r#"{"operation":"group-snapshot-show","id":"1"}"#,
+    ),
+    (
+        "DELETE /api/v1/group-snapshots/1",
+        "",
+        r#"{"operation":"group-snapshot-delete","id":"1"}"#,
+    ),
 ];
 
 #[tokio::test]
@@ -255,6 +311,7 @@ async fn each_kind_of_error_has_its_status_and_says_why() {
         ("missing", 404, "not-found"),
         ("taken", 409, "exists"),
         ("busy", 409, "refused"),
+        ("used", 409, "in-use"),
         ("later", 503, "unavailable"),
         ("full", 507, "no-space"),
         ("broken", 500, "failed"),
@@ -301,6 +358,15 @@ async fn bad_requests_are_told_what_is_wrong_and_reach_nobody() {
             "unknown field `form`",
         ),
         ("GET /api/v1/volumes/%FF", "", 400, "cannot be read"),
+        ("GET /api/v1/volumes?limit=0", "", 400, "1 to 1000"),
+        ("GET /api/v1/volumes?label=a", "", 400, "KEY=VALUE"),
+        (
+            "GET /api/v1/volumes?lmit=1",
+            "",
+            400,
+            "unknown field `lmit`",
+        ),
+        ("GET /api/v1/snapshots/seven", "", 400, "not the id of"),
         ("GET /api/v1/nothing", "", 404, "the API is below /api/v1"),
         ("GET /", "", 404, "the API is below /api/v1"),
         ("PUT /api/v1/volumes/v", "", 405, "does not take PUT"),

@@ -5,15 +5,18 @@
 //!   one forwarded never forwards it again.
 //! - Every operation may be repeated; what was half done is found and finished.
 
+mod capacity;
+mod clones;
 mod containers;
 mod snapshots;
 mod status;
 mod volumes;
 
+use self::snapshots::Part;
 use crate::host::Host;
 use crate::volumes::Refusal;
 use api::{Answer, ErrorKind, Operation, OperationError};
-use catalog::CatalogError;
+use catalog::{CatalogError, SnapshotMarks};
 use rpc::{Reply, Request, RpcError};
 use std::rc::Rc;
 use vocab::{NodeId, VolumeId};
@@ -23,8 +26,10 @@ use world::{Duration, Time};
 
 /// How long an owner is looked for before the operation fails.
 const OWNER_PATIENCE: Duration = Duration::from_secs(20);
+/// Patience with an owner that a detach is forwarded to: one that is stopped must not hold it up.
+const DETACH_PATIENCE: Duration = Duration::from_secs(2);
 /// How long an owner that holds its lease but does not answer is asked before a detach takes its volume.
-const SEIZE_AFTER: Duration = Duration::from_secs(5);
+const SEIZE_AFTER: Duration = Duration::from_secs(4);
 /// Patience with a forwarded operation.
 const FORWARD_PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two attempts.
@@ -37,6 +42,7 @@ pub(crate) fn catalog_error(error: CatalogError) -> OperationError {
     let kind = match &error {
         CatalogError::NotFound { .. } => ErrorKind::NotFound,
         CatalogError::Exists { .. } => ErrorKind::Exists,
+        CatalogError::InUse { .. } => ErrorKind::InUse,
         CatalogError::Refused(reason) if reason.contains("quota") => ErrorKind::NoSpace,
         CatalogError::Refused(reason) if reason.contains("is not allowed") => ErrorKind::BadRequest,
         CatalogError::Refused(_) => ErrorKind::Refused,
@@ -74,9 +80,13 @@ fn refusal_error(refusal: Refusal) -> OperationError {
 /// Name of the volume whose owner must carry the operation out.
 fn owned_by(operation: &Operation) -> Option<&str> {
     match operation {
-        Operation::VolumeResize { name, .. } | Operation::VolumeDrain { name } => Some(name),
+        Operation::VolumeSet { name, .. }
+        | Operation::VolumeResize { name, .. }
+        | Operation::VolumeDrain { name } => Some(name),
         Operation::VolumeRestore { volume, .. }
         | Operation::SnapshotCreate { volume, .. }
+        | Operation::VolumePause { volume, .. }
+        | Operation::VolumeResume { volume, .. }
         | Operation::SnapshotDiff {
             volume, to: None, ..
         }
@@ -132,17 +142,35 @@ impl Host {
             Operation::ContainerSet { name, change } => self.set_container(&name, &change).await,
             Operation::ContainerDelete { name } => self.delete_container(&name).await,
             Operation::VolumeCreate(spec) => self.create_volume(spec).await,
-            Operation::VolumeList => self.list_volumes().await,
+            Operation::Cluster => Ok(self.cluster()),
+            Operation::Capacity { container, rf } => self.capacity(container, rf).await,
+            Operation::VolumeList(query) => self.list_volumes(&query).await,
             Operation::VolumeShow { name } => self.show_volume(&name).await,
             Operation::VolumeDelete { name } => self.delete_volume(&name).await,
-            Operation::SnapshotList { volume } => self.list_snapshots(volume.as_deref()).await,
+            Operation::SnapshotList(query) => self.list_snapshots(&query).await,
+            Operation::SnapshotShow { id } => self.show_snapshot(id).await,
             Operation::SnapshotDelete { volume, name } => {
                 self.delete_snapshot(&volume, &name).await
             }
-            Operation::SnapshotDiff { volume, from, to } => {
-                self.diff_snapshots(&volume, from.as_deref(), to.as_deref())
+            Operation::SnapshotDiff {
+                volume,
+                from,
+                to,
+                offset,
+                limit,
+            } => {
+                let part = Part::new(offset, limit)?;
+                self.diff_snapshots(&volume, from.as_deref(), to.as_deref(), part)
                     .await
             }
+            Operation::GroupSnapshotCreate(_)
+            | Operation::GroupSnapshotList
+            | Operation::GroupSnapshotShow { .. }
+            | Operation::GroupSnapshotDelete { .. }
+            | Operation::TokenCreate { .. }
+            | Operation::TokenList
+            | Operation::TokenDelete { .. }
+            | Operation::TokenFind { .. } => Err(not_there_yet(&operation)),
             other => Err(OperationError::failed(format!(
                 "operation {} must go to the volume's owner; this is a bug",
                 other.name()
@@ -161,9 +189,30 @@ impl Host {
             Operation::VolumeRestore { snapshot, .. } => {
                 self.restore_volume(volume, snapshot).await
             }
-            Operation::SnapshotCreate { name, .. } => self.create_snapshot(volume, name).await,
-            Operation::SnapshotDiff { from, .. } => {
-                self.diff_with_now(volume, from.as_deref()).await
+            Operation::VolumeSet { change, .. } => self.set_volume(volume, change).await,
+            Operation::VolumePause { .. } | Operation::VolumeResume { .. } => {
+                Err(not_there_yet(operation))
+            }
+            Operation::SnapshotCreate {
+                name,
+                labels,
+                group,
+                ..
+            } => {
+                let marks = SnapshotMarks {
+                    labels: labels.clone(),
+                    group: group.clone(),
+                };
+                self.create_snapshot(volume, name, marks).await
+            }
+            Operation::SnapshotDiff {
+                from,
+                offset,
+                limit,
+                ..
+            } => {
+                let part = Part::new(*offset, *limit)?;
+                self.diff_with_now(volume, from.as_deref(), part).await
             }
             Operation::Attach {
                 client, read_only, ..
@@ -243,7 +292,11 @@ impl Host {
         let encoded = serde_json::to_vec(operation).expect("operations are plain data");
         let request = NodeRequest::Operate { operation: encoded };
         let call = peer.call(Request::Node(request), Vec::new());
-        let answer = match self.world.timeout(FORWARD_PATIENCE, call).await {
+        let patience = match operation {
+            Operation::Detach { .. } => DETACH_PATIENCE,
+            _ => FORWARD_PATIENCE,
+        };
+        let answer = match self.world.timeout(patience, call).await {
             Ok(Ok((Reply::Node(Ok(NodeReply::Answer { answer })), _))) => answer,
             Ok(Ok((Reply::Node(Err(error)), _))) => return Err(silent(error.to_string())),
             Ok(Ok((Reply::Refused(reason), _))) => return Err(silent(reason)),
@@ -266,7 +319,9 @@ impl Host {
     /// An attempt whose answer was lost has done it.
     async fn repeated(&self, operation: &Operation, error: OperationError) -> Result<Answer> {
         match operation {
-            Operation::SnapshotCreate { volume, name } => self.find_snapshot(volume, name).await,
+            Operation::SnapshotCreate { volume, name, .. } => {
+                self.find_snapshot(volume, name).await
+            }
             _ => Err(error),
         }
     }
@@ -300,6 +355,13 @@ impl Host {
             Err(error) => Err(catalog_error(error)),
         }
     }
+}
+
+fn not_there_yet(operation: &Operation) -> OperationError {
+    OperationError::bad_request(format!(
+        "{} is not served by this release yet",
+        operation.name()
+    ))
 }
 
 fn is_unavailable(error: &OperationError) -> bool {

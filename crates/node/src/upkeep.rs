@@ -22,6 +22,8 @@ const JOIN_PAUSE: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// How often lost volumes are let go.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
+/// How often snapshots are looked for that unfinished operations left behind.
+const INTERNAL_INTERVAL: Duration = Duration::from_secs(60);
 /// The key that names the node which does what one node of the cluster should do.
 const LEADER_KEY: &str = "leader";
 
@@ -40,6 +42,7 @@ pub(crate) fn start(host: &Rc<Host>) {
     host.spawn(plan_groups(host.clone()));
     host.spawn(sweep_lost(host.clone()));
     host.spawn(relieve::run(host.clone()));
+    host.spawn(sweep_internal(host.clone()));
     for &store in host.stores.keys() {
         host.spawn(fill::run(host.clone(), store));
         host.spawn(logs::run(host.clone(), store));
@@ -123,6 +126,20 @@ async fn sweep_lost(host: Rc<Host>) {
         }
         host.drop_lost();
         host.world.sleep(SWEEP_INTERVAL).await;
+    }
+}
+
+/// Deletes snapshots that operations which never ended have left behind.
+async fn sweep_internal(host: Rc<Host>) {
+    loop {
+        host.world.sleep(INTERNAL_INTERVAL).await;
+        let swept = match host.leads().await {
+            Ok(true) => host.sweep_internal_snapshots().await,
+            _ => continue,
+        };
+        if let Err(error) = swept {
+            tracing::debug!(%error, "left-over snapshots are deleted later");
+        }
     }
 }
 

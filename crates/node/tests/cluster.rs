@@ -149,6 +149,8 @@ fn snapshot_clone_resize_restore_and_delete() {
     let create = Operation::SnapshotCreate {
         volume: volume.clone(),
         name: snapshot.clone(),
+        labels: BTreeMap::new(),
+        group: None,
     };
     assert!(matches!(
         cluster.operate(2, create.clone()),
@@ -167,9 +169,9 @@ fn snapshot_clone_resize_restore_and_delete() {
         size: None,
         from: Some(SnapshotRef {
             volume: volume.clone(),
-            snapshot: snapshot.clone(),
+            snapshot: Some(snapshot.clone()),
         }),
-        labels: BTreeMap::new(),
+        ..VolumeSpec::default()
     });
     let cloned = volume_of(cluster.operate(2, clone));
     assert_eq!(cloned.size, 16 * MIB);
@@ -183,6 +185,8 @@ fn snapshot_clone_resize_restore_and_delete() {
         volume: volume.clone(),
         from: Some(snapshot.clone()),
         to: None,
+        offset: 0,
+        limit: None,
     };
     let Answer::Diff(diff) = cluster.operate(0, diff) else {
         panic!("not a diff")
@@ -268,7 +272,7 @@ fn attach_keeps_others_out_and_detach_fences_the_client() {
     };
     assert_eq!(attached.clients, ["host-1"]);
     let refused = cluster.try_operate(0, attach("host-2")).expect_err("taken");
-    assert_eq!(refused.kind, ErrorKind::Refused);
+    assert_eq!(refused.kind, ErrorKind::InUse);
     assert!(refused.message.contains("host-1"), "{refused}");
     let device = anonymous.clone();
     let late = cluster.run(1, async move { device.read(vocab::Lba(0), 1).await });
@@ -279,7 +283,7 @@ fn attach_keeps_others_out_and_detach_fences_the_client() {
     let delete = Operation::VolumeDelete { name: name("v") };
     assert_eq!(
         cluster.try_operate(1, delete).expect_err("attached").kind,
-        ErrorKind::Refused
+        ErrorKind::InUse
     );
     let detach = Operation::Detach {
         volume: name("v"),

@@ -100,6 +100,8 @@ impl Inventory {
         let operation = Operation::SnapshotCreate {
             volume: volume.clone(),
             name: name.clone(),
+            labels: BTreeMap::new(),
+            group: None,
         };
         match operate(cluster, rng, operation) {
             Some(Ok(_)) => {
@@ -152,14 +154,14 @@ impl Inventory {
     ) -> Result<(), String> {
         let from = SnapshotRef {
             volume: taken.volume.clone(),
-            snapshot: taken.name.clone(),
+            snapshot: Some(taken.name.clone()),
         };
         let spec = VolumeSpec {
             name: name.to_owned(),
             container: None,
             size: None,
             from: Some(from),
-            labels: BTreeMap::new(),
+            ..VolumeSpec::default()
         };
         match operate(cluster, rng, Operation::VolumeCreate(spec)) {
             Some(Ok(_)) => Ok(()),

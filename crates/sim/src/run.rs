@@ -9,7 +9,6 @@ use crate::faults::Nemesis;
 use crate::manage::{Inventory, operate};
 use api::operation::{CompressionName, ContainerSpec, Operation, SyncName, VolumeSpec};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use workload::oracle::History;
 use world::Duration;
@@ -151,8 +150,7 @@ impl Run {
                 name: name.clone(),
                 container: Some("pool".to_owned()),
                 size: Some(config.blocks * 4096),
-                from: None,
-                labels: BTreeMap::new(),
+                ..VolumeSpec::default()
             };
             check::within_bound(cluster, "creating a volume", || {
                 done(operate(cluster, rng, Operation::VolumeCreate(spec.clone())))

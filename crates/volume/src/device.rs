@@ -74,6 +74,8 @@ impl BlockDevice for Device {
         let volume = self.0.clone();
         Box::pin(async move {
             check_range(lba, u64::from(blocks), volume.size.get())?;
+            let bytes = u64::from(blocks) * BLOCK_SIZE as u64;
+            volume.gate.meter(&volume.context.world, bytes).await;
             volume.read_blocks(lba, u64::from(blocks)).await
         })
     }
@@ -83,8 +85,10 @@ impl BlockDevice for Device {
         Box::pin(async move {
             let bytes = data.iter().map(Bytes::len).sum::<usize>();
             check_range(lba, (bytes / BLOCK_SIZE) as u64, volume.size.get())?;
+            volume.gate.meter(&volume.context.world, bytes as u64).await;
             let deadline = volume.context.world.now() + volume.context.options.space_patience;
             volume.throttle(bytes as u64, deadline).await?;
+            let _change = volume.gate.begin_change(&volume.context.world).await;
             let durable = mode == WriteMode::Fua || volume.policy.get().sync_always;
             if bytes >= volume.context.options.bypass_bytes {
                 return volume.write_large(lba, data, durable, deadline).await;
@@ -109,7 +113,9 @@ impl BlockDevice for Device {
         let volume = self.0.clone();
         Box::pin(async move {
             check_range(lba, blocks, volume.size.get())?;
+            volume.gate.meter(&volume.context.world, 0).await;
             volume.throttle(0, volume.context.world.now()).await?;
+            let _change = volume.gate.begin_change(&volume.context.world).await;
             let durable = volume.policy.get().sync_always;
             let mut outcomes = Vec::new();
             let mut at = lba.0;

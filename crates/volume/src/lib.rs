@@ -17,6 +17,7 @@ mod change;
 mod device;
 mod drain;
 mod extents;
+mod gate;
 mod log;
 mod map;
 mod options;

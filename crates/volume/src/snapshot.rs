@@ -3,7 +3,7 @@
 use crate::change::Change;
 use crate::map::{DiffRun, diff};
 use crate::volume::{Volume, VolumeError};
-use catalog::{CatalogError, MapRoot, NewSnapshot, SnapshotRow, SnapshotState};
+use catalog::{CatalogError, MapRoot, NewSnapshot, SnapshotMarks, SnapshotRow, SnapshotState};
 use vocab::SnapshotId;
 use world::Duration;
 
@@ -19,13 +19,17 @@ impl Volume {
     /// # Errors
     /// [`VolumeError::Catalog`] when the name is taken or bad (nothing happened), [`VolumeError::Log`] when the
     /// volume was lost (it may or may not exist: look it up).
-    pub async fn snapshot(&self, name: &str) -> Result<SnapshotRow, VolumeError> {
+    pub async fn snapshot(
+        &self,
+        name: &str,
+        marks: SnapshotMarks,
+    ) -> Result<SnapshotRow, VolumeError> {
         let catalog = &self.context.catalog;
         catalog.check_snapshot_name(self.id, name).await?;
         let id = SnapshotId(catalog.next_id("snapshot").await?);
         let created_ms = self.context.world.clock.unix_ms();
         self.recording.borrow_mut().insert(id);
-        let recorded = self.record(id, name, created_ms).await;
+        let recorded = self.record(id, name, created_ms, marks).await;
         self.recording.borrow_mut().remove(&id);
         self.drain_now.notify_all();
         recorded
@@ -36,6 +40,7 @@ impl Volume {
         id: SnapshotId,
         name: &str,
         created_ms: u64,
+        marks: SnapshotMarks,
     ) -> Result<SnapshotRow, VolumeError> {
         let (position, outcome) = self.log.append(Change::Barrier(id), true);
         outcome.await.unwrap_or(Err(crate::log::LogError::Closed))?;
@@ -44,6 +49,7 @@ impl Volume {
             name: name.to_owned(),
             position,
             created_ms,
+            marks,
         };
         loop {
             match self

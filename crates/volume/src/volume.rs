@@ -18,7 +18,9 @@ use crate::map::PageCache;
 use crate::options::{Options, bug};
 use crate::overlay::Overlay;
 use crate::room::{Room, Share};
-use catalog::{Catalog, Compression, ContainerRow, SyncPolicy, VolumeRoot, VolumeRow};
+use catalog::{
+    Catalog, Compression, ContainerRow, SyncPolicy, VolumeLimits, VolumeRoot, VolumeRow,
+};
 use group::{Pool, PoolError, Unflushed};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,6 +138,8 @@ pub struct Volume {
     pub(crate) uncommitted_bytes: Cell<u64>,
     /// What all of it takes of the node's room.
     share: Share,
+    /// What clients may do per second, and pauses.
+    pub(crate) gate: crate::gate::Gate,
 }
 
 /// The part of a container's row that a volume follows.
@@ -194,6 +198,7 @@ impl Volume {
             published: Cell::new(root.position),
             uncommitted_bytes: Cell::new(0),
             share,
+            gate: crate::gate::Gate::new(row.limits),
         })
     }
 
@@ -275,6 +280,24 @@ impl Volume {
     pub fn set_policy(&self, policy: Policy) {
         self.policy.set(policy);
         self.log.set_copies(copies_of(policy));
+    }
+
+    /// Holds back changes, and waits for those under way, for at most two seconds. A name that holds already
+    /// keeps its end. Whether the pause holds when it returns; [`Volume::resume`] says whether it still did.
+    pub async fn pause(&self, name: &str) -> bool {
+        self.gate.pause(&self.context.world, name).await && self.log.lost().is_none()
+    }
+
+    /// Ends a pause; whether it held from [`Volume::pause`] until now.
+    #[must_use]
+    pub fn resume(&self, name: &str) -> bool {
+        let held = self.gate.resume(self.context.world.now(), name);
+        held && self.log.lost().is_none()
+    }
+
+    /// Takes over changed limits.
+    pub fn set_limits(&self, limits: VolumeLimits) {
+        self.gate.set_limits(limits);
     }
 
     /// Figures.

@@ -2,11 +2,13 @@
 
 use super::{Result, catalog_error, volume_error};
 use crate::host::Host;
-use api::{Answer, DiffAnswer, DiffRun, OperationError, SnapshotAnswer};
-use catalog::{CatalogError, MapRoot, SnapshotRow, SnapshotState, VolumeRow};
-use std::collections::BTreeMap;
+use api::{Answer, DiffAnswer, DiffRun, ListQuery, OperationError, SnapshotAnswer};
+use catalog::{
+    CatalogError, ContainerRow, MapRoot, SnapshotMarks, SnapshotRow, SnapshotState, VolumeRow,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use vocab::{BLOCK_BYTES, ByteCount, SnapshotId, VolumeId};
+use vocab::{BLOCK_BYTES, ByteCount, ContainerId, SnapshotId, VolumeId};
 use volume::Volume;
 use world::Duration;
 
@@ -18,7 +20,7 @@ const DIFF_LIMIT: usize = 4096;
 const SETTLE_LOOKS: u32 = 100;
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 
-fn describe(row: &SnapshotRow, volume: Option<String>) -> SnapshotAnswer {
+pub(super) fn describe(row: &SnapshotRow, volume: Option<String>) -> SnapshotAnswer {
     let (state, mapped) = match row.state {
         SnapshotState::Pending(_) => ("pending", None),
         SnapshotState::Ready(map) => ("ready", Some(map.mapped_blocks * BLOCK_BYTES)),
@@ -32,6 +34,27 @@ fn describe(row: &SnapshotRow, volume: Option<String>) -> SnapshotAnswer {
         mapped,
         created_ms: row.created_ms,
         state: state.to_owned(),
+        labels: row.labels.clone(),
+        group: row.group.clone(),
+    }
+}
+
+/// The part of a diff that is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    offset: u64,
+    /// Exact ranges at most; nothing: all, joined where they are many.
+    limit: Option<usize>,
+}
+
+impl Part {
+    pub(super) fn new(offset: u64, limit: Option<u32>) -> Result<Self> {
+        if limit == Some(0) || limit.is_some_and(|limit| limit as usize > RUNS_MAX) {
+            let hint = format!("`limit` of a diff is 1 to {RUNS_MAX}");
+            return Err(OperationError::bad_request(hint));
+        }
+        let limit = limit.map(|limit| limit as usize);
+        Ok(Self { offset, limit })
     }
 }
 
@@ -39,10 +62,14 @@ fn describe(row: &SnapshotRow, volume: Option<String>) -> SnapshotAnswer {
 #[derive(Default)]
 struct Runs(Vec<DiffRun>);
 
+/// Changed ranges and where there are more.
+type Found = (Vec<DiffRun>, Option<u64>);
+
 impl Runs {
-    fn push(&mut self, run: DiffRun) {
+    /// Adds a range, joined to the last one if it goes on from it; returns how many there are.
+    fn push(&mut self, run: DiffRun) -> usize {
         if run.length == 0 {
-            return;
+            return self.0.len();
         }
         match self.0.last_mut() {
             Some(last) if last.offset + last.length == run.offset && last.zero == run.zero => {
@@ -50,9 +77,21 @@ impl Runs {
             }
             _ => self.0.push(run),
         }
-        if self.0.len() > RUNS_MAX {
+        self.0.len()
+    }
+
+    /// Adds a range; neighbours are joined when there are too many.
+    fn push_bounded(&mut self, run: DiffRun) {
+        if self.push(run) > RUNS_MAX {
             self.join_neighbours();
         }
+    }
+
+    /// The first `limit` ranges, and where the next one begins.
+    fn cut(mut self, limit: usize) -> Found {
+        let next = self.0.get(limit).map(|run| run.offset);
+        self.0.truncate(limit);
+        (self.0, next)
     }
 
     /// Halves the number: unchanged blocks between two ranges may be in an answer.
@@ -83,8 +122,13 @@ impl Host {
         Ok(found?.row)
     }
 
-    pub(super) async fn create_snapshot(&self, volume: &Volume, name: &str) -> Result<Answer> {
-        let row = volume.snapshot(name).await.map_err(volume_error)?;
+    pub(super) async fn create_snapshot(
+        &self,
+        volume: &Volume,
+        name: &str,
+        marks: SnapshotMarks,
+    ) -> Result<Answer> {
+        let row = volume.snapshot(name, marks).await.map_err(volume_error)?;
         Ok(Answer::Snapshot(describe(
             &row,
             Some(volume.name().to_owned()),
@@ -96,31 +140,59 @@ impl Host {
         Ok(Answer::Snapshot(describe(&row, Some(volume.to_owned()))))
     }
 
-    pub(super) async fn list_snapshots(&self, volume: Option<&str>) -> Result<Answer> {
-        let wanted = match volume {
+    pub(super) async fn show_snapshot(&self, id: u64) -> Result<Answer> {
+        let found = self.catalog.snapshot(SnapshotId(id)).await;
+        let row = found.map_err(catalog_error)?.row;
+        let volume = match self.catalog.volume(row.volume).await {
+            Ok(found) => Some(found.row.name),
+            Err(CatalogError::NotFound { .. }) => None,
+            Err(error) => return Err(catalog_error(error)),
+        };
+        Ok(Answer::Snapshot(describe(&row, volume)))
+    }
+
+    /// Ids of the containers that a list is limited to; nothing: all.
+    pub(super) async fn containers_of(
+        &self,
+        query: &ListQuery,
+    ) -> Result<Option<BTreeSet<ContainerId>>> {
+        if query.containers.is_empty() {
+            return Ok(None);
+        }
+        let rows = self.catalog.list::<ContainerRow>().await;
+        let rows = rows.map_err(catalog_error)?.into_iter();
+        let wanted = rows.filter(|found| query.containers.contains(&found.row.name));
+        Ok(Some(wanted.map(|found| found.row.id).collect()))
+    }
+
+    pub(super) async fn list_snapshots(&self, query: &ListQuery) -> Result<Answer> {
+        if let Some(problem) = query.problem() {
+            return Err(OperationError::bad_request(problem));
+        }
+        let wanted = match &query.volume {
             Some(name) => Some(self.volume_id(name).await?),
             None => None,
         };
-        let rows = self
-            .catalog
-            .list::<SnapshotRow>()
-            .await
-            .map_err(catalog_error)?;
-        let volumes = self
-            .catalog
-            .list::<VolumeRow>()
-            .await
-            .map_err(catalog_error)?;
-        let names = volumes
-            .into_iter()
-            .map(|found| (found.row.id, found.row.name));
+        let containers = self.containers_of(query).await?;
+        let rows = self.catalog.list::<SnapshotRow>().await;
+        let volumes = self.catalog.list::<VolumeRow>().await;
+        let names = volumes.map_err(catalog_error)?.into_iter();
+        let names = names.map(|found| (found.row.id, found.row.name));
         let names: BTreeMap<VolumeId, String> = names.collect();
-        let rows = rows.into_iter().map(|found| found.row);
-        let of_volume = |row: &SnapshotRow| wanted.is_none_or(|wanted| row.volume == wanted);
+        let rows = rows
+            .map_err(catalog_error)?
+            .into_iter()
+            .map(|found| found.row);
+        let fits = |row: &SnapshotRow| {
+            wanted.is_none_or(|wanted| row.volume == wanted)
+                && containers
+                    .as_ref()
+                    .is_none_or(|ids| ids.contains(&row.container))
+                && query.wants(&row.name, &row.labels)
+        };
+        let page = query.page(rows.filter(fits), |row| row.id.0);
         let answer = |row: SnapshotRow| describe(&row, names.get(&row.volume).cloned());
-        Ok(Answer::Snapshots(
-            rows.filter(of_volume).map(answer).collect(),
-        ))
+        Ok(Answer::Snapshots(page.into_iter().map(answer).collect()))
     }
 
     pub(super) async fn delete_snapshot(
@@ -129,12 +201,18 @@ impl Host {
         name: &str,
     ) -> Result<Answer> {
         let row = self.snapshot_row(volume, name).await?;
-        self.settled(row.id).await?;
-        self.catalog
-            .delete_snapshot(row.id)
-            .await
-            .map_err(catalog_error)?;
+        self.delete_settled(row.id).await?;
         Ok(Answer::Done)
+    }
+
+    /// Deletes a snapshot once it has its root.
+    pub(super) async fn delete_settled(self: &Rc<Self>, id: SnapshotId) -> Result<()> {
+        match self.settled(id).await {
+            Err(error) if error.kind == api::ErrorKind::NotFound => return Ok(()),
+            settled => settled?,
+        };
+        let deleted = self.catalog.delete_snapshot(id).await;
+        deleted.map_err(catalog_error)
     }
 
     /// The root of a snapshot; one that is not drained yet is, as far as its volume's owner answers.
@@ -160,6 +238,7 @@ impl Host {
         volume: &str,
         from: Option<&str>,
         to: Option<&str>,
+        part: Part,
     ) -> Result<Answer> {
         let Some(to) = to else {
             return Err(OperationError::failed(
@@ -169,25 +248,23 @@ impl Host {
         let newer = self.snapshot_row(volume, to).await?;
         let newer_map = self.settled(newer.id).await?;
         let older_map = self.older_root(volume, from).await?;
-        let runs = self.compare(older_map, newer_map, newer.size).await?;
-        Ok(diff_answer(volume, from, Some(to), runs))
+        let found = self.compare(older_map, newer_map, newer.size, part).await?;
+        Ok(diff_answer(volume, from, Some(to), newer.size, found))
     }
 
     pub(super) async fn diff_with_now(
         self: &Rc<Self>,
         volume: &Volume,
         from: Option<&str>,
+        part: Part,
     ) -> Result<Answer> {
         let older_map = self.older_root(volume.name(), from).await?;
         volume.drain().await.map_err(volume_error)?;
-        let row = self
-            .catalog
-            .volume(volume.id())
-            .await
-            .map_err(catalog_error)?
-            .row;
-        let runs = self.compare(older_map, volume.root().map, row.size).await?;
-        Ok(diff_answer(volume.name(), from, None, runs))
+        let row = self.catalog.volume(volume.id()).await;
+        let size = row.map_err(catalog_error)?.row.size;
+        let found = self.compare(older_map, volume.root().map, size, part);
+        let found = found.await?;
+        Ok(diff_answer(volume.name(), from, None, size, found))
     }
 
     async fn older_root(self: &Rc<Self>, volume: &str, name: Option<&str>) -> Result<MapRoot> {
@@ -205,35 +282,49 @@ impl Host {
         older: MapRoot,
         newer: MapRoot,
         size: ByteCount,
-    ) -> Result<Vec<DiffRun>> {
+        part: Part,
+    ) -> Result<Found> {
         let mut runs = Runs::default();
-        let mut from = 0;
+        let mut from = part.offset / BLOCK_BYTES;
         loop {
             let found = volume::diff(&self.pages, older, newer, from, DIFF_LIMIT).await;
             let (found, next) = found.map_err(|error| volume_error(error.into()))?;
             for run in found {
-                let offset = (run.lba * BLOCK_BYTES).min(size.0);
+                let offset = (run.lba * BLOCK_BYTES).min(size.0).max(part.offset);
                 let end = ((run.lba + run.blocks) * BLOCK_BYTES).min(size.0);
-                runs.push(DiffRun {
+                let run = DiffRun {
                     offset,
-                    length: end - offset,
+                    length: end.saturating_sub(offset),
                     zero: !run.mapped,
-                });
+                };
+                match part.limit {
+                    None => runs.push_bounded(run),
+                    Some(limit) if runs.push(run) > limit => return Ok(runs.cut(limit)),
+                    Some(_) => {}
+                }
             }
             match next {
                 Some(next) if next > from => from = next,
-                _ => return Ok(runs.0),
+                _ => return Ok((runs.0, None)),
             }
         }
     }
 }
 
-fn diff_answer(volume: &str, from: Option<&str>, to: Option<&str>, runs: Vec<DiffRun>) -> Answer {
+fn diff_answer(
+    volume: &str,
+    from: Option<&str>,
+    to: Option<&str>,
+    size: ByteCount,
+    (runs, next): Found,
+) -> Answer {
     Answer::Diff(DiffAnswer {
         volume: volume.to_owned(),
         from: from.map(str::to_owned),
         to: to.map(str::to_owned),
         runs,
+        next,
+        size: size.0,
     })
 }
 
@@ -254,7 +345,7 @@ mod tests {
         runs.push(run(8192, true));
         assert_eq!(runs.0.len(), 2);
         for index in 0..3 * RUNS_MAX as u64 {
-            runs.push(run(16384 + index * 8192, false));
+            runs.push_bounded(run(16384 + index * 8192, false));
         }
         assert!(runs.0.len() <= RUNS_MAX);
         let last = runs.0.last().expect("there are many");

@@ -1,9 +1,10 @@
 //! The cluster at a glance.
 
 use super::Result;
+use crate::ClusterView;
 use crate::health::Seen;
 use crate::host::Host;
-use api::{Answer, NodeAnswer, StatusAnswer, StoreAnswer};
+use api::{Answer, ClusterAnswer, ListQuery, NodeAnswer, StatusAnswer, StoreAnswer};
 use catalog::StoreRow;
 use wire::Trust;
 
@@ -48,25 +49,41 @@ fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
     answer
 }
 
+fn nodes_of(view: &ClusterView) -> Vec<NodeAnswer> {
+    let node = |row: &catalog::NodeRow| NodeAnswer {
+        id: row.id.0,
+        name: row.name.clone(),
+        address: row.address.clone(),
+        nbd: row.nbd.clone(),
+        api: row.api.clone(),
+        alive: view.alive.contains_key(&row.id),
+    };
+    view.nodes.values().map(node).collect()
+}
+
 impl Host {
+    /// The nodes as this one last heard of them; asks nobody.
+    pub(super) fn cluster(&self) -> Answer {
+        Answer::Cluster(ClusterAnswer {
+            name: self.options.cluster.clone(),
+            // The catalog's row of the cluster was compared with it at the start of the node.
+            id: self.options.cluster.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            nodes: nodes_of(&self.view()),
+        })
+    }
+
     pub(super) async fn status(&self) -> Result<Answer> {
         let view = self.view();
         self.health.ask(view.stores.keys().copied().collect()).await;
-        let node = |row: &catalog::NodeRow| NodeAnswer {
-            id: row.id.0,
-            name: row.name.clone(),
-            address: row.address.clone(),
-            nbd: row.nbd.clone(),
-            api: row.api.clone(),
-            alive: view.alive.contains_key(&row.id),
-        };
         let store = |row: &StoreRow| describe(row, self.health.seen(row.id));
         Ok(Answer::Status(StatusAnswer {
             cluster: self.options.cluster.clone(),
             node: self.id.0,
-            nodes: view.nodes.values().map(node).collect(),
+            cluster_id: self.options.cluster.clone(),
+            nodes: nodes_of(&view),
             stores: view.stores.values().map(store).collect(),
-            volumes: self.volume_answers().await?,
+            volumes: self.volume_answers(&ListQuery::default()).await?,
         }))
     }
 }

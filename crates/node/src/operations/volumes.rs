@@ -3,12 +3,12 @@
 use super::{Result, catalog_error, is_unavailable, volume_error};
 use crate::host::Host;
 use api::{
-    Answer, AttachmentAnswer, ErrorKind, Operation, OperationError, OriginAnswer, ReplicaAnswer,
-    VolumeAnswer, VolumeSpec,
+    Answer, AttachmentAnswer, ErrorKind, ListQuery, Operation, OperationError, OriginAnswer,
+    ReplicaAnswer, VolumeAnswer, VolumeChange, VolumeSpec,
 };
 use catalog::{
     Attachment, AttachmentMode, CatalogError, ContainerRow, NewVolume, SnapshotRow, SnapshotState,
-    VolumeRow, VolumeState,
+    VolumeLimits, VolumeRow, VolumeState,
 };
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -57,10 +57,10 @@ fn plan_attach(
     let alone = present.clients.is_empty() || (has && present.clients.len() == 1);
     let joins = mode == AttachmentMode::ReadOnly && present.mode == AttachmentMode::ReadOnly;
     if !alone && !joins {
-        return Err(CatalogError::Refused(format!(
-            "volume {volume} is attached to {}; detach it there first",
-            present.clients.join(", ")
-        )));
+        return Err(CatalogError::InUse {
+            volume: volume.to_owned(),
+            clients: present.clients.join(", "),
+        });
     }
     let mut clients = if alone {
         Vec::new()
@@ -93,6 +93,20 @@ fn plan_detach(present: &Attachment, client: Option<&str>) -> Option<Attachment>
         clients,
         mode,
     })
+}
+
+fn apply_change(row: &mut VolumeRow, change: &VolumeChange) {
+    for (key, value) in &change.labels {
+        match value {
+            Some(value) => drop(row.labels.insert(key.clone(), value.clone())),
+            None => drop(row.labels.remove(key)),
+        }
+    }
+    if let Some(text) = &change.description {
+        row.description = Some(text.clone()).filter(|text| !text.is_empty());
+    }
+    row.limits.iops = change.iops_limit.unwrap_or(row.limits.iops);
+    row.limits.bandwidth = change.bandwidth_limit.unwrap_or(row.limits.bandwidth);
 }
 
 impl Host {
@@ -182,6 +196,9 @@ impl Host {
             attachment: attachment_answer(&row.attachment),
             origin,
             labels: row.labels.clone(),
+            description: row.description.clone(),
+            iops_limit: Some(row.limits.iops).filter(|&limit| limit > 0),
+            bandwidth_limit: Some(row.limits.bandwidth).filter(|&limit| limit > 0),
         }
     }
 
@@ -207,10 +224,23 @@ impl Host {
     }
 
     pub(super) async fn create_volume(self: &Rc<Self>, spec: VolumeSpec) -> Result<Answer> {
-        let origin = match &spec.from {
-            Some(from) => Some(self.snapshot_row(&from.volume, &from.snapshot).await?),
-            None => None,
-        };
+        match spec.from.clone() {
+            Some(from) => match &from.snapshot {
+                Some(snapshot) => {
+                    let origin = self.snapshot_row(&from.volume, snapshot).await?;
+                    self.create_volume_from(spec, Some(origin)).await
+                }
+                None => self.clone_now(spec, &from.volume).await,
+            },
+            None => self.create_volume_from(spec, None).await,
+        }
+    }
+
+    pub(super) async fn create_volume_from(
+        self: &Rc<Self>,
+        spec: VolumeSpec,
+        origin: Option<SnapshotRow>,
+    ) -> Result<Answer> {
         let container = match (spec.container, &origin) {
             (Some(container), _) => container,
             (None, Some(origin)) => {
@@ -237,6 +267,11 @@ impl Host {
             origin: origin.as_ref().map(|origin| origin.id),
             created_ms: self.world.clock.unix_ms(),
             labels: spec.labels,
+            description: spec.description.filter(|text| !text.is_empty()),
+            limits: VolumeLimits {
+                iops: spec.iops_limit.unwrap_or(0),
+                bandwidth: spec.bandwidth_limit.unwrap_or(0),
+            },
         };
         let row = match self.catalog.create_volume(&new).await {
             Err(error @ CatalogError::Kv(_)) => self.created_after_all(&new, error).await?,
@@ -259,21 +294,50 @@ impl Host {
         }
     }
 
-    pub(super) async fn list_volumes(&self) -> Result<Answer> {
-        Ok(Answer::Volumes(self.volume_answers().await?))
+    pub(super) async fn list_volumes(&self, query: &ListQuery) -> Result<Answer> {
+        if let Some(problem) = query.problem() {
+            return Err(OperationError::bad_request(problem));
+        }
+        Ok(Answer::Volumes(self.volume_answers(query).await?))
     }
 
-    pub(super) async fn volume_answers(&self) -> Result<Vec<VolumeAnswer>> {
-        let rows = self
-            .catalog
-            .list::<VolumeRow>()
-            .await
-            .map_err(catalog_error)?;
+    pub(super) async fn volume_answers(&self, query: &ListQuery) -> Result<Vec<VolumeAnswer>> {
+        let containers = self.containers_of(query).await?;
+        let rows = self.catalog.list::<VolumeRow>().await;
+        let rows = rows
+            .map_err(catalog_error)?
+            .into_iter()
+            .map(|found| found.row);
+        let fits = |row: &VolumeRow| {
+            let inside = containers
+                .as_ref()
+                .is_none_or(|ids| ids.contains(&row.container));
+            inside && query.wants(&row.name, &row.labels)
+        };
+        let rows = query.page(rows.filter(fits), |row| row.id.0);
         let names = self.names().await?;
         let answer = |row: &VolumeRow| self.describe(row, &names);
-        let mut answers: Vec<VolumeAnswer> = rows.iter().map(|found| answer(&found.row)).collect();
-        answers.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut answers: Vec<VolumeAnswer> = rows.iter().map(answer).collect();
+        if !query.is_paged() {
+            answers.sort_by(|one, other| one.name.cmp(&other.name));
+        }
         Ok(answers)
+    }
+
+    /// Changes labels, description and limits, as the owner, which enforces the limits.
+    pub(super) async fn set_volume(
+        &self,
+        volume: &Volume,
+        change: &VolumeChange,
+    ) -> Result<Answer> {
+        let set = |row: &mut VolumeRow| {
+            let before = (row.labels.clone(), row.description.clone(), row.limits);
+            apply_change(row, change);
+            before != (row.labels.clone(), row.description.clone(), row.limits)
+        };
+        let row = self.catalog.describe_volume(volume.id(), set).await;
+        volume.set_limits(row.map_err(catalog_error)?.limits);
+        self.volume_answer(volume.id()).await
     }
 
     /// Asks the owner, if another node is, for it knows more than the catalog.

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use catalog_kv::memory::{MemoryKv, Outage};
 use node::{Host, HostOptions, StoreSpec};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
 use vocab::{BLOCK_SIZE, Lba};
@@ -188,8 +187,7 @@ impl Cluster {
             name: name.to_owned(),
             container: Some("c".to_owned()),
             size: Some(size),
-            from: None,
-            labels: BTreeMap::new(),
+            ..VolumeSpec::default()
         };
         volume_of(self.operate(index, Operation::VolumeCreate(spec)))
     }

@@ -1,0 +1,79 @@
+//! What lists are asked for: pages by id, and filters.
+
+use serde::{Deserialize, Serialize};
+
+/// Largest page.
+pub const LIMIT_MAX: u32 = 1000;
+
+/// Label of what exists for a while inside another operation; hidden from lists that do not ask for it.
+pub const INTERNAL_LABEL: &str = "azekura.dev/internal";
+
+/// Which volumes or snapshots, and how many. With `limit` or `after` the answer is ordered by id, and fewer
+/// items than `limit` mean the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    /// Items at most, up to [`LIMIT_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Only items with a larger id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Only items of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Only snapshots of this volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// Only items with this label, as `KEY=VALUE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Only items of these containers; empty: of all. Set from a token, never by a client.
+    #[serde(skip)]
+    pub containers: Vec<String>,
+}
+
+impl ListQuery {
+    /// Whether the answer is a page, ordered by id.
+    #[must_use]
+    pub fn is_paged(&self) -> bool {
+        self.limit.is_some() || self.after.is_some()
+    }
+
+    /// What is wrong with it, for people.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        if self
+            .limit
+            .is_some_and(|limit| limit == 0 || limit > LIMIT_MAX)
+        {
+            return Some(format!("`limit` is 1 to {LIMIT_MAX}"));
+        }
+        let label = self.label.as_deref();
+        let odd =
+            label.is_some_and(|label| label.split_once('=').is_none_or(|(key, _)| key.is_empty()));
+        odd.then(|| "`label` is written KEY=VALUE".to_owned())
+    }
+
+    /// Whether an item passes the filters by name and label, and is not hidden.
+    #[must_use]
+    pub fn wants(&self, name: &str, labels: &std::collections::BTreeMap<String, String>) -> bool {
+        let wanted = self
+            .label
+            .as_deref()
+            .and_then(|label| label.split_once('='));
+        let hidden = labels.contains_key(INTERNAL_LABEL)
+            && wanted.is_none_or(|(key, _)| key != INTERNAL_LABEL);
+        let labelled =
+            wanted.is_none_or(|(key, value)| labels.get(key).is_some_and(|has| has == value));
+        !hidden && labelled && self.name.as_deref().is_none_or(|wanted| wanted == name)
+    }
+
+    /// Items of `all`, which are ordered by id, that this page holds.
+    pub fn page<T>(&self, all: impl Iterator<Item = T>, id: impl Fn(&T) -> u64) -> Vec<T> {
+        let limit = self.limit.map_or(usize::MAX, |limit| limit as usize);
+        all.filter(|item| self.after.is_none_or(|after| id(item) > after))
+            .take(limit)
+            .collect()
+    }
+}

@@ -1,0 +1,70 @@
+//! Who may ask for what: tokens and their scopes.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What every token begins with, so that leaked ones are found.
+pub const TOKEN_PREFIX: &str = "azk_";
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Everything.
+    Admin,
+    /// To look at everything but tokens.
+    Viewer,
+    /// What the CSI driver needs.
+    Csi,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Admin => "admin",
+            Self::Viewer => "viewer",
+            Self::Csi => "csi",
+        })
+    }
+}
+
+/// A token to create.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSpec {
+    /// Unique name.
+    pub name: String,
+    /// What it allows.
+    pub scope: Scope,
+    /// Containers that a `csi` token is limited to; empty: all.
+    #[serde(default)]
+    pub containers: Vec<String>,
+}
+
+/// A token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenAnswer {
+    /// Unique name.
+    pub name: String,
+    /// What it allows.
+    pub scope: Scope,
+    /// Containers that it is limited to; empty: all.
+    #[serde(default)]
+    pub containers: Vec<String>,
+    /// When it was created, Unix milliseconds.
+    pub created_ms: u64,
+    /// The token itself: in the answer to its creation only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for TokenAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The secret stays out of logs.
+        f.debug_struct("TokenAnswer")
+            .field("name", &self.name)
+            .field("scope", &self.scope)
+            .field("containers", &self.containers)
+            .finish_non_exhaustive()
+    }
+}

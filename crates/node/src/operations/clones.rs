@@ -1,0 +1,66 @@
+//! Clones of a volume as it is now: an internal snapshot, a clone of that, and the snapshot deleted again.
+//!
+//! Invariants
+//! - The snapshot carries [`INTERNAL_LABEL`], so that lists do not show it.
+//! - Whatever a crash leaves is an internal snapshot, which the next sweep deletes once it is older than
+//!   [`ORPHAN_MS_MIN`]: nobody starts a clone from it then, for the operation has long been given up.
+
+use super::{Result, catalog_error};
+use crate::host::Host;
+use api::query::INTERNAL_LABEL;
+use api::{Answer, ErrorKind, Operation, OperationError, VolumeSpec};
+use catalog::{CatalogError, SnapshotRow};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Age at which an internal snapshot is left over: several times the longest operation.
+const ORPHAN_MS_MIN: u64 = 600_000;
+
+impl Host {
+    /// Creates `spec` from `volume` as it is now.
+    pub(super) async fn clone_now(
+        self: &Rc<Self>,
+        spec: VolumeSpec,
+        volume: &str,
+    ) -> Result<Answer> {
+        match self.catalog.volume_named(&spec.name).await {
+            Ok(_) => {
+                let taken = format!("volume {} already exists", spec.name);
+                return Err(OperationError::new(ErrorKind::Exists, taken));
+            }
+            Err(CatalogError::NotFound { .. }) => {}
+            Err(error) => return Err(catalog_error(error)),
+        }
+        let name = format!("clone-{:016x}", self.world.rng.next_u64());
+        let snapshot = Operation::SnapshotCreate {
+            volume: volume.to_owned(),
+            name: name.clone(),
+            labels: BTreeMap::from([(INTERNAL_LABEL.to_owned(), "clone".to_owned())]),
+            group: None,
+        };
+        Box::pin(self.operate(snapshot)).await?;
+        let origin = self.snapshot_row(volume, &name).await?;
+        let id = origin.id;
+        let created = self.create_volume_from(spec, Some(origin)).await;
+        let host = self.clone();
+        // What fails here the sweep does.
+        self.spawn(async move { drop(host.delete_settled(id).await) });
+        created
+    }
+
+    /// Deletes internal snapshots that nobody needs any more.
+    pub(crate) async fn sweep_internal_snapshots(self: &Rc<Self>) -> Result<()> {
+        let rows = self.catalog.list::<SnapshotRow>().await;
+        let now_ms = self.world.clock.unix_ms();
+        let left_over = |row: &SnapshotRow| {
+            row.labels.contains_key(INTERNAL_LABEL)
+                && row.created_ms.saturating_add(ORPHAN_MS_MIN) < now_ms
+        };
+        for found in rows.map_err(catalog_error)? {
+            if left_over(&found.row) {
+                self.delete_settled(found.row.id).await?;
+            }
+        }
+        Ok(())
+    }
+}
