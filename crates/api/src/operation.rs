@@ -204,6 +204,28 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Name of the volume it is about, when it is about one; for logs.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::VolumeCreate(spec) => Some(&spec.name),
+            Self::VolumeShow { name }
+            | Self::VolumeSet { name, .. }
+            | Self::VolumeDelete { name }
+            | Self::VolumeResize { name, .. }
+            | Self::VolumeDrain { name } => Some(name),
+            Self::VolumePause { volume, .. }
+            | Self::VolumeResume { volume, .. }
+            | Self::VolumeRestore { volume, .. }
+            | Self::SnapshotCreate { volume, .. }
+            | Self::SnapshotDelete { volume, .. }
+            | Self::SnapshotDiff { volume, .. }
+            | Self::Attach { volume, .. }
+            | Self::Detach { volume, .. } => Some(volume),
+            _ => None,
+        }
+    }
+
     /// The name in the JSON form, for logs and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -23,6 +23,7 @@
 
 mod metrics;
 mod reply;
+mod request_id;
 mod routes;
 mod server;
 

@@ -1,7 +1,7 @@
 //! Paths to operations. The table is in `api::http`.
 
 use crate::reply::{Reply, no_such_method, no_such_path, parse, parse_or_default, require_json};
-use crate::{Backend, metrics};
+use crate::{Backend, metrics, request_id};
 use api::http::{self, BODY_BYTES_MAX, PREFIX};
 use api::{
     Answer, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, Operation,
@@ -39,6 +39,8 @@ impl Shared {
             )));
         };
         let name = operation.name();
+        let subject = operation.subject().unwrap_or_default().to_owned();
+        let request = request_id::current();
         let call = self.backend.call(operation);
         let patience = Duration::from_secs(ANSWER_SECONDS_MAX);
         let result = tokio::time::timeout(patience, call).await.map_err(|_| {
@@ -48,7 +50,14 @@ impl Shared {
         });
         let result = result.and_then(|answer| answer);
         if let Err(error) = &result {
-            tracing::info!(operation = name, kind = ?error.kind, %error, "operation refused");
+            tracing::info!(operation = name, volume = subject, request, kind = ?error.kind, %error, "operation refused");
+        } else {
+            tracing::debug!(
+                operation = name,
+                volume = subject,
+                request,
+                "operation done"
+            );
         }
         result
     }
@@ -127,6 +136,7 @@ pub fn router(backend: Arc<dyn Backend>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn(request_id::layer))
         .with_state(shared)
 }
 

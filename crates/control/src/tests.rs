@@ -443,6 +443,32 @@ async fn health_and_metrics_are_text() {
 }
 
 #[tokio::test]
+async fn request_id_is_taken_or_made_and_sent_back() {
+    let server = Server::start().await;
+    let heads = [
+        "x-request-id: abc-123\r\n",
+        "",
+        "x-request-id: not plain\r\n",
+    ];
+    let mut ids = Vec::new();
+    for head in heads {
+        let mut stream = TcpStream::connect(&server.address).await.unwrap();
+        let request =
+            format!("GET /api/v1/nothing HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{head}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let line = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("x-request-id: "));
+        ids.push(line.unwrap().to_owned());
+    }
+    assert_eq!(ids[0], "abc-123");
+    assert_eq!((ids[1].len(), ids[2].len()), (16, 16));
+    assert_ne!(ids[1], ids[2]);
+}
+
+#[tokio::test]
 async fn stop_lets_the_request_in_progress_finish() {
     let mut server = Server::start().await;
     let mut stream = TcpStream::connect(&server.address).await.unwrap();
