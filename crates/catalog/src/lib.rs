@@ -14,6 +14,7 @@
 
 mod access;
 mod cluster;
+mod groups;
 pub mod kv;
 mod rows;
 mod snapshots;
@@ -24,6 +25,7 @@ mod tests;
 
 pub use access::{Catalog, CatalogError, Transaction, Versioned};
 pub use cluster::plan_groups;
+pub use groups::{Begun, GroupSnapshotRow};
 pub use rows::{
     AliveRow, Attachment, AttachmentMode, ClusterRow, Compression, ContainerRow, GroupRow,
     LineageRow, MapRoot, NodeRow, Origin, PagePointer, Row, SegmentReplica, SegmentRow,

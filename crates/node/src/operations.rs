@@ -8,6 +8,7 @@
 mod capacity;
 mod clones;
 mod containers;
+mod groups;
 mod snapshots;
 mod status;
 mod volumes;
@@ -163,11 +164,13 @@ impl Host {
                 self.diff_snapshots(&volume, from.as_deref(), to.as_deref(), part)
                     .await
             }
-            Operation::GroupSnapshotCreate(_)
-            | Operation::GroupSnapshotList
-            | Operation::GroupSnapshotShow { .. }
-            | Operation::GroupSnapshotDelete { .. }
-            | Operation::TokenCreate { .. }
+            Operation::GroupSnapshotCreate(spec) => {
+                Box::pin(self.create_group_snapshot(spec)).await
+            }
+            Operation::GroupSnapshotList => self.list_group_snapshots().await,
+            Operation::GroupSnapshotShow { id } => self.show_group_snapshot(&id).await,
+            Operation::GroupSnapshotDelete { id } => self.delete_group_snapshot(&id).await,
+            Operation::TokenCreate { .. }
             | Operation::TokenList
             | Operation::TokenDelete { .. }
             | Operation::TokenFind { .. } => Err(not_there_yet(&operation)),
@@ -190,9 +193,8 @@ impl Host {
                 self.restore_volume(volume, snapshot).await
             }
             Operation::VolumeSet { change, .. } => self.set_volume(volume, change).await,
-            Operation::VolumePause { .. } | Operation::VolumeResume { .. } => {
-                Err(not_there_yet(operation))
-            }
+            Operation::VolumePause { pause, .. } => self.pause_volume(volume, pause).await,
+            Operation::VolumeResume { pause, .. } => self.resume_volume(volume, pause),
             Operation::SnapshotCreate {
                 name,
                 labels,

@@ -4,9 +4,12 @@
 mod support;
 
 use api::{
-    Answer, ErrorKind, ListQuery, Operation, SnapshotRef, VolumeAnswer, VolumeChange, VolumeSpec,
+    Answer, ErrorKind, GroupSnapshotSpec, ListQuery, Operation, SnapshotRef, VolumeAnswer,
+    VolumeChange, VolumeSpec,
 };
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use support::{Cluster, MIB, volume_of};
 use world::Duration;
 
@@ -214,4 +217,149 @@ fn changed_limit_slows_the_owner_down_and_labels_follow() {
         cluster.write(1, &device, block, 3);
     }
     assert!(cluster.sim.now().since(began) < Duration::from_secs(1));
+}
+
+fn group(name: &str, volumes: &[&str]) -> Operation {
+    Operation::GroupSnapshotCreate(GroupSnapshotSpec {
+        name: name.to_owned(),
+        volumes: volumes.iter().map(|&name| name.to_owned()).collect(),
+        labels: BTreeMap::new(),
+    })
+}
+
+/// Writes 1, 2, 3, ... to both volumes in turn, each once the one before is acknowledged.
+async fn write_in_turn(devices: [Rc<dyn blockdev::BlockDevice>; 2], stop: Rc<Cell<bool>>) -> u8 {
+    let mut fill = 0;
+    while !stop.get() && fill < 250 {
+        fill += 1;
+        for device in &devices {
+            let data = vec![bytes::Bytes::from(vec![fill; 4096])];
+            let written = device.write(vocab::Lba(0), data, blockdev::WriteMode::Buffered);
+            written.await.expect("the cluster is healthy");
+        }
+    }
+    fill
+}
+
+#[test]
+fn members_of_a_group_snapshot_are_one_point_in_time_of_writes_that_depend_on_each_other() {
+    let (cluster, ..) = two_volumes(36);
+    // Different owners.
+    let devices = [cluster.device(1, "one"), cluster.device(2, "two")];
+    cluster.write(1, &devices[0], 1, 1);
+    cluster.write(2, &devices[1], 1, 1);
+    for round in 0..8 {
+        let name = format!("g{round}");
+        let stop = Rc::new(Cell::new(false));
+        let writer = write_in_turn(
+            [cluster.device(0, "one"), cluster.device(0, "two")],
+            stop.clone(),
+        );
+        let host = cluster.node(0);
+        let world = cluster.sim.now();
+        let take = group(&name, &["one", "two"]);
+        let both = async move {
+            let taken = async {
+                let answer = host.operate(take).await;
+                stop.set(true);
+                answer
+            };
+            futures_util::future::join(writer, taken).await
+        };
+        let (written, taken) = cluster.run(0, both);
+        assert!(cluster.sim.now() > world);
+        let Answer::GroupSnapshot(taken) = taken.expect("taken") else {
+            panic!("not a group snapshot")
+        };
+        assert!(taken.ready && taken.snapshots.len() == 2, "{taken:?}");
+        let mut seen = Vec::new();
+        for volume in ["one", "two"] {
+            let clone = format!("{name}-{volume}");
+            cluster.operate(
+                1,
+                Operation::VolumeCreate(VolumeSpec {
+                    name: clone.clone(),
+                    from: Some(SnapshotRef {
+                        volume: volume.to_owned(),
+                        snapshot: Some(name.clone()),
+                    }),
+                    ..VolumeSpec::default()
+                }),
+            );
+            let device = cluster.device(1, &clone);
+            seen.push(cluster.read(1, &device, 0));
+        }
+        let (first, second) = (seen[0], seen[1]);
+        assert!(
+            second <= first && first <= second + 1,
+            "{seen:?} of {written}"
+        );
+    }
+}
+
+#[test]
+fn group_snapshot_is_idempotent_by_name_and_deleted_with_its_members() {
+    let (cluster, ..) = two_volumes(37);
+    let Answer::GroupSnapshot(taken) = cluster.operate(0, group("g", &["one", "two"])) else {
+        panic!("not a group snapshot")
+    };
+    assert_eq!(taken.snapshots[0].group.as_deref(), Some(taken.id.as_str()));
+    let again = cluster.operate(2, group("g", &["two", "one"]));
+    let Answer::GroupSnapshot(again) = again else {
+        panic!("not a group snapshot")
+    };
+    assert_eq!(again.id, taken.id);
+    let other = cluster.try_operate(1, group("g", &["one"]));
+    assert_eq!(other.expect_err("another set").kind, ErrorKind::Exists);
+    let twice = cluster.try_operate(1, group("h", &["one", "one"]));
+    assert_eq!(twice.expect_err("twice").kind, ErrorKind::BadRequest);
+    let missing = cluster.try_operate(1, group("h", &["one", "none"]));
+    assert_eq!(missing.expect_err("none").kind, ErrorKind::NotFound);
+    let Answer::GroupSnapshots(all) = cluster.operate(1, Operation::GroupSnapshotList) else {
+        panic!("not group snapshots")
+    };
+    assert_eq!(all.len(), 1);
+    let id = taken.id.clone();
+    cluster.operate(1, Operation::GroupSnapshotDelete { id });
+    assert_eq!(snapshots(&cluster, ListQuery::default()).len(), 0);
+    let show = Operation::GroupSnapshotShow { id: taken.id };
+    let gone = cluster.try_operate(1, show);
+    assert_eq!(gone.expect_err("deleted").kind, ErrorKind::NotFound);
+}
+
+#[test]
+fn member_whose_name_is_taken_leaves_nothing_of_the_group() {
+    let (cluster, ..) = two_volumes(38);
+    cluster.operate(0, snapshot("two", "g"));
+    let failed = cluster.try_operate(0, group("g", &["one", "two"]));
+    assert_eq!(failed.expect_err("taken").kind, ErrorKind::Exists);
+    let left = snapshots(&cluster, ListQuery::default());
+    assert_eq!((left.len(), left[0].group.clone()), (1, None));
+    // Writes go on at once.
+    let device = cluster.device(1, "one");
+    cluster.write(1, &device, 0, 1);
+}
+
+#[test]
+fn pause_that_nobody_ends_ends_by_itself_and_is_then_known_not_to_have_held() {
+    let (cluster, ..) = two_volumes(39);
+    let device = cluster.device(1, "one");
+    cluster.write(1, &device, 0, 1);
+    let (volume, pause) = ("one".to_owned(), "p".to_owned());
+    cluster.operate(
+        1,
+        Operation::VolumePause {
+            volume: volume.clone(),
+            pause: pause.clone(),
+        },
+    );
+    let began = cluster.sim.now();
+    cluster.write(1, &device, 0, 2);
+    let held = cluster.sim.now().since(began);
+    assert!(
+        held > Duration::from_millis(1500) && held < Duration::from_millis(2500),
+        "{held:?}"
+    );
+    let resumed = cluster.try_operate(1, Operation::VolumeResume { volume, pause });
+    assert_eq!(resumed.expect_err("over").kind, ErrorKind::Refused);
 }

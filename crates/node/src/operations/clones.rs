@@ -48,7 +48,7 @@ impl Host {
         created
     }
 
-    /// Deletes internal snapshots that nobody needs any more.
+    /// Deletes internal snapshots, and members of group snapshots that were given up.
     pub(crate) async fn sweep_internal_snapshots(self: &Rc<Self>) -> Result<()> {
         let rows = self.catalog.list::<SnapshotRow>().await;
         let now_ms = self.world.clock.unix_ms();
@@ -57,7 +57,8 @@ impl Host {
                 && row.created_ms.saturating_add(ORPHAN_MS_MIN) < now_ms
         };
         for found in rows.map_err(catalog_error)? {
-            if left_over(&found.row) {
+            let row = &found.row;
+            if left_over(row) || self.is_stray_member(row).await? {
                 self.delete_settled(found.row.id).await?;
             }
         }
