@@ -28,7 +28,7 @@ use world::{Duration, Time};
 /// How long an owner is looked for before the operation fails.
 const OWNER_PATIENCE: Duration = Duration::from_secs(20);
 /// Patience with an owner that a detach is forwarded to: one that is stopped must not hold it up.
-const DETACH_PATIENCE: Duration = Duration::from_secs(2);
+const DETACH_PATIENCE: Duration = Duration::from_secs(4);
 /// How long an owner that holds its lease but does not answer is asked before a detach takes its volume.
 const SEIZE_AFTER: Duration = Duration::from_secs(4);
 /// Patience with a forwarded operation.
