@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: a replicated volume loses the process that owns it, and not a byte.
+//! `cargo xtask demo`: the scenario of `scenario.rs` as root; else a replicated volume that loses the process that owns
+//! it, and not a byte.
 //!
 //! Three `azekura node` processes and etcd on loopback, one disk file each; no root needed. Without etcd: one process
 //! with three disks, one of which is torn away.
@@ -7,7 +8,7 @@ use crate::cluster::{self, Cluster, Plan};
 use crate::image::{Image, Sequence};
 use crate::nbd::Client;
 use crate::stall::{self, Stall};
-use crate::{packages, rest};
+use crate::{packages, process, rest, scenario};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ struct Request {
     keep: bool,
     /// Whether to behave as if etcd could not be had.
     without_etcd: bool,
+    /// Whether to behave as if this were not root.
+    rootless: bool,
     /// An `azekura` that is built already.
     binary: Option<PathBuf>,
     folder: PathBuf,
@@ -65,6 +68,14 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     println!("==> etcd and the release build");
     let etcd = !request.without_etcd && packages::ensure(packages::DEMO).is_empty();
     let binary = cluster::binary(request.binary.as_deref())?;
+    let Some(reason) = scenario_obstacle(&request, etcd) else {
+        scenario::run(binary, &request.folder, request.keep)?;
+        return Ok(true);
+    };
+    println!(
+        "    left out: file systems on attached volumes, the database on them and its clone, because {reason}"
+    );
+    println!("    shown instead: the same storage through NBD, compared byte by byte");
     let mut demo = Demo::start(binary, &request, etcd)?;
     demo.fill()?;
     demo.snapshot_and_clone()?;
@@ -78,10 +89,30 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     Ok(true)
 }
 
+/// Why the scenario with mounts and a database cannot run here.
+fn scenario_obstacle(request: &Request, etcd: bool) -> Option<String> {
+    if request.rootless || !process::is_root() {
+        return Some("attaching and mounting need root".to_owned());
+    }
+    if !etcd {
+        return Some("three processes need etcd".to_owned());
+    }
+    for device in ["/dev/fuse", "/dev/loop-control"] {
+        if !std::path::Path::new(device).exists() {
+            return Some(format!(
+                "there is no {device}: modprobe fuse loop, or allow it in this container"
+            ));
+        }
+    }
+    let missing = packages::ensure(packages::SCENARIO);
+    (!missing.is_empty()).then(|| format!("packages are missing: {}", missing.join(" ")))
+}
+
 fn parse(arguments: &[String]) -> Result<Request> {
     let mut request = Request {
         keep: false,
         without_etcd: false,
+        rootless: false,
         binary: None,
         folder: PathBuf::from("target/demo"),
     };
@@ -92,8 +123,7 @@ fn parse(arguments: &[String]) -> Result<Request> {
             "--dir" => request.folder = left.next().context("--dir needs a folder")?.into(),
             "--without-etcd" => request.without_etcd = true,
             "--binary" => request.binary = left.next().map(PathBuf::from),
-            // The demo never needs root; the option is accepted to say so.
-            "--root-free" => {}
+            "--rootless" | "--root-free" => request.rootless = true,
             other => bail!("`cargo xtask demo` does not know `{other}`"),
         }
     }

@@ -18,6 +18,7 @@ mod nbd;
 mod packages;
 mod process;
 mod rest;
+mod scenario;
 mod source;
 mod stall;
 mod steps;
@@ -33,8 +34,8 @@ cargo xtask tidy                           crate table, budgets, banned words, l
 cargo xtask sim   [--seed N | --seeds N [--first SEED]]   simulator seeds
 cargo xtask fuzz  [--seconds N]            the fuzz tests again and again with fresh inputs
 cargo xtask chart [--write]                the Helm chart and the manifests rendered from it
-cargo xtask demo  [--keep] [--dir DIR] [--without-etcd] [--binary FILE]
-                                              a replicated volume that survives kill -9, in about a minute
+cargo xtask demo  [--keep] [--dir DIR] [--rootless] [--without-etcd] [--binary FILE]
+                                              a database on a replicated volume that survives kill -9
 cargo xtask bench [--help]                 raw disk, protocol ceiling and Azekura in one run";
 
 fn main() -> ExitCode {

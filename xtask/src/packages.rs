@@ -21,6 +21,13 @@ pub const fn need(program: &'static str, package: &'static str) -> Need {
 /// etcd alone: all that the demo uses.
 pub const DEMO: &[Need] = &[need("etcd", "etcd-server")];
 
+/// What the demo's scenario uses besides: a database and a file system.
+pub const SCENARIO: &[Need] = &[
+    need("mariadbd", "mariadb-server"),
+    need("mkfs.ext4", "e2fsprogs"),
+    need("resize2fs", "e2fsprogs"),
+];
+
 /// What the tests that start real programs use.
 pub const TEST: &[Need] = &[
     need("fio", "fio"),
