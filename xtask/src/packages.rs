@@ -37,6 +37,9 @@ pub const TEST: &[Need] = &[
     need("qemu-img", "qemu-utils"),
     need("jq", "jq"),
     need("mkfs.ext4", "e2fsprogs"),
+    need("mkfs.xfs", "xfsprogs"),
+    need("blkid", "util-linux"),
+    need("mount", "mount"),
 ];
 
 /// What the benchmark uses.

@@ -43,6 +43,8 @@ pub struct AttachOptions {
     pub read_only: bool,
     /// Logical block size of the block device: 512 or 4096. With 512, smaller writes cost a read.
     pub block_bytes: u32,
+    /// Generation of the attachment, for the record.
+    pub generation: u64,
 }
 
 impl AttachOptions {
@@ -54,6 +56,7 @@ impl AttachOptions {
             run_dir: PathBuf::from(RUN_DIR),
             read_only: false,
             block_bytes: 4096,
+            generation: 0,
         }
     }
 }
@@ -194,6 +197,7 @@ pub fn attach(options: AttachOptions, backend: impl Backend) -> Result<Attached,
         backing: None,
         mount: place.mount(),
         read_only: read_only || options.read_only,
+        generation: options.generation,
     };
     place.store(&owned, &state).map_err(run_dir)?;
     // From here on dropping `attached` undoes what was done.
@@ -496,6 +500,30 @@ fn loop_devices() -> Vec<PathBuf> {
         .collect();
     devices.sort();
     devices
+}
+
+/// Tells the process that serves `name` to look at once whether the volume grew.
+///
+/// # Errors
+/// [`AttachError::NotAttached`] when none lives.
+pub fn refresh(run_dir: &Path, name: &str) -> Result<(), AttachError> {
+    let place = Place::new(run_dir, name)?;
+    let trouble = |source| AttachError::RunDir {
+        path: run_dir.to_owned(),
+        source,
+    };
+    let not_attached = || AttachError::NotAttached(name.to_owned());
+    let state = place.load().map_err(trouble)?.ok_or_else(not_attached)?;
+    if place.own().map_err(trouble)?.is_some() {
+        return Err(not_attached());
+    }
+    let pid = i32::try_from(state.pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(not_attached)?;
+    // The lock says that it lives, so the id is its own.
+    let told = rustix::process::kill_process(pid, rustix::process::Signal::HUP);
+    told.map_err(|errno| trouble(errno.into()))
 }
 
 /// How an attachment ended.

@@ -30,7 +30,9 @@ mod process;
 mod service;
 mod state;
 
-pub use attachment::{AttachError, AttachOptions, Attached, Detached, RUN_DIR, attach, detach};
+pub use attachment::{
+    AttachError, AttachOptions, Attached, Detached, RUN_DIR, attach, detach, refresh,
+};
 pub use backend::{Answer, Backend, Command, Reply, Request, ShardBackend, StartError, ask};
 pub use loop_device::{BackingFile, LoopError};
 pub use process::{Signals, Told, protect};

@@ -50,11 +50,21 @@ impl Service {
             }
             Command::Zero { offset, len } => self.zero(offset, len).await.map(|()| Answer::Done),
             Command::Flush => self.device.flush().await.map(|()| Answer::Done),
-            Command::Describe => Ok(Answer::Description {
-                size: self.device.size(),
-                read_only: self.device.read_only(),
-            }),
+            Command::Describe => {
+                self.look_beyond_the_end().await;
+                Ok(Answer::Description {
+                    size: self.device.size(),
+                    read_only: self.device.read_only(),
+                })
+            }
         }
+    }
+
+    /// A remote device learns that it grew when a request does not fit: this is one. That it still does not fit, or that
+    /// the owner is away, is no news.
+    async fn look_beyond_the_end(&self) {
+        let end = vocab::Lba(self.device.size().0 / vocab::BLOCK_BYTES);
+        let _ = self.device.read(end, 1).await;
     }
 
     async fn read(&self, offset: u64, len: u64) -> Result<Vec<Bytes>, BlockError> {

@@ -33,6 +33,9 @@ pub struct State {
     pub mount: PathBuf,
     /// Whether writes are refused.
     pub read_only: bool,
+    /// Generation of the attachment it uses; 0: not said.
+    #[serde(default)]
+    pub generation: u64,
 }
 
 /// The files of one name in a run directory.
@@ -197,6 +200,7 @@ mod tests {
             backing: None,
             mount: PathBuf::from("/somewhere"),
             read_only: false,
+            generation: 3,
         }
     }
 

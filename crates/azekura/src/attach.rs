@@ -13,7 +13,7 @@ use crate::remote::Remote;
 use ::attach::{AttachError, AttachOptions, Detached, Listed, ShardBackend, Signals};
 use anyhow::{Context, bail};
 use api::http::{self, path};
-use api::{AttachmentAnswer, StatusAnswer};
+use api::{AttachmentAnswer, NodeAnswer, StatusAnswer};
 use blockdev::BlockDevice;
 use client::{ClientOptions, RemoteDevice};
 use serde::{Deserialize, Serialize};
@@ -138,6 +138,15 @@ fn serve(api: &str, arguments: &AttachArgs, client: &str, form: Form) -> anyhow:
     }
     let volume = &arguments.volume;
     refuse_second(&arguments.run_dir, volume)?;
+    if let Some(generation) = arguments.published.published {
+        let known = known_cluster(arguments);
+        let granted = AttachmentAnswer {
+            generation,
+            ..AttachmentAnswer::default()
+        };
+        // Who made the attachment gives it back.
+        return serve_granted(&known, &granted, arguments, client, form, &signals);
+    }
     let remote = Remote::new(api);
     let wanted = http::Attach {
         client: client.to_owned(),
@@ -156,6 +165,21 @@ fn serve(api: &str, arguments: &AttachArgs, client: &str, form: Form) -> anyhow:
         eprintln!("azekura: the volume stays attached to {client} in the cluster: {error}");
     }
     served
+}
+
+/// The cluster as `--published` was told of it.
+fn known_cluster(arguments: &AttachArgs) -> StatusAnswer {
+    let told = &arguments.published;
+    let node = |address: &String| NodeAnswer {
+        address: address.clone(),
+        alive: true,
+        ..NodeAnswer::default()
+    };
+    StatusAnswer {
+        cluster: told.cluster.clone().unwrap_or_default(),
+        nodes: told.nodes.iter().map(node).collect(),
+        ..StatusAnswer::default()
+    }
 }
 
 /// Refuses early what `attach` would refuse late, so that a living attachment is left alone.
@@ -214,6 +238,7 @@ fn serve_granted(
             run_dir: arguments.run_dir.clone(),
             read_only: arguments.read_only,
             block_bytes: arguments.block_size,
+            generation: granted.generation,
             ..AttachOptions::new(&arguments.volume)
         },
         backend,
@@ -263,7 +288,10 @@ fn client_options(
             .iter()
             .map(|node| Address(node.address.clone()))
             .collect(),
-        volume: arguments.volume.clone(),
+        volume: match &arguments.published.volume_name {
+            Some(name) => name.clone(),
+            None => arguments.volume.clone(),
+        },
         client: 0,
         attachment: AttachmentGeneration(granted.generation),
         read_only: arguments.read_only,

@@ -1,7 +1,8 @@
 //! Azekura: the one binary and its verbs.
 //!
 //! `azekura node` puts a node together from its configuration (`config.rs`, `node.rs`); `azekura disk` works
-//! on disks of this machine (`disk.rs`); `azekura attach` is a process of its own (`attach.rs`), and so is
+//! on disks of this machine (`disk.rs`); `azekura csi` serves the CSI driver (`csi_verbs.rs`), whose devices are processes of
+//! their own (`local.rs`, `launch.rs`); `azekura attach` is a process of its own (`attach.rs`), and so is
 //! the hidden `azekura bench` (`bench.rs`); all other verbs are calls to a node's REST API (`verbs.rs`, `remote.rs`), printed by `output.rs`.
 //!
 //! Exit status: 0 done, 1 failed, 2 wrong usage.
@@ -18,7 +19,10 @@ mod cli;
 mod config;
 #[cfg(test)]
 mod config_tests;
+mod csi_verbs;
 mod disk;
+mod launch;
+mod local;
 mod node;
 mod output;
 mod quantity;
@@ -66,6 +70,7 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         Verb::Node(arguments) => node::run(&arguments).map(|()| String::new())?,
         Verb::Attach(arguments) => attach::attach(&cli.api, &arguments, cli.output)?,
         Verb::Detach(arguments) => attach::detach(&cli.api, &arguments, cli.output)?,
+        Verb::Csi(verb) => csi_verbs::run(&cli.api, verb).map(|()| String::new())?,
         Verb::Bench(arguments) => bench::run(&cli.api, &arguments, cli.output)?,
     };
     Ok(text)

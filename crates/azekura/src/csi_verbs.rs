@@ -1,0 +1,115 @@
+//! `azekura csi controller` and `azekura csi node`.
+
+use crate::cli::{Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, Home};
+use crate::launch;
+use crate::local::{Host, Local};
+use anyhow::Context;
+use csi::{ApiOptions, BlockStyle, ControllerOptions, NodeOptions};
+use std::os::unix::fs::MetadataExt;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Threads for requests: each may wait for the cluster or a program. Idle ones end.
+const REQUESTS_MAX: usize = 128;
+
+/// Runs a verb until it is told to stop.
+pub fn run(api: &str, verb: CsiVerb) -> anyhow::Result<()> {
+    match verb {
+        CsiVerb::Controller(arguments) => controller(api, &arguments),
+        CsiVerb::Node(arguments) => node(api, arguments),
+        CsiVerb::Launch(arguments) => launch::launch(&arguments),
+    }
+}
+
+fn options_of(api: &str, shared: &CsiArgs) -> ApiOptions {
+    let urls = [api]
+        .into_iter()
+        .chain(shared.also.iter().map(String::as_str));
+    // The first option may name several, as the environment does.
+    let urls = urls.flat_map(|text| text.split(','));
+    ApiOptions {
+        endpoints: urls
+            .map(|url| url.trim().to_owned())
+            .filter(|url| !url.is_empty())
+            .collect(),
+        token_file: shared.token_file.clone(),
+    }
+}
+
+fn log_to_stderr(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if json {
+        log.json().init();
+    } else {
+        log.with_ansi(false).init();
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder
+        .enable_all()
+        .max_blocking_threads(REQUESTS_MAX)
+        .build();
+    runtime.context("cannot start the runtime")
+}
+
+/// Done when the process is told to stop.
+async fn stopped() {
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be waited for");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be waited for");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn controller(api: &str, arguments: &CsiControllerArgs) -> anyhow::Result<()> {
+    log_to_stderr(arguments.shared.log_json);
+    let options = ControllerOptions {
+        socket: arguments.shared.endpoint.clone(),
+        api: options_of(api, &arguments.shared),
+        blocks: match arguments.metadata_blocks {
+            Blocks::Variable => BlockStyle::Variable,
+            Blocks::Fixed => BlockStyle::Fixed,
+        },
+    };
+    tracing::info!(socket = %options.socket.display(), "the CSI controller serves");
+    Ok(runtime()?.block_on(csi::serve_controller(options, stopped()))?)
+}
+
+fn node(api: &str, arguments: CsiNodeArgs) -> anyhow::Result<()> {
+    log_to_stderr(arguments.shared.log_json);
+    let host = match arguments.launch {
+        Home::Host => true,
+        Home::Here => false,
+        Home::Auto => is_contained(),
+    };
+    let options = NodeOptions {
+        socket: arguments.shared.endpoint.clone(),
+        api: options_of(api, &arguments.shared),
+        node: arguments.node_id,
+        work_dir: arguments.work_dir,
+        attach: Box::new(Local {
+            run_dir: arguments.run_dir,
+            host: host.then_some(Host {
+                root: arguments.host_root,
+                programs: arguments.host_bin,
+            }),
+        }),
+    };
+    tracing::info!(socket = %options.socket.display(), host, "the CSI node serves");
+    Ok(runtime()?.block_on(csi::serve_node(options, stopped()))?)
+}
+
+/// Whether this process sees other mounts than process 1.
+fn is_contained() -> bool {
+    let inode = |process: &str| {
+        let about = std::fs::metadata(format!("/proc/{process}/ns/mnt"));
+        about.map(|about| about.ino()).ok()
+    };
+    inode("1") != inode("self")
+}
