@@ -90,7 +90,7 @@ impl Range {
 /// What a new volume starts from.
 enum Source {
     Snapshot(SnapshotAnswer),
-    Volume(VolumeAnswer),
+    Volume(Box<VolumeAnswer>),
 }
 
 impl Source {
