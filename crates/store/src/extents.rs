@@ -271,6 +271,7 @@ impl Store {
             );
             return Err(StoreError::BadRequest { reason });
         }
+        self.room().await?;
         let ticket = match self.already(id, form, &missing) {
             Some(ticket) => ticket,
             None => {
@@ -619,6 +620,7 @@ impl Store {
             let reason = format!("delete: 1 to {LIST_MAX} extents of one group at a time");
             return Err(StoreError::BadRequest { reason });
         }
+        self.room().await?;
         self.grow_state(ids.len() as u64 * KEEP_BYTES);
         let mut ticket = 0;
         for batch in ids.chunks(500) {
@@ -655,6 +657,7 @@ impl Store {
         if compacted.len() as u64 / GRANULE_BYTES == u64::from(held.bytes) / GRANULE_BYTES {
             return Ok(());
         }
+        self.room().await?;
         // The reserve exists for this: rewriting is what makes space.
         let ticket = self.keep(id, form, held.missing, compacted, 0).await?;
         self.durable(ticket).await
@@ -714,6 +717,7 @@ impl Store {
         ids: Vec<ExtentId>,
     ) -> Result<(), StoreError> {
         for batch in ids.chunks(500) {
+            self.room().await?;
             let ticket = self.record(&Meta::Found(store, batch.to_vec()));
             self.written(ticket).await?;
         }
@@ -722,6 +726,7 @@ impl Store {
 
     pub(crate) async fn forget_tombstones(&self, ids: Vec<ExtentId>) -> Result<(), StoreError> {
         for batch in ids.chunks(500) {
+            self.room().await?;
             let ticket = self.record(&Meta::Forget(batch.to_vec()));
             self.written(ticket).await?;
         }

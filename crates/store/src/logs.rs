@@ -399,7 +399,10 @@ impl Store {
             state.apply(&meta);
             known
         };
-        if known {
+        if known && self.is_tight() {
+            // The next checkpoint holds it; until then a crash brings back records that nobody needs.
+            self.force_checkpoint();
+        } else if known {
             self.0.journal.push([Entry::meta(&meta)]);
             self.consider_upkeep();
         }
@@ -414,6 +417,7 @@ impl Store {
     }
 
     pub(crate) async fn drop_log(&self, volume: VolumeId, epoch: Epoch) -> Result<(), StoreError> {
+        self.room().await?;
         self.check_epoch(volume, epoch)?;
         let meta = Meta::Drop(volume, epoch);
         self.0.state.borrow_mut().apply(&meta);

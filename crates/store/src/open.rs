@@ -356,6 +356,7 @@ fn assemble(
         state_growth: Cell::new(0),
         keeps: Cell::new(0),
         upkeep: world::sync::Notify::default(),
+        room: world::sync::Notify::default(),
         checkpoint_forced: Cell::new(false),
         closed: Cell::new(false),
         extent_bytes_written: Cell::new(0),

@@ -11,6 +11,9 @@ use wire::*;
 use world::{Disk, Duration, World};
 use world_sim::{Host, Options as SimOptions, SimDisk, Simulation};
 
+mod extents;
+mod ring;
+
 const VOLUME: VolumeId = VolumeId(1);
 const SEGMENT: SegmentId = SegmentId(0);
 const GROUP: GroupId = GroupId(7);
@@ -328,6 +331,21 @@ fn a_clean_stop_is_trusted_after_another_boot() {
 }
 
 #[test]
+fn a_session_that_is_renewed_while_the_store_stops_leaves_the_clean_mark() {
+    let mut machine = Machine::new(30, 1);
+    let store = machine.open();
+    put(&machine, &store, &[Chain::new(1).next(1)], false).expect("accepted");
+    let (closing, renewing) = (store.clone(), store.clone());
+    run(&machine.sim, &machine.host, async move {
+        closing.close().await;
+        assert_eq!(renewing.renew_session().await, Ok(None));
+    });
+    let store = machine.power_loss();
+    let (trust, _) = tails(machine.ask(&store, fence(2)).expect("fenced"));
+    assert_eq!(trust, Trust::Trusted);
+}
+
+#[test]
 fn promises_hold_across_power_losses() {
     let mut machine = Machine::new(4, 1);
     let store = machine.open();
@@ -441,269 +459,6 @@ fn another_life_is_refused() {
         actual: store.incarnation(),
     };
     assert_eq!(machine.send(&store, request, body), Err(refused));
-}
-
-#[test]
-fn the_ring_wraps_many_times_while_the_log_is_trimmed() {
-    let mut machine = Machine::new(7, 1);
-    let store = machine.open();
-    let mut chain = Chain::new(1);
-    // 4 MiB of ring; 24 MiB of records.
-    for _ in 0..300 {
-        let records: Vec<Record> = (0..4).map(|_| chain.next(5)).collect();
-        let mut answer = put(&machine, &store, &records, false);
-        for _ in 0..100 {
-            if answer != Err(StoreError::JournalFull) {
-                break;
-            }
-            machine.sim.run_for(Duration::from_millis(5));
-            answer = put(&machine, &store, &records, false);
-        }
-        answer.expect("there is room again after a checkpoint");
-        let through = Position(chain.position - 8_u64.min(chain.position));
-        machine
-            .ask(
-                &store,
-                StoreRequest::TrimLog {
-                    volume: VOLUME,
-                    epoch: Epoch(1),
-                    through,
-                },
-            )
-            .expect("trims");
-    }
-    let store = machine.crash();
-    let (_, segments) = tails(machine.ask(&store, fence(2)).expect("fenced"));
-    assert_eq!(segments[0].last, Position(chain.position));
-    assert_eq!(read_log(&machine, &store, 2, chain.position - 7).len(), 8);
-}
-
-#[test]
-fn a_full_ring_refuses_appends_and_recovers_by_trimming() {
-    let machine = Machine::new(8, 1);
-    let store = machine.open();
-    let mut chain = Chain::new(1);
-    let refused = loop {
-        let record = chain.next(16);
-        match put(&machine, &store, &[record], false) {
-            Ok(_) => assert!(chain.position < 200, "64 KiB records, 4 MiB ring"),
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(refused, StoreError::JournalFull);
-    machine.ask(&store, fence(1)).expect("metadata still fits");
-    let through = Position(chain.position - 1);
-    machine
-        .ask(
-            &store,
-            StoreRequest::TrimLog {
-                volume: VOLUME,
-                epoch: Epoch(1),
-                through,
-            },
-        )
-        .expect("trims");
-    machine.sim.run_for(Duration::from_millis(200));
-    assert!(store.status().journal_used.0 < 1 << 20);
-}
-
-#[test]
-fn a_pinned_record_is_moved_so_that_others_go_on() {
-    let mut machine = Machine::new(9, 1);
-    let store = machine.open();
-    let mut pinned = Chain::new(1);
-    pinned.segment = SegmentId(9);
-    let keep = pinned.next(1);
-    put(&machine, &store, std::slice::from_ref(&keep), false).expect("accepted");
-    // Another volume's log runs over the ring many times.
-    let mut crc = 0;
-    for position in 1..=600_u64 {
-        let mut chain = Chain {
-            epoch: Epoch(1),
-            segment: SEGMENT,
-            position: position - 1,
-            crc,
-        };
-        let mut record = chain.next(8);
-        record.head.volume = VolumeId(2);
-        record.head.seal(&record.data);
-        crc = record.head.crc;
-        let (mut request, body) = append(&store, &[record], false);
-        if let StoreRequest::Append { volume, .. } = &mut request {
-            *volume = VolumeId(2);
-        }
-        let mut answer = machine.send(&store, request.clone(), body.clone());
-        for _ in 0..200 {
-            if answer != Err(StoreError::JournalFull) {
-                break;
-            }
-            machine.sim.run_for(Duration::from_millis(5));
-            answer = machine.send(&store, request.clone(), body.clone());
-        }
-        answer.expect("the pinned record does not wedge the ring");
-        let trim = StoreRequest::TrimLog {
-            volume: VolumeId(2),
-            epoch: Epoch(1),
-            through: Position(position),
-        };
-        machine.ask(&store, trim).expect("trims");
-    }
-    let store = machine.power_loss();
-    let request = StoreRequest::ReadLog {
-        volume: VOLUME,
-        epoch: Epoch(1),
-        segment: SegmentId(9),
-        from: Position(1),
-        bytes_max: 1,
-    };
-    let (_, body) = machine
-        .send(&store, request, Vec::new())
-        .expect("still there");
-    assert_eq!(Record::decode_batch(1, &body).unwrap(), [keep]);
-}
-
-#[test]
-fn extents_read_back_survive_restarts_and_are_deleted_for_good() {
-    let mut machine = Machine::new(10, 2);
-    let store = machine.open();
-    for counter in 1..=6 {
-        put_extent(&machine, &store, counter, 40, counter % 2 == 0).expect("kept");
-    }
-    let delete = StoreRequest::DeleteExtents {
-        group: GROUP,
-        generation: Generation(1),
-        ids: vec![extent_id(3)],
-    };
-    machine.ask(&store, delete).expect("deleted");
-    let store = machine.crash();
-    for counter in [1, 2, 4, 5, 6] {
-        assert_eq!(
-            read_extent(&machine, &store, counter),
-            Ok(sealed(counter, 40))
-        );
-    }
-    assert_eq!(read_extent(&machine, &store, 3), Err(StoreError::Absent));
-    put_extent(&machine, &store, 3, 40, true).expect("ignored: it is deleted");
-    assert_eq!(read_extent(&machine, &store, 3), Err(StoreError::Absent));
-    assert_eq!(store.status().extents, 5);
-}
-
-#[test]
-fn a_flushed_extent_survives_a_power_loss_and_an_unflushed_one_is_whole_or_absent() {
-    for seed in 100..130 {
-        let mut machine = Machine::new(seed, 1 + seed as usize % 2);
-        let store = machine.open();
-        put_extent(&machine, &store, 1, 64, false).expect("kept");
-        machine
-            .ask(&store, StoreRequest::FlushExtents)
-            .expect("flushed");
-        put_extent(&machine, &store, 2, 64, false).expect("kept");
-        let store = machine.power_loss();
-        assert_eq!(
-            read_extent(&machine, &store, 1),
-            Ok(sealed(1, 64)),
-            "seed {seed}"
-        );
-        match read_extent(&machine, &store, 2) {
-            Ok(bytes) => assert_eq!(bytes, sealed(2, 64)),
-            Err(error) => assert_eq!(error, StoreError::Absent, "seed {seed}"),
-        }
-    }
-}
-
-#[test]
-fn compaction_frees_space_and_survives() {
-    let mut machine = Machine::new(11, 1);
-    let store = machine.open();
-    put_extent(&machine, &store, 1, 256, true).expect("kept");
-    let used = store.status().used;
-    let mut live = vec![0; 32];
-    live[0] = 0b0110;
-    let (id, generation) = (extent_id(1), Generation(1));
-    machine
-        .ask(
-            &store,
-            StoreRequest::CompactExtent {
-                id,
-                generation,
-                form: 1,
-                live,
-            },
-        )
-        .expect("compacted");
-    assert!(store.status().used.0 * 4 < used.0);
-    let store = machine.power_loss();
-    let read = |block, blocks| StoreRequest::ReadFrames {
-        reads: vec![FrameRead {
-            id: extent_id(1),
-            frame: 0,
-            first_block: block,
-            blocks,
-        }],
-    };
-    let (_, body) = machine.send(&store, read(1, 2), Vec::new()).expect("live");
-    assert_eq!(body, vec![1; 2 * BLOCK_SIZE]);
-    assert!(matches!(
-        machine.send(&store, read(0, 1), Vec::new()),
-        Err(StoreError::Damaged { .. })
-    ));
-}
-
-#[test]
-fn rot_is_noticed_and_a_new_put_heals_it() {
-    let machine = Machine::new(12, 1);
-    let store = machine.open();
-    put_extent(&machine, &store, 1, 64, true).expect("kept");
-    let image = run(&machine.sim, &machine.host, {
-        let disk = machine.disks[0].open();
-        async move { disk.read(0, 64 << 20).await.expect("reads") }
-    });
-    let magic = image
-        .windows(4)
-        .position(|bytes| bytes == b"AZX1")
-        .expect("the extent");
-    let disk = machine.disks[0].open();
-    run(&machine.sim, &machine.host, async move {
-        let at = (magic + 5 * BLOCK_SIZE) as u64;
-        disk.write(at, vec![0xEE; BLOCK_SIZE].into())
-            .await
-            .expect("writes");
-    });
-    assert!(matches!(
-        read_extent(&machine, &store, 1),
-        Err(StoreError::Damaged { .. })
-    ));
-    put_extent(&machine, &store, 1, 64, true).expect("replaced");
-    assert_eq!(read_extent(&machine, &store, 1), Ok(sealed(1, 64)));
-}
-
-#[test]
-fn a_full_store_refuses_puts_and_serves_reads_and_deletes() {
-    let machine = Machine::new(13, 1);
-    let store = machine.open();
-    let mut counter = 0;
-    let refused = loop {
-        counter += 1;
-        match put_extent(&machine, &store, counter, 252, false) {
-            Ok(_) => assert!(counter < 100, "1 MiB extents, under 60 MiB of room"),
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(refused, StoreError::Full);
-    assert!(store.status().full);
-    assert_eq!(read_extent(&machine, &store, 1), Ok(sealed(1, 252)));
-    let ids = (1..=10).map(extent_id).collect();
-    machine
-        .ask(
-            &store,
-            StoreRequest::DeleteExtents {
-                group: GROUP,
-                generation: Generation(1),
-                ids,
-            },
-        )
-        .expect("deletes");
-    put_extent(&machine, &store, counter + 1, 252, false).expect("room again");
 }
 
 #[test]

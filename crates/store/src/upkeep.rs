@@ -7,14 +7,19 @@ use crate::state::{Slot, State};
 use crate::store::Store;
 use vocab::Incarnation;
 use wire::StoreError;
-use world::PAGE;
+use world::{Duration, PAGE};
 
 /// A checkpoint at least every so many extents: after a power loss those since are read and checked.
 const KEEPS_MAX: u64 = 1024;
 /// Fill of the ring, in percent, above which old records are moved forward.
 const MOVE_PERCENT: u64 = 75;
+/// Fill above which requests that only add metadata wait: what follows is for promises and for moving records, which
+/// is what makes room. Appends stop at 85 %.
+const META_PERCENT_MAX: u64 = 90;
 /// Fill above which moving stops: it must never wedge the ring itself.
-const MOVE_PERCENT_MAX: u64 = 92;
+const MOVE_PERCENT_MAX: u64 = 97;
+/// How long a request waits for room in the ring; less than the patience of its caller.
+const ROOM_PATIENCE: Duration = Duration::from_millis(1500);
 /// Bytes moved between two checkpoints.
 const MOVE_BYTES_MAX: u64 = 32 << 20;
 /// Records read at a time while moving.
@@ -42,7 +47,8 @@ impl Store {
         let state_pages = (inner.state_bytes.get() + inner.state_growth.get()) / PAGE as u64;
         let worth = (ring / 8).max(4 * state_pages).min(ring / 4);
         let tight = inner.journal.used_pages() > ring / 2 && since > ring / 32;
-        inner.checkpoint_forced.get() && since > 0
+        let movable = self.ring_is_above(MOVE_PERCENT);
+        inner.checkpoint_forced.get() && (since > 0 || movable)
             || since >= worth
             || tight
             || inner.keeps.get() >= KEEPS_MAX
@@ -52,6 +58,33 @@ impl Store {
     pub(crate) fn consider_upkeep(&self) {
         if self.wants_checkpoint() {
             self.0.upkeep.notify_all();
+        }
+    }
+
+    pub(crate) fn ring_is_above(&self, percent: u64) -> bool {
+        self.0.journal.used_pages() * 100 > self.0.journal.pages() * percent
+    }
+
+    /// Whether the ring is too full for metadata that can wait.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.ring_is_above(META_PERCENT_MAX)
+    }
+
+    /// Waits until the ring has room for a request's metadata. Without this, requests that are repeated behind an old
+    /// record fill the ring, and then nothing that would free it finds room.
+    pub(crate) async fn room(&self) -> Result<(), StoreError> {
+        let deadline = self.0.world.now() + ROOM_PATIENCE;
+        loop {
+            let freed = self.0.room.notified();
+            if !self.is_tight() {
+                return Ok(());
+            }
+            self.check_alive()?;
+            self.force_checkpoint();
+            let left = deadline.since(self.0.world.now());
+            if self.0.world.timeout(left, freed).await.is_err() {
+                return Err(StoreError::JournalFull);
+            }
         }
     }
 
@@ -110,6 +143,7 @@ impl Store {
         inner.checkpoint.set(number);
         inner.checkpoint_page.set(at);
         inner.journal.advance_tail(oldest.unwrap_or(at).min(at));
+        inner.room.notify_all();
         Ok(())
     }
 
@@ -131,32 +165,55 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the oldest live records again, when the ring is nearly full although most of it is dead.
+    /// Writes the oldest live records again, when the ring is nearly full although part of it is dead.
     async fn move_records(&self) -> Result<(), StoreError> {
-        let ring = self.0.journal.pages();
-        if self.0.journal.used_pages() * 100 < ring * MOVE_PERCENT {
+        if !self.ring_is_above(MOVE_PERCENT) {
             return Ok(());
         }
-        let slots = self.oldest_slots(ring);
-        for chunk in slots.chunks(MOVE_BATCH) {
+        let slots = self.oldest_slots();
+        let (mut rest, mut any) = (&slots[..], false);
+        loop {
+            let (chunk, later) = rest.split_at(self.movable(rest));
+            if chunk.is_empty() {
+                break;
+            }
+            rest = later;
             let reads = chunk.iter().map(|slot| self.read_record(slot));
             let records = futures_util::future::join_all(reads).await;
             // A damaged record stays where it is; recovery reads it from another replica.
             let moved: Vec<Entry> = records.into_iter().flatten().map(Entry::Moved).collect();
-            if self.0.journal.used_pages() * 100 > ring * MOVE_PERCENT_MAX || moved.is_empty() {
-                break;
+            if moved.is_empty() {
+                continue;
             }
+            any = true;
             let ticket = self.0.journal.push(moved);
             self.written(ticket).await?;
         }
-        if !slots.is_empty() {
+        if any {
             self.force_checkpoint();
         }
         Ok(())
     }
 
-    /// Live records in the oldest eighth of the used ring; none when so much is live that moving cannot help.
-    fn oldest_slots(&self, ring: u64) -> Vec<Slot> {
+    /// How many of `slots` the ring has room for now, at most [`MOVE_BATCH`].
+    fn movable(&self, slots: &[Slot]) -> usize {
+        let journal = &self.0.journal;
+        let mut room =
+            (journal.pages() * MOVE_PERCENT_MAX / 100).saturating_sub(journal.used_pages());
+        let fits = |slot: &&Slot| {
+            // Its data and, until it is in a batch, a page for its header.
+            let pages = u64::from(slot.head.data_bytes).div_ceil(PAGE as u64) + 1;
+            let fits = pages <= room;
+            room = room.saturating_sub(pages);
+            fits
+        };
+        slots.iter().take(MOVE_BATCH).take_while(fits).count()
+    }
+
+    /// Live records in the oldest eighth of the ring, oldest first; none when so much is live that moving helps
+    /// little, unless nothing else is left to do.
+    fn oldest_slots(&self) -> Vec<Slot> {
+        let ring = self.0.journal.pages();
         let state = self.0.state.borrow();
         let all = state
             .logs
@@ -164,23 +221,26 @@ impl Store {
             .flat_map(|log| log.segments.values())
             .flat_map(|segment| &segment.slots);
         let limit = self.0.journal.tail() + ring / 8;
-        let (mut live_pages, mut bytes, mut old) = (0, 0, Vec::new());
+        let (mut live_pages, mut old) = (0, Vec::new());
         for slot in all {
             let Some(page) = slot.place.page() else {
                 continue;
             };
             live_pages += u64::from(slot.head.data_bytes).div_ceil(PAGE as u64);
-            if page < limit && !slot.damaged && bytes < MOVE_BYTES_MAX {
-                bytes += u64::from(slot.head.data_bytes);
+            if page < limit && !slot.damaged {
                 old.push(*slot);
             }
         }
-        old.sort_by_key(|slot| slot.place.page());
-        if live_pages * 100 < ring * 60 {
-            old
-        } else {
-            Vec::new()
+        if live_pages * 100 >= ring * 60 && !self.is_tight() {
+            return Vec::new();
         }
+        old.sort_by_key(|slot| slot.place.page());
+        let mut bytes = 0;
+        old.retain(|slot| {
+            bytes += u64::from(slot.head.data_bytes);
+            bytes <= MOVE_BYTES_MAX
+        });
+        old
     }
 
     /// Stops: everything is written, checkpointed and marked clean. Requests fail from now on.
@@ -228,7 +288,8 @@ impl Store {
     /// [`StoreError::Failed`].
     pub async fn renew_session(&self) -> Result<Option<u64>, StoreError> {
         let (batch, _) = self.0.journal.next_batch();
-        if batch == self.0.session_batch.get() {
+        // After a stop the mark says clean, and nothing may be written over it.
+        if batch == self.0.session_batch.get() || self.0.closed.get() {
             return Ok(None);
         }
         self.0.session_batch.set(batch);

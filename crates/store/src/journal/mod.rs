@@ -328,17 +328,21 @@ impl Journal {
             if header_pages(more_bytes) > HEADER_PAGES_MAX || more_pages > DATA_PAGES_MAX {
                 break;
             }
+            // A smaller batch rather than none: behind the first entries may be those that make room.
+            let pages = (header_pages(more_bytes) + more_pages) as u64;
+            let end = place_batch(inner.head.get(), pages, self.pages()) + pages;
+            if end > inner.tail.get() + self.pages() {
+                break;
+            }
             (bytes, data_pages, count) = (more_bytes, more_pages, count + 1);
         }
         if count == 0 {
             return None;
         }
         let pages = (header_pages(bytes) + data_pages) as u64;
-        let at = place_batch(inner.head.get(), pages, self.pages());
-        if at + pages > inner.tail.get() + self.pages() {
-            return None;
-        }
-        inner.head.set(at);
+        inner
+            .head
+            .set(place_batch(inner.head.get(), pages, self.pages()));
         let mut last_ticket = 0;
         let mut entries = Vec::with_capacity(count);
         for waiting in pending.drain(..count) {

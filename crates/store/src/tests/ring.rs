@@ -1,0 +1,183 @@
+//! The ring: wrapping, filling up, moving what is old.
+
+use super::*;
+
+#[test]
+fn the_ring_wraps_many_times_while_the_log_is_trimmed() {
+    let mut machine = Machine::new(7, 1);
+    let store = machine.open();
+    let mut chain = Chain::new(1);
+    // 4 MiB of ring; 24 MiB of records.
+    for _ in 0..300 {
+        let records: Vec<Record> = (0..4).map(|_| chain.next(5)).collect();
+        let mut answer = put(&machine, &store, &records, false);
+        for _ in 0..100 {
+            if answer != Err(StoreError::JournalFull) {
+                break;
+            }
+            machine.sim.run_for(Duration::from_millis(5));
+            answer = put(&machine, &store, &records, false);
+        }
+        answer.expect("there is room again after a checkpoint");
+        let through = Position(chain.position - 8_u64.min(chain.position));
+        machine
+            .ask(
+                &store,
+                StoreRequest::TrimLog {
+                    volume: VOLUME,
+                    epoch: Epoch(1),
+                    through,
+                },
+            )
+            .expect("trims");
+    }
+    let store = machine.crash();
+    let (_, segments) = tails(machine.ask(&store, fence(2)).expect("fenced"));
+    assert_eq!(segments[0].last, Position(chain.position));
+    assert_eq!(read_log(&machine, &store, 2, chain.position - 7).len(), 8);
+}
+
+#[test]
+fn a_full_ring_refuses_appends_and_recovers_by_trimming() {
+    let machine = Machine::new(8, 1);
+    let store = machine.open();
+    let mut chain = Chain::new(1);
+    let refused = loop {
+        let record = chain.next(16);
+        match put(&machine, &store, &[record], false) {
+            Ok(_) => assert!(chain.position < 200, "64 KiB records, 4 MiB ring"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, StoreError::JournalFull);
+    machine.ask(&store, fence(1)).expect("metadata still fits");
+    let through = Position(chain.position - 1);
+    machine
+        .ask(
+            &store,
+            StoreRequest::TrimLog {
+                volume: VOLUME,
+                epoch: Epoch(1),
+                through,
+            },
+        )
+        .expect("trims");
+    machine.sim.run_for(Duration::from_millis(200));
+    assert!(store.status().journal_used.0 < 1 << 20);
+}
+
+#[test]
+fn a_pinned_record_is_moved_so_that_others_go_on() {
+    let mut machine = Machine::new(9, 1);
+    let store = machine.open();
+    let mut pinned = Chain::new(1);
+    pinned.segment = SegmentId(9);
+    let keep = pinned.next(1);
+    put(&machine, &store, std::slice::from_ref(&keep), false).expect("accepted");
+    // Another volume's log runs over the ring many times.
+    let mut crc = 0;
+    for position in 1..=600_u64 {
+        let mut chain = Chain {
+            epoch: Epoch(1),
+            segment: SEGMENT,
+            position: position - 1,
+            crc,
+        };
+        let mut record = chain.next(8);
+        record.head.volume = VolumeId(2);
+        record.head.seal(&record.data);
+        crc = record.head.crc;
+        let (mut request, body) = append(&store, &[record], false);
+        if let StoreRequest::Append { volume, .. } = &mut request {
+            *volume = VolumeId(2);
+        }
+        let mut answer = machine.send(&store, request.clone(), body.clone());
+        for _ in 0..200 {
+            if answer != Err(StoreError::JournalFull) {
+                break;
+            }
+            machine.sim.run_for(Duration::from_millis(5));
+            answer = machine.send(&store, request.clone(), body.clone());
+        }
+        answer.expect("the pinned record does not wedge the ring");
+        let trim = StoreRequest::TrimLog {
+            volume: VolumeId(2),
+            epoch: Epoch(1),
+            through: Position(position),
+        };
+        machine.ask(&store, trim).expect("trims");
+    }
+    let store = machine.power_loss();
+    let request = StoreRequest::ReadLog {
+        volume: VOLUME,
+        epoch: Epoch(1),
+        segment: SegmentId(9),
+        from: Position(1),
+        bytes_max: 1,
+    };
+    let (_, body) = machine
+        .send(&store, request, Vec::new())
+        .expect("still there");
+    assert_eq!(Record::decode_batch(1, &body).unwrap(), [keep]);
+}
+
+/// Fills the ring with records up to where appends are refused; nothing may be let go.
+fn fill_with_records(machine: &Machine, store: &Store) -> Chain {
+    let mut chain = Chain::new(1);
+    for _ in 0..200 {
+        match put(machine, store, &[chain.next(16)], false) {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error, StoreError::JournalFull);
+                return chain;
+            }
+        }
+    }
+    panic!("a ring of 4 MiB takes 200 records of 64 KiB");
+}
+
+#[test]
+fn metadata_behind_old_records_never_fills_the_ring() {
+    let machine = Machine::new(31, 1);
+    let store = machine.open();
+    let chain = fill_with_records(&machine, &store);
+    // Far more than the pages left: what a drain does that fails and is repeated.
+    for counter in 1..=600 {
+        let answer = put_extent(&machine, &store, counter, 4, false);
+        assert!(answer.is_ok(), "put {counter}: {answer:?}");
+        let request = StoreRequest::DeleteExtents {
+            group: GROUP,
+            generation: Generation(1),
+            ids: vec![extent_id(counter)],
+        };
+        machine.ask(&store, request).expect("deletes");
+    }
+    machine.ask(&store, fence(1)).expect("promises fit");
+    let trim = StoreRequest::TrimLog {
+        volume: VOLUME,
+        epoch: Epoch(1),
+        through: Position(chain.position - 1),
+    };
+    machine.ask(&store, trim).expect("trims");
+    machine.sim.run_for(Duration::from_secs(1));
+    assert!(store.status().journal_used.0 < 1 << 20);
+}
+
+#[test]
+fn old_records_moved_in_a_tight_ring_survive_a_power_loss() {
+    let mut machine = Machine::new(32, 1);
+    let store = machine.open();
+    let chain = fill_with_records(&machine, &store);
+    for counter in 1..=300 {
+        put_extent(&machine, &store, counter, 4, true).expect("put");
+    }
+    let store = machine.power_loss();
+    let records = read_log(&machine, &store, 1, 1);
+    let positions: Vec<u64> = records
+        .iter()
+        .map(|record| record.head.position.0)
+        .collect();
+    assert!(positions.len() > 1, "the first answer holds several");
+    assert!(positions.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    assert!(chain.position > 40);
+}
