@@ -342,11 +342,23 @@ impl Pool {
             .members
             .iter()
             .partition(|&&member| self.is_shunned(member));
+        let mut reason = "members failed a moment ago".to_owned();
+        let need = usize::from(copies_min.max(1)).min(group.members.len());
+        if asked.len() < need {
+            // Too few could take it: no copies that nobody will ever refer to.
+            let (group, have) = (id.group, 0);
+            return Err(PoolError::NotEnoughCopies {
+                group,
+                id,
+                have,
+                need,
+                reason,
+            });
+        }
         let mut missing = shunned;
         let told = self.tell_each(&asked, &put, &missing).await;
         let mut have: Vec<StoreId> = Vec::new();
         let mut unflushed = Unflushed::default();
-        let mut reason = "members failed a moment ago".to_owned();
         for (&member, told) in asked.iter().zip(told) {
             match told {
                 Told::Done(session) => {
@@ -369,7 +381,6 @@ impl Pool {
                 }
             }
         }
-        let need = usize::from(copies_min.max(1)).min(group.members.len());
         let mut noted = have.len();
         if noted >= need && missing.len() + asked.len() > group.members.len() {
             // Those that have it must know who does not, or the loss would never be repaired.

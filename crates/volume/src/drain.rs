@@ -24,13 +24,15 @@ use world::Duration;
 
 /// A layer is full with so many times `drain_bytes` in extents past the journal: 512 MiB.
 const STORED_SHARE: u64 = 4;
-/// Pause after a drain that failed.
+/// Pause after a drain that failed; doubled up to [`RETRY_PAUSE_MAX`]: each attempt may leave extents behind.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long the log may take to make a root known before the catalog does.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(1000);
 
 impl Volume {
     pub(crate) async fn drain_forever(self: Rc<Self>) {
+        let mut pause = RETRY_PAUSE;
         loop {
             let signal = self.drain_now.notified();
             if self.log.lost().is_some() {
@@ -45,11 +47,15 @@ impl Volume {
                 continue;
             }
             match self.drain_once().await {
-                Ok(()) => *self.drain_problem.borrow_mut() = None,
+                Ok(()) => {
+                    *self.drain_problem.borrow_mut() = None;
+                    pause = RETRY_PAUSE;
+                }
                 Err(reason) => {
                     *self.drain_problem.borrow_mut() = Some(reason);
                     self.publish_progress().await;
-                    self.context.world.sleep(RETRY_PAUSE).await;
+                    self.context.world.sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_PAUSE_MAX);
                 }
             }
         }
@@ -201,11 +207,23 @@ impl Volume {
         Ok(())
     }
 
-    /// A drain that fails for want of space needs the collector, which only goes by published roots.
+    /// A drain that fails for want of space needs the collector, which only goes by published roots. What a failed
+    /// drain has put is garbage, and the floor says so: nothing below it is in flight.
     async fn publish_progress(&self) {
-        let root = self.root.get();
-        if self.published.get() < root.position {
-            let _ = self.publish(root, &[]).await;
+        let _held = self.root_lock.lock().await;
+        let root = VolumeRoot {
+            floor: self.ids.floor(),
+            ..self.root.get()
+        };
+        if self.published.get() < (root.position, root.floor) {
+            self.root.set(root);
+            let published = self.publish(root, &[]);
+            // A catalog that is away must not hold up the next attempt.
+            let _ = self
+                .context
+                .world
+                .timeout(CHECKPOINT_PATIENCE, published)
+                .await;
         }
     }
 
@@ -223,7 +241,8 @@ impl Volume {
                 .await
             {
                 Ok(_) => {
-                    self.published.set(self.published.get().max(root.position));
+                    let known = (root.position, root.floor);
+                    self.published.set(self.published.get().max(known));
                     return Ok(());
                 }
                 Err(error @ (CatalogError::StaleOwner { .. } | CatalogError::NotFound { .. })) => {

@@ -133,7 +133,7 @@ pub struct Volume {
     pub(crate) drains: Cell<u64>,
     pub(crate) drain_problem: RefCell<Option<String>>,
     /// Position of the newest root that the catalog has from us.
-    pub(crate) published: Cell<Position>,
+    pub(crate) published: Cell<(Position, (vocab::Epoch, u32))>,
     /// Bytes of writes that wait for their commit.
     pub(crate) uncommitted_bytes: Cell<u64>,
     /// What all of it takes of the node's room.
@@ -195,7 +195,7 @@ impl Volume {
             drained_bytes: Cell::new(0),
             drains: Cell::new(0),
             drain_problem: RefCell::new(None),
-            published: Cell::new(root.position),
+            published: Cell::new((root.position, root.floor)),
             uncommitted_bytes: Cell::new(0),
             share,
             gate: crate::gate::Gate::new(row.limits),
