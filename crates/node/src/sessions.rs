@@ -65,6 +65,33 @@ pub(crate) struct Sessions {
     /// Volumes that let no session in for now.
     closed: Rc<RefCell<BTreeSet<VolumeId>>>,
     tickets: Cell<u64>,
+    /// Connections that open a session now, how many of them, and whether the connection has ended meanwhile.
+    opening: Rc<RefCell<BTreeMap<u64, (u32, bool)>>>,
+}
+
+/// A session that is being opened: its connection may end before it is.
+struct Opening {
+    opening: Rc<RefCell<BTreeMap<u64, (u32, bool)>>>,
+    connection: u64,
+}
+
+impl Opening {
+    fn is_over(&self) -> bool {
+        let opening = self.opening.borrow();
+        opening.get(&self.connection).is_none_or(|(_, over)| *over)
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let mut opening = self.opening.borrow_mut();
+        if let Some((count, _)) = opening.get_mut(&self.connection) {
+            *count -= 1;
+            if *count == 0 {
+                opening.remove(&self.connection);
+            }
+        }
+    }
 }
 
 /// Keeps sessions out of a volume until it is dropped.
@@ -303,7 +330,20 @@ impl Sessions {
 
     /// Ends the sessions of a connection.
     pub(crate) fn end_connection(&self, connection: u64) {
+        if let Some((_, over)) = self.opening.borrow_mut().get_mut(&connection) {
+            *over = true;
+        }
         self.end_where(&NodeError::NotOwner, |session| session.key.0 == connection);
+    }
+
+    /// Notes that a connection opens a session; before the first await, so that its end cannot be missed.
+    fn begin_opening(&self, connection: u64) -> Opening {
+        let opening = self.opening.clone();
+        opening.borrow_mut().entry(connection).or_default().0 += 1;
+        Opening {
+            opening,
+            connection,
+        }
     }
 
     /// Ends everything: the node stops.
@@ -397,6 +437,7 @@ impl Sessions {
 impl Host {
     /// Starts a session on a volume served here.
     async fn open_session(self: &Rc<Self>, connection: u64, wanted: Wanted) -> Reply {
+        let opening = self.sessions.begin_opening(connection);
         let row = self.volume_row(&wanted.volume).await?;
         let volume = self.acquire(row.id).await?;
         // Read after the volume is ours: whoever changes the attachment from now on tells this node.
@@ -420,6 +461,10 @@ impl Host {
         if closed || self.sessions.floor(row.id) > row.attachment.generation {
             let reason = "the volume is being attached, detached or restored".to_owned();
             return Err(NodeError::Busy { reason });
+        }
+        if opening.is_over() {
+            // Nobody would ever end it.
+            return Err(NodeError::NotOwner);
         }
         let key = (connection, self.sessions.next_ticket());
         let session = Rc::new(Session {
