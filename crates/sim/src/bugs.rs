@@ -49,14 +49,18 @@ impl Planted {
 pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Volume(volume::Bug::AckFirstReplica), 2),
     (Planted::Volume(volume::Bug::ForgetUnmap), 1),
-    (Planted::Volume(volume::Bug::DropFlush), 16),
+    (Planted::Volume(volume::Bug::DropFlush), 9),
     (Planted::Volume(volume::Bug::SkipReadConfirmation), 7),
     (Planted::Volume(volume::Bug::DropInflight), 5),
     (Planted::Volume(volume::Bug::UnregisteredSegment), 8),
     (Planted::Volume(volume::Bug::ReuseExtentId), 2),
     (Planted::Volume(volume::Bug::DrainAcrossBarrier), 1),
+    (Planted::Volume(volume::Bug::SkipFence), 21),
+    (Planted::Store(store::Bug::AcceptStaleEpoch), 21),
+    (Planted::Store(store::Bug::AckBeforeWrite), 14),
+    (Planted::Store(store::Bug::SkipFlush), 10),
     (Planted::CollectSnapshots, 5),
-    (Planted::CollectInFlight, 1),
+    (Planted::CollectInFlight, 2),
 ];
 
 /// Every bug that can be planted, caught reliably or not.

@@ -433,12 +433,12 @@ fn leftovers(cluster: &Cluster, rng: &SimRng) -> Result<(), String> {
     Ok(())
 }
 
-/// The nodes' hosts, for messages.
+/// What volumes and stores say of themselves, for messages.
 pub fn describe(cluster: &Cluster) -> String {
     let hosts: Vec<Rc<node::Host>> = cluster.hosts();
     let volumes = hosts.iter().flat_map(|host| host.volumes());
-    let said: Vec<String> = volumes
-        .map(|volume| format!("{}: {:?}", volume.name(), volume.status()))
-        .collect();
-    said.join("; ")
+    let volumes = volumes.map(|volume| format!("{}: {:?}", volume.name(), volume.status()));
+    let stores = hosts.iter().flat_map(|host| host.stores());
+    let stores = stores.map(|store| format!("{:?}", store.status()));
+    volumes.chain(stores).collect::<Vec<_>>().join("; ")
 }

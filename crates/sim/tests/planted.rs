@@ -61,3 +61,23 @@ fn a_collection_that_forgets_snapshots_is_found() {
 fn a_collection_of_what_is_in_flight_is_found() {
     assert_found("collect-in-flight");
 }
+
+#[test]
+fn a_takeover_that_fences_nobody_is_found() {
+    assert_found("volume-SkipFence");
+}
+
+#[test]
+fn a_store_that_accepts_an_older_epoch_is_found() {
+    assert_found("store-AcceptStaleEpoch");
+}
+
+#[test]
+fn an_acknowledgement_before_the_write_is_found() {
+    assert_found("store-AckBeforeWrite");
+}
+
+#[test]
+fn a_store_that_does_not_flush_is_found() {
+    assert_found("store-SkipFlush");
+}
