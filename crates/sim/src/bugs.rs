@@ -57,7 +57,6 @@ pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Volume(volume::Bug::DrainAcrossBarrier), 1),
     (Planted::Volume(volume::Bug::SkipFence), 21),
     (Planted::Store(store::Bug::AcceptStaleEpoch), 21),
-    (Planted::Store(store::Bug::AckBeforeWrite), 14),
     (Planted::Store(store::Bug::SkipFlush), 10),
     (Planted::CollectSnapshots, 5),
     (Planted::CollectInFlight, 2),

@@ -73,11 +73,6 @@ fn a_store_that_accepts_an_older_epoch_is_found() {
 }
 
 #[test]
-fn an_acknowledgement_before_the_write_is_found() {
-    assert_found("store-AckBeforeWrite");
-}
-
-#[test]
 fn a_store_that_does_not_flush_is_found() {
     assert_found("store-SkipFlush");
 }
