@@ -9,7 +9,7 @@
 
 use crate::cli::{AttachArgs, DetachArgs, Form};
 use crate::output::{Done, Table, render};
-use crate::remote::Remote;
+use crate::remote::{Endpoint, Remote};
 use ::attach::{AttachError, AttachOptions, Detached, Listed, ShardBackend, Signals};
 use anyhow::{Context, bail};
 use api::http::{self, path};
@@ -54,7 +54,7 @@ impl Table for DeviceReport {
 }
 
 /// `attach`.
-pub fn attach(api: &str, arguments: &AttachArgs, form: Form) -> anyhow::Result<String> {
+pub fn attach(api: Endpoint<'_>, arguments: &AttachArgs, form: Form) -> anyhow::Result<String> {
     let client = client_name(arguments.client.as_deref())?;
     match arguments.foreground {
         true => serve(api, arguments, &client, form).map(|()| String::new()),
@@ -72,7 +72,7 @@ fn client_name(given: Option<&str>) -> anyhow::Result<String> {
 }
 
 /// Starts a process that stays, and waits until its device is there.
-fn start(api: &str, arguments: &AttachArgs, client: &str, form: Form) -> anyhow::Result<String> {
+fn start(api: Endpoint<'_>, arguments: &AttachArgs, client: &str, form: Form) -> anyhow::Result<String> {
     let run_dir = &arguments.run_dir;
     std::fs::create_dir_all(run_dir)
         .with_context(|| format!("cannot use {} (attaching needs root)", run_dir.display()))?;
@@ -81,7 +81,10 @@ fn start(api: &str, arguments: &AttachArgs, client: &str, form: Form) -> anyhow:
         .with_context(|| format!("cannot write {} (attaching needs root)", log.display()))?;
     let program = std::env::current_exe().context("cannot find this program to start it again")?;
     let mut command = Command::new(program);
-    command.args(["attach", "--foreground", "--output", "json", "--api", api]);
+    command.args(["attach", "--foreground", "--output", "json", "--api", api.api]);
+    if let Some(file) = api.token_file {
+        command.arg("--token-file").arg(file);
+    }
     command.args(["--client", client, "--run-dir"]).arg(run_dir);
     command.args(["--block-size", &arguments.block_size.to_string()]);
     if arguments.read_only {
@@ -130,7 +133,7 @@ fn last_message(log: &str) -> Option<String> {
 }
 
 /// Serves the device until told to stop.
-fn serve(api: &str, arguments: &AttachArgs, client: &str, form: Form) -> anyhow::Result<()> {
+fn serve(api: Endpoint<'_>, arguments: &AttachArgs, client: &str, form: Form) -> anyhow::Result<()> {
     // Before any other thread, see `Signals`.
     let signals = Signals::install().context("cannot start a thread")?;
     for missing in ::attach::protect() {
@@ -147,7 +150,7 @@ fn serve(api: &str, arguments: &AttachArgs, client: &str, form: Form) -> anyhow:
         // Who made the attachment gives it back.
         return serve_granted(&known, &granted, arguments, client, form, &signals);
     }
-    let remote = Remote::new(api);
+    let remote = Remote::new(api)?;
     let wanted = http::Attach {
         client: client.to_owned(),
         read_only: arguments.read_only,
@@ -325,7 +328,7 @@ fn give_back(
 }
 
 /// `detach`.
-pub fn detach(api: &str, arguments: &DetachArgs, form: Form) -> anyhow::Result<String> {
+pub fn detach(api: Endpoint<'_>, arguments: &DetachArgs, form: Form) -> anyhow::Result<String> {
     let volume = &arguments.volume;
     let living = living(&arguments.run_dir, volume).ok().flatten();
     let here = match ::attach::detach(&arguments.run_dir, volume) {
@@ -355,7 +358,7 @@ pub fn detach(api: &str, arguments: &DetachArgs, form: Form) -> anyhow::Result<S
         true => None,
         false => Some(client_name(arguments.client.as_deref())?),
     };
-    let remote = Remote::new(api);
+    let remote = Remote::new(api)?;
     give_back(&remote, volume, client.as_deref())?;
     let done = Done {
         done: format!("{here} volume {volume}"),

@@ -9,7 +9,7 @@
 
 use crate::cli::{BenchArgs, BenchKind, Form, Through};
 use crate::output::{Table, render};
-use crate::remote::Remote;
+use crate::remote::{Endpoint, Remote};
 use ::node::Host;
 use anyhow::{Context, anyhow, bail};
 use api::http::{self, path};
@@ -139,7 +139,7 @@ impl Job {
 }
 
 /// `bench`.
-pub fn run(api: &str, arguments: &BenchArgs, form: Form) -> anyhow::Result<String> {
+pub fn run(api: Endpoint<'_>, arguments: &BenchArgs, form: Form) -> anyhow::Result<String> {
     let job = Job::new(arguments);
     let outcome = match arguments.through {
         Through::Remote => through_remote(api, &job)?,
@@ -188,8 +188,8 @@ fn cpu_us() -> u64 {
 }
 
 /// A session of its own: takes the right to use the volume, and gives it back.
-fn through_remote(api: &str, job: &Job) -> anyhow::Result<Outcome> {
-    let remote = Remote::new(api);
+fn through_remote(api: Endpoint<'_>, job: &Job) -> anyhow::Result<Outcome> {
+    let remote = Remote::new(api)?;
     let client = format!("bench-{}", std::process::id());
     let wanted = http::Attach {
         client: client.clone(),

@@ -20,6 +20,9 @@ pub struct Cli {
     /// URL of any node's API.
     #[arg(long, global = true, env = "AZEKURA_API", value_name = "URL", default_value = API_DEFAULT)]
     pub api: String,
+    /// File that holds the token for the API, when that asks for one.
+    #[arg(long, global = true, env = "AZEKURA_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Form of the answer.
     #[arg(short, long, global = true, value_enum, default_value_t = Form::Table)]
     pub output: Form,
@@ -63,6 +66,9 @@ pub enum Verb {
     /// Serve the CSI driver, for Kubernetes and other orchestrators
     #[command(subcommand)]
     Csi(CsiVerb),
+    /// Tokens for the API
+    #[command(subcommand)]
+    Token(TokenVerb),
     /// Nodes, stores and volumes at a glance
     Status,
     /// Overwrite a volume at full speed, for measurements
@@ -369,9 +375,6 @@ pub struct CsiArgs {
     /// Further URLs of the cluster's API, asked when the one of `--api` does not answer.
     #[arg(long = "also-api", value_name = "URL", value_delimiter = ',')]
     pub also: Vec<String>,
-    /// File with the token for the API.
-    #[arg(long, env = "AZEKURA_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
     /// Log JSON objects instead of lines for people.
     #[arg(long)]
     pub log_json: bool,
@@ -468,6 +471,41 @@ fn parse_socket(text: &str) -> Result<PathBuf, String> {
             "`{text}` is not a socket: write /absolute/path or unix:///absolute/path"
         )),
     }
+}
+
+/// Verbs on tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenVerb {
+    /// Create a token and show it, this once
+    Create {
+        /// Unique name.
+        #[arg(value_parser = parse_name)]
+        name: String,
+        /// What it allows.
+        #[arg(long, value_enum)]
+        scope: TokenScope,
+        /// Containers that a token of scope csi is limited to; nothing: all.
+        #[arg(long = "container", value_name = "NAME", value_parser = parse_name)]
+        containers: Vec<String>,
+    },
+    /// List tokens, without their secrets
+    List,
+    /// Delete a token: it is refused from now on
+    Delete {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TokenScope {
+    /// Everything.
+    Admin,
+    /// To look at everything but tokens.
+    Viewer,
+    /// What the CSI driver needs.
+    Csi,
 }
 
 /// Arguments of `detach`.

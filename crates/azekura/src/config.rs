@@ -40,6 +40,8 @@ pub struct Config {
     pub nbd: Option<String>,
     /// Where to serve the API.
     pub api: Option<String>,
+    /// Who may use the API.
+    pub api_auth: ApiAuth,
     /// Failure domains, narrowest first.
     pub domains: Vec<String>,
     /// The catalog.
@@ -48,6 +50,17 @@ pub struct Config {
     pub stores: Vec<StoreConfig>,
     /// Tunables.
     pub tuning: Tuning,
+}
+
+/// Who may use the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiAuth {
+    /// Not said: everybody on a loopback address; on another one the node does not start.
+    Unsaid,
+    /// Everybody.
+    Open,
+    /// Who has a token. The administrator's is in this file, which is made when it is missing.
+    Token(PathBuf),
 }
 
 /// Which catalog.
@@ -253,6 +266,7 @@ struct FileTable {
     advertise: Option<Endpoint>,
     nbd: Option<Endpoint>,
     api: Option<TcpEndpoint>,
+    api_auth: Option<Spanned<ApiAuthTable>>,
     #[serde(default)]
     domains: Vec<Name>,
     catalog: Spanned<CatalogTable>,
@@ -260,6 +274,20 @@ struct FileTable {
     store: Vec<Spanned<StoreTable>>,
     #[serde(default)]
     tuning: TuningTable,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApiAuthTable {
+    mode: ApiAuthMode,
+    admin_token_file: Option<FilePath>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ApiAuthMode {
+    None,
+    Token,
 }
 
 #[derive(Debug, Deserialize)]
@@ -427,11 +455,35 @@ fn check(table: FileTable, base: &Path) -> Result<Config, Problem> {
         advertise: table.advertise.map(|advertise| advertise.0),
         nbd: table.nbd.map(|nbd| nbd.0),
         api: table.api.map(|api| api.0),
+        api_auth: check_api_auth(table.api_auth, base)?,
         domains: table.domains.into_iter().map(|domain| domain.0).collect(),
         catalog,
         stores: check_stores(table.store, base)?,
         tuning: check_tuning(&table.tuning)?,
     })
+}
+
+fn check_api_auth(
+    table: Option<Spanned<ApiAuthTable>>,
+    base: &Path,
+) -> Result<ApiAuth, Problem> {
+    let Some(table) = table else {
+        return Ok(ApiAuth::Unsaid);
+    };
+    let span = table.span();
+    let table = table.into_inner();
+    match (table.mode, table.admin_token_file) {
+        (ApiAuthMode::None, None) => Ok(ApiAuth::Open),
+        (ApiAuthMode::Token, Some(path)) => Ok(ApiAuth::Token(base.join(path.0))),
+        (ApiAuthMode::None, Some(_)) => {
+            let problem = "has `admin_token_file` although mode is \"none\": remove one of them";
+            Err((span, problem.to_owned()))
+        }
+        (ApiAuthMode::Token, None) => {
+            let problem = "needs `admin_token_file`: where the administrator's token is, or is to be made";
+            Err((span, problem.to_owned()))
+        }
+    }
 }
 
 fn check_catalog(table: Spanned<CatalogTable>, base: &Path) -> Result<CatalogConfig, Problem> {

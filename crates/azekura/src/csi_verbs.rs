@@ -3,16 +3,18 @@
 use crate::cli::{Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, Home};
 use crate::launch;
 use crate::local::{Host, Local};
+use crate::remote::Endpoint;
 use anyhow::Context;
 use csi::{ApiOptions, BlockStyle, ControllerOptions, NodeOptions};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads for requests: each may wait for the cluster or a program. Idle ones end.
 const REQUESTS_MAX: usize = 128;
 
 /// Runs a verb until it is told to stop.
-pub fn run(api: &str, verb: CsiVerb) -> anyhow::Result<()> {
+pub fn run(api: Endpoint<'_>, verb: CsiVerb) -> anyhow::Result<()> {
     match verb {
         CsiVerb::Controller(arguments) => controller(api, &arguments),
         CsiVerb::Node(arguments) => node(api, arguments),
@@ -20,8 +22,8 @@ pub fn run(api: &str, verb: CsiVerb) -> anyhow::Result<()> {
     }
 }
 
-fn options_of(api: &str, shared: &CsiArgs) -> ApiOptions {
-    let urls = [api]
+fn options_of(api: Endpoint<'_>, shared: &CsiArgs) -> ApiOptions {
+    let urls = [api.api]
         .into_iter()
         .chain(shared.also.iter().map(String::as_str));
     // The first option may name several, as the environment does.
@@ -31,7 +33,7 @@ fn options_of(api: &str, shared: &CsiArgs) -> ApiOptions {
             .map(|url| url.trim().to_owned())
             .filter(|url| !url.is_empty())
             .collect(),
-        token_file: shared.token_file.clone(),
+        token_file: api.token_file.map(Path::to_owned),
     }
 }
 
@@ -67,7 +69,7 @@ async fn stopped() {
     }
 }
 
-fn controller(api: &str, arguments: &CsiControllerArgs) -> anyhow::Result<()> {
+fn controller(api: Endpoint<'_>, arguments: &CsiControllerArgs) -> anyhow::Result<()> {
     log_to_stderr(arguments.shared.log_json);
     let options = ControllerOptions {
         socket: arguments.shared.endpoint.clone(),
@@ -81,7 +83,7 @@ fn controller(api: &str, arguments: &CsiControllerArgs) -> anyhow::Result<()> {
     Ok(runtime()?.block_on(csi::serve_controller(options, stopped()))?)
 }
 
-fn node(api: &str, arguments: CsiNodeArgs) -> anyhow::Result<()> {
+fn node(api: Endpoint<'_>, arguments: CsiNodeArgs) -> anyhow::Result<()> {
     log_to_stderr(arguments.shared.log_json);
     let host = match arguments.launch {
         Home::Host => true,

@@ -31,7 +31,7 @@ mod verbs;
 
 use clap::Parser;
 use cli::{Cli, DiskVerb, Form, Verb};
-use remote::{Remote, RemoteError};
+use remote::{Endpoint, Remote, RemoteError};
 use std::io::Write;
 use std::process::ExitCode;
 use verbs::Console;
@@ -54,26 +54,40 @@ fn main() -> ExitCode {
 
 /// Text for standard output.
 fn run(cli: Cli) -> anyhow::Result<String> {
-    let remote = Remote::new(&cli.api);
-    let console = Console {
-        remote: &remote,
-        form: cli.output,
+    let endpoint = Endpoint {
+        api: &cli.api,
+        token_file: cli.token_file.as_deref(),
     };
     let text = match cli.verb {
-        Verb::Container(verb) => console.container(verb)?,
-        Verb::Volume(verb) => console.volume(verb)?,
-        Verb::Snapshot(verb) => console.snapshot(verb)?,
-        Verb::Clone(arguments) => console.clone_volume(arguments)?,
-        Verb::Status => console.status()?,
+        Verb::Node(arguments) => node::run(&arguments).map(|()| String::new())?,
         Verb::Disk(DiskVerb::Format(arguments)) => disk::format(arguments, cli.output)?,
         Verb::Disk(DiskVerb::Show { path }) => disk::show(&path, cli.output)?,
-        Verb::Node(arguments) => node::run(&arguments).map(|()| String::new())?,
-        Verb::Attach(arguments) => attach::attach(&cli.api, &arguments, cli.output)?,
-        Verb::Detach(arguments) => attach::detach(&cli.api, &arguments, cli.output)?,
-        Verb::Csi(verb) => csi_verbs::run(&cli.api, verb).map(|()| String::new())?,
-        Verb::Bench(arguments) => bench::run(&cli.api, &arguments, cli.output)?,
+        Verb::Csi(verb) => csi_verbs::run(endpoint, verb).map(|()| String::new())?,
+        Verb::Attach(arguments) => attach::attach(endpoint, &arguments, cli.output)?,
+        Verb::Detach(arguments) => attach::detach(endpoint, &arguments, cli.output)?,
+        Verb::Bench(arguments) => bench::run(endpoint, &arguments, cli.output)?,
+        verb => console(endpoint, verb, cli.output)?,
     };
     Ok(text)
+}
+
+/// Verbs that are one call to the API.
+fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<String> {
+    let remote = Remote::new(endpoint)?;
+    let console = Console {
+        remote: &remote,
+        form,
+    };
+    let shown = match verb {
+        Verb::Container(verb) => console.container(verb),
+        Verb::Volume(verb) => console.volume(verb),
+        Verb::Snapshot(verb) => console.snapshot(verb),
+        Verb::Clone(arguments) => console.clone_volume(arguments),
+        Verb::Token(verb) => console.token(verb),
+        Verb::Status => console.status(),
+        other => unreachable!("{other:?} is no call to the API"),
+    };
+    Ok(shown?)
 }
 
 fn complain(error: &anyhow::Error, form: Form) {

@@ -10,7 +10,7 @@
 
 use crate::bench;
 use crate::cli::NodeArgs;
-use crate::config::{CatalogConfig, Config, Tuning};
+use crate::config::{ApiAuth, CatalogConfig, Config, Tuning};
 use crate::disk;
 use ::node::{Host, HostOptions, StoreSpec};
 use anyhow::{Context, anyhow};
@@ -18,7 +18,7 @@ use api::{Answer, Operation, OperationError};
 use catalog::kv::Kv;
 use catalog_kv::embedded::EmbeddedKv;
 use catalog_kv::etcd::{EtcdKv, EtcdOptions};
-use control::{Backend, BoxFuture};
+use control::{Auth, Backend, BoxFuture, Digest};
 use std::cell::Cell;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -47,9 +47,13 @@ pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
     start_log(arguments.log_json);
     world_linux::check_open_files(OPEN_FILES_MIN)?;
     let api = config.api.as_deref().map(listen_api).transpose()?;
+    let auth = match &api {
+        Some(socket) => authentication(&config.api_auth, socket.bound)?,
+        None => Auth::Open,
+    };
     let bench = arguments.bench_socket.clone();
     world_linux::run(ShardOptions::default(), move |world, machine| {
-        Box::pin(async move { serve(world, machine, config, api, bench).await })
+        Box::pin(async move { serve(world, machine, config, api.map(|socket| (socket, auth)), bench).await })
     })?
 }
 
@@ -82,6 +86,60 @@ fn listen_api(address: &str) -> anyhow::Result<ApiSocket> {
     };
     listen().with_context(|| {
         format!("cannot listen for the API on {address}: is another process using it?")
+    })
+}
+
+/// How requests are authenticated. The administrator's token is made when its file is missing.
+fn authentication(wanted: &ApiAuth, bound: SocketAddr) -> anyhow::Result<Auth> {
+    match wanted {
+        ApiAuth::Open => Ok(Auth::Open),
+        ApiAuth::Unsaid if bound.ip().is_loopback() => Ok(Auth::Open),
+        ApiAuth::Unsaid => Err(anyhow!(
+            "the API is to listen on {bound}, where others can reach it, and nothing says who may use it. Write\n\n    \
+             [api_auth]\n    mode = \"token\"\n    admin_token_file = \"/etc/azekura/admin-token\"\n\n\
+             or `mode = \"none\"` if everybody who reaches that address may do everything"
+        )),
+        ApiAuth::Token(path) => {
+            let token = admin_token(path)
+                .with_context(|| format!("the administrator's token in {}", path.display()))?;
+            Ok(Auth::Tokens {
+                admin: Digest::of(&token),
+            })
+        }
+    }
+}
+
+fn admin_token(path: &Path) -> anyhow::Result<String> {
+    use std::os::unix::fs::OpenOptionsExt;
+    match std::fs::read_to_string(path) {
+        Ok(text) if is_token(text.trim()) => return Ok(text.trim().to_owned()),
+        Ok(_) => anyhow::bail!(
+            "it is not a token of azk_ and at least {TOKEN_CHARACTERS_MIN} letters and digits: remove the file, \
+             and a new one is made"
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    let (token, _) = control::make_token()?;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(format!("{token}\n").as_bytes())?;
+    file.sync_all()?;
+    Ok(token)
+}
+
+/// Below 128 bits of hexadecimal digits a token can be guessed.
+const TOKEN_CHARACTERS_MIN: usize = 32;
+
+fn is_token(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let secret = text.strip_prefix(api::token::TOKEN_PREFIX);
+    secret.is_some_and(|secret| {
+        secret.len() >= TOKEN_CHARACTERS_MIN && secret.bytes().all(plain)
     })
 }
 
@@ -174,13 +232,13 @@ async fn serve(
     world: World,
     machine: Machine,
     config: Config,
-    api: Option<ApiSocket>,
+    api: Option<(ApiSocket, Auth)>,
     bench: Option<PathBuf>,
 ) -> anyhow::Result<()> {
     if let Some(reason) = machine.why_threads() {
         tracing::warn!(%reason, "io_uring is not available: disks are slower through threads");
     }
-    let options = options(&config, api.as_ref())?;
+    let options = options(&config, api.as_ref().map(|(socket, _)| socket))?;
     let kv = open_catalog(&config.catalog)?;
     let mut stores = Vec::new();
     for store in &config.stores {
@@ -303,7 +361,7 @@ impl Backend for Bridge {
 /// resolves) or a second signal ends the process. Begins the stop by itself when the API fails.
 fn control_thread(
     handle: &RemoteHandle<Running>,
-    api: Option<ApiSocket>,
+    api: Option<(ApiSocket, Auth)>,
     stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -338,12 +396,12 @@ fn tell_to_stop(handle: &RemoteHandle<Running>) {
     });
 }
 
-async fn serve_api(handle: &RemoteHandle<Running>, api: Option<ApiSocket>) -> anyhow::Result<()> {
+async fn serve_api(handle: &RemoteHandle<Running>, api: Option<(ApiSocket, Auth)>) -> anyhow::Result<()> {
     let terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let (first, heard) = oneshot::channel();
     tokio::spawn(watch_signals(terminate, interrupt, first));
-    let Some(api) = api else {
+    let Some((api, auth)) = api else {
         let _told = heard.await;
         return Ok(());
     };
@@ -352,7 +410,7 @@ async fn serve_api(handle: &RemoteHandle<Running>, api: Option<ApiSocket>) -> an
     let stop = async move {
         let _told = heard.await;
     };
-    control::serve(listener, backend, stop)
+    control::serve(listener, backend, auth, stop)
         .await
         .context("the API's socket failed")
 }

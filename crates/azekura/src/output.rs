@@ -3,7 +3,7 @@
 use crate::cli::Form;
 use api::{
     AttachmentAnswer, ContainerAnswer, DiffAnswer, NodeAnswer, SnapshotAnswer, StatusAnswer,
-    StoreAnswer, VolumeAnswer,
+    StoreAnswer, TokenAnswer, VolumeAnswer,
 };
 use serde::Serialize;
 use vocab::ByteCount;
@@ -113,6 +113,36 @@ fn clients(attachment: &AttachmentAnswer) -> String {
         ""
     };
     format!("{}{mode}", attachment.clients.join(", "))
+}
+
+fn token_row(token: &TokenAnswer) -> Vec<String> {
+    let containers = match token.containers.is_empty() {
+        true => "-".to_owned(),
+        false => token.containers.join(", "),
+    };
+    vec![
+        token.name.clone(),
+        token.scope.to_string(),
+        containers,
+        time(token.created_ms),
+    ]
+}
+
+impl Table for TokenAnswer {
+    /// The secret alone, for a file: `azekura token create ... > FILE`.
+    fn table(&self) -> String {
+        match &self.token {
+            Some(secret) => format!("{secret}\n"),
+            None => vec![self.clone()].table(),
+        }
+    }
+}
+
+impl Table for Vec<TokenAnswer> {
+    fn table(&self) -> String {
+        let rows: Vec<Vec<String>> = self.iter().map(token_row).collect();
+        columns(&["NAME", "SCOPE", "CONTAINERS", "CREATED"], &rows)
+    }
 }
 
 fn replicas(volume: &VolumeAnswer) -> String {

@@ -1,9 +1,11 @@
 //! Calls to a node's REST API.
 
+use anyhow::Context;
 use api::OperationError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 use ureq::http::{Method, Request, Response};
 use ureq::{Agent, Body};
@@ -20,6 +22,32 @@ const ANSWER_BYTES_MAX: u64 = 256 << 20;
 pub struct Remote {
     base: String,
     agent: Agent,
+    /// Value of the header `authorization`.
+    authorization: Option<String>,
+}
+
+/// Where the API is and who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint<'a> {
+    /// URL.
+    pub api: &'a str,
+    /// File with the token.
+    pub token_file: Option<&'a Path>,
+}
+
+/// The token in a file: its one line, without blanks around it.
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the token file {}", path.display()))?;
+    let token = text.trim();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if token.is_empty() || !token.bytes().all(plain) {
+        anyhow::bail!(
+            "{} does not hold a token: it is one word that begins with azk_",
+            path.display()
+        );
+    }
+    Ok(token.to_owned())
 }
 
 /// Why a call failed.
@@ -76,9 +104,11 @@ impl RemoteError {
 }
 
 impl Remote {
-    /// Calls `base`, such as `http://127.0.0.1:7400`.
-    #[must_use]
-    pub fn new(base: &str) -> Self {
+    /// Calls an API such as `http://127.0.0.1:7400`.
+    ///
+    /// # Errors
+    /// When the token file cannot be used.
+    pub fn new(endpoint: Endpoint<'_>) -> anyhow::Result<Self> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -87,10 +117,12 @@ impl Remote {
             .timeout_global(Some(Duration::from_secs(ANSWER_SECONDS_MAX)))
             .user_agent(concat!("azekura/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self {
-            base: base.trim_end_matches('/').to_owned(),
+        let token = endpoint.token_file.map(read_token).transpose()?;
+        Ok(Self {
+            base: endpoint.api.trim_end_matches('/').to_owned(),
             agent: config.new_agent(),
-        }
+            authorization: token.map(|token| format!("Bearer {token}")),
+        })
     }
 
     /// Reads what is at `path`.
@@ -141,7 +173,10 @@ impl Remote {
         body: Option<String>,
     ) -> Result<T, RemoteError> {
         let url = format!("{}{path}", self.base);
-        let request = Request::builder().method(method).uri(&url);
+        let mut request = Request::builder().method(method).uri(&url);
+        if let Some(value) = &self.authorization {
+            request = request.header("authorization", value);
+        }
         let response = match body {
             Some(text) => {
                 let request = request

@@ -1,14 +1,15 @@
 //! The verbs that call the REST API and print its answer.
 
 use crate::cli::{
-    CloneArgs, Compression, ContainerVerb, Form, PolicyArgs, SnapshotVerb, Sync, VolumeVerb,
+    CloneArgs, Compression, ContainerVerb, Form, PolicyArgs, SnapshotVerb, Sync, TokenScope,
+    TokenVerb, VolumeVerb,
 };
 use crate::output::{Done, Table, render};
 use crate::remote::{Remote, RemoteError};
 use api::http::{self, path};
 use api::{
     CompressionName, ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, SnapshotAnswer,
-    SnapshotRef, StatusAnswer, SyncName, VolumeAnswer, VolumeSpec,
+    Scope, SnapshotRef, StatusAnswer, SyncName, TokenAnswer, TokenSpec, VolumeAnswer, VolumeSpec,
 };
 use serde::Serialize;
 
@@ -65,6 +66,32 @@ impl Console<'_> {
             }
             ContainerVerb::Delete { name } => {
                 self.deleted(&path(&["containers", &name]), format!("container {name}"))
+            }
+        }
+    }
+
+    /// `token ...`.
+    pub fn token(&self, verb: TokenVerb) -> Shown {
+        match verb {
+            TokenVerb::Create {
+                name,
+                scope,
+                containers,
+            } => {
+                let spec = TokenSpec {
+                    name,
+                    scope: match scope {
+                        TokenScope::Admin => Scope::Admin,
+                        TokenScope::Viewer => Scope::Viewer,
+                        TokenScope::Csi => Scope::Csi,
+                    },
+                    containers,
+                };
+                self.show::<TokenAnswer>(self.remote.post(&path(&["tokens"]), &spec))
+            }
+            TokenVerb::List => self.show::<Vec<TokenAnswer>>(self.remote.get(&path(&["tokens"]))),
+            TokenVerb::Delete { name } => {
+                self.deleted(&path(&["tokens", &name]), format!("token {name}"))
             }
         }
     }

@@ -18,6 +18,7 @@ mod groups;
 pub mod kv;
 mod rows;
 mod snapshots;
+mod tokens;
 mod volumes;
 
 #[cfg(test)]
@@ -33,4 +34,5 @@ pub use rows::{
     VolumeState,
 };
 pub use snapshots::{NewSnapshot, SnapshotMarks};
+pub use tokens::TokenRow;
 pub use volumes::{NewVolume, Takeover};

@@ -11,9 +11,12 @@
 //! - Requests that change something must say `Content-Type: application/json`, which a web page of
 //!   another origin cannot send without being asked for permission first.
 //!
-//! It does not authenticate: listen on a loopback or management address only.
+//! - With [`Auth::Tokens`] nothing but `/healthz` is answered without a token that is known, and nothing is carried
+//!   out that its scope does not allow.
 //!
-//! Read next: `routes.rs`, `metrics.rs`, `server.rs`.
+//! It does not encrypt: listen on a loopback or management address only.
+//!
+//! Read next: `routes.rs`, `auth.rs`, `metrics.rs`, `server.rs`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -21,6 +24,8 @@
     reason = "the API server runs on tokio beside the core"
 )]
 
+mod auth;
+mod limits;
 mod metrics;
 mod reply;
 mod request_id;
@@ -31,6 +36,7 @@ mod server;
 mod tests;
 
 use api::{Answer, Operation, OperationError};
+pub use auth::{Auth, Digest, make_token};
 pub use futures_util::future::BoxFuture;
 pub use routes::{ANSWER_SECONDS_MAX, REQUESTS_MAX, router};
 pub use server::{STOP_SECONDS_MAX, serve};

@@ -1,11 +1,11 @@
 //! Paths to operations. The table is in `api::http`.
 
 use crate::reply::{Reply, no_such_method, no_such_path, parse, parse_or_default, require_json};
-use crate::{Backend, metrics, request_id};
+use crate::{Auth, Backend, auth, limits, make_token, metrics, request_id};
 use api::http::{self, BODY_BYTES_MAX, PREFIX};
 use api::{
     Answer, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, Operation,
-    OperationError, VolumeChange, VolumeSpec,
+    OperationError, TokenAnswer, TokenSpec, VolumeChange, VolumeSpec,
 };
 use axum::Router;
 use axum::body::Bytes;
@@ -38,6 +38,9 @@ impl Shared {
                 "{REQUESTS_MAX} requests are being worked on already; try again in a moment"
             )));
         };
+        let access = auth::current();
+        auth::check(&access, &operation)?;
+        let operation = limits::apply(&*self.backend, &access, operation).await?;
         let name = operation.name();
         let subject = operation.subject().unwrap_or_default().to_owned();
         let request = request_id::current();
@@ -89,7 +92,11 @@ fn bad(cause: &dyn std::fmt::Display) -> OperationError {
 }
 
 /// The whole HTTP surface of a node.
-pub fn router(backend: Arc<dyn Backend>) -> Router {
+pub fn router(backend: Arc<dyn Backend>, auth: Auth) -> Router {
+    let gate = auth::Gate {
+        auth,
+        backend: backend.clone(),
+    };
     let shared = Shared {
         backend,
         permits: Arc::new(Semaphore::new(REQUESTS_MAX)),
@@ -128,14 +135,17 @@ pub fn router(backend: Arc<dyn Backend>) -> Router {
         .route(
             "/group-snapshots/{id}",
             get(group_show).delete(group_delete),
-        );
+        )
+        .route("/tokens", get(token_list).post(token_create))
+        .route("/tokens/{name}", delete(token_delete));
     Router::new()
         .nest(PREFIX, version_1)
-        .route("/healthz", get(async || "ok\n"))
         .route("/metrics", get(metrics_text))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(gate, auth::layer))
+        .route("/healthz", get(async || "ok\n"))
         .layer(axum::middleware::from_fn(request_id::layer))
         .with_state(shared)
 }
@@ -374,6 +384,37 @@ async fn group_delete(State(shared): State<Shared>, path: PathText) -> Reply {
     let id = text(path);
     shared
         .reply(id.map(|id| Operation::GroupSnapshotDelete { id }))
+        .await
+}
+
+async fn token_list(State(shared): State<Shared>) -> Reply {
+    shared.reply(Ok(Operation::TokenList)).await
+}
+
+/// Makes the secret here, so that it never gets further than this answer.
+async fn token_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
+    let spec = bytes(body).and_then(|body| parse::<TokenSpec>(&headers, &body));
+    let made = make_token().map_err(|cause| {
+        OperationError::failed(format!("no token can be made without randomness: {cause}"))
+    });
+    let (spec, (token, digest)) = match (spec, made) {
+        (Ok(spec), Ok(made)) => (spec, made),
+        (Err(error), _) | (_, Err(error)) => return error.into(),
+    };
+    let hash = digest.to_hex();
+    match shared.call(Operation::TokenCreate { spec, hash }).await {
+        Ok(Answer::Token(answer)) => Reply::from(Ok(Answer::Token(TokenAnswer {
+            token: Some(token),
+            ..answer
+        }))),
+        other => other.into(),
+    }
+}
+
+async fn token_delete(State(shared): State<Shared>, path: PathText) -> Reply {
+    let name = text(path);
+    shared
+        .reply(name.map(|name| Operation::TokenDelete { name }))
         .await
 }
 

@@ -1,6 +1,6 @@
 //! Serving the router on a socket.
 
-use crate::{Backend, router};
+use crate::{Auth, Backend, router};
 use axum::serve::ListenerExt;
 use std::io;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ pub const STOP_SECONDS_MAX: u64 = 3;
 pub async fn serve(
     listener: TcpListener,
     backend: Arc<dyn Backend>,
+    auth: Auth,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (stopping, mut stopped) = watch::channel(false);
@@ -32,7 +33,7 @@ pub async fn serve(
             tracing::debug!(%error, "an API connection keeps Nagle's algorithm");
         }
     });
-    let server = axum::serve(listener, router(backend)).with_graceful_shutdown(signal);
+    let server = axum::serve(listener, router(backend, auth)).with_graceful_shutdown(signal);
     let deadline = async move {
         if stopped.wait_for(|stopping| *stopping).await.is_err() {
             std::future::pending::<()>().await;

@@ -1,6 +1,8 @@
 //! Real HTTP against a backend that remembers what it was asked.
 
-use crate::{Backend, BoxFuture, REQUESTS_MAX, serve};
+mod tokens;
+
+use crate::{Auth, Backend, BoxFuture, REQUESTS_MAX, serve};
 use api::{
     Answer, ContainerAnswer, DiffAnswer, DiffRun, ErrorKind, NodeAnswer, Operation, OperationError,
     StatusAnswer, StoreAnswer, VolumeAnswer,
@@ -60,6 +62,7 @@ fn answer(operation: Operation) -> Result<Answer, OperationError> {
             runs: vec![DiffRun::default()],
             ..DiffAnswer::default()
         })),
+        Operation::TokenFind { hash } => tokens::find(&hash),
         _ => Ok(Answer::Done),
     }
 }
@@ -99,6 +102,10 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::start_with(Auth::Open).await
+    }
+
+    async fn start_with(auth: Auth) -> Self {
         let fake = Arc::new(Fake {
             asked: Mutex::new(Vec::new()),
             gate: Arc::new(Semaphore::new(0)),
@@ -106,7 +113,7 @@ impl Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(serve(listener, fake.clone(), async move {
+        let served = tokio::spawn(serve(listener, fake.clone(), auth, async move {
             let _ = stopped.await;
         }));
         Self {
@@ -145,7 +152,7 @@ impl Server {
     }
 }
 
-/// Requests, their bodies, and the operation each becomes.
+/// Requests of all kinds, their bodies, and the operation each becomes.
 const ROUTES: &[(&str, &str, &str)] = &[
     ("GET /api/v1/status", "", r#"{"operation":"status"}"#),
     (

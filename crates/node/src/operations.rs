@@ -11,6 +11,7 @@ mod containers;
 mod groups;
 mod snapshots;
 mod status;
+mod tokens;
 mod volumes;
 
 use self::snapshots::Part;
@@ -170,10 +171,10 @@ impl Host {
             Operation::GroupSnapshotList => self.list_group_snapshots().await,
             Operation::GroupSnapshotShow { id } => self.show_group_snapshot(&id).await,
             Operation::GroupSnapshotDelete { id } => self.delete_group_snapshot(&id).await,
-            Operation::TokenCreate { .. }
-            | Operation::TokenList
-            | Operation::TokenDelete { .. }
-            | Operation::TokenFind { .. } => Err(not_there_yet(&operation)),
+            Operation::TokenCreate { spec, hash } => self.create_token(spec, hash).await,
+            Operation::TokenList => self.list_tokens().await,
+            Operation::TokenDelete { name } => self.delete_token(&name).await,
+            Operation::TokenFind { hash } => self.find_token(&hash).await,
             other => Err(OperationError::failed(format!(
                 "operation {} must go to the volume's owner; this is a bug",
                 other.name()
@@ -359,12 +360,6 @@ impl Host {
     }
 }
 
-fn not_there_yet(operation: &Operation) -> OperationError {
-    OperationError::bad_request(format!(
-        "{} is not served by this release yet",
-        operation.name()
-    ))
-}
 
 fn is_unavailable(error: &OperationError) -> bool {
     error.kind == ErrorKind::Unavailable

@@ -1,0 +1,215 @@
+//! Who asks, and whether they may: tokens, scopes, and the id of each request.
+//!
+//! Invariants
+//! - What a scope allows is one pure function of the operation, [`allows`]; routes know nothing of it.
+//! - Secrets are hashed as they come in; they reach neither the backend nor a log.
+//! - A token that is deleted is refused from the next request on, by every node: the catalog is asked each time.
+//!
+//! Tokens have 256 bits of the kernel's randomness, so a fast hash suffices (there is nothing to guess), and comparing
+//! hashes tells nothing about a token by the time it takes.
+//!
+//! Read next: `limits.rs`, what a token limited to containers may touch.
+
+use crate::Backend;
+use crate::reply::Reply;
+use api::token::TOKEN_PREFIX;
+use api::{Answer, ErrorKind, Operation, OperationError, Scope};
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+
+tokio::task_local! {
+    static ACCESS: Access;
+}
+
+/// Hash of a secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Digest(blake3::Hash);
+
+impl Digest {
+    /// Of a token as its owner sends it.
+    #[must_use]
+    pub fn of(token: &str) -> Self {
+        Self(blake3::hash(token.as_bytes()))
+    }
+
+    /// In hexadecimal digits.
+    #[must_use]
+    pub fn to_hex(self) -> String {
+        self.0.to_hex().to_string()
+    }
+}
+
+/// Whether and how requests are authenticated.
+#[derive(Clone, Copy)]
+pub enum Auth {
+    /// Everybody may do everything: for a loopback address.
+    Open,
+    /// A token is needed; this one may do everything, others are in the catalog.
+    Tokens {
+        /// Hash of the token in the node's own file. The comparison takes the same time for all inputs.
+        admin: Digest,
+    },
+}
+
+impl Auth {
+    async fn access(
+        self,
+        backend: &dyn Backend,
+        header: Option<&str>,
+    ) -> Result<Access, OperationError> {
+        let Self::Tokens { admin } = self else {
+            return Ok(Access::all());
+        };
+        let digest = Digest::of(bearer(header)?);
+        if digest == admin {
+            return Ok(Access::all());
+        }
+        let hash = digest.to_hex();
+        match backend.call(Operation::TokenFind { hash }).await? {
+            Answer::Token(token) => Ok(Access {
+                scope: token.scope,
+                containers: token.containers,
+            }),
+            _ => Err(OperationError::failed(
+                "a search for a token was answered by something else",
+            )),
+        }
+    }
+}
+
+/// What requests are authenticated with.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    pub(crate) auth: Auth,
+    pub(crate) backend: Arc<dyn Backend>,
+}
+
+/// Finds out who asks, before anything else is looked at.
+pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let header = request.headers().get(AUTHORIZATION);
+    let header = header.and_then(|value| value.to_str().ok());
+    match gate.auth.access(&*gate.backend, header).await {
+        Ok(access) => ACCESS.scope(access, next.run(request)).await,
+        Err(error) => Reply::from(error).into_response(),
+    }
+}
+
+/// What the request that is being served may do.
+pub(crate) fn current() -> Access {
+    // Every route is below the layer; one that is not must not pass for an administrator's.
+    ACCESS
+        .try_with(Clone::clone)
+        .expect("operations are called from behind `layer` only")
+}
+
+/// A new token, and its hash.
+///
+/// # Errors
+/// When the kernel gives no randomness.
+pub fn make_token() -> std::io::Result<(String, Digest)> {
+    use std::io::Read;
+    let mut secret = [0_u8; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = format!("{TOKEN_PREFIX}{digits}");
+    let digest = Digest::of(&token);
+    Ok((token, digest))
+}
+
+/// What the sender of a request may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) scope: Scope,
+    /// Containers that it is limited to; empty: all.
+    pub(crate) containers: Vec<String>,
+}
+
+impl Access {
+    pub(crate) fn all() -> Self {
+        Self {
+            scope: Scope::Admin,
+            containers: Vec::new(),
+        }
+    }
+}
+
+/// Refuses what the scope does not allow.
+pub(crate) fn check(access: &Access, operation: &Operation) -> Result<(), OperationError> {
+    if allows(access.scope, operation) {
+        return Ok(());
+    }
+    let message = format!(
+        "a token of scope {} does not allow {}: use one that does (`azekura token create`)",
+        access.scope,
+        operation.name()
+    );
+    Err(OperationError::new(ErrorKind::Forbidden, message))
+}
+
+/// Whether a scope allows an operation. Pure.
+pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
+    match scope {
+        // Steps of other operations, never asked for from outside.
+        Scope::Admin => !matches!(
+            operation,
+            Operation::TokenFind { .. }
+                | Operation::VolumePause { .. }
+                | Operation::VolumeResume { .. }
+        ),
+        Scope::Viewer => matches!(
+            operation,
+            Operation::Status
+                | Operation::Cluster
+                | Operation::Capacity { .. }
+                | Operation::ContainerList
+                | Operation::VolumeList(_)
+                | Operation::VolumeShow { .. }
+                | Operation::SnapshotList(_)
+                | Operation::SnapshotShow { .. }
+                | Operation::SnapshotDiff { .. }
+                | Operation::GroupSnapshotList
+                | Operation::GroupSnapshotShow { .. }
+        ),
+        Scope::Csi => match operation {
+            Operation::ContainerCreate(spec) => spec.name.starts_with("csi-"),
+            Operation::Cluster
+            | Operation::Capacity { .. }
+            | Operation::ContainerList
+            | Operation::VolumeCreate(_)
+            | Operation::VolumeList(_)
+            | Operation::VolumeShow { .. }
+            | Operation::VolumeSet { .. }
+            | Operation::VolumeDelete { .. }
+            | Operation::VolumeResize { .. }
+            | Operation::SnapshotCreate { .. }
+            | Operation::SnapshotList(_)
+            | Operation::SnapshotShow { .. }
+            | Operation::SnapshotDelete { .. }
+            | Operation::SnapshotDiff { .. }
+            | Operation::GroupSnapshotCreate(_)
+            | Operation::GroupSnapshotList
+            | Operation::GroupSnapshotShow { .. }
+            | Operation::GroupSnapshotDelete { .. }
+            | Operation::Attach { .. }
+            | Operation::Detach { .. } => true,
+            _ => false,
+        },
+    }
+}
+
+/// The token that a request carries.
+pub(crate) fn bearer(header: Option<&str>) -> Result<&str, OperationError> {
+    let token = header.and_then(|text| text.strip_prefix("Bearer "));
+    token
+        .filter(|token| token.starts_with(TOKEN_PREFIX))
+        .ok_or_else(|| {
+            OperationError::new(
+                ErrorKind::Unauthenticated,
+                "this API needs a token: send `Authorization: Bearer azk_...`, or name a file that holds one \
+                 with --token-file or AZEKURA_TOKEN_FILE",
+            )
+        })
+}

@@ -1,0 +1,168 @@
+//! Who may do what: every route times every scope.
+
+use super::{ROUTES, Server};
+use crate::{Auth, Digest};
+use api::{Answer, ErrorKind, Operation, OperationError, Scope, TokenAnswer};
+
+const ADMIN: &str = "azk_administrator";
+const VIEWER: &str = "azk_viewer";
+const CSI: &str = "azk_csi";
+const LIMITED: &str = "azk_limited";
+
+/// What a catalog with three tokens answers.
+pub(super) fn find(hash: &str) -> Result<Answer, OperationError> {
+    let known = [
+        (VIEWER, Scope::Viewer, vec![]),
+        (CSI, Scope::Csi, vec![]),
+        (LIMITED, Scope::Csi, vec!["gold".to_owned()]),
+    ];
+    let mut known = known.into_iter();
+    let found = known.find(|(token, ..)| Digest::of(token).to_hex() == hash);
+    match found {
+        Some((_, scope, containers)) => Ok(Answer::Token(TokenAnswer {
+            name: "t".to_owned(),
+            scope,
+            containers,
+            created_ms: 1,
+            token: None,
+        })),
+        None => Err(OperationError::new(
+            ErrorKind::Unauthenticated,
+            "the token is not known",
+        )),
+    }
+}
+
+async fn guarded() -> Server {
+    let admin = Digest::of(ADMIN);
+    Server::start_with(Auth::Tokens { admin }).await
+}
+
+async fn send(server: &Server, request: &str, body: &str, token: Option<&str>) -> (u16, String) {
+    let token = token.map_or_else(String::new, |token| {
+        format!("Authorization: Bearer {token}\r\n")
+    });
+    let headers = format!("Content-Type: application/json\r\n{token}");
+    server.send(request, &headers, body.as_bytes()).await
+}
+
+/// Requests beside [`ROUTES`].
+const OTHERS: &[(&str, &str, &str)] = &[
+    ("POST /api/v1/tokens", r#"{"name":"t","scope":"csi"}"#, ""),
+    ("GET /api/v1/tokens", "", ""),
+    ("DELETE /api/v1/tokens/t", "", ""),
+    ("POST /api/v1/containers", r#"{"name":"csi-rf2"}"#, ""),
+    ("GET /metrics", "", ""),
+];
+
+/// Written by hand, apart from the code: what a viewer may ask for.
+fn viewer_may(request: &str) -> bool {
+    request.starts_with("GET ") && !request.contains("/tokens")
+}
+
+/// Written by hand, apart from the code: what the CSI driver may ask for.
+fn csi_may(request: &str, body: &str) -> bool {
+    let never = ["/status", "/metrics", "/tokens", "/restore", "/drain"];
+    if never.iter().any(|part| request.contains(part)) {
+        return false;
+    }
+    if request.contains("/containers") {
+        return request.starts_with("GET ")
+            || (request.starts_with("POST ") && body.contains(r#""name":"csi-"#));
+    }
+    true
+}
+
+#[tokio::test]
+async fn every_route_is_open_to_the_scopes_it_is_meant_for() {
+    let server = guarded().await;
+    for (request, body, _) in ROUTES.iter().chain(OTHERS) {
+        let cases = [
+            (None, 401),
+            (Some("azk_unknown"), 401),
+            (Some("no-token"), 401),
+            (Some(ADMIN), 200),
+            (Some(VIEWER), if viewer_may(request) { 200 } else { 403 }),
+            (Some(CSI), if csi_may(request, body) { 200 } else { 403 }),
+        ];
+        for (token, expected) in cases {
+            let (status, answer) = send(&server, request, body, token).await;
+            // The backend of this test makes no tokens: that it was asked is enough.
+            let made = request.starts_with("POST /api/v1/tokens") && token == Some(ADMIN);
+            assert!(
+                status == expected || made,
+                "{request} as {token:?}: {status} {answer}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_scope_and_nothing_is_carried_out() {
+    let server = guarded().await;
+    let (status, body) = send(&server, "DELETE /api/v1/volumes/v", "", Some(VIEWER)).await;
+    assert_eq!(status, 403);
+    let error: OperationError = serde_json::from_str(&body).unwrap();
+    assert_eq!(error.kind, ErrorKind::Forbidden);
+    assert!(error.message.contains("scope viewer"), "{body}");
+    assert!(matches!(
+        server.asked(),
+        Some(Operation::TokenFind { .. })
+    ));
+    assert_eq!(server.asked(), None);
+}
+
+#[tokio::test]
+async fn a_limited_token_stays_in_its_containers() {
+    let server = guarded().await;
+    // The volumes of this backend are in a container without a name.
+    let refused = [
+        ("GET /api/v1/volumes/v", ""),
+        ("DELETE /api/v1/volumes/v", ""),
+        ("POST /api/v1/volumes", r#"{"name":"v","container":"silver","size":4096}"#),
+        ("POST /api/v1/volumes", r#"{"name":"v","from":{"volume":"db"}}"#),
+        ("POST /api/v1/group-snapshots", r#"{"name":"g","volumes":["v"]}"#),
+        ("GET /api/v1/group-snapshots", ""),
+        ("POST /api/v1/volumes/v/attach", r#"{"client":"n"}"#),
+    ];
+    for (request, body) in refused {
+        let (status, answer) = send(&server, request, body, Some(LIMITED)).await;
+        assert_eq!(status, 403, "{request}: {answer}");
+    }
+    let body = r#"{"name":"v","container":"gold","size":4096}"#;
+    let (status, answer) = send(&server, "POST /api/v1/volumes", body, Some(LIMITED)).await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, _) = send(&server, "GET /api/v1/volumes", "", Some(LIMITED)).await;
+    assert_eq!(status, 200);
+    let Some(Operation::VolumeList(query)) = server.asked() else {
+        panic!("volumes were listed");
+    };
+    assert_eq!(query.containers, ["gold"]);
+}
+
+#[tokio::test]
+async fn the_backend_gets_the_hash_of_a_new_token_only() {
+    let server = guarded().await;
+    let body = r#"{"name":"t","scope":"csi"}"#;
+    send(&server, "POST /api/v1/tokens", body, Some(ADMIN)).await;
+    let Some(Operation::TokenCreate { hash, .. }) = server.asked() else {
+        panic!("a token was to be made");
+    };
+    assert_eq!(hash.len(), 64);
+}
+
+#[tokio::test]
+async fn health_needs_no_token() {
+    let server = guarded().await;
+    let (status, _) = send(&server, "GET /healthz", "", None).await;
+    assert_eq!(status, 200);
+}
+
+#[test]
+fn tokens_differ_and_are_their_hash() {
+    let (one, digest) = crate::make_token().unwrap();
+    let (other, _) = crate::make_token().unwrap();
+    assert_ne!(one, other);
+    assert_eq!(one.len(), "azk_".len() + 64);
+    assert!(Digest::of(&one) == digest);
+}
