@@ -72,7 +72,12 @@ fn client_name(given: Option<&str>) -> anyhow::Result<String> {
 }
 
 /// Starts a process that stays, and waits until its device is there.
-fn start(api: Endpoint<'_>, arguments: &AttachArgs, client: &str, form: Form) -> anyhow::Result<String> {
+fn start(
+    api: Endpoint<'_>,
+    arguments: &AttachArgs,
+    client: &str,
+    form: Form,
+) -> anyhow::Result<String> {
     let run_dir = &arguments.run_dir;
     std::fs::create_dir_all(run_dir)
         .with_context(|| format!("cannot use {} (attaching needs root)", run_dir.display()))?;
@@ -81,7 +86,14 @@ fn start(api: Endpoint<'_>, arguments: &AttachArgs, client: &str, form: Form) ->
         .with_context(|| format!("cannot write {} (attaching needs root)", log.display()))?;
     let program = std::env::current_exe().context("cannot find this program to start it again")?;
     let mut command = Command::new(program);
-    command.args(["attach", "--foreground", "--output", "json", "--api", api.api]);
+    command.args([
+        "attach",
+        "--foreground",
+        "--output",
+        "json",
+        "--api",
+        api.api,
+    ]);
     if let Some(file) = api.token_file {
         command.arg("--token-file").arg(file);
     }
@@ -133,7 +145,12 @@ fn last_message(log: &str) -> Option<String> {
 }
 
 /// Serves the device until told to stop.
-fn serve(api: Endpoint<'_>, arguments: &AttachArgs, client: &str, form: Form) -> anyhow::Result<()> {
+fn serve(
+    api: Endpoint<'_>,
+    arguments: &AttachArgs,
+    client: &str,
+    form: Form,
+) -> anyhow::Result<()> {
     // Before any other thread, see `Signals`.
     let signals = Signals::install().context("cannot start a thread")?;
     for missing in ::attach::protect() {

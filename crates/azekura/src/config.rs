@@ -463,10 +463,7 @@ fn check(table: FileTable, base: &Path) -> Result<Config, Problem> {
     })
 }
 
-fn check_api_auth(
-    table: Option<Spanned<ApiAuthTable>>,
-    base: &Path,
-) -> Result<ApiAuth, Problem> {
+fn check_api_auth(table: Option<Spanned<ApiAuthTable>>, base: &Path) -> Result<ApiAuth, Problem> {
     let Some(table) = table else {
         return Ok(ApiAuth::Unsaid);
     };
@@ -480,7 +477,8 @@ fn check_api_auth(
             Err((span, problem.to_owned()))
         }
         (ApiAuthMode::Token, None) => {
-            let problem = "needs `admin_token_file`: where the administrator's token is, or is to be made";
+            let problem =
+                "needs `admin_token_file`: where the administrator's token is, or is to be made";
             Err((span, problem.to_owned()))
         }
     }

@@ -1,6 +1,6 @@
 //! What the configuration file's errors look like, word for word.
 
-use crate::config::{CatalogConfig, Config, DiskConfig};
+use crate::config::{ApiAuth, CatalogConfig, Config, DiskConfig};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,21 @@ fn paths_are_relative_to_the_file() {
 }
 
 #[test]
+fn who_may_use_the_api_is_said_in_full() {
+    let with = |table: &str| parse(&GOOD.replace("[catalog]", &format!("{table}\n\n[catalog]")));
+    let token = "[api_auth]\nmode = \"token\"\nadmin_token_file = \"token\"";
+    let expected = ApiAuth::Token(PathBuf::from("etc/token"));
+    assert_eq!(with(token).unwrap().api_auth, expected);
+    let none = with("[api_auth]\nmode = \"none\"").unwrap();
+    assert_eq!(none.api_auth, ApiAuth::Open);
+    assert_eq!(parse(GOOD).unwrap().api_auth, ApiAuth::Unsaid);
+    let problem = with("[api_auth]\nmode = \"token\"").unwrap_err();
+    assert!(problem.contains("needs `admin_token_file`"), "{problem}");
+    let odd = with("[api_auth]\nmode = \"none\"\nadmin_token_file = \"token\"");
+    assert!(odd.unwrap_err().contains("remove one of them"));
+}
+
+#[test]
 fn example_file_in_the_documentation_is_valid() {
     let text = include_str!("../../../docs/operating/node.toml");
     let config = parse(text).unwrap();
@@ -58,6 +73,8 @@ fn every_key_is_documented() {
         "advertise",
         "nbd",
         "api",
+        "mode",
+        "admin_token_file",
         "domains",
         "embedded",
         "etcd",

@@ -53,7 +53,16 @@ pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
     };
     let bench = arguments.bench_socket.clone();
     world_linux::run(ShardOptions::default(), move |world, machine| {
-        Box::pin(async move { serve(world, machine, config, api.map(|socket| (socket, auth)), bench).await })
+        Box::pin(async move {
+            serve(
+                world,
+                machine,
+                config,
+                api.map(|socket| (socket, auth)),
+                bench,
+            )
+            .await
+        })
     })?
 }
 
@@ -138,9 +147,7 @@ const TOKEN_CHARACTERS_MIN: usize = 32;
 fn is_token(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let secret = text.strip_prefix(api::token::TOKEN_PREFIX);
-    secret.is_some_and(|secret| {
-        secret.len() >= TOKEN_CHARACTERS_MIN && secret.bytes().all(plain)
-    })
+    secret.is_some_and(|secret| secret.len() >= TOKEN_CHARACTERS_MIN && secret.bytes().all(plain))
 }
 
 /// The URL of the API for other machines: on every address, the advertised host stands for it.
@@ -396,7 +403,10 @@ fn tell_to_stop(handle: &RemoteHandle<Running>) {
     });
 }
 
-async fn serve_api(handle: &RemoteHandle<Running>, api: Option<(ApiSocket, Auth)>) -> anyhow::Result<()> {
+async fn serve_api(
+    handle: &RemoteHandle<Running>,
+    api: Option<(ApiSocket, Auth)>,
+) -> anyhow::Result<()> {
     let terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let (first, heard) = oneshot::channel();

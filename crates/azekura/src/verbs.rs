@@ -8,8 +8,9 @@ use crate::output::{Done, Table, render};
 use crate::remote::{Remote, RemoteError};
 use api::http::{self, path};
 use api::{
-    CompressionName, ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, SnapshotAnswer,
-    Scope, SnapshotRef, StatusAnswer, SyncName, TokenAnswer, TokenSpec, VolumeAnswer, VolumeSpec,
+    CompressionName, ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, Scope,
+    SnapshotAnswer, SnapshotRef, StatusAnswer, SyncName, TokenAnswer, TokenSpec, VolumeAnswer,
+    VolumeSpec,
 };
 use serde::Serialize;
 

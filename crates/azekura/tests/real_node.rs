@@ -246,3 +246,44 @@ fn real_container_policies_are_set_and_quota_is_kept() {
     assert_eq!(containers[0]["provisioned"], json!(80 * MIB));
     node.stop();
 }
+
+#[test]
+fn real_token_allows_what_its_scope_says_until_it_is_deleted() {
+    let directory = Directory::new("tokens");
+    let table = "[api_auth]\nmode = \"token\"\nadmin_token_file = \"admin-token\"\n\n[catalog]";
+    let text = three_stores("tokens").replace("[catalog]", table);
+    let node = Node::start(&directory.write("node.toml", text));
+    let admin = directory.path("admin-token");
+    let metadata = std::fs::metadata(&admin).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let admin = admin.to_str().unwrap();
+    let refused = node.refuse(&["volume", "list"]);
+    assert_eq!(refused["kind"], "unauthenticated");
+    let made = ["token", "create", "driver", "--scope", "csi"];
+    let made = node.ask(&[&made[..], &["--token-file", admin]].concat());
+    let file = directory.write("driver-token", made["token"].as_str().unwrap());
+    let driver = ["--token-file", file.to_str().unwrap()];
+    node.ask(&[&["container", "create", "csi-rf2"][..], &driver].concat());
+    node.ask(&[&["volume", "list"][..], &driver].concat());
+    let refused = node.refuse(&[&["status"][..], &driver].concat());
+    assert_eq!(refused["kind"], "forbidden");
+    let listed = node.ask(&["token", "list", "--token-file", admin]);
+    assert_eq!(listed[0]["name"], "driver");
+    assert!(listed[0].get("token").is_none(), "{listed}");
+    node.ask(&["token", "delete", "driver", "--token-file", admin]);
+    let refused = node.refuse(&[&["volume", "list"][..], &driver].concat());
+    assert_eq!(refused["kind"], "unauthenticated");
+    let log = std::fs::read_to_string(directory.path("node.log")).unwrap();
+    assert!(!log.contains("azk_"), "a secret is in the log");
+    node.stop();
+}
+
+#[test]
+fn real_node_does_not_open_its_api_to_others_unasked() {
+    let directory = Directory::new("open-api");
+    let text = three_stores("open").replace("api = \"127.0.0.1:0\"", "api = \"0.0.0.0:0\"");
+    let refused = Node::try_start(&directory.write("node.toml", text));
+    let reason = refused.err().expect("nothing says who may use it");
+    assert!(reason.contains("[api_auth]"), "{reason}");
+}

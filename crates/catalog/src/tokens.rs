@@ -59,7 +59,11 @@ impl Catalog {
                     name: name.to_owned(),
                 });
             };
-            if self.commit(Transaction::new().remove(&found)).await?.is_some() {
+            if self
+                .commit(Transaction::new().remove(&found))
+                .await?
+                .is_some()
+            {
                 return Ok(());
             }
         }

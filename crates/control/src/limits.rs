@@ -76,13 +76,12 @@ async fn volumes_of(
                 _ => return Err(odd()),
             }
         }
-        Operation::SnapshotShow { id } => match backend
-            .call(Operation::SnapshotShow { id: *id })
-            .await?
-        {
-            Answer::Snapshot(snapshot) => vec![format!("volume-{}", snapshot.volume_id)],
-            _ => return Err(odd()),
-        },
+        Operation::SnapshotShow { id } => {
+            match backend.call(Operation::SnapshotShow { id: *id }).await? {
+                Answer::Snapshot(snapshot) => vec![format!("volume-{}", snapshot.volume_id)],
+                _ => return Err(odd()),
+            }
+        }
         // Members of groups of other containers would show.
         Operation::GroupSnapshotList => {
             let message = "a token that is limited to containers lists no group snapshots";

@@ -360,7 +360,6 @@ impl Host {
     }
 }
 
-
 fn is_unavailable(error: &OperationError) -> bool {
     error.kind == ErrorKind::Unavailable
 }

@@ -105,10 +105,7 @@ async fn a_refusal_names_the_scope_and_nothing_is_carried_out() {
     let error: OperationError = serde_json::from_str(&body).unwrap();
     assert_eq!(error.kind, ErrorKind::Forbidden);
     assert!(error.message.contains("scope viewer"), "{body}");
-    assert!(matches!(
-        server.asked(),
-        Some(Operation::TokenFind { .. })
-    ));
+    assert!(matches!(server.asked(), Some(Operation::TokenFind { .. })));
     assert_eq!(server.asked(), None);
 }
 
@@ -119,9 +116,18 @@ async fn a_limited_token_stays_in_its_containers() {
     let refused = [
         ("GET /api/v1/volumes/v", ""),
         ("DELETE /api/v1/volumes/v", ""),
-        ("POST /api/v1/volumes", r#"{"name":"v","container":"silver","size":4096}"#),
-        ("POST /api/v1/volumes", r#"{"name":"v","from":{"volume":"db"}}"#),
-        ("POST /api/v1/group-snapshots", r#"{"name":"g","volumes":["v"]}"#),
+        (
+            "POST /api/v1/volumes",
+            r#"{"name":"v","container":"silver","size":4096}"#,
+        ),
+        (
+            "POST /api/v1/volumes",
+            r#"{"name":"v","from":{"volume":"db"}}"#,
+        ),
+        (
+            "POST /api/v1/group-snapshots",
+            r#"{"name":"g","volumes":["v"]}"#,
+        ),
         ("GET /api/v1/group-snapshots", ""),
         ("POST /api/v1/volumes/v/attach", r#"{"client":"n"}"#),
     ];

@@ -26,7 +26,10 @@ fn describe(row: &TokenRow) -> Option<TokenAnswer> {
 
 /// Compares without a hint in the time it takes.
 fn is_same(one: &str, other: &str) -> bool {
-    let differs = one.bytes().zip(other.bytes()).map(|(one, other)| one ^ other);
+    let differs = one
+        .bytes()
+        .zip(other.bytes())
+        .map(|(one, other)| one ^ other);
     one.len() == other.len() && differs.fold(0, |all, bits| all | bits) == 0
 }
 
@@ -46,7 +49,10 @@ impl Host {
             hash,
             created_ms: self.world.clock.unix_ms(),
         };
-        self.catalog.create_token(&row).await.map_err(catalog_error)?;
+        self.catalog
+            .create_token(&row)
+            .await
+            .map_err(catalog_error)?;
         let answer = describe(&row).expect("the scope was written by this function");
         Ok(Answer::Token(answer))
     }
@@ -63,7 +69,10 @@ impl Host {
     }
 
     pub(super) async fn delete_token(&self, name: &str) -> Result<Answer> {
-        self.catalog.delete_token(name).await.map_err(catalog_error)?;
+        self.catalog
+            .delete_token(name)
+            .await
+            .map_err(catalog_error)?;
         Ok(Answer::Done)
     }
 
