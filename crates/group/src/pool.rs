@@ -344,16 +344,16 @@ impl Pool {
             .partition(|&&member| self.is_shunned(member));
         let mut reason = "members failed a moment ago".to_owned();
         let need = usize::from(copies_min.max(1)).min(group.members.len());
+        let too_few = |have: usize, reason: String| PoolError::NotEnoughCopies {
+            group: id.group,
+            id,
+            have,
+            need,
+            reason,
+        };
         if asked.len() < need {
             // Too few could take it: no copies that nobody will ever refer to.
-            let (group, have) = (id.group, 0);
-            return Err(PoolError::NotEnoughCopies {
-                group,
-                id,
-                have,
-                need,
-                reason,
-            });
+            return Err(too_few(0, reason));
         }
         let mut missing = shunned;
         let told = self.tell_each(&asked, &put, &missing).await;
@@ -389,14 +389,7 @@ impl Pool {
             noted = told.iter().filter(done).count();
         }
         if noted < need {
-            let (group, have) = (id.group, noted);
-            return Err(PoolError::NotEnoughCopies {
-                group,
-                id,
-                have,
-                need,
-                reason,
-            });
+            return Err(too_few(noted, reason));
         }
         Ok(if purpose == Purpose::Repair {
             Unflushed::default()
