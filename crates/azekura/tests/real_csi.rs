@@ -290,6 +290,23 @@ fn mount(fs_type: &str) -> VolumeCapability {
     capability(Mode::SingleNodeWriter, AccessType::Mount(mount))
 }
 
+/// Labels a volume, through the API.
+fn label(api: &str, volume: &str, key: &str, value: &str) {
+    use std::io::{Read, Write};
+    let address = api.strip_prefix("http://").expect("a URL");
+    let body = serde_json::json!({"labels": {key: value}}).to_string();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let request = format!(
+        "PATCH /api/v1/volumes/{volume} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
 fn block() -> VolumeCapability {
     capability(Mode::SingleNodeWriter, AccessType::Block(BlockVolume {}))
 }
@@ -546,6 +563,13 @@ fn real_csi_block_volume_with_data_is_not_formatted() {
     let volume = driver.create(request).unwrap().volume_id;
     let node = driver.node_id();
     let context = driver.publish(&volume, &node, false).unwrap();
+    // As a formatting that was interrupted leaves it: what is written to the block device must survive that, too.
+    label(
+        &driver.node.api,
+        "pvc",
+        "csi.azekura.dev/formatting",
+        "ext4",
+    );
     driver.stage(&volume, &context, block()).unwrap();
     std::fs::create_dir(driver.directory.path("folder")).unwrap();
     assert_eq!(

@@ -64,6 +64,8 @@ pub(super) fn stage(
         staging.directory()?;
         let kind = staging.mount(&device, wanted, flags, &volume)?;
         staging.finish(&device, kind, *group)?;
+    } else {
+        staging.forget_formatting(&volume)?;
     }
     Ok(NodeStageVolumeResponse {})
 }
@@ -259,6 +261,14 @@ impl Staging<'_> {
         filesystem::make(device, kind)?;
         self.mark(None)?;
         Ok(kind)
+    }
+
+    /// A raw block device takes somebody's data: an interrupted `mkfs` of before is no reason to format it later.
+    fn forget_formatting(&self, volume: &VolumeAnswer) -> Result<(), Status> {
+        match volume.labels.contains_key(FORMATTING_LABEL) && !self.read_only {
+            true => self.mark(None),
+            false => Ok(()),
+        }
     }
 
     fn mark(&self, value: Option<String>) -> Result<(), Status> {
