@@ -165,20 +165,20 @@ impl Volume {
             Ok(None) => return Err("the node stops".to_owned()),
             Ok(Some(Ok(()))) | Err(_) => {}
         }
-        let publish = logged.is_err()
-            || layer.barrier.is_some()
-            || self.log.has_closed_segments()
-            || self
-                .drains
-                .get()
-                .is_multiple_of(u64::from(self.context.options.publish_every));
-        if publish {
+        let must = logged.is_err() || layer.barrier.is_some() || self.log.has_closed_segments();
+        let every = u64::from(self.context.options.publish_every);
+        if must {
             let settled: Vec<_> = layer
                 .barrier
                 .map(|snapshot| (snapshot, root.map))
                 .into_iter()
                 .collect();
             self.publish(root, &settled).await?;
+        } else if self.drains.get().is_multiple_of(every) {
+            // Only the collector waits for it: draining, and with it writing, goes on without the catalog.
+            let published = self.publish(root, &[]);
+            let patience = CHECKPOINT_PATIENCE;
+            drop(self.context.world.timeout(patience, published).await);
         }
         self.log.drained(root.position);
         if self.overlay.bytes() == 0 {
@@ -198,7 +198,9 @@ impl Volume {
             position,
             ..self.root.get()
         };
-        self.publish(root, &[]).await?;
+        if !self.publish_while_idle(root).await? {
+            return Ok(());
+        }
         if self.root.get().position <= position {
             self.root.set(root);
         }
@@ -224,6 +226,24 @@ impl Volume {
                 .world
                 .timeout(CHECKPOINT_PATIENCE, published)
                 .await;
+        }
+    }
+
+    /// As [`Self::publish`], but gives up (`false`) when the volume is written to again while the catalog is away: the
+    /// drain that this would hold up comes first.
+    async fn publish_while_idle(&self, root: VolumeRoot) -> Result<bool, String> {
+        loop {
+            let published = self.publish(root, &[]);
+            match self
+                .context
+                .world
+                .timeout(CHECKPOINT_PATIENCE, published)
+                .await
+            {
+                Ok(published) => return published.map(|()| true),
+                Err(_) if self.overlay.bytes() > 0 => return Ok(false),
+                Err(_) => {}
+            }
         }
     }
 
