@@ -184,6 +184,7 @@ fn start_cluster(binary: PathBuf, request: &Request) -> Result<Cluster> {
         etcd: true,
         prewritten: true,
         bench: true,
+        tokens: false,
         detached: false,
     };
     let cluster = Cluster::start(binary, &plan)?;

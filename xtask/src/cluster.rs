@@ -3,7 +3,7 @@
 //! A cluster that goes out of scope takes its processes with it, unless it was told to stay.
 
 use crate::process::{cargo, find_program, target_directory};
-use crate::rest;
+use crate::rest::{self, Api};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::io::Write;
@@ -37,6 +37,8 @@ pub struct Plan {
     pub prewritten: bool,
     /// Whether nodes run the jobs of `azekura bench --through owner`.
     pub bench: bool,
+    /// Whether the API asks for a token; the administrator's is then in [`Cluster::admin_token`].
+    pub tokens: bool,
     /// Whether the processes are meant to outlive this one, and so must not end with its terminal.
     pub detached: bool,
 }
@@ -49,6 +51,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// The catalog's process.
     pub etcd: Option<Child>,
+    /// Holds the administrator's token, when the API asks for one.
+    pub admin_token: Option<PathBuf>,
     binary: PathBuf,
     detached: bool,
     keep: bool,
@@ -58,8 +62,8 @@ pub struct Cluster {
 pub struct Node {
     /// Its name in the catalog.
     pub name: String,
-    /// Address of the API.
-    pub api: String,
+    /// Its API.
+    pub api: Api,
     /// Address of the NBD gateway.
     pub nbd: String,
     /// Its disks' files.
@@ -144,10 +148,15 @@ impl Cluster {
         prepare(&plan.folder)?;
         let folder = plan.folder.canonicalize()?;
         let detached = plan.detached;
+        let admin_token = match plan.tokens {
+            true => Some(make_token(&folder)?),
+            false => None,
+        };
         let mut cluster = Self {
             folder,
             nodes: Vec::new(),
             etcd: None,
+            admin_token,
             binary,
             detached,
             keep: false,
@@ -212,6 +221,12 @@ impl Cluster {
             "cluster = \"{CLUSTER}\"\nnode = \"{name}\"\nlisten = \"{listen}\"\nnbd = \"{nbd}\"\n\
              api = \"{api}\"\n\n[catalog]\n{catalog}\n"
         );
+        if let Some(file) = &self.admin_token {
+            text.push_str(&format!(
+                "\n[api_auth]\nmode = \"token\"\nadmin_token_file = \"{}\"\n",
+                file.display()
+            ));
+        }
         let mut disks = Vec::new();
         for number in (1..=plan.disks).filter(|number| (number - 1) % plan.nodes == index) {
             let path = format!("disk-{number}");
@@ -230,6 +245,10 @@ impl Cluster {
         let bench = plan
             .bench
             .then(|| self.folder.join(format!("{name}.bench")));
+        let api = Api {
+            address: api,
+            token_file: self.admin_token.clone(),
+        };
         Ok(Node {
             name,
             api,
@@ -344,11 +363,11 @@ impl Cluster {
     }
 
     /// API of a node that runs.
-    pub fn any_api(&self) -> Option<&str> {
+    pub fn any_api(&self) -> Option<&Api> {
         self.nodes
             .iter()
             .find(|node| node.child.is_some())
-            .map(|node| node.api.as_str())
+            .map(|node| &node.api)
     }
 
     /// Process ids of the nodes that run.
@@ -387,6 +406,22 @@ impl Drop for Cluster {
             );
         }
     }
+}
+
+/// Makes the administrator's token, which all nodes are given: 244 random bits, readable for root alone.
+fn make_token(folder: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let random = || fs::read_to_string("/proc/sys/kernel/random/uuid");
+    let digits = format!("{}{}", random()?, random()?).replace(['-', '\n'], "");
+    let path = folder.join("admin-token");
+    let mut options = File::options();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
+    writeln!(file, "azk_{digits}")?;
+    Ok(path)
 }
 
 /// Notes a process in a folder that [`prepare`] made, so that a later run can end it if this one cannot.

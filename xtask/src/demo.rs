@@ -73,7 +73,7 @@ pub fn run(arguments: &[String]) -> Result<bool> {
         return Ok(true);
     };
     println!(
-        "    left out: file systems on attached volumes, the database on them and its clone, because {reason}"
+        "    left out: the CSI driver, the claims it mounts, the database on them, its clone and its growth, because {reason}"
     );
     println!("    shown instead: the same storage through NBD, compared byte by byte");
     let mut demo = Demo::start(binary, &request, etcd)?;
@@ -104,7 +104,8 @@ fn scenario_obstacle(request: &Request, etcd: bool) -> Option<String> {
             ));
         }
     }
-    let missing = packages::ensure(packages::SCENARIO);
+    let mut missing = packages::ensure(packages::SCENARIO);
+    missing.extend(packages::ensure(packages::MOUNT));
     (!missing.is_empty()).then(|| format!("packages are missing: {}", missing.join(" ")))
 }
 
@@ -145,6 +146,7 @@ impl Demo {
             etcd,
             prewritten: false,
             bench: false,
+            tokens: false,
             detached: request.keep,
         };
         let cluster = Cluster::start(binary, &plan)?;
@@ -168,7 +170,7 @@ impl Demo {
         })
     }
 
-    fn api(&self) -> Result<&str> {
+    fn api(&self) -> Result<&rest::Api> {
         self.cluster.any_api().context("no node runs")
     }
 

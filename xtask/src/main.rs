@@ -2,7 +2,7 @@
 //!
 //! The same commands run on a laptop and in CI, and every one works from a fresh clone. Nothing here is part of
 //! the product: `demo` and `bench` drive the shipped `azekura` binary from outside, through its configuration
-//! file, its command line and NBD.
+//! file, its command line, NBD and the sockets of its CSI driver.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -13,6 +13,7 @@ mod bench;
 mod chart;
 mod cluster;
 mod demo;
+mod driver;
 mod image;
 mod nbd;
 mod packages;

@@ -21,11 +21,16 @@ pub const fn need(program: &'static str, package: &'static str) -> Need {
 /// etcd alone: all that the demo uses.
 pub const DEMO: &[Need] = &[need("etcd", "etcd-server")];
 
-/// What the demo's scenario uses besides: a database and a file system.
-pub const SCENARIO: &[Need] = &[
-    need("mariadbd", "mariadb-server"),
+/// The database of the demo's scenario.
+pub const SCENARIO: &[Need] = &[need("mariadbd", "mariadb-server")];
+
+/// What the node's part of the CSI driver runs: file systems.
+pub const MOUNT: &[Need] = &[
     need("mkfs.ext4", "e2fsprogs"),
     need("resize2fs", "e2fsprogs"),
+    need("mkfs.xfs", "xfsprogs"),
+    need("blkid", "util-linux"),
+    need("mount", "mount"),
 ];
 
 /// What the tests that start real programs use.

@@ -114,3 +114,12 @@ pub fn metadata() -> Result<serde_json::Value> {
     serde_json::from_slice(&output.stdout)
         .context("cargo metadata printed something else than JSON")
 }
+
+/// Whether a mounted ext4 may be grown: that takes CAP_SYS_RESOURCE, which root in a container often lacks.
+pub fn may_grow_ext4() -> bool {
+    const SYS_RESOURCE: u64 = 1 << 24;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & SYS_RESOURCE != 0)
+}

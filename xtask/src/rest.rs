@@ -2,8 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::fmt;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Longest wait for an answer: above the server's own bound.
@@ -11,8 +13,34 @@ const PATIENCE: Duration = Duration::from_secs(130);
 /// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
+/// A node's API.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// `host:port`.
+    pub address: String,
+    /// Holds the token, where one is asked for.
+    pub token_file: Option<PathBuf>,
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+impl Api {
+    fn authorization(&self) -> Result<String> {
+        let Some(file) = &self.token_file else {
+            return Ok(String::new());
+        };
+        let token = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the token in {}", file.display()))?;
+        Ok(format!("Authorization: Bearer {}\r\n", token.trim()))
+    }
+}
+
 /// Sends one request below `/api/v1` and returns the JSON answer.
-pub fn call(api: &str, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+pub fn call(api: &Api, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
     let (status, text) = exchange(api, method, path, body)
         .with_context(|| format!("{method} {path} at {api} has no answer"))?;
     let answer: Value = serde_json::from_str(&text)
@@ -25,22 +53,23 @@ pub fn call(api: &str, method: &str, path: &str, body: Option<&Value>) -> Result
 }
 
 /// `GET`.
-pub fn get(api: &str, path: &str) -> Result<Value> {
+pub fn get(api: &Api, path: &str) -> Result<Value> {
     call(api, "GET", path, None)
 }
 
 /// `POST` of a JSON body.
-pub fn post(api: &str, path: &str, body: &Value) -> Result<Value> {
+pub fn post(api: &Api, path: &str, body: &Value) -> Result<Value> {
     call(api, "POST", path, Some(body))
 }
 
-fn exchange(api: &str, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect(api)?;
+fn exchange(api: &Api, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(&api.address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let body = body.map(Value::to_string).unwrap_or_default();
+    let authorization = api.authorization()?;
     let request = format!(
-        "{method} /api/v1{path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\
+        "{method} /api/v1{path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n{authorization}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );

@@ -1,71 +1,62 @@
-//! `cargo xtask demo` as root: a database and a web tree on replicated volumes, and a storage process that dies.
+//! `cargo xtask demo` as root: the main job. Claims become mounted, replicated disks through the CSI driver, and a storage
+//! process dies under them.
 //!
-//! Three storage processes and etcd on loopback, two volumes that are there already, two claims made, attached, formatted
-//! and mounted; MariaDB on one and a tree of pages on the other; snapshot and clone, SIGKILL, and everything
-//! deleted again. Volumes become devices through `azekura attach`, the process that serves them in Kubernetes too.
+//! Three storage processes and etcd on loopback, the two processes of the driver, two volumes that are there already; two
+//! claims provisioned, published, staged and mounted by the calls that Kubernetes makes (`driver/claim.rs`); MariaDB on one
+//! and a tree of pages on the other; snapshot and clone, SIGKILL, online growth, and everything deleted again.
 //!
 //! Whatever ends the run, mounts and devices are taken away before the cluster, unless it was asked to keep them.
 
-mod claim;
 mod database;
+mod sites;
+mod steps;
 mod tasks;
 mod workload;
 
 use crate::cluster::{Cluster, Plan};
-use crate::rest;
+use crate::driver::{self, Claim, Driver, Kind};
+use crate::process::may_grow_ext4;
+use crate::rest::{self, Api};
 use anyhow::{Context, Result, ensure};
-use claim::{Access, Claim, RUN_FOLDER};
 use database::Database;
 use serde_json::json;
+use sites::{QuietSites, Sites};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tasks::{Tasks, print_volumes};
-use workload::{Workload, verify_pages};
 
+/// Where sockets, attachments and mounts are: short, as sockets ask for, and open to the database's user.
+const RUN_FOLDER: &str = "/run/azekura-demo";
+/// Container that the storage class names.
+const CONTAINER: &str = "kubernetes";
 const GIB: u64 = 1 << 30;
 /// Of each of three; what is written is a few hundred MiB, volumes are thin.
 const DISK_BYTES: u64 = 4 * GIB;
-/// How long the workload runs before and after the kill.
-const BEFORE_KILL: Duration = Duration::from_secs(3);
-const AFTER_KILL: Duration = Duration::from_secs(8);
 
 /// A running scenario.
 struct Scenario {
     cluster: Cluster,
-    access: Access,
+    binary: PathBuf,
+    api: Api,
+    driver: Driver,
     tasks: Tasks,
     /// From claim to mounted file system, and from there to deleted: the latest of each.
     setup: Duration,
     teardown: Duration,
 }
 
-/// The two sites: their claims, devices and what runs on them.
-struct Sites {
-    database: Database,
-    workload: Workload,
-    mysql: Claim,
-    web: Claim,
-}
-
-/// The same after the workload has ended.
-struct QuietSites {
-    database: Database,
-    mysql: Claim,
-    web: Claim,
-}
-
 /// Runs it. `keep`: stop before anything is deleted and leave it running.
 pub fn run(binary: PathBuf, folder: &Path, keep: bool) -> Result<()> {
-    claim::clean(&binary)?;
-    std::fs::create_dir_all(RUN_FOLDER)?;
+    driver::clean(&binary, Path::new(RUN_FOLDER))?;
     let mut scenario = Scenario::start(binary, folder, keep)?;
     let outcome = scenario.play(keep);
     if keep && outcome.is_ok() {
         scenario.cluster.keep_running();
+        scenario.driver.keep_running();
         return Ok(());
     }
     // Devices first: without the cluster they could not be flushed.
-    let cleaned = claim::clean(&scenario.access.binary);
+    let cleaned = driver::clean(&scenario.binary, Path::new(RUN_FOLDER));
     outcome?;
     cleaned?;
     scenario.finish()
@@ -82,15 +73,25 @@ impl Scenario {
             etcd: true,
             prewritten: false,
             bench: false,
+            tokens: true,
             detached: keep,
         };
-        let cluster = Cluster::start(binary.clone(), &plan)?;
+        let mut tasks = Tasks::new();
+        let cluster = tasks.run("start, until all answer", "storage", || {
+            Cluster::start(binary.clone(), &plan)
+        })?;
         let api = cluster.any_api().context("no node runs")?.to_owned();
-        let access = Access { binary, api };
-        let tasks = Tasks::new();
+        println!(
+            "==> the CSI driver: azekura csi controller and azekura csi node, with a token of scope csi"
+        );
+        let driver = tasks.run("start, until both answer", "driver", || {
+            Driver::start(&binary, &cluster, Path::new(RUN_FOLDER), keep)
+        })?;
         Ok(Self {
             cluster,
-            access,
+            binary,
+            api,
+            driver,
             tasks,
             setup: Duration::ZERO,
             teardown: Duration::ZERO,
@@ -99,19 +100,20 @@ impl Scenario {
 
     fn play(&mut self, keep: bool) -> Result<()> {
         self.existing_volumes()?;
-        let sites = self.apply()?;
+        let mut sites = self.apply()?;
         self.snapshot_and_clone(&sites)?;
-        self.kill_a_process(&sites)?;
-        let sites = self.restart_sites(sites)?;
+        self.kill_processes(&sites)?;
+        self.expand(&mut sites)?;
+        let sites = self.move_sites(sites)?;
         if keep {
-            self.leave_running(sites);
+            self.leave_running(sites)?;
             return Ok(());
         }
         self.delete(sites)
     }
 
     fn expect_volumes(&self, count: usize) -> Result<()> {
-        let found = print_volumes(&self.access.api)?;
+        let found = print_volumes(&self.api)?;
         ensure!(
             found == count,
             "there are {found} volumes and should be {count}"
@@ -121,38 +123,34 @@ impl Scenario {
 
     fn existing_volumes(&mut self) -> Result<()> {
         println!("==> what is there already: logging and monitoring");
-        rest::post(
-            &self.access.api,
-            "/containers",
-            &json!({"name": "kubernetes", "rf": 2}),
-        )?;
+        let container = json!({"name": CONTAINER, "rf": 2});
+        rest::post(&self.api, "/containers", &container)?;
         for (name, size) in [("logging", 10), ("monitoring", 20)] {
-            let what = json!({"container": "kubernetes", "size": size * GIB});
-            Claim::new(name)?.provision(&self.access, &mut self.tasks, &what)?;
+            let mut claim = Claim::new(&self.driver, name, Kind::Ext4, size * GIB)?;
+            self.provision(&mut claim, None)?;
         }
         self.expect_volumes(2)
     }
 
-    /// A claim made, attached, formatted and mounted.
-    fn claim(&mut self, name: &str) -> Result<Claim> {
-        let started = Instant::now();
-        let claim = Claim::new(name)?;
-        let what = json!({"container": "kubernetes", "size": 20 * GIB});
-        claim.provision(&self.access, &mut self.tasks, &what)?;
-        let device = claim.attach(&self.access, &mut self.tasks)?;
-        claim.format(&device, &mut self.tasks)?;
-        claim.mount(&device, &mut self.tasks)?;
-        self.setup = started.elapsed();
-        Ok(claim)
+    /// The file system of the claim that grows while it is mounted.
+    fn growing_kind() -> Kind {
+        if may_grow_ext4() {
+            return Kind::Ext4;
+        }
+        println!(
+            "    left out: growing a mounted ext4, which takes CAP_SYS_RESOURCE and this root lacks it; \
+             mysql-pv-claim has xfs instead"
+        );
+        Kind::Xfs
     }
 
     fn apply(&mut self) -> Result<Sites> {
         println!("==> mysql-pv-claim and wp-pv-claim, 20 GiB each, two copies of everything");
-        let mysql = self.claim("mysql-pv-claim")?;
-        let web = self.claim("wp-pv-claim")?;
+        let mysql = self.claim("mysql-pv-claim", Self::growing_kind())?;
+        let web = self.claim("wp-pv-claim", Kind::Ext4)?;
         self.expect_volumes(4)?;
         println!("==> a database on the first, a web tree on the second");
-        let data = mysql.mount.join("data");
+        let data = mysql.target.join("data");
         self.tasks.run("mariadb-install-db", &mysql.name, || {
             database::install(&data)
         })?;
@@ -160,171 +158,21 @@ impl Scenario {
         let database = self.tasks.run("start mariadbd", &mysql.name, || {
             Database::start(&data, "mysql", &folder)
         })?;
-        let workload = Workload::start(&database, &web.mount)?;
-        std::thread::sleep(BEFORE_KILL);
-        println!(
-            "    {} rows committed, {} pages written, and it goes on",
-            workload.rows.done(),
-            workload.pages.done()
-        );
-        Ok(Sites {
-            database,
-            workload,
-            mysql,
-            web,
-        })
-    }
-
-    /// The clone's database starts as after a power cut, and holds what was committed when the snapshot was taken.
-    fn snapshot_and_clone(&mut self, sites: &Sites) -> Result<()> {
-        println!("==> snapshot and clone of the running database's volume");
-        let path = format!("/volumes/{}/snapshots", sites.mysql.volume);
-        let committed = sites.workload.rows.done();
-        self.tasks.run("snapshot", &sites.mysql.name, || {
-            rest::post(&self.access.api, &path, &json!({"name": "backup"})).map(drop)
-        })?;
-        // One row may be on its way when the snapshot is taken.
-        let committed_after = sites.workload.rows.done() + 1;
-        let clone = Claim::new("mysql-clone")?;
-        let from = json!({"from": {"volume": sites.mysql.volume, "snapshot": "backup"}});
-        clone.provision(&self.access, &mut self.tasks, &from)?;
-        let device = clone.attach(&self.access, &mut self.tasks)?;
-        clone.mount(&device, &mut self.tasks)?;
-        let folder = self.cluster.folder.clone();
-        let data = clone.mount.join("data");
-        let database = self.tasks.run("start mariadbd, recover", &clone.name, || {
-            Database::start(&data, "clone", &folder)
-        })?;
-        let rows = database.session()?.verify()?;
-        ensure!(
-            (committed..=committed_after).contains(&rows),
-            "the clone holds {rows} rows; {committed} to {committed_after} were committed at the snapshot"
-        );
-        println!(
-            "    the clone holds rows 1 to {rows}, each right; {committed} were committed before the snapshot"
-        );
-        database.stop()?;
-        clone.release(&self.access, &mut self.tasks)?;
-        clone.delete(&self.access, &mut self.tasks)?;
-        self.tasks.run("delete snapshot", &sites.mysql.name, || {
-            rest::call(&self.access.api, "DELETE", &format!("{path}/backup"), None).map(drop)
-        })
-    }
-
-    fn kill_a_process(&mut self, sites: &Sites) -> Result<()> {
-        let owner = self.cluster.owner_of(&sites.mysql.volume)?;
-        let name = self.cluster.nodes[owner].name.clone();
-        println!("==> kill -9 of {name}, which owns the database's volume");
-        let (rows, pages) = (&sites.workload.rows, &sites.workload.pages);
-        let before = (rows.done(), rows.take_longest(), pages.take_longest());
-        self.cluster.kill_node(owner)?;
-        std::thread::sleep(AFTER_KILL);
-        let heir = self.cluster.owner_of(&sites.mysql.volume)?;
-        self.access.api = self.cluster.any_api().context("no node runs")?.to_owned();
-        let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
-        println!(
-            "    {} took over; {} rows before, {} more after, no error",
-            self.cluster.nodes[heir].name,
-            before.0,
-            rows.done() - before.0
-        );
-        println!(
-            "    longest commit {:.0} ms before, {:.0} ms over the kill; longest page {:.0} ms before, {:.0} ms over it",
-            milliseconds(before.1),
-            milliseconds(rows.take_longest()),
-            milliseconds(before.2),
-            milliseconds(pages.take_longest())
-        );
-        ensure!(
-            rows.done() > before.0 + 10,
-            "the database does not go on after the kill"
-        );
-        self.cluster.start_node(owner)?;
-        self.cluster.wait_ready(owner)?;
-        println!("    {name} is started again");
-        Ok(())
-    }
-
-    /// Stops everything, attaches anew, and compares: nothing is in a cache then.
-    fn restart_sites(&mut self, sites: Sites) -> Result<QuietSites> {
-        println!("==> both pods move, and mysql-pv-claim grows from 20 to 25 GiB on the way");
-        let Sites {
-            database,
-            workload,
-            mysql,
-            web,
-            ..
-        } = sites;
-        let (rows, pages) = workload.stop()?;
-        database.stop()?;
-        // An attached device does not learn that its volume grew, so the volume grows on the way.
-        let before = mysql.file_system_bytes()?;
-        mysql.release(&self.access, &mut self.tasks)?;
-        mysql.expand_volume(&self.access, 25 * GIB, &mut self.tasks)?;
-        let device = mysql.attach(&self.access, &mut self.tasks)?;
-        mysql.grow_file_system(&device, &mut self.tasks)?;
-        mysql.mount(&device, &mut self.tasks)?;
-        let after = mysql.file_system_bytes()?;
-        ensure!(
-            after > before + 4 * GIB,
-            "the file system of mysql-pv-claim has not grown by 5 GiB"
-        );
-        web.release(&self.access, &mut self.tasks)?;
-        let device = web.attach(&self.access, &mut self.tasks)?;
-        web.mount(&device, &mut self.tasks)?;
-        let folder = self.cluster.folder.clone();
-        let database = Database::start(&mysql.mount.join("data"), "mysql", &folder)?;
-        let found = database.session()?.verify()?;
-        ensure!(
-            found == rows,
-            "{rows} rows were committed and {found} are there"
-        );
-        verify_pages(&web.mount, pages)?;
-        println!("    all {rows} committed rows and all {pages} pages are there, each right");
-        Ok(QuietSites {
-            database,
-            mysql,
-            web,
-        })
+        Sites::start(database, mysql, web)
     }
 
     fn delete(&mut self, sites: QuietSites) -> Result<()> {
         println!("==> everything is deleted");
         sites.database.stop()?;
         for claim in [&sites.mysql, &sites.web] {
-            let started = Instant::now();
-            claim.release(&self.access, &mut self.tasks)?;
-            claim.delete(&self.access, &mut self.tasks)?;
+            let started = std::time::Instant::now();
+            self.release(claim)?;
+            self.delete_volume(claim)?;
             self.teardown = started.elapsed();
         }
         self.expect_volumes(2)?;
-        self.tasks.print(&["delete volume", "delete snapshot"]);
+        self.tasks.print(&["DeleteVolume", "DeleteSnapshot"]);
         Ok(())
-    }
-
-    /// Says what runs, how to look at it and how to end it.
-    fn leave_running(&mut self, sites: QuietSites) {
-        println!("==> it keeps running");
-        let (database, api) = (sites.database.leave_running(), &self.access.api);
-        let pids = self.cluster.pids().into_iter();
-        let pids = pids.chain(self.cluster.etcd.as_ref().map(std::process::Child::id));
-        let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
-        let mounts = [&sites.mysql, &sites.web].map(|claim| claim.mount.display().to_string());
-        println!("    mounted: {}", mounts.join(", "));
-        println!("    try: mariadb --socket={RUN_FOLDER}/mysql.sock shop");
-        println!("    try: target/release/azekura --api http://{api} status");
-        println!(
-            "    to end it: kill {database}; sleep 3; umount {}",
-            mounts.join(" ")
-        );
-        for claim in [&sites.mysql, &sites.web] {
-            println!("        {}", claim.detach_words(&self.access));
-        }
-        println!(
-            "        kill {}; rm -r {}",
-            pids.join(" "),
-            self.cluster.folder.display()
-        );
     }
 
     fn finish(self) -> Result<()> {
@@ -332,10 +180,11 @@ impl Scenario {
         let seconds = |what: &str, time: Duration| {
             println!("    {what:<40} {:>8.2} s", time.as_secs_f64());
         };
-        seconds("claim to mounted file system", self.setup);
+        seconds("claim to mounted and writable", self.setup);
         seconds("unmount to deleted", self.teardown);
         seconds("the whole demo, without building", self.tasks.elapsed());
         let folder = self.cluster.folder.clone();
+        drop(self.driver);
         self.cluster.remove()?;
         println!("    all processes ended, {} deleted", folder.display());
         Ok(())

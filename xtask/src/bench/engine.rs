@@ -14,7 +14,7 @@ pub struct Engine {
     /// Its name.
     pub volume: String,
     /// API of its owner.
-    pub api: String,
+    pub api: crate::rest::Api,
     /// The owner's `--bench-socket`; nothing: a client process of its own.
     pub socket: Option<PathBuf>,
 }

@@ -5,7 +5,7 @@ use super::fio::{self, Device, Job};
 use super::report::Cell;
 use super::request::Request;
 use super::usage::Usage;
-use crate::rest;
+use crate::rest::{self, Api};
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub struct Target {
     /// The processes that serve it; none for the raw file.
     pub pids: Vec<u32>,
     /// Volume and API to ask for draining, for Azekura's volumes.
-    pub drains: Option<(String, String)>,
+    pub drains: Option<(String, Api)>,
     /// The names of the jobs that are run; empty: all.
     pub jobs: Vec<&'static str>,
 }

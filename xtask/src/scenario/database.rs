@@ -1,7 +1,8 @@
 //! Debian's MariaDB on a mounted volume: installed, started, asked, compared row by row.
 
-use super::claim::output;
+use super::RUN_FOLDER;
 use crate::cluster;
+use crate::driver::output;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -50,7 +51,7 @@ pub fn install(data: &Path) -> Result<()> {
 impl Database {
     /// Starts a server and waits until it answers.
     pub fn start(data: &Path, name: &str, folder: &Path) -> Result<Self> {
-        let socket = Path::new(super::claim::RUN_FOLDER).join(format!("{name}.sock"));
+        let socket = Path::new(RUN_FOLDER).join(format!("{name}.sock"));
         let log = folder.join(format!("{name}.log"));
         let mut command = Command::new("mariadbd");
         command.args([

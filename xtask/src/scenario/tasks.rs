@@ -1,6 +1,6 @@
 //! What was done and how long it took, and the volumes there are, as tables.
 
-use crate::rest;
+use crate::rest::{self, Api};
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,7 @@ impl Tasks {
 }
 
 /// Prints the volumes of the cluster and returns how many there are.
-pub fn print_volumes(api: &str) -> Result<usize> {
+pub fn print_volumes(api: &Api) -> Result<usize> {
     let answer = rest::get(api, "/volumes")?;
     let volumes = answer
         .as_array()
