@@ -5,6 +5,7 @@
 //! beside it again, so that both sets of figures can be divided by what the disk did in their own run.
 
 mod ceph;
+mod csi;
 mod engine;
 mod fio;
 mod idle;
@@ -64,7 +65,10 @@ pub fn run(arguments: &[String]) -> Result<bool> {
         println!("{USAGE}");
         return Ok(true);
     };
-    if request.measure {
+    if request.csi {
+        csi::run(&request)?;
+        stage("done");
+    } else if request.measure {
         let results = match request.peer {
             true => measure_ceph(&request)?,
             false => measure(&request)?,

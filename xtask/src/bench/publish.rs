@@ -1,33 +1,53 @@
-//! Writing the last results into docs/performance.md, between two markers; all else there is written by people.
+//! Writing the last results into docs/performance.md, each kind between two markers; all else there is written by people.
 
+use super::csi;
 use super::report::{self, Results};
 use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
 use std::fs;
 use std::path::Path;
 
 const DOCUMENT: &str = "docs/performance.md";
-const BEGIN: &str = "<!-- bench:begin: written by `cargo xtask bench --publish` -->";
-const END: &str = "<!-- bench:end -->";
 
-/// Puts `results.json` and, where it is, `peer.json` of `folder` into the document.
+/// Two lines of the document.
+struct Markers {
+    begin: &'static str,
+    end: &'static str,
+}
+
+const STORAGE: Markers = Markers {
+    begin: "<!-- bench:begin: written by `cargo xtask bench --publish` -->",
+    end: "<!-- bench:end -->",
+};
+const DRIVER: Markers = Markers {
+    begin: "<!-- bench-csi:begin: written by `cargo xtask bench --csi --publish` -->",
+    end: "<!-- bench-csi:end -->",
+};
+
+/// Puts what there is of `results.json`, with `peer.json`, and of `csi.json` in `folder` into the document.
 pub fn publish(folder: &Path) -> Result<()> {
-    let results = read(&folder.join("results.json"))?.with_context(|| {
-        format!(
-            "there is no results.json in {}: run `cargo xtask bench` first",
-            folder.display()
-        )
-    })?;
-    let peer = read(&folder.join("peer.json"))?;
-    let text = fs::read_to_string(DOCUMENT).with_context(|| format!("cannot read {DOCUMENT}"))?;
-    fs::write(
-        DOCUMENT,
-        replaced(&text, &section(&results, peer.as_ref()))?,
-    )?;
+    let results: Option<Results> = read(&folder.join("results.json"))?;
+    let driver: Option<csi::Results> = read(&folder.join("csi.json"))?;
+    ensure!(
+        results.is_some() || driver.is_some(),
+        "there is neither results.json nor csi.json in {}: run `cargo xtask bench` first",
+        folder.display()
+    );
+    let mut text =
+        fs::read_to_string(DOCUMENT).with_context(|| format!("cannot read {DOCUMENT}"))?;
+    if let Some(results) = results {
+        let peer = read(&folder.join("peer.json"))?;
+        text = STORAGE.replaced(&text, &section(&results, peer.as_ref()))?;
+    }
+    if let Some(driver) = driver {
+        text = DRIVER.replaced(&text, &csi::markdown(&driver))?;
+    }
+    fs::write(DOCUMENT, text)?;
     println!("    {DOCUMENT} has the results");
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Option<Results>> {
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Ok(text) = fs::read_to_string(path) else {
         return Ok(None);
     };
@@ -58,18 +78,23 @@ fn section(results: &Results, peer: Option<&Results>) -> String {
     out
 }
 
-fn replaced(text: &str, section: &str) -> Result<String> {
-    let begin = text.find(BEGIN);
-    let end = text.find(END);
-    let (begin, end) = begin
-        .zip(end)
-        .with_context(|| format!("{DOCUMENT} lacks the lines `{BEGIN}` and `{END}`"))?;
-    let begin = begin + BEGIN.len();
-    ensure!(
-        begin <= end,
-        "the markers in {DOCUMENT} are in the wrong order"
-    );
-    Ok(format!("{}\n{section}\n{}", &text[..begin], &text[end..]))
+impl Markers {
+    fn replaced(&self, text: &str, section: &str) -> Result<String> {
+        let begin = text.find(self.begin);
+        let end = text.find(self.end);
+        let (begin, end) = begin.zip(end).with_context(|| {
+            format!(
+                "{DOCUMENT} lacks the lines `{}` and `{}`",
+                self.begin, self.end
+            )
+        })?;
+        let begin = begin + self.begin.len();
+        ensure!(
+            begin <= end,
+            "the markers in {DOCUMENT} are in the wrong order"
+        );
+        Ok(format!("{}\n{section}\n{}", &text[..begin], &text[end..]))
+    }
 }
 
 #[cfg(test)]
@@ -79,18 +104,22 @@ mod tests {
 
     #[test]
     fn only_what_is_between_the_markers_changes() {
-        let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let once = replaced(&text, "new").expect("it has markers");
-        assert_eq!(once, format!("before\n{BEGIN}\nnew\n{END}\nafter\n"));
-        assert_eq!(replaced(&once, "new").expect("it still has them"), once);
-        assert!(replaced("no markers", "new").is_err());
+        let text = format!("before\n{}\nold\n{}\nafter\n", STORAGE.begin, STORAGE.end);
+        let once = STORAGE.replaced(&text, "new").expect("it has markers");
+        let expected = format!("before\n{}\nnew\n{}\nafter\n", STORAGE.begin, STORAGE.end);
+        assert_eq!(once, expected);
+        let again = STORAGE.replaced(&once, "new");
+        assert_eq!(again.expect("it still has them"), once);
+        assert!(DRIVER.replaced(&text, "new").is_err());
     }
 
     #[test]
     fn the_document_has_the_markers() {
         let root = crate::process::workspace_root();
         let text = fs::read_to_string(root.join(DOCUMENT)).expect("the document is there");
-        replaced(&text, "new").expect("it has markers");
+        for markers in [STORAGE, DRIVER] {
+            markers.replaced(&text, "new").expect("it has markers");
+        }
     }
 
     #[test]

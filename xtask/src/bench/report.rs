@@ -6,7 +6,7 @@ use super::times::Times;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
-mod goals;
+pub mod goals;
 
 /// Median of the runs of one job on one device.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -145,16 +145,19 @@ pub fn comparison(results: &Results, peer: &Results) -> String {
     out
 }
 
-fn line(out: &mut String, text: &str) {
+/// Adds a line.
+pub fn line(out: &mut String, text: &str) {
     writeln!(out, "{text}").expect("writing to a String cannot fail");
 }
 
-fn header(out: &mut String, titles: &[&str]) {
+/// Adds the head of a table.
+pub fn header(out: &mut String, titles: &[&str]) {
     line(out, &format!("| {} |", titles.join(" | ")));
     line(out, &format!("|{}", " --- |".repeat(titles.len())));
 }
 
-fn row_of(out: &mut String, cells: &[String]) {
+/// Adds a row of a table.
+pub fn row_of(out: &mut String, cells: &[String]) {
     line(out, &format!("| {} |", cells.join(" | ")));
 }
 

@@ -9,18 +9,21 @@ pub const USAGE: &str = "\
 cargo xtask bench [--quick] [--seconds N] [--runs N] [--gib N] [--losses N] [--only DEVICES]
                   [--jobs JOBS] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --peer ceph [--quick] [--seconds N] [--runs N] [--gib N] [--dir DIR] [--publish]
+cargo xtask bench --csi [--quick] [--seconds N] [--runs N] [--gib N] [--volumes N] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --publish
   --quick         under 12 minutes in all: short jobs, 1 GiB, one loss of each kind, fewer rows for RF1, the
                   ceiling and the engine; with --peer under 12 minutes more
   --seconds N     length of one job (5; quick 3); the sustained one takes four times as long (quick: twice)
   --runs N        runs of each job, of which the median counts (3)
-  --gib N         bytes of each volume that are filled and used (2; quick 1)
+  --gib N         bytes of each volume that are filled and used (2; with --quick or --csi 1)
   --losses N      how often a replica and an owner are killed at each size (3; quick 1)
   --only DEVICES  some of raw,nbdkit,rf1,rf2,rf3 and rf2-remote, rf2-owner and the like, comma-separated
   --jobs JOBS     some of read-1, read-32, read-seq, write-1, burst, sustained, flush, write-seq, comma-separated
   --binary FILE   measure this azekura instead of building one
   --dir DIR       where files and disks are (target/bench/data); the results are in target/bench/
   --peer ceph     the same jobs on a three-OSD Ceph cluster instead, and on the raw disk beside it
+  --csi           latency of the CSI driver and cost of attached volumes instead, under 4 minutes; needs root
+  --volumes N     volumes that are attached at once with --csi (100; quick 20)
   --publish       write the results of the last runs, or of this one, into docs/performance.md";
 
 /// What is asked for.
@@ -43,6 +46,10 @@ pub struct Request {
     pub binary: Option<PathBuf>,
     /// Where disks and logs are.
     pub folder: PathBuf,
+    /// Whether the CSI driver is measured instead.
+    pub csi: bool,
+    /// Volumes that are attached at once.
+    pub volumes: usize,
     /// Whether another storage system is measured instead.
     pub peer: bool,
     /// Whether docs/performance.md is written.
@@ -58,24 +65,26 @@ impl Request {
         if has("--help") || has("-h") {
             return Ok(None);
         }
-        let quick = has("--quick");
+        let (quick, csi) = (has("--quick"), has("--csi"));
         let mut request = Self {
             quick,
             seconds: if quick { 3 } else { 5 },
             runs: 3,
-            bytes: if quick { 1 << 30 } else { 2 << 30 },
+            bytes: if quick || csi { 1 << 30 } else { 2 << 30 },
             losses: if quick { 1 } else { 3 },
             only: Vec::new(),
             jobs: Vec::new(),
             binary: None,
             folder: PathBuf::from("target/bench/data"),
+            csi,
+            volumes: if quick { 20 } else { 100 },
             peer: false,
             publish: has("--publish"),
             measure: arguments.iter().any(|argument| argument != "--publish"),
         };
         let mut left = arguments.iter();
         while let Some(name) = left.next() {
-            if matches!(name.as_str(), "--quick" | "--publish") {
+            if matches!(name.as_str(), "--quick" | "--publish" | "--csi") {
                 continue;
             }
             let value = left
@@ -95,6 +104,7 @@ impl Request {
         match name {
             "--seconds" => self.seconds = number()?.max(1),
             "--runs" => self.runs = usize::try_from(number()?)?.max(1),
+            "--volumes" => self.volumes = usize::try_from(number()?)?.clamp(1, 1000),
             "--gib" => self.bytes = number()?.clamp(1, 1 << 20) << 30,
             "--losses" => self.losses = usize::try_from(number()?)?,
             "--only" => self.only = value.split(',').map(str::to_owned).collect(),
@@ -153,6 +163,14 @@ mod tests {
         assert_eq!((request.seconds, request.bytes), (1, 1 << 30));
         assert!(request.wants("rf2") && !request.wants("rf3") && request.measure);
         assert_eq!(request.seconds_of(4), 2);
+    }
+
+    #[test]
+    fn the_driver_is_measured_when_it_is_asked_for() {
+        let request = parse("--csi --volumes 7 --publish").expect("it is right");
+        let request = request.expect("no help was asked for");
+        assert!(request.csi && request.measure && request.publish);
+        assert_eq!((request.volumes, request.bytes), (7, 1 << 30));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::bench::fio::{JOBS, Job};
 use crate::bench::times::Times;
 
 /// One figure and its bounds.
-struct Goal {
+pub struct Goal {
     what: String,
     must: Option<f64>,
     target: Option<f64>,
@@ -16,7 +16,8 @@ struct Goal {
 }
 
 impl Goal {
-    fn at_least(
+    /// More is better.
+    pub fn at_least(
         what: String,
         must: Option<f64>,
         target: Option<f64>,
@@ -32,7 +33,8 @@ impl Goal {
         }
     }
 
-    fn at_most(
+    /// Less is better.
+    pub fn at_most(
         what: &str,
         (must, target): (Option<f64>, Option<f64>),
         measured: Option<f64>,
@@ -76,8 +78,13 @@ impl Goal {
 /// One row for each goal that is not a ratio of the first table, and for each that must be reached.
 pub fn table(out: &mut String, results: &Results) {
     line(out, "\n### Goals\n");
+    rows(out, &goals(results));
+}
+
+/// A table of goals.
+pub fn rows(out: &mut String, goals: &[Goal]) {
     header(out, &["figure", "must be", "target", "measured", "verdict"]);
-    for goal in goals(results) {
+    for goal in goals {
         let measured = match goal.measured {
             None => "-".to_owned(),
             Some(value) if value < 10.0 => format!("{value:.2}{}", goal.unit),
