@@ -49,7 +49,7 @@ impl Planted {
 pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Volume(volume::Bug::AckFirstReplica), 2),
     (Planted::Volume(volume::Bug::ForgetUnmap), 1),
-    (Planted::Volume(volume::Bug::DropFlush), 10),
+    (Planted::Volume(volume::Bug::DropFlush), 16),
     (Planted::Volume(volume::Bug::SkipReadConfirmation), 17),
     (Planted::Volume(volume::Bug::DropInflight), 5),
     (Planted::Volume(volume::Bug::UnregisteredSegment), 8),

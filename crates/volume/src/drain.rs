@@ -18,6 +18,8 @@ use crate::options::bug;
 use crate::overlay::Layer;
 use crate::volume::{Volume, VolumeError};
 use catalog::{CatalogError, VolumeRoot};
+use futures_util::future::{Either, select};
+use std::pin::pin;
 use std::rc::Rc;
 use vocab::Position;
 use world::Duration;
@@ -153,38 +155,61 @@ impl Volume {
             self.log.drained(root.position);
         }
         let (_, outcome) = self.log.append(Change::Checkpoint(root), true);
-        // A log that does not move, because a journal is full of what this drain would let go, must not
-        // hold up the trim: the catalog can make the root known as well.
-        let logged = self
-            .context
-            .world
-            .timeout(CHECKPOINT_PATIENCE, outcome)
-            .await;
-        match logged {
-            Ok(Some(Err(error))) => return Err(error.to_string()),
-            Ok(None) => return Err("the node stops".to_owned()),
-            Ok(Some(Ok(()))) | Err(_) => {}
-        }
-        let must = logged.is_err() || layer.barrier.is_some() || self.log.has_closed_segments();
-        let every = u64::from(self.context.options.publish_every);
-        if must {
-            let settled: Vec<_> = layer
-                .barrier
-                .map(|snapshot| (snapshot, root.map))
-                .into_iter()
-                .collect();
+        let logged = async {
+            match outcome.await {
+                Some(Ok(())) => Ok(()),
+                Some(Err(error)) => Err(error.to_string()),
+                None => Err("the node stops".to_owned()),
+            }
+        };
+        let settled: Vec<_> = layer
+            .barrier
+            .map(|snapshot| (snapshot, root.map))
+            .into_iter()
+            .collect();
+        if settled.is_empty() {
+            self.log_or_publish(root, logged).await?;
+            self.offer_root(root).await;
+        } else {
             self.publish(root, &settled).await?;
-        } else if self.drains.get().is_multiple_of(every) {
-            // Only the collector waits for it: draining, and with it writing, goes on without the catalog.
-            let published = self.publish(root, &[]);
-            let patience = CHECKPOINT_PATIENCE;
-            drop(self.context.world.timeout(patience, published).await);
         }
         self.log.drained(root.position);
         if self.overlay.bytes() == 0 {
             return self.leave_the_log().await;
         }
         Ok(())
+    }
+
+    /// Waits until the checkpoint record is flushed. A log that does not move, because a journal is full of what this
+    /// drain would let go, must not hold up the trim: the catalog can make the root known as well, whichever is first.
+    async fn log_or_publish(
+        &self,
+        root: VolumeRoot,
+        logged: impl Future<Output = Result<(), String>>,
+    ) -> Result<(), String> {
+        let mut logged = pin!(logged);
+        let patience = CHECKPOINT_PATIENCE;
+        if let Ok(logged) = self.context.world.timeout(patience, logged.as_mut()).await {
+            return logged;
+        }
+        let published = pin!(self.publish(root, &[]));
+        match select(logged, published).await {
+            Either::Left((known, _)) | Either::Right((known, _)) => known,
+        }
+    }
+
+    /// Tells the catalog of the root now and then, and at once when it can let go of closed segments. Only the collector
+    /// and the next takeover gain by it: draining, and with it writing, goes on without the catalog.
+    async fn offer_root(&self, root: VolumeRoot) {
+        let every = u64::from(self.context.options.publish_every);
+        let due = self.drains.get().is_multiple_of(every) || self.log.has_closed_segments();
+        if !due && !self.owes_root.get() {
+            return;
+        }
+        let published = self.publish(root, &[]);
+        let patience = CHECKPOINT_PATIENCE;
+        let told = self.context.world.timeout(patience, published).await;
+        self.owes_root.set(!matches!(told, Ok(Ok(()))));
     }
 
     /// Nothing is undrained: the root in the catalog then covers the whole log, and nothing pins a journal.

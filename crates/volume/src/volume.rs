@@ -134,6 +134,8 @@ pub struct Volume {
     pub(crate) drain_problem: RefCell<Option<String>>,
     /// Position of the newest root that the catalog has from us.
     pub(crate) published: Cell<(Position, (vocab::Epoch, u32))>,
+    /// The catalog did not take the last root it was offered.
+    pub(crate) owes_root: Cell<bool>,
     /// Bytes of writes that wait for their commit.
     pub(crate) uncommitted_bytes: Cell<u64>,
     /// What all of it takes of the node's room.
@@ -196,6 +198,7 @@ impl Volume {
             drains: Cell::new(0),
             drain_problem: RefCell::new(None),
             published: Cell::new((root.position, root.floor)),
+            owes_root: Cell::new(false),
             uncommitted_bytes: Cell::new(0),
             share,
             gate: crate::gate::Gate::new(row.limits),

@@ -1,5 +1,6 @@
 //! Flushing: one round covers every flush that waits, on all replicas and all segments concerned.
 
+use super::rotate::late;
 use super::{Log, LogError};
 use crate::options::bug;
 use catalog::SegmentReplica;
@@ -185,7 +186,7 @@ impl Log {
             }
             Ok(Ok((other, _))) => format!("answered {other:?} to a flush"),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "did not flush in time".to_owned(),
+            Err(_) => late(self.options.ack_lost),
         };
         self.replica_failed(target.segment, target.replica.store, failure);
         false
@@ -280,7 +281,6 @@ impl Log {
             return Ok(());
         }
         loop {
-            let progress = self.work.notified();
             match self.unconfirmed()? {
                 stores if stores.is_empty() => return Ok(()),
                 _ => {}
@@ -293,8 +293,9 @@ impl Log {
             let results = join_all(stores.into_iter().map(|store| self.confirm_one(store))).await;
             drop(held);
             if results.contains(&false) && !self.is_lost() {
-                // A replica does not answer: the segment is being changed.
-                let _ = self.world.timeout(RETRY_PAUSE, progress).await;
+                // A replica does not answer: the segment is being changed. One that fails at once, as a store of this node
+                // does, must not be asked again before others had their turn.
+                self.world.sleep(RETRY_PAUSE).await;
             }
         }
     }
@@ -338,7 +339,7 @@ impl Log {
             },
             Ok(Ok((other, _))) => format!("answered {other:?} to a confirmation"),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "did not confirm in time".to_owned(),
+            Err(_) => late(self.options.ack_lost),
         };
         self.replica_failed(segment, store, failure);
         false

@@ -23,6 +23,11 @@ const CATALOG_PATIENCE: Duration = Duration::from_millis(500);
 /// Why a replica that is only late failed; the time follows.
 const LATE: &str = "has not acknowledged for";
 
+/// What is noted of a replica that has not answered for so long, but may be well.
+pub(super) fn late(waited: Duration) -> String {
+    format!("{LATE} {} ms", waited.as_millis())
+}
+
 fn is_late(reason: &str) -> bool {
     reason.starts_with(LATE)
 }
@@ -90,7 +95,7 @@ impl Log {
         }
         for replica in &mut state.open.replicas {
             if replica.written < oldest.last && !replica.stalled && replica.failed.is_none() {
-                replica.failed = Some(format!("{LATE} {} ms", waited.as_millis()));
+                replica.failed = Some(late(waited));
             }
         }
     }
