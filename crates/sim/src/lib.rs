@@ -22,7 +22,7 @@ mod manage;
 mod run;
 
 pub use bugs::{PLANTED, Planted, planted};
-pub use run::{Finding, Outcome, play};
+pub use run::{Finding, Outcome, play, play_watched};
 
 /// Seeds that found something once; they are played on every run of the tests.
 pub const CORPUS: &str = include_str!("../corpus.txt");

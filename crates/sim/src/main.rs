@@ -2,8 +2,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "seeds are played on all cores")]
 
+mod many;
+
+use many::many;
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 const USAGE: &str = "usage: sim --seed N | --seeds COUNT [--first N] | --corpus  [--bug NAME]";
 
@@ -76,78 +78,6 @@ fn one(seed: u64, planted: Option<sim::Planted>) -> ExitCode {
             finding.trace.iter().for_each(|line| println!("{line}"));
             println!("seed {seed}: {}", finding.what);
             ExitCode::FAILURE
-        }
-    }
-}
-
-/// Plays seeds on all cores and prints findings as they come.
-fn many(seeds: impl Iterator<Item = u64> + Send, planted: Option<sim::Planted>) -> ExitCode {
-    let seeds = Mutex::new(seeds);
-    let tally = Mutex::new(Tally::default());
-    let open = sim::open_findings();
-    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let next = seeds.lock().expect("no seed panics here").next();
-                    let Some(seed) = next else { return };
-                    if planted.is_none() && open.contains(&seed) {
-                        tally.lock().expect("counting cannot panic").skipped += 1;
-                        continue;
-                    }
-                    let played = sim::play(seed, planted);
-                    tally.lock().expect("counting cannot panic").add(played);
-                }
-            });
-        }
-    });
-    let tally = tally.into_inner().expect("counting cannot panic");
-    if tally.skipped > 0 {
-        println!(
-            "{} seeds were skipped: crates/sim/open.txt says why",
-            tally.skipped
-        );
-    }
-    println!("{} requests", tally.requests);
-    println!(
-        "{} passed, {} failed, {} skipped",
-        tally.passed, tally.failed, tally.skipped
-    );
-    if tally.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
-}
-
-#[derive(Default)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
-    requests: u64,
-}
-
-impl Tally {
-    fn add(&mut self, played: Result<sim::Outcome, Box<sim::Finding>>) {
-        match played {
-            Ok(outcome) => {
-                self.passed += 1;
-                self.requests += outcome.requests;
-            }
-            Err(finding) => {
-                self.failed += 1;
-                let seed = finding.seed;
-                println!(
-                    "seed {seed}: {}\n  play it again: cargo xtask sim --seed {seed}",
-                    finding.what
-                );
-            }
-        }
-        let played = self.passed + self.failed;
-        if played.is_multiple_of(25) {
-            eprintln!("{played} seeds played, {} findings", self.failed);
         }
     }
 }

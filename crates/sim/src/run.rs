@@ -10,9 +10,10 @@ use crate::manage::{Inventory, operate};
 use api::operation::{CompressionName, ContainerSpec, Operation, SyncName, VolumeSpec};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use workload::oracle::History;
 use world::Duration;
-use world_sim::SimRng;
+use world_sim::{Progress, SimRng};
 
 /// What was found wrong.
 #[derive(Clone, Debug)]
@@ -52,7 +53,19 @@ struct Run {
 /// # Errors
 /// The first [`Finding`].
 pub fn play(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Finding>> {
-    let played = std::panic::catch_unwind(|| play_checked(seed, planted));
+    play_watched(seed, planted, None)
+}
+
+/// As [`play`], and tells `progress` how far it is.
+///
+/// # Errors
+/// The first [`Finding`].
+pub fn play_watched(
+    seed: u64,
+    planted: Option<Planted>,
+    progress: Option<Arc<Progress>>,
+) -> Result<Outcome, Box<Finding>> {
+    let played = std::panic::catch_unwind(|| play_checked(seed, planted, progress));
     played.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -65,9 +78,14 @@ pub fn play(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Finding>
     })
 }
 
-fn play_checked(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Finding>> {
-    let config = Config::draw(seed, planted);
+fn play_checked(
+    seed: u64,
+    planted: Option<Planted>,
+    progress: Option<Arc<Progress>>,
+) -> Result<Outcome, Box<Finding>> {
+    let mut config = Config::draw(seed, planted);
     let trace = vec![format!("{config:?}")];
+    config.options.progress = progress;
     let cluster = Cluster::start(seed, config);
     let rng = cluster.sim.rng();
     let (shared, inventory) = (Shared::default(), Inventory::new(Vec::new()));

@@ -16,6 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// What is mixed into the event hash besides time; the numbers only have to differ.
@@ -218,8 +219,16 @@ impl Core {
         }
     }
 
+    fn tell_progress(&self) {
+        if let Some(progress) = &self.options.progress {
+            progress.steps.fetch_add(1, Relaxed);
+            progress.now.store(self.now(), Relaxed);
+        }
+    }
+
     /// One poll or one event; false when the next one is later than `deadline`, where time then stands.
     fn step(&self, deadline: u64) -> bool {
+        self.tell_progress();
         loop {
             let earliest_poll = match self.next_turn() {
                 Turn::Run(host) => {

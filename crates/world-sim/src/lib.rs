@@ -35,7 +35,7 @@ pub use counters::Counters;
 pub use disk::{DiskCounters, DiskSnapshot, Rot, SimDisk};
 pub use host::Host;
 pub use net::Link;
-pub use options::{DiskFaults, DiskOptions, Latency, NetOptions, Options};
+pub use options::{DiskFaults, DiskOptions, Latency, NetOptions, Options, Progress};
 pub use rng::SimRng;
 
 use engine::{Core, Mark, SCENARIO};

@@ -1,6 +1,8 @@
 //! How fast and how hostile the simulated machines are. The default is friendly: latencies vary, nothing fails.
 
 use crate::rng::{SimRng, nanos};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use world::Duration;
 
 /// A random delay: `base`, up to `jitter` more, and now and then up to `tail` on top.
@@ -181,6 +183,29 @@ pub struct Options {
     pub disk_faults: DiskFaults,
     /// The network.
     pub net: NetOptions,
+    /// Where a watchdog looks whether the run gets on.
+    pub progress: Option<Arc<Progress>>,
+}
+
+/// How far a run is, for a watchdog on another thread: a task that loops without giving way stops both.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub(crate) steps: AtomicU64,
+    pub(crate) now: AtomicU64,
+}
+
+impl Progress {
+    /// Polls and events so far.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Relaxed)
+    }
+
+    /// Virtual time in nanoseconds.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.now.load(Relaxed)
+    }
 }
 
 impl Default for Options {
@@ -200,6 +225,7 @@ impl Default for Options {
             disk: DiskOptions::default(),
             disk_faults: DiskFaults::default(),
             net: NetOptions::default(),
+            progress: None,
         }
     }
 }
