@@ -3,10 +3,15 @@
 //! Why stale roots are safe: a volume's newer root refers only to what its older root in the catalog refers
 //! to, to snapshots of the lineage, and to extents allocated at or above the older root's floor. So what is
 //! unmarked and below the floor can never be reached again.
+//!
+//! Deleting comes first: it is cheap, and no rewrite may hold it up. Then the extents with the most garbage in
+//! proportion to what must be copied are rewritten.
 
+use crate::sparse::{Sparse, Sparsest};
 use catalog::{
     Catalog, CatalogError, LineageRow, MapRoot, SnapshotState, Transaction, Versioned, VolumeState,
 };
+use futures_util::future::join_all;
 use group::{Pool, PoolError};
 use std::collections::BTreeMap;
 use vocab::{Epoch, ExtentId, GroupId, LineageId, VolumeId};
@@ -28,6 +33,8 @@ pub struct Limits {
     pub compact_max: usize,
     /// Pause after each rewritten extent: with 4 MiB read and written per copy this bounds the bandwidth.
     pub pace: Duration,
+    /// Extents rewritten at the same time.
+    pub parallel: usize,
     /// A planted bug: floors are ignored.
     #[cfg(feature = "bugs")]
     pub ignore_floors: bool,
@@ -42,6 +49,7 @@ impl Default for Limits {
             compact_below_percent: 50,
             compact_max: 256,
             pace: Duration::from_millis(20),
+            parallel: 1,
             #[cfg(feature = "bugs")]
             ignore_floors: false,
             #[cfg(feature = "bugs")]
@@ -85,6 +93,8 @@ pub struct CollectReport {
     pub deleted_bytes: u64,
     /// Extents rewritten without their dead blocks.
     pub compacted: u64,
+    /// Extents that should have been and could not: a member has no room for the rewrite or does not answer.
+    pub refused: u64,
     /// Whether the lineage is gone.
     pub finished: bool,
 }
@@ -153,25 +163,32 @@ pub async fn collect_lineage(
     for &map in &roots.maps {
         mark(pages, map, &mut marks).await?;
     }
-    let mut report = CollectReport::default();
-    let form = LazyForm {
-        catalog,
-        drawn: None,
-    };
     let mut sweeper = Sweeper {
-        world,
         pool,
         roots: &roots,
         marks: &marks,
         limits,
-        form,
-        report,
+        report: CollectReport::default(),
         attempts,
+        sparsest: Sparsest::new(limits.compact_max),
     };
     for group in pool.groups() {
         sweeper.sweep(group.id).await?;
     }
-    report = sweeper.report;
+    let (mut report, sparsest) = (sweeper.report, sweeper.sparsest);
+    let rewriter = Rewriter {
+        world,
+        pool,
+        marks: &marks,
+        limits,
+        form: LazyForm {
+            catalog,
+            drawn: None,
+        },
+    };
+    rewriter
+        .rewrite(sparsest.into_best_first(), attempts, &mut report)
+        .await?;
     if roots.lineage.row.volumes.is_empty() && roots.lineage.row.snapshots.is_empty() {
         report.finished = finish(catalog, &roots, &report).await?;
     }
@@ -252,14 +269,13 @@ impl LazyForm<'_> {
 }
 
 struct Sweeper<'a> {
-    world: &'a World,
     pool: &'a Pool,
     roots: &'a Roots,
     marks: &'a Marks,
     limits: &'a Limits,
-    form: LazyForm<'a>,
     report: CollectReport,
-    attempts: &'a mut Attempts,
+    attempts: &'a Attempts,
+    sparsest: Sparsest,
 }
 
 impl Sweeper<'_> {
@@ -271,7 +287,7 @@ impl Sweeper<'_> {
             after = extents.last().map(|info| info.id).or(after);
             let last_page = !more || extents.is_empty();
             for info in &extents {
-                if is_settled(self.roots, &info.id, self.limits) && self.judge(info).await? {
+                if is_settled(self.roots, &info.id, self.limits) && self.judge(info) {
                     doomed.push(info.id);
                 }
             }
@@ -285,25 +301,67 @@ impl Sweeper<'_> {
         }
     }
 
-    /// Whether the extent is garbage; rewrites it when it is mostly so.
-    async fn judge(&mut self, info: &ExtentInfo) -> Result<bool, CollectError> {
+    /// Whether the extent is garbage; remembers it when it is mostly so.
+    fn judge(&mut self, info: &ExtentInfo) -> bool {
         self.report.extents += 1;
-        let Some(live) = self.marks.live(&info.id) else {
+        if self.marks.live(&info.id).is_none() {
             self.report.deleted += 1;
             self.report.deleted_bytes += u64::from(info.bytes);
-            return Ok(true);
-        };
-        let room = self.report.compacted < self.limits.compact_max as u64;
+            return true;
+        }
         let live_blocks = self.marks.live_blocks(&info.id);
         let vain = self.attempts.is_vain(&info.id, live_blocks);
-        if room && !vain && is_sparse(info, self.marks, self.limits) {
-            self.attempts.note(info.id, live_blocks);
+        if !vain && is_sparse(info, self.marks, self.limits) {
+            self.sparsest.offer(Sparse {
+                id: info.id,
+                bytes: info.bytes,
+                live_blocks,
+            });
+        }
+        false
+    }
+}
+
+struct Rewriter<'a> {
+    world: &'a World,
+    pool: &'a Pool,
+    marks: &'a Marks,
+    limits: &'a Limits,
+    form: LazyForm<'a>,
+}
+
+impl Rewriter<'_> {
+    /// Rewrites extents until one is refused: the rest has to wait for space, or for the stores.
+    async fn rewrite(
+        mut self,
+        extents: Vec<Sparse>,
+        attempts: &mut Attempts,
+        report: &mut CollectReport,
+    ) -> Result<(), CollectError> {
+        for batch in extents.chunks(self.limits.parallel.max(1)) {
             let form = self.form.get().await?;
-            self.pool.compact(info.id, form, live.to_vec()).await?;
-            self.report.compacted += 1;
+            let rewrites = batch.iter().map(|sparse| self.rewrite_one(sparse, form));
+            for (sparse, done) in batch.iter().zip(join_all(rewrites).await) {
+                if done {
+                    attempts.note(sparse.id, sparse.live_blocks);
+                    report.compacted += 1;
+                } else {
+                    report.refused += 1;
+                }
+            }
+            if report.refused > 0 {
+                return Ok(());
+            }
             self.world.sleep(self.limits.pace).await;
         }
-        Ok(false)
+        Ok(())
+    }
+
+    async fn rewrite_one(&self, sparse: &Sparse, form: u32) -> bool {
+        // It was marked when it was offered.
+        let live = self.marks.live(&sparse.id).unwrap_or_default();
+        let rewritten = self.pool.compact(sparse.id, form, live.to_vec());
+        rewritten.await.is_ok()
     }
 }
 

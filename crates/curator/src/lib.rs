@@ -12,5 +12,6 @@
 //! Read next: `collect.rs`.
 
 mod collect;
+mod sparse;
 
 pub use collect::{Attempts, CollectError, CollectReport, Limits, collect_lineage};

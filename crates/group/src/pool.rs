@@ -93,7 +93,7 @@ pub(crate) struct Inner {
     groups: RefCell<BTreeMap<GroupId, GroupRow>>,
     shunned: RefCell<IdMap<StoreId, Time>>,
     pub(crate) repairs: Cell<u64>,
-    crowded_at: Cell<Option<Time>>,
+    full: RefCell<BTreeMap<StoreId, Full>>,
 }
 
 /// The extents of the cluster, as a node sees them. Cheap to clone.
@@ -123,6 +123,15 @@ impl Unflushed {
 
 /// How long a store's word that it is nearly full is taken for true; the next put after that asks again.
 const CROWDED_FOR: Duration = Duration::from_secs(1);
+
+/// What a store said of its space.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Full {
+    /// It has said nothing else since.
+    since: Time,
+    /// When it said so last.
+    heard: Time,
+}
 
 /// Why an extent is put: decides on the space it may use and on when it is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +194,7 @@ impl Pool {
             groups: RefCell::default(),
             shunned: RefCell::default(),
             repairs: Cell::new(0),
-            crowded_at: Cell::new(None),
+            full: RefCell::default(),
         }))
     }
 
@@ -204,9 +213,36 @@ impl Pool {
     /// new data should be taken.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
+        self.crowded_for().is_some()
+    }
+
+    /// How long one of the stores that said so a moment ago has said nothing else. `None`: there is room.
+    #[must_use]
+    pub fn crowded_for(&self) -> Option<Duration> {
         let now = self.0.world.now();
-        let recent = |at: Time| now.since(at) < CROWDED_FOR;
-        self.0.crowded_at.get().is_some_and(recent)
+        let full = self.0.full.borrow();
+        let heard = full
+            .values()
+            .filter(|full| now.since(full.heard) < CROWDED_FOR);
+        heard.map(|full| now.since(full.since)).max()
+    }
+
+    fn note_room(&self, store: StoreId, is_full: bool) {
+        let now = self.0.world.now();
+        let mut table = self.0.full.borrow_mut();
+        if !is_full {
+            table.remove(&store);
+            return;
+        }
+        let said = table.entry(store).or_insert(Full {
+            since: now,
+            heard: now,
+        });
+        if now.since(said.heard) >= CROWDED_FOR * 3 {
+            // Nobody knows what was in between.
+            said.since = now;
+        }
+        said.heard = now;
     }
 
     /// Bad or missing copies put again by reads.
@@ -286,9 +322,7 @@ impl Pool {
         match self.call(store, call).await {
             Ok((StoreReply::Done, _)) => Told::Done(None),
             Ok((StoreReply::Kept { session, full }, _)) => {
-                if full {
-                    self.0.crowded_at.set(Some(self.0.world.now()));
-                }
+                self.note_room(store, full);
                 Told::Done(Some(session))
             }
             Ok((other, _)) => Told::Failed(format!("{store} answered {other:?}")),
@@ -366,7 +400,7 @@ impl Pool {
                     unflushed.0.entry(member).or_default().extend(session);
                 }
                 Told::Full => {
-                    self.0.crowded_at.set(Some(self.0.world.now()));
+                    self.note_room(member, true);
                     let (group, store) = (id.group, member);
                     if purpose != Purpose::Repair {
                         return Err(PoolError::Full { group, store });

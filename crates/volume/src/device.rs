@@ -166,8 +166,12 @@ impl Volume {
             if let Some(lost) = self.log.lost() {
                 return Err(log_error(&lost));
             }
-            let crowded = bytes > 0 && self.context.pool.is_crowded();
-            if crowded && world.now() >= deadline {
+            let crowded_for = self.context.pool.crowded_for();
+            let crowded = bytes > 0 && crowded_for.is_some();
+            // Somebody else may have taken what the collector gave free: as long as it does, it is worth waiting.
+            let in_vain =
+                crowded_for.is_some_and(|long| long >= self.context.options.space_patience);
+            if crowded && in_vain && world.now() >= deadline {
                 let advice = "the pool is nearly full: delete data or snapshots, or add disks";
                 return Err(BlockError::NoSpace(advice.to_owned()));
             }
@@ -195,9 +199,7 @@ impl Volume {
                 .write_past_the_journal(lba, data.clone(), durable)
                 .await
             {
-                Err(BlockError::NoSpace(_)) if self.context.world.now() < deadline => {
-                    self.throttle(bytes, deadline).await?;
-                }
+                Err(BlockError::NoSpace(_)) => self.throttle(bytes, deadline).await?,
                 outcome => return outcome,
             }
         }

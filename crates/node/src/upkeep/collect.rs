@@ -20,8 +20,14 @@ const HURRY_PERCENT: u64 = 70;
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Share of the time that collecting takes then.
 const HURRY_DUTY_PERCENT: u32 = 50;
+/// The same from [`URGENT_PERCENT`] on: writers will have to wait for it soon.
+const URGENT_DUTY_PERCENT: u32 = 90;
+const URGENT_PERCENT: u64 = 85;
 /// Extents are rewritten then when so many percent of them can be live.
 const HURRY_COMPACT_BELOW_PERCENT: u32 = 75;
+/// So many at the same time, and so many before the garbage of the next lineage is deleted.
+const HURRY_PARALLEL: usize = 4;
+const HURRY_COMPACT_MAX: usize = 128;
 
 /// Versions of the rows of a lineage: it changed when they did.
 type Fingerprint = (u64, u64, u64);
@@ -121,17 +127,7 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
 
 /// Collects one lineage and rests in proportion; whether nothing is left to do.
 async fn collect(host: &Host, id: LineageId) -> bool {
-    let options = &host.options.collect;
-    let hurried = is_hurried(host);
-    let mut limits = options.limits;
-    let mut duty = options.duty_percent.clamp(1, 100);
-    if hurried {
-        duty = duty.max(HURRY_DUTY_PERCENT);
-        limits.compact_below_percent = limits
-            .compact_below_percent
-            .max(HURRY_COMPACT_BELOW_PERCENT);
-        limits.pace = Duration::ZERO;
-    }
+    let (limits, duty) = pace(host);
     let began = host.world.now();
     let mut attempts = host.upkeep.attempts.take();
     let collected = curator::collect_lineage(
@@ -150,13 +146,35 @@ async fn collect(host: &Host, id: LineageId) -> bool {
     match result {
         Ok(report) => {
             note(host, id, &report);
-            report.compacted < options.limits.compact_max as u64
+            report.compacted < limits.compact_max as u64 && report.refused == 0
         }
         Err(error) => {
             tracing::debug!(lineage = %id, %error, "not collected");
             false
         }
     }
+}
+
+/// Bounds of a collection and its share of the time, in percent, as the stores fill up.
+fn pace(host: &Host) -> (curator::Limits, u32) {
+    let options = &host.options.collect;
+    let (mut limits, duty) = (options.limits, options.duty_percent.clamp(1, 100));
+    if !is_hurried(host) {
+        return (limits, duty);
+    }
+    limits.compact_below_percent = limits
+        .compact_below_percent
+        .max(HURRY_COMPACT_BELOW_PERCENT);
+    limits.pace = Duration::ZERO;
+    limits.parallel = limits.parallel.max(HURRY_PARALLEL);
+    limits.compact_max = limits.compact_max.min(HURRY_COMPACT_MAX);
+    let urgent = host.health.has_store_above(URGENT_PERCENT);
+    let hurry = if urgent {
+        URGENT_DUTY_PERCENT
+    } else {
+        HURRY_DUTY_PERCENT
+    };
+    (limits, duty.max(hurry))
 }
 
 fn note(host: &Host, id: LineageId, report: &CollectReport) {
