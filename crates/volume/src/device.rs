@@ -180,6 +180,10 @@ impl Volume {
                     return Ok(());
                 }
                 self.ask_for_drain(bytes);
+            } else if self.overlay.bytes() + self.overlay.stored_bytes() > 0 {
+                // What was overwritten is garbage for the collector only when that is drained.
+                self.drain_wanted.set(true);
+                self.drain_now.notify_all();
             }
             let _ = world.timeout(THROTTLE_PAUSE, select(drained, freed)).await;
         }

@@ -21,7 +21,7 @@ use catalog::{CatalogError, VolumeRoot};
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::rc::Rc;
-use vocab::Position;
+use vocab::{Position, SnapshotId};
 use world::Duration;
 
 /// A layer is full with so many times `drain_bytes` in extents past the journal: 512 MiB.
@@ -103,7 +103,6 @@ impl Volume {
         let Some(layer) = self.overlay.oldest() else {
             return self.leave_the_log().await;
         };
-        self.wait_for_recording(&layer).await;
         let root = self.write_layer(&layer).await?;
         self.root.set(root);
         self.drop_drained();
@@ -118,11 +117,8 @@ impl Volume {
         Ok(())
     }
 
-    /// A snapshot's row must exist, or be known not to, before its barrier is drained: the drain gives it its root.
-    async fn wait_for_recording(&self, layer: &Layer) {
-        let Some(snapshot) = layer.barrier else {
-            return;
-        };
+    /// A snapshot's row must exist, or be known not to, before the drain of its barrier gives it its root.
+    async fn wait_for_recording(&self, snapshot: SnapshotId) {
         loop {
             let changed = self.drain_now.notified();
             if !self.recording.borrow().contains(&snapshot) || self.log.lost().is_some() {
@@ -130,6 +126,25 @@ impl Volume {
             }
             changed.await;
         }
+    }
+
+    /// Gives a snapshot its root. The barrier is flushed before its row is written, and that flush may wait for this
+    /// drain, where a closed segment has no replica left that could flush: then the root is made known first.
+    async fn settle_barrier(&self, root: VolumeRoot, snapshot: SnapshotId) -> Result<(), String> {
+        let recorded = self.wait_for_recording(snapshot);
+        let patience = CHECKPOINT_PATIENCE;
+        if self
+            .context
+            .world
+            .timeout(patience, recorded)
+            .await
+            .is_err()
+        {
+            self.publish(root, &[]).await?;
+            self.log.durable_through(root.position);
+            self.wait_for_recording(snapshot).await;
+        }
+        self.publish(root, &[(snapshot, root.map)]).await
     }
 
     /// Puts the layer's data and the map pages that refer to it, durably; returns the root after it.
@@ -162,16 +177,11 @@ impl Volume {
                 None => Err("the node stops".to_owned()),
             }
         };
-        let settled: Vec<_> = layer
-            .barrier
-            .map(|snapshot| (snapshot, root.map))
-            .into_iter()
-            .collect();
-        if settled.is_empty() {
+        if let Some(snapshot) = layer.barrier {
+            self.settle_barrier(root, snapshot).await?;
+        } else {
             self.log_or_publish(root, logged).await?;
             self.offer_root(root).await;
-        } else {
-            self.publish(root, &settled).await?;
         }
         self.log.drained(root.position);
         if self.overlay.bytes() == 0 {
@@ -198,11 +208,13 @@ impl Volume {
         }
     }
 
-    /// Tells the catalog of the root now and then, and at once when it can let go of closed segments. Only the collector
-    /// and the next takeover gain by it: draining, and with it writing, goes on without the catalog.
+    /// Tells the catalog of the root now and then, and at once when it can let go of closed segments or space is short.
+    /// Only the collector and the next takeover gain by it: draining, and with it writing, goes on without the catalog.
     async fn offer_root(&self, root: VolumeRoot) {
         let every = u64::from(self.context.options.publish_every);
-        let due = self.drains.get().is_multiple_of(every) || self.log.has_closed_segments();
+        let due = self.drains.get().is_multiple_of(every)
+            || self.log.has_closed_segments()
+            || self.context.pool.is_crowded();
         if !due && !self.owes_root.get() {
             return;
         }
@@ -276,7 +288,7 @@ impl Volume {
     async fn publish(
         &self,
         root: VolumeRoot,
-        settled: &[(vocab::SnapshotId, catalog::MapRoot)],
+        settled: &[(SnapshotId, catalog::MapRoot)],
     ) -> Result<(), String> {
         loop {
             match self

@@ -30,8 +30,8 @@ pub struct Options {
     pub append_bytes_max: usize,
     /// Bound of appends in flight to replicas; with 1 MiB messages four keep a 10 Gbit/s link busy over 3 ms.
     pub inflight_bytes_max: usize,
-    /// How long a write waits for garbage to be collected before it fails for want of space: less than the
-    /// 30 s after which block layers give up.
+    /// How long a write waits for garbage to be collected before it fails for want of space, while a store stays full
+    /// without a break: less than the 30 s after which block layers give up.
     pub space_patience: Duration,
     /// Drains between two refreshes of the catalog's root while the volume stays busy.
     pub publish_every: u32,
@@ -56,7 +56,7 @@ impl Default for Options {
             bypass_bytes: 256 << 10,
             append_bytes_max: 1 << 20,
             inflight_bytes_max: 4 << 20,
-            space_patience: Duration::from_secs(10),
+            space_patience: Duration::from_secs(25),
             publish_every: 2,
             widen_after: Duration::from_secs(2),
             faults: Faults::default(),

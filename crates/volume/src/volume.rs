@@ -210,9 +210,14 @@ impl Volume {
         self.overlay.bytes() + self.uncommitted_bytes.get()
     }
 
-    /// Keeps the node's account; called after each change of what is undrained.
+    /// Keeps the node's account; called after each change of what is undrained. A volume that is lost holds nothing:
+    /// whoever still has a session with it would otherwise keep room from the others.
     pub(crate) fn account(&self) {
-        self.share.set(self.undrained_bytes());
+        let held = match self.log.lost() {
+            None => self.undrained_bytes(),
+            Some(_) => 0,
+        };
+        self.share.set(held);
     }
 
     /// Whether so many bytes more are within the bounds of the volume and of the node.
@@ -432,6 +437,11 @@ impl Sink for Committer {
     fn on_full_journal(&self) {
         self.0.drain_wanted.set(true);
         self.0.drain_now.notify_all();
+    }
+
+    fn on_lost(&self) {
+        self.0.account();
+        self.0.share.notify_freed();
     }
 
     fn flush_references(&self, through: Position) -> LocalBoxFuture<'static, Result<(), String>> {

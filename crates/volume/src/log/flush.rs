@@ -234,6 +234,16 @@ impl Log {
         self.work.notify_all();
     }
 
+    /// A root that a takeover finds holds everything up to `through`: flushes up to there are done.
+    pub fn durable_through(&self, through: Position) {
+        {
+            let mut state = self.state.borrow_mut();
+            state.flushed = state.flushed.max(through);
+        }
+        self.finish_late();
+        self.progress.notify_all();
+    }
+
     /// The map holds everything up to `through`, durably: closed segments below it are done with, and so are
     /// flushes that waited for them. Tells the stores to trim.
     pub fn drained(self: &Rc<Self>, through: Position) {
@@ -249,13 +259,11 @@ impl Log {
                 stores.extend(closed.replicas.iter().map(|(replica, _)| replica.store));
             }
             state.closed.retain(|closed| closed.end.0 > through.0 + 1);
-            state.flushed = state.flushed.max(through);
             stores.sort_unstable();
             stores.dedup();
             stores
         };
-        self.finish_late();
-        self.progress.notify_all();
+        self.durable_through(through);
         for store in stores {
             let request = StoreRequest::TrimLog {
                 volume: self.volume,

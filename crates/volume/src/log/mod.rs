@@ -53,6 +53,9 @@ pub trait Sink {
 
     /// A replica's journal is full: draining what is in it makes room.
     fn on_full_journal(&self);
+
+    /// The log is lost: nothing of the volume will be drained here any more.
+    fn on_lost(&self);
 }
 
 /// Where log replicas may lie.
@@ -409,6 +412,10 @@ impl Log {
         }
         self.work.notify_all();
         self.progress.notify_all();
+        let sink = self.sink.borrow().clone();
+        if let Some(sink) = sink {
+            sink.on_lost();
+        }
     }
 
     fn fenced(&self) {
