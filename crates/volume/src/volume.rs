@@ -24,7 +24,7 @@ use catalog::{
 use group::{Pool, PoolError, Unflushed};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use vocab::{ByteCount, Epoch, ExtentId, LineageId, Position, SnapshotId, VolumeId};
 use world::sync::{Lock, Notify};
 use world::{LocalBoxFuture, World};
@@ -244,7 +244,7 @@ impl Volume {
 
     /// Starts the log and the drain.
     pub(crate) fn run(self: &Rc<Self>) {
-        self.log.run(Rc::new(Committer(self.clone())));
+        self.log.run(Rc::new(Committer(Rc::downgrade(self))));
         self.context.world.spawn(self.clone().drain_forever());
     }
 
@@ -415,11 +415,14 @@ impl Volume {
 }
 
 /// Hands committed records to the overlay.
-struct Committer(Rc<Volume>);
+/// Weak, as the volume holds the log; the drain's task keeps the volume until the log is lost.
+struct Committer(Weak<Volume>);
 
 impl Sink for Committer {
     fn committed(&self, position: Position, change: Change) {
-        let volume = &self.0;
+        let Some(volume) = self.0.upgrade() else {
+            return;
+        };
         let was_drained = volume.overlay.bytes() == 0;
         match change {
             Change::Barrier(snapshot) if bug!(volume.context.options, DrainAcrossBarrier) => {
@@ -435,18 +438,25 @@ impl Sink for Committer {
     }
 
     fn on_full_journal(&self) {
-        self.0.drain_wanted.set(true);
-        self.0.drain_now.notify_all();
+        if let Some(volume) = self.0.upgrade() {
+            volume.drain_wanted.set(true);
+            volume.drain_now.notify_all();
+        }
     }
 
     fn on_lost(&self) {
-        self.0.account();
-        self.0.share.notify_freed();
+        if let Some(volume) = self.0.upgrade() {
+            volume.account();
+            volume.share.notify_freed();
+            // The drain's task ends.
+            volume.drain_now.notify_all();
+        }
     }
 
     fn flush_references(&self, through: Position) -> LocalBoxFuture<'static, Result<(), String>> {
-        let volume = self.0.clone();
+        let volume = self.0.upgrade();
         Box::pin(async move {
+            let volume = volume.ok_or("the volume is closed")?;
             volume
                 .secure_references(through)
                 .await
