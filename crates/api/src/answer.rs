@@ -75,6 +75,7 @@ impl Answer {
 
 /// The cluster at a glance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StatusAnswer {
     /// Name of the cluster.
     pub cluster: String,
@@ -93,6 +94,7 @@ pub struct StatusAnswer {
 
 /// The nodes of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClusterAnswer {
     /// Name of the cluster.
     pub name: String,
@@ -106,6 +108,7 @@ pub struct ClusterAnswer {
 
 /// What volumes with a policy can still write, in bytes of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CapacityAnswer {
     /// Free.
     pub available: u64,
@@ -117,6 +120,7 @@ pub struct CapacityAnswer {
 
 /// One point in time of several volumes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GroupSnapshotAnswer {
     /// Its id.
     pub id: String,
@@ -132,6 +136,7 @@ pub struct GroupSnapshotAnswer {
 
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NodeAnswer {
     /// Its id.
     pub id: u32,
@@ -151,6 +156,7 @@ pub struct NodeAnswer {
 
 /// A store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StoreAnswer {
     /// Its id.
     pub id: u32,
@@ -181,6 +187,7 @@ pub struct StoreAnswer {
 
 /// A container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ContainerAnswer {
     /// Its id.
     pub id: u32,
@@ -205,6 +212,7 @@ pub struct ContainerAnswer {
 
 /// A volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct VolumeAnswer {
     /// Its id.
     pub id: u64,
@@ -260,6 +268,7 @@ pub struct VolumeAnswer {
 
 /// A copy of a volume's open log segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReplicaAnswer {
     /// The store.
     pub store: u32,
@@ -269,6 +278,7 @@ pub struct ReplicaAnswer {
 
 /// The snapshot a clone started from. It may be gone; then the names are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OriginAnswer {
     /// Name of the volume.
     #[serde(default)]
@@ -284,6 +294,7 @@ pub struct OriginAnswer {
 
 /// Who may use a volume now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AttachmentAnswer {
     /// Sessions of an older generation are refused.
     pub generation: u64,
@@ -297,6 +308,7 @@ pub struct AttachmentAnswer {
 
 /// A snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SnapshotAnswer {
     /// Its id.
     pub id: u64,
@@ -326,6 +338,7 @@ pub struct SnapshotAnswer {
 
 /// What changed between two states of a volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiffAnswer {
     /// Name of the volume.
     pub volume: String,
@@ -347,6 +360,7 @@ pub struct DiffAnswer {
 
 /// A changed range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiffRun {
     /// First byte.
     pub offset: u64,

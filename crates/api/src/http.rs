@@ -23,6 +23,7 @@
 //! | `GET, DELETE /api/v1/group-snapshots/{id}` | group-snapshot-show, group-snapshot-delete |
 //! | `GET, POST /api/v1/tokens` | token-list, token-create |
 //! | `DELETE /api/v1/tokens/{name}` | token-delete |
+//! | `GET /api/v1/openapi.json` | none: the description of all of these |
 //!
 //! `volume-<id>` and `snapshot-<id>` stand for a volume's or snapshot's name anywhere.
 //!
@@ -41,6 +42,7 @@ pub const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Body of a resize.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Resize {
     /// New size in bytes.
@@ -49,6 +51,7 @@ pub struct Resize {
 
 /// Body of a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Restore {
     /// Name of the snapshot.
@@ -57,6 +60,7 @@ pub struct Restore {
 
 /// Body of an attach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Attach {
     /// Name of the client.
@@ -68,6 +72,7 @@ pub struct Attach {
 
 /// Body of a detach.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Detach {
     /// Name of the client; nothing: every client.
@@ -77,6 +82,7 @@ pub struct Detach {
 
 /// Body of a snapshot creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotName {
     /// Name of the snapshot.
@@ -88,6 +94,7 @@ pub struct SnapshotName {
 
 /// Query of a diff.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
 pub struct DiffQuery {
     /// The older snapshot.
@@ -106,6 +113,7 @@ pub struct DiffQuery {
 
 /// Query of the capacity: a container, or a number of copies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
 pub struct CapacityQuery {
     /// The container.

@@ -268,6 +268,7 @@ impl Operation {
 
 /// A container to create.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ContainerSpec {
     /// Unique name.
@@ -303,6 +304,7 @@ impl ContainerSpec {
 
 /// What changes in a container; what is absent stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ContainerChange {
     /// Copies of what is written from now on, 1 to 3.
@@ -324,6 +326,7 @@ pub struct ContainerChange {
 
 /// A volume to create.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VolumeSpec {
     /// Unique name.
@@ -353,6 +356,7 @@ pub struct VolumeSpec {
 
 /// What changes in a volume; what is absent stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VolumeChange {
     /// Labels to set, or with `null` to remove.
@@ -384,6 +388,7 @@ fn null_is_zero<'de, D: Deserializer<'de>>(source: D) -> Result<Option<u64>, D::
 
 /// A group snapshot to take.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GroupSnapshotSpec {
     /// Unique name; each member has it in its volume, too.
@@ -397,6 +402,7 @@ pub struct GroupSnapshotSpec {
 
 /// Names a snapshot, or a volume as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotRef {
     /// The volume.
@@ -417,6 +423,7 @@ impl fmt::Display for SnapshotRef {
 
 /// When a write is durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SyncName {
     /// At the next flush, as on any disk.
@@ -428,6 +435,7 @@ pub enum SyncName {
 
 /// Compression of data at rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CompressionName {
     /// LZ4 where it saves enough.
@@ -439,6 +447,7 @@ pub enum CompressionName {
 
 /// Why an operation was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OperationError {
     /// What kind of reason.
     pub kind: ErrorKind,
@@ -448,6 +457,7 @@ pub struct OperationError {
 
 /// Kinds of [`OperationError`]: what a program decides on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
     /// What was named does not exist.
@@ -470,6 +480,39 @@ pub enum ErrorKind {
     Failed,
     /// The request makes no sense.
     BadRequest,
+}
+
+impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::NotFound,
+        Self::Exists,
+        Self::InUse,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::Refused,
+        Self::Unavailable,
+        Self::NoSpace,
+        Self::Failed,
+        Self::BadRequest,
+    ];
+
+    /// The name in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::Exists => "exists",
+            Self::InUse => "in-use",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+            Self::NoSpace => "no-space",
+            Self::Failed => "failed",
+            Self::BadRequest => "bad-request",
+        }
+    }
 }
 
 impl OperationError {

@@ -11,6 +11,7 @@ pub const INTERNAL_LABEL: &str = "azekura.dev/internal";
 /// Which volumes or snapshots, and how many. With `limit` or `after` the answer is ordered by id, and fewer
 /// items than `limit` mean the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     /// Items at most, up to [`LIMIT_MAX`].

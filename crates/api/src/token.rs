@@ -8,6 +8,7 @@ pub const TOKEN_PREFIX: &str = "azk_";
 
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Everything.
@@ -30,6 +31,7 @@ impl fmt::Display for Scope {
 
 /// A token to create.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenSpec {
     /// Unique name.
@@ -43,6 +45,7 @@ pub struct TokenSpec {
 
 /// A token.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenAnswer {
     /// Unique name.
     pub name: String,

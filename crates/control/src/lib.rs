@@ -16,7 +16,7 @@
 //!
 //! It does not encrypt: listen on a loopback or management address only.
 //!
-//! Read next: `routes.rs`, `auth.rs`, `metrics.rs`, `server.rs`.
+//! Read next: `routes.rs`, `auth.rs`, `openapi.rs`, `metrics.rs`, `server.rs`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -27,6 +27,7 @@
 mod auth;
 mod limits;
 mod metrics;
+mod openapi;
 mod reply;
 mod request_id;
 mod routes;

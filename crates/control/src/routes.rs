@@ -1,7 +1,7 @@
-//! Paths to operations. The table is in `api::http`.
+//! Paths to operations. The table is in `api::http`; `openapi/table.rs` says what each takes and answers.
 
 use crate::reply::{Reply, no_such_method, no_such_path, parse, parse_or_default, require_json};
-use crate::{Auth, Backend, auth, limits, make_token, metrics, request_id};
+use crate::{Auth, Backend, auth, limits, make_token, metrics, openapi, request_id};
 use api::http::{self, BODY_BYTES_MAX, PREFIX};
 use api::{
     Answer, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, Operation,
@@ -137,7 +137,8 @@ pub fn router(backend: Arc<dyn Backend>, auth: Auth) -> Router {
             get(group_show).delete(group_delete),
         )
         .route("/tokens", get(token_list).post(token_create))
-        .route("/tokens/{name}", delete(token_delete));
+        .route("/tokens/{name}", delete(token_delete))
+        .route("/openapi.json", get(openapi::serve));
     Router::new()
         .nest(PREFIX, version_1)
         .route("/metrics", get(metrics_text))

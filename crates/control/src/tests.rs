@@ -1,5 +1,6 @@
 //! Real HTTP against a backend that remembers what it was asked.
 
+mod openapi;
 mod tokens;
 
 use crate::{Auth, Backend, BoxFuture, REQUESTS_MAX, serve};

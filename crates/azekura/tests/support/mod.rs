@@ -12,6 +12,7 @@ pub mod attached;
 pub mod cluster;
 pub mod nbd;
 pub mod process;
+pub mod schema;
 
 use process::Process;
 use serde_json::Value;

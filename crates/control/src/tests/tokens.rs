@@ -1,8 +1,10 @@
 //! Who may do what: every route times every scope.
 
+use super::openapi::{document, operation_of};
 use super::{ROUTES, Server};
 use crate::{Auth, Digest};
 use api::{Answer, ErrorKind, Operation, OperationError, Scope, TokenAnswer};
+use std::collections::{BTreeMap, BTreeSet};
 
 const ADMIN: &str = "azk_administrator";
 const VIEWER: &str = "azk_viewer";
@@ -53,6 +55,7 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("DELETE /api/v1/tokens/t", "", ""),
     ("POST /api/v1/containers", r#"{"name":"csi-rf2"}"#, ""),
     ("GET /metrics", "", ""),
+    ("GET /api/v1/openapi.json", "", ""),
 ];
 
 /// Written by hand, apart from the code: what a viewer may ask for.
@@ -71,6 +74,42 @@ fn csi_may(request: &str, body: &str) -> bool {
             || (request.starts_with("POST ") && body.contains(r#""name":"csi-"#));
     }
     true
+}
+
+/// The drain waits in the backend of these tests, and health needs no token.
+const APART: &[(&str, &str)] = &[
+    ("post", "/api/v1/volumes/{name}/drain"),
+    ("get", "/healthz"),
+];
+
+#[test]
+fn document_names_the_scopes_of_every_route() {
+    let mut allowed = BTreeMap::<(String, String), BTreeSet<&str>>::new();
+    for (request, body, _) in ROUTES.iter().chain(OTHERS) {
+        let scopes = allowed.entry(operation_of(request)).or_default();
+        scopes.insert("admin");
+        scopes.extend(viewer_may(request).then_some("viewer"));
+        scopes.extend(csi_may(request, body).then_some("csi"));
+    }
+    let apart = APART.iter().zip([vec!["admin"], vec![]]);
+    for ((method, path), scopes) in apart {
+        let key = ((*method).to_owned(), (*path).to_owned());
+        allowed.insert(key, scopes.into_iter().collect());
+    }
+    let document = document();
+    let mut seen = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let needs = operation["security"].as_array().unwrap().iter();
+            let scopes = needs
+                .map(|need| need["token"][0].as_str().unwrap())
+                .collect();
+            let key = (method.clone(), path.clone());
+            assert_eq!(allowed.get(&key), Some(&scopes), "{method} {path}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, allowed.len());
 }
 
 #[tokio::test]

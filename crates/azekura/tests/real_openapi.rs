@@ -1,0 +1,326 @@
+//! The API's document against a real node: every route is asked for real, and what is sent and answered is what the document
+//! says.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests of the binary use the operating system"
+)]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use support::schema::check;
+use support::{Directory, Node, three_stores};
+
+/// A node whose answers are compared with its document.
+struct Checked {
+    base: String,
+    token: String,
+    document: Value,
+    /// Operations that have answered well.
+    seen: BTreeSet<String>,
+    agent: ureq::Agent,
+}
+
+impl Checked {
+    fn new(node: &Node, token: &str) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build();
+        let base = node.api.clone();
+        let mut checked = Self {
+            base: if base.starts_with("http") {
+                base
+            } else {
+                format!("http://{base}")
+            },
+            token: format!("Bearer {token}"),
+            document: Value::Null,
+            seen: BTreeSet::new(),
+            agent: config.new_agent(),
+        };
+        let (status, text) = checked.send("GET", "/api/v1/openapi.json", None);
+        assert_eq!(status, 200, "{text}");
+        checked.document = serde_json::from_str(&text).unwrap();
+        checked.ask("GET", "/openapi.json", None, 200);
+        checked
+    }
+
+    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header("authorization", &self.token)
+            .header("content-type", "application/json");
+        let text = body.map(Value::to_string).unwrap_or_default();
+        let mut response = self.agent.run(request.body(text).unwrap()).unwrap();
+        assert!(response.headers().contains_key("x-request-id"));
+        let status = response.status().as_u16();
+        (status, response.body_mut().read_to_string().unwrap())
+    }
+
+    /// Path in the document and description of the operation that a request asks for.
+    fn operation(&self, method: &str, path: &str) -> (String, Value) {
+        let parts: Vec<&str> = path.split('/').collect();
+        let fits = |pattern: &str| {
+            let pattern: Vec<&str> = pattern.split('/').collect();
+            let same = |(want, have): (&&str, &&str)| want.starts_with('{') || want == have;
+            pattern.len() == parts.len() && pattern.iter().zip(&parts).all(same)
+        };
+        let paths = self.document["paths"].as_object().unwrap();
+        let mut fitting: Vec<_> = paths.iter().filter(|(path, _)| fits(path)).collect();
+        fitting.sort_by_key(|(path, _)| path.matches('{').count());
+        let (pattern, item) = fitting
+            .first()
+            .unwrap_or_else(|| panic!("{path} is described"));
+        let operation = item[method.to_lowercase()].clone();
+        assert!(operation.is_object(), "{method} {path} is described");
+        ((*pattern).clone(), operation)
+    }
+
+    /// Asks for something below the prefix, or beside it with two slashes, and compares the answer with the document.
+    fn ask(&mut self, method: &str, path: &str, body: Option<Value>, expected: u16) -> Value {
+        let path = match path.strip_prefix('/').filter(|path| path.starts_with('/')) {
+            Some(beside) => beside.to_owned(),
+            None => format!("/api/v1{path}"),
+        };
+        let (plain, query) = path.split_once('?').unwrap_or((&path, ""));
+        let (pattern, operation) = self.operation(method, plain);
+        let what = format!("{method} {path}");
+        for field in query.split('&').filter(|field| !field.is_empty()) {
+            let name = field.split('=').next().unwrap();
+            let mut parameters = operation["parameters"].as_array().unwrap().iter();
+            let described = |one: &Value| one["in"] == "query" && one["name"] == name;
+            // A bad request may name anything.
+            assert!(expected == 400 || parameters.any(described), "{what}");
+        }
+        if let Some(body) = body.as_ref().filter(|_| expected != 400) {
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            let sent = check(&self.document, schema, body);
+            assert_eq!(sent, Ok(()), "body of {what}");
+        }
+        let (status, text) = self.send(method, &path, body.as_ref());
+        assert_eq!(status, expected, "{what}: {text}");
+        let response = &operation["responses"][status.to_string()];
+        let response = match response["$ref"].as_str() {
+            Some(target) => self.document.pointer(&target[1..]).unwrap(),
+            None => response,
+        };
+        let contents = response["content"].as_object();
+        let (media, content) = contents.and_then(|all| all.iter().next()).expect(&what);
+        let value: Value = match media.as_str() {
+            "application/json" => serde_json::from_str(&text).unwrap(),
+            _ => Value::from(text),
+        };
+        if pattern != "/api/v1/openapi.json" {
+            let answered = check(&self.document, &content["schema"], &value);
+            assert_eq!(answered, Ok(()), "answer of {what}: {value}");
+        }
+        if expected == 200 {
+            self.seen.insert(format!("{method} {pattern}"));
+        }
+        value
+    }
+
+    /// Everything that the document describes and nobody has asked for.
+    fn unseen(&self) -> Vec<String> {
+        let paths = self.document["paths"].as_object().unwrap().iter();
+        let operations = paths.flat_map(|(path, item)| {
+            let methods = item.as_object().unwrap().keys();
+            methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+        });
+        operations.filter(|one| !self.seen.contains(one)).collect()
+    }
+}
+
+fn containers(checked: &mut Checked) {
+    let spec = json!({"name": "c", "rf": 2, "min_copies": 1, "sync": "always", "compression": "off", "quota": 1_u64 << 34});
+    checked.ask("POST", "/containers", Some(spec.clone()), 200);
+    checked.ask("POST", "/containers", Some(spec), 409);
+    checked.ask(
+        "POST",
+        "/containers",
+        Some(json!({"name": "d", "rf": 9})),
+        400,
+    );
+    checked.ask("GET", "/containers", None, 200);
+    let change = json!({"compression": "lz4", "sync": "flush", "quota": 1_u64 << 35});
+    checked.ask("PATCH", "/containers/c", Some(change.clone()), 200);
+    checked.ask("PATCH", "/containers/none", Some(change), 404);
+}
+
+fn volumes(checked: &mut Checked) {
+    let spec = json!({"name": "v", "container": "c", "size": 64 << 20, "labels": {"app": "db"},
+        "description": "text", "iops_limit": 100_000, "bandwidth_limit": 1_u64 << 40});
+    checked.ask("POST", "/volumes", Some(spec.clone()), 200);
+    checked.ask("POST", "/volumes", Some(spec), 409);
+    let large = json!({"name": "w", "container": "c", "size": 1_u64 << 40});
+    checked.ask("POST", "/volumes", Some(large), 507);
+    checked.ask(
+        "POST",
+        "/volumes",
+        Some(json!({"name": "w", "container": "none", "size": 4096})),
+        404,
+    );
+    checked.ask(
+        "GET",
+        "/volumes?limit=10&after=0&label=app%3Ddb&name=v",
+        None,
+        200,
+    );
+    checked.ask("GET", "/volumes?limit=0", None, 400);
+    checked.ask("GET", "/volumes/v", None, 200);
+    checked.ask("GET", "/volumes/none", None, 404);
+    let change =
+        json!({"labels": {"app": null, "tier": "gold"}, "description": "", "iops_limit": null});
+    checked.ask("PATCH", "/volumes/v", Some(change), 200);
+    checked.ask(
+        "POST",
+        "/volumes/v/resize",
+        Some(json!({"size": 96 << 20})),
+        200,
+    );
+    checked.ask(
+        "POST",
+        "/volumes/v/resize",
+        Some(json!({"size": "big"})),
+        400,
+    );
+    checked.ask("POST", "/volumes/v/drain", None, 200);
+    let attach = json!({"client": "host", "read_only": false});
+    checked.ask("POST", "/volumes/v/attach", Some(attach), 200);
+    checked.ask(
+        "POST",
+        "/volumes/v/attach",
+        Some(json!({"client": "other"})),
+        409,
+    );
+    checked.ask("DELETE", "/volumes/v", None, 409);
+    checked.ask(
+        "POST",
+        "/volumes/v/detach",
+        Some(json!({"client": "host"})),
+        200,
+    );
+    checked.ask("POST", "/volumes/v/detach", None, 200);
+}
+
+fn snapshots(checked: &mut Checked) {
+    let spec = json!({"name": "s", "labels": {"why": "nightly"}});
+    let snapshot = checked.ask("POST", "/volumes/v/snapshots", Some(spec.clone()), 200);
+    checked.ask("POST", "/volumes/v/snapshots", Some(spec), 409);
+    checked.ask("GET", "/volumes/v/snapshots?limit=1", None, 200);
+    checked.ask("GET", "/snapshots?volume=v&label=why%3Dnightly", None, 200);
+    checked.ask("GET", &format!("/snapshots/{}", snapshot["id"]), None, 200);
+    checked.ask("GET", "/snapshots/snapshot-999", None, 404);
+    checked.ask("GET", "/snapshots/odd", None, 400);
+    checked.ask("GET", "/volumes/v/diff?to=s&offset=0&limit=5", None, 200);
+    checked.ask("GET", "/volumes/v/diff?from=none", None, 404);
+    let clone = json!({"name": "clone", "from": {"volume": "v", "snapshot": "s"}});
+    checked.ask("POST", "/volumes", Some(clone), 200);
+    checked.ask("GET", "/volumes", None, 200);
+    checked.ask(
+        "POST",
+        "/volumes/v/restore",
+        Some(json!({"snapshot": "s"})),
+        200,
+    );
+    let group = json!({"name": "g", "volumes": ["v", "clone"], "labels": {"why": "weekly"}});
+    let taken = checked.ask("POST", "/group-snapshots", Some(group), 200);
+    let other = json!({"name": "g", "volumes": ["v"]});
+    checked.ask("POST", "/group-snapshots", Some(other), 409);
+    checked.ask("GET", "/group-snapshots", None, 200);
+    let one = format!("/group-snapshots/{}", taken["id"].as_str().unwrap());
+    checked.ask("GET", &one, None, 200);
+    checked.ask("DELETE", &one, None, 200);
+    checked.ask("GET", &one, None, 404);
+    checked.ask("DELETE", "/volumes/v/snapshots/s", None, 200);
+    checked.ask("DELETE", "/volumes/v/snapshots/s", None, 404);
+}
+
+fn cluster(checked: &mut Checked) {
+    checked.ask("GET", "/status", None, 200);
+    checked.ask("GET", "/cluster", None, 200);
+    checked.ask("GET", "/capacity?rf=2", None, 200);
+    checked.ask("GET", "/capacity?container=c", None, 200);
+    checked.ask("GET", "/capacity?container=none", None, 404);
+    checked.ask("GET", "/capacity?copies=2", None, 400);
+    checked.ask("GET", "//metrics", None, 200);
+    checked.ask("GET", "//healthz", None, 200);
+}
+
+fn tokens(checked: &mut Checked) {
+    let spec = json!({"name": "t", "scope": "csi", "containers": ["c"]});
+    let made = checked.ask("POST", "/tokens", Some(spec.clone()), 200);
+    checked.ask("POST", "/tokens", Some(spec), 409);
+    checked.ask("GET", "/tokens", None, 200);
+    let admin = checked.token.clone();
+    checked.token = format!("Bearer {}", made["token"].as_str().unwrap());
+    checked.ask("GET", "/status", None, 403);
+    checked.token = "none".to_owned();
+    checked.ask("GET", "/status", None, 401);
+    checked.token = admin;
+    checked.ask("DELETE", "/tokens/t", None, 200);
+    checked.ask("DELETE", "/tokens/t", None, 404);
+}
+
+fn deletions(checked: &mut Checked) {
+    checked.ask("DELETE", "/containers/c", None, 409);
+    checked.ask("DELETE", "/volumes/clone", None, 200);
+    checked.ask("DELETE", "/volumes/v", None, 200);
+    checked.ask("DELETE", "/volumes/v", None, 404);
+    checked.ask("DELETE", "/containers/c", None, 200);
+}
+
+#[test]
+fn real_answers_of_every_route_are_what_the_document_says() {
+    let directory = Directory::new("openapi");
+    let table = "[api_auth]\nmode = \"token\"\nadmin_token_file = \"admin-token\"\n\n[catalog]";
+    let text = three_stores("openapi").replace("[catalog]", table);
+    let node = Node::start(&directory.write("node.toml", text));
+    let token = std::fs::read_to_string(directory.path("admin-token")).unwrap();
+    let mut checked = Checked::new(&node, token.trim());
+    containers(&mut checked);
+    volumes(&mut checked);
+    snapshots(&mut checked);
+    cluster(&mut checked);
+    tokens(&mut checked);
+    deletions(&mut checked);
+    assert_eq!(checked.unseen(), Vec::<String>::new());
+    node.stop();
+}
+
+#[test]
+fn checker_notices_what_does_not_fit() {
+    let document = json!({"components": {"schemas": {"Thing": {
+        "type": "object",
+        "required": ["id"],
+        "properties": {
+            "id": {"type": "integer", "minimum": 1},
+            "name": {"type": ["string", "null"]},
+            "kind": {"type": "string", "enum": ["a", "b"]},
+            "part": {"oneOf": [{"type": "null"}, {"$ref": "#/components/schemas/Thing"}]},
+        }
+    }}}});
+    let schema = json!({"type": "array", "items": {"$ref": "#/components/schemas/Thing"}});
+    let good =
+        json!([{"id": 1, "name": null, "kind": "b", "part": {"id": 2}}, {"id": 3, "part": null}]);
+    assert_eq!(check(&document, &schema, &good), Ok(()));
+    for bad in [
+        json!({}),
+        json!([{}]),
+        json!([{"id": 0}]),
+        json!([{"id": "1"}]),
+        json!([{"id": 1, "kind": "c"}]),
+        json!([{"id": 1, "part": {"id": 2, "more": 1}}]),
+        json!([{"id": 1, "more": 1}]),
+    ] {
+        assert!(check(&document, &schema, &bad).is_err(), "{bad}");
+    }
+    let unknown = json!({"patternProperties": {}});
+    assert!(check(&document, &unknown, &json!({})).is_err());
+}

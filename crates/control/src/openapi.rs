@@ -1,0 +1,159 @@
+//! The OpenAPI 3.1 document of everything the server answers.
+//!
+//! Schemas are derived from the types of `api`; what a route takes and answers is in `table.rs`. Tests hold the table to the
+//! router's routes, in both directions, to what scopes allow, and to the answers of a real node.
+//!
+//! Read next: `table.rs`, `describe.rs`.
+
+mod describe;
+mod table;
+
+use api::{ErrorKind, OperationError, http};
+use axum::body::Bytes;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use describe::Described;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use utoipa::ToSchema;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::info::{InfoBuilder, LicenseBuilder};
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::response::{Response as Answer, ResponseBuilder};
+use utoipa::openapi::schema::{AllOfBuilder, Components, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required};
+
+/// Name of the security scheme.
+const TOKEN: &str = "token";
+/// Name of the header, of the parameter and of the component that describes it.
+const REQUEST_ID: &str = "x-request-id";
+
+const DESCRIPTION: &str = "Block storage. Every node serves the same API. Sizes are bytes, times are Unix milliseconds. \
+    `volume-12` stands for the volume with id 12 wherever a volume is named, and `snapshot-34` for a snapshot. \
+    Requests that change something say `Content-Type: application/json`. Requests with fields that are not described here \
+    are refused; answers may get further fields.";
+
+const TOKEN_DESCRIPTION: &str = "A token made with `POST /api/v1/tokens`, or the node's own. An operation names the scopes \
+    that may use it, each as an alternative. A node whose configuration has `[api_auth] mode = \"none\"` asks for none.";
+
+/// Serves the document.
+pub(crate) async fn serve() -> Response {
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
+        let text = document().to_json();
+        Bytes::from(text.expect("the document is plain data with text keys"))
+    });
+    let headers = [
+        (CONTENT_TYPE, "application/json"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    (headers, DOCUMENT.clone()).into_response()
+}
+
+/// The whole document.
+pub(crate) fn document() -> OpenApi {
+    let mut paths = Paths::new();
+    let mut components = Components::new();
+    for described in table::operations() {
+        let Described {
+            method,
+            path,
+            operation,
+            schemas,
+        } = described;
+        components.schemas.extend(schemas);
+        paths.add_path_operation(path, vec![method], operation);
+    }
+    components
+        .schemas
+        .extend(describe::schemas_of::<OperationError>());
+    components.responses = problems();
+    components
+        .parameters
+        .insert(REQUEST_ID.to_owned(), RefOr::T(request_id()));
+    components
+        .security_schemes
+        .insert(TOKEN.to_owned(), token().into());
+    let license = LicenseBuilder::new()
+        .name("Apache License 2.0")
+        .identifier(Some("Apache-2.0"))
+        .build();
+    let info = InfoBuilder::new()
+        .title("Azekura")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(DESCRIPTION))
+        .license(Some(license));
+    OpenApiBuilder::new()
+        .info(info)
+        .paths(paths)
+        .components(Some(components))
+        .build()
+}
+
+fn token() -> SecurityScheme {
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("azk_ and 64 hexadecimal digits")
+        .description(Some(TOKEN_DESCRIPTION));
+    SecurityScheme::Http(scheme.build())
+}
+
+fn request_id() -> utoipa::openapi::path::Parameter {
+    ParameterBuilder::new()
+        .name(REQUEST_ID)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Names the request in the answer and in the node's log: 1 to 64 letters, digits, `-`, `_`, `.`",
+        ))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
+}
+
+/// The id of the request, in every answer.
+fn request_id_header() -> utoipa::openapi::Header {
+    HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .description(Some("The id of the request: its own, or one that was made"))
+        .build()
+}
+
+/// The answer to a request that is not carried out, by status.
+fn problems() -> BTreeMap<String, RefOr<Answer>> {
+    let mut by_status = BTreeMap::<u16, Vec<ErrorKind>>::new();
+    for kind in ErrorKind::ALL {
+        let kinds = by_status.entry(http::status_code(kind));
+        kinds.or_default().push(kind);
+    }
+    let named =
+        |(status, kinds): (u16, Vec<ErrorKind>)| (problem_name(status), RefOr::T(problem(&kinds)));
+    by_status.into_iter().map(named).collect()
+}
+
+fn problem_name(status: u16) -> String {
+    format!("problem-{status}")
+}
+
+fn problem(kinds: &[ErrorKind]) -> Answer {
+    let meanings: Vec<String> = kinds
+        .iter()
+        .map(|kind| format!("`{}`: {}", kind.name(), describe::meaning(*kind)))
+        .collect();
+    let names = kinds.iter().map(|kind| kind.name());
+    let kind = ObjectBuilder::new().enum_values(Some(names));
+    let narrowed = ObjectBuilder::new()
+        .schema_type(SchemaType::AnyValue)
+        .property("kind", kind.schema_type(Type::String));
+    let schema = AllOfBuilder::new()
+        .item(Ref::from_schema_name(OperationError::name()))
+        .item(narrowed);
+    ResponseBuilder::new()
+        .description(meanings.join("; "))
+        .header(REQUEST_ID, request_id_header())
+        .content(
+            "application/json",
+            ContentBuilder::new().schema(Some(schema)).build(),
+        )
+        .build()
+}
