@@ -245,7 +245,8 @@ async fn serve(
     if let Some(reason) = machine.why_threads() {
         tracing::warn!(%reason, "io_uring is not available: disks are slower through threads");
     }
-    let options = options(&config, api.as_ref().map(|(socket, _)| socket))?;
+    let mut options = options(&config, api.as_ref().map(|(socket, _)| socket))?;
+    options.cluster_id = format!("{:016x}", world.rng.next_u64());
     let kv = open_catalog(&config.catalog)?;
     let mut stores = Vec::new();
     for store in &config.stores {

@@ -25,9 +25,10 @@ pub(crate) fn numbered(prefix: &str, number: u64) -> String {
 /// The cluster itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterRow {
-    /// Random; in every disk header.
+    /// Unlike that of every other cluster, and never changed: part of handles that others keep. Clusters made before ids
+    /// were drawn have their name here.
     pub id: String,
-    /// Name given by the operator.
+    /// Name given by the operator; in every disk header and greeting.
     pub name: String,
     /// Version of the catalog's layout.
     pub version: u32,

@@ -60,6 +60,8 @@ pub struct Host {
     pub(crate) world: World,
     pub(crate) options: HostOptions,
     pub(crate) id: NodeId,
+    /// Id of the cluster.
+    pub(crate) cluster_id: String,
     pub(crate) catalog: Catalog,
     pub(crate) members: Rc<Members>,
     pub(crate) health: Rc<Health>,
@@ -125,6 +127,7 @@ struct Parts {
     address: Address,
     lease: Rc<Lease>,
     id: NodeId,
+    cluster_id: String,
 }
 
 impl Host {
@@ -140,7 +143,7 @@ impl Host {
         options: HostOptions,
     ) -> Result<Rc<Host>, HostError> {
         let catalog = Catalog::new(kv);
-        membership::check_cluster(&catalog, &options).await?;
+        let cluster_id = membership::check_cluster(&catalog, &options).await?;
         let id = membership::node_id(&catalog, &options.name).await?;
         let mut opened = BTreeMap::new();
         for (index, spec) in stores.iter().enumerate() {
@@ -175,6 +178,7 @@ impl Host {
             address,
             lease,
             id,
+            cluster_id,
         };
         Self::run(world, catalog, options, parts).await
     }
@@ -215,10 +219,12 @@ impl Host {
             pages: pages.clone(),
             room: room.clone(),
         };
+        let nbd_address = parts.nbd_listener.as_ref().map(|nbd| nbd.address());
         let host = Rc::new(Host {
             world,
             options,
             id: parts.id,
+            cluster_id: parts.cluster_id,
             catalog,
             members,
             health,
@@ -234,10 +240,7 @@ impl Host {
             context,
             directory,
             address: parts.address,
-            nbd_address: parts
-                .nbd_listener
-                .as_ref()
-                .map(|listener| listener.address()),
+            nbd_address,
             nbd_options: nbd::Options::default(),
             stopping: Cell::new(false),
             stop: StopSignal::default(),

@@ -238,26 +238,28 @@ pub(crate) struct Lease {
     row: AliveRow,
 }
 
-/// Makes sure that the catalog belongs to the cluster of the options.
+/// Makes sure that the catalog belongs to the cluster of the options; returns the cluster's id.
 pub(crate) async fn check_cluster(
     catalog: &Catalog,
     options: &HostOptions,
-) -> Result<(), HostError> {
+) -> Result<String, HostError> {
     let row = ClusterRow {
-        id: options.cluster.clone(),
+        id: options.cluster_id.clone(),
         name: options.cluster.clone(),
         version: 1,
     };
     // Lost only to another first node, whose row is read then.
     catalog.commit(Transaction::new().create(&row)).await?;
     let present = catalog.read::<ClusterRow>(&row.key()).await?;
-    match present {
-        Some(present) if present.row.id != options.cluster => Err(HostError::WrongCluster {
-            found: present.row.id,
+    // Nothing deletes it.
+    let present = present.map_or(row, |present| present.row);
+    if present.name != options.cluster {
+        return Err(HostError::WrongCluster {
+            found: present.name,
             expected: options.cluster.clone(),
-        }),
-        _ => Ok(()),
+        });
     }
+    Ok(present.id)
 }
 
 /// The id of the node of this name, given now if it is new.

@@ -7,8 +7,10 @@ use world::{Address, Disk, Duration};
 /// How a node behaves.
 #[derive(Clone, Debug)]
 pub struct HostOptions {
-    /// Id of the cluster: on every disk, in every greeting.
+    /// Name of the cluster: on every disk, in every greeting.
     pub cluster: String,
+    /// Id of the cluster if this node is its first: to be drawn at random. A cluster that is there keeps its own.
+    pub cluster_id: String,
     /// Unique name of this node.
     pub name: String,
     /// Where to serve nodes and clients.
@@ -44,11 +46,13 @@ pub struct HostOptions {
 }
 
 impl HostOptions {
-    /// Options for a node of this cluster and name that serves at `listen`, everything else by default.
+    /// Options for a node of this cluster and name that serves at `listen`, everything else by default. The cluster's id
+    /// would be its name: one that others can confuse needs another.
     #[must_use]
     pub fn new(cluster: &str, name: &str, listen: Address) -> Self {
         Self {
             cluster: cluster.to_owned(),
+            cluster_id: cluster.to_owned(),
             name: name.to_owned(),
             listen,
             advertise: None,
@@ -110,7 +114,7 @@ pub enum HostError {
     /// The catalog belongs to another cluster.
     #[error(
         "the catalog belongs to cluster {found}, this node to {expected}: check the catalog's address and \
-         the cluster id in the configuration"
+         the cluster's name in the configuration"
     )]
     WrongCluster {
         /// In the catalog.

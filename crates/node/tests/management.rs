@@ -7,6 +7,7 @@ use api::{
     Answer, ErrorKind, GroupSnapshotSpec, ListQuery, Operation, SnapshotRef, VolumeAnswer,
     VolumeChange, VolumeSpec,
 };
+use catalog::{Catalog, ClusterRow, Transaction};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -42,6 +43,49 @@ fn volumes(cluster: &Cluster, query: ListQuery) -> Vec<String> {
         Answer::Volumes(found) => found.into_iter().map(|volume| volume.name).collect(),
         other => panic!("not volumes: {other:?}"),
     }
+}
+
+/// The cluster's id as a node tells it.
+fn cluster_id(cluster: &Cluster, index: usize) -> String {
+    match cluster.operate(index, Operation::Cluster) {
+        Answer::Cluster(answer) => {
+            assert_eq!(answer.name, "test");
+            answer.id
+        }
+        other => panic!("not a cluster: {other:?}"),
+    }
+}
+
+#[test]
+fn the_first_node_draws_the_cluster_id_and_it_stays() {
+    let cluster = Cluster::new(40, 2);
+    assert_eq!(cluster_id(&cluster, 0), "drawn-by-a");
+    assert_eq!(cluster_id(&cluster, 1), "drawn-by-a");
+    let mut options = cluster.options_of(1);
+    options.cluster_id = "drawn-again".to_owned();
+    cluster.crash(1);
+    cluster.machines[1].host.restart();
+    cluster.try_start(1, options).expect("it starts again");
+    assert_eq!(cluster_id(&cluster, 1), "drawn-by-a");
+}
+
+#[test]
+fn a_cluster_made_before_ids_were_drawn_keeps_its_name_as_id() {
+    let cluster = Cluster::new(41, 1);
+    let kv = cluster.kv.handle(cluster.machines[0].host.world());
+    let before = ClusterRow {
+        id: "test".to_owned(),
+        name: "test".to_owned(),
+        version: 1,
+    };
+    let written = async move {
+        let catalog = Catalog::new(Rc::new(kv));
+        catalog.commit(Transaction::new().put(&before)).await
+    };
+    cluster.run(0, written).expect("the row is replaced");
+    cluster.crash(0);
+    cluster.restart(0);
+    assert_eq!(cluster_id(&cluster, 0), "test");
 }
 
 #[test]

@@ -66,8 +66,7 @@ impl Host {
     pub(super) fn cluster(&self) -> Answer {
         Answer::Cluster(ClusterAnswer {
             name: self.options.cluster.clone(),
-            // The catalog's row of the cluster was compared with it at the start of the node.
-            id: self.options.cluster.clone(),
+            id: self.cluster_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             nodes: nodes_of(&self.view()),
         })
@@ -80,7 +79,7 @@ impl Host {
         Ok(Answer::Status(StatusAnswer {
             cluster: self.options.cluster.clone(),
             node: self.id.0,
-            cluster_id: self.options.cluster.clone(),
+            cluster_id: self.cluster_id.clone(),
             nodes: nodes_of(&view),
             stores: view.stores.values().map(store).collect(),
             volumes: self.volume_answers(&ListQuery::default()).await?,

@@ -33,6 +33,7 @@ pub struct Cluster {
 
 fn options(name: &str) -> HostOptions {
     let mut options = HostOptions::new("test", name, Address(format!("{name}:7000")));
+    options.cluster_id = format!("drawn-by-{name}");
     options.groups = 4;
     options.journal_bytes = Some(64 << 20);
     options.collect.interval = Duration::from_secs(5);
