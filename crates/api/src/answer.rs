@@ -296,14 +296,29 @@ pub struct OriginAnswer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AttachmentAnswer {
-    /// Sessions of an older generation are refused.
+    /// Grows with every change.
     pub generation: u64,
     /// Names of the clients; empty: not attached.
     #[serde(default)]
     pub clients: Vec<String>,
+    /// The generation that let each client in: its sessions carry it, and are refused once the client is detached.
+    #[serde(default)]
+    pub generations: BTreeMap<String, u64>,
     /// Whether they may only read.
     #[serde(default)]
     pub read_only: bool,
+    /// Whether other readers may join them.
+    #[serde(default)]
+    pub shared: bool,
+}
+
+impl AttachmentAnswer {
+    /// The generation that `client`'s sessions carry.
+    #[must_use]
+    pub fn generation_of(&self, client: &str) -> u64 {
+        let own = self.generations.get(client);
+        own.copied().unwrap_or(self.generation)
+    }
 }
 
 /// A snapshot.

@@ -12,7 +12,7 @@
 //! | `POST /api/v1/volumes/{name}/resize` `{"size"}` | volume-resize |
 //! | `POST /api/v1/volumes/{name}/restore` `{"snapshot"}` | volume-restore |
 //! | `POST /api/v1/volumes/{name}/drain` | volume-drain |
-//! | `POST /api/v1/volumes/{name}/attach` `{"client", "read_only"}` | attach |
+//! | `POST /api/v1/volumes/{name}/attach` `{"client", "read_only", "shared"}` | attach |
 //! | `POST /api/v1/volumes/{name}/detach` `{"client"}` | detach |
 //! | `GET, POST /api/v1/volumes/{name}/snapshots` `{"name", "labels"}` | snapshot-list, snapshot-create |
 //! | `DELETE /api/v1/volumes/{name}/snapshots/{snapshot}` | snapshot-delete |
@@ -68,6 +68,9 @@ pub struct Attach {
     /// Whether it may only read.
     #[serde(default)]
     pub read_only: bool,
+    /// Whether other readers may have it, too; with `read_only` only.
+    #[serde(default)]
+    pub shared: bool,
 }
 
 /// Body of a detach.

@@ -192,6 +192,9 @@ pub enum Operation {
         /// Whether it may only read.
         #[serde(default)]
         read_only: bool,
+        /// Whether other readers may have it, too; for readers only.
+        #[serde(default)]
+        shared: bool,
     },
     /// Takes the right away and fences its sessions -> `Answer::Attachment`.
     Detach {

@@ -161,6 +161,7 @@ fn every_operation() -> Vec<Operation> {
             volume: text("v"),
             client: text("host-1"),
             read_only: true,
+            shared: true,
         },
         Operation::Detach {
             volume: text("v"),

@@ -102,6 +102,9 @@ fn start(
     if arguments.read_only {
         command.arg("--read-only");
     }
+    if arguments.shared {
+        command.arg("--shared");
+    }
     if let Some(patience) = arguments.patience {
         command.args(["--patience", &format!("{}ms", patience.as_millis())]);
     }
@@ -171,6 +174,7 @@ fn serve(
     let wanted = http::Attach {
         client: client.to_owned(),
         read_only: arguments.read_only,
+        shared: arguments.shared,
     };
     let status: StatusAnswer = remote.get(&path(&["status"]))?;
     let granted: AttachmentAnswer = remote.post(&path(&["volumes", volume, "attach"]), &wanted)?;
@@ -249,7 +253,7 @@ fn serve_granted(
     form: Form,
     signals: &Signals,
 ) -> anyhow::Result<()> {
-    let options = client_options(status, granted, arguments);
+    let options = client_options(status, granted.generation_of(client), arguments);
     let backend = ShardBackend::start(ShardOptions::default(), move |world| {
         Box::pin(open(world, options))
     })?;
@@ -258,7 +262,7 @@ fn serve_granted(
             run_dir: arguments.run_dir.clone(),
             read_only: arguments.read_only,
             block_bytes: arguments.block_size,
-            generation: granted.generation,
+            generation: granted.generation_of(client),
             ..AttachOptions::new(&arguments.volume)
         },
         backend,
@@ -274,7 +278,7 @@ fn serve_granted(
             volume: arguments.volume.clone(),
             device: attached.device.clone(),
             client: client.to_owned(),
-            generation: granted.generation,
+            generation: granted.generation_of(client),
             pid: std::process::id(),
         },
         form,
@@ -295,11 +299,7 @@ fn announce(report: &DeviceReport, form: Form) {
     }
 }
 
-fn client_options(
-    status: &StatusAnswer,
-    granted: &AttachmentAnswer,
-    arguments: &AttachArgs,
-) -> ClientOptions {
+fn client_options(status: &StatusAnswer, generation: u64, arguments: &AttachArgs) -> ClientOptions {
     let mut nodes: Vec<_> = status.nodes.iter().collect();
     nodes.sort_by_key(|node| !node.alive);
     ClientOptions {
@@ -313,7 +313,7 @@ fn client_options(
             None => arguments.volume.clone(),
         },
         client: 0,
-        attachment: AttachmentGeneration(granted.generation),
+        attachment: AttachmentGeneration(generation),
         read_only: arguments.read_only,
         // A file system must not see an error because the cluster was away for a while.
         patience: arguments.patience.unwrap_or(Duration::MAX),

@@ -194,6 +194,7 @@ fn through_remote(api: Endpoint<'_>, job: &Job) -> anyhow::Result<Outcome> {
     let wanted = http::Attach {
         client: client.clone(),
         read_only: false,
+        shared: false,
     };
     let status: StatusAnswer = remote.get(&path(&["status"]))?;
     let granted: AttachmentAnswer =

@@ -312,6 +312,9 @@ pub struct AttachArgs {
     /// Do not write.
     #[arg(long)]
     pub read_only: bool,
+    /// Let other clients read at the same time.
+    #[arg(long, requires = "read_only")]
+    pub shared: bool,
     /// Stay in the foreground until told to stop.
     #[arg(long)]
     pub foreground: bool,

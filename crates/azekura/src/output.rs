@@ -107,10 +107,10 @@ fn clients(attachment: &AttachmentAnswer) -> String {
     if attachment.clients.is_empty() {
         return "-".to_owned();
     }
-    let mode = if attachment.read_only {
-        " (read only)"
-    } else {
-        ""
+    let mode = match (attachment.read_only, attachment.shared) {
+        (false, _) => "",
+        (true, false) => " (read only)",
+        (true, true) => " (read only, shared)",
     };
     format!("{}{mode}", attachment.clients.join(", "))
 }

@@ -10,9 +10,10 @@
 //! - Ids come from counters that only grow: a volume, snapshot or segment id is never used twice.
 //! - A change is idempotent: repeating it after [`kv::KvError::Unavailable`] finds it done.
 //!
-//! Read next: `rows.rs` (what is stored), `access.rs` (transactions), `volumes.rs`, `snapshots.rs`.
+//! Read next: `rows.rs` (what is stored), `access.rs` (transactions), `volumes.rs`, `attachment.rs`, `snapshots.rs`.
 
 mod access;
+mod attachment;
 mod cluster;
 mod groups;
 pub mod kv;
@@ -25,13 +26,13 @@ mod volumes;
 mod tests;
 
 pub use access::{Catalog, CatalogError, Transaction, Versioned};
+pub use attachment::{Attachment, AttachmentMode, Held};
 pub use cluster::plan_groups;
 pub use groups::{Begun, GroupSnapshotRow};
 pub use rows::{
-    AliveRow, Attachment, AttachmentMode, ClusterRow, Compression, ContainerRow, GroupRow,
-    LineageRow, MapRoot, NodeRow, Origin, PagePointer, Row, SegmentReplica, SegmentRow,
-    SnapshotRow, SnapshotState, StoreRow, SyncPolicy, VolumeLimits, VolumeRoot, VolumeRow,
-    VolumeState,
+    AliveRow, ClusterRow, Compression, ContainerRow, GroupRow, LineageRow, MapRoot, NodeRow,
+    Origin, PagePointer, Row, SegmentReplica, SegmentRow, SnapshotRow, SnapshotState, StoreRow,
+    SyncPolicy, VolumeLimits, VolumeRoot, VolumeRow, VolumeState,
 };
 pub use snapshots::{NewSnapshot, SnapshotMarks};
 pub use tokens::TokenRow;

@@ -1,11 +1,12 @@
 //! What the catalog stores. Every row is JSON, so that a person can read it and a newer release can add
 //! fields with defaults.
 
+use crate::attachment::Attachment;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use vocab::{
-    AttachmentGeneration, ByteCount, ContainerId, Epoch, ExtentId, Generation, GroupId,
-    Incarnation, LineageId, NodeId, Position, SegmentId, SnapshotId, StoreId, VolumeId,
+    ByteCount, ContainerId, Epoch, ExtentId, Generation, GroupId, Incarnation, LineageId, NodeId,
+    Position, SegmentId, SnapshotId, StoreId, VolumeId,
 };
 
 /// A stored row: where it lies and how it is written.
@@ -315,30 +316,6 @@ pub struct SegmentRow {
     pub replicas: Vec<SegmentReplica>,
     /// Copies wanted when it was opened.
     pub wanted: u8,
-}
-
-/// How a volume is attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AttachmentMode {
-    /// One client reads and writes.
-    #[default]
-    ReadWrite,
-    /// Any number of clients read.
-    ReadOnly,
-}
-
-/// Who may use a volume now. Apart from its owner.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attachment {
-    /// Sessions of an older generation are refused.
-    pub generation: AttachmentGeneration,
-    /// Names of the clients; empty: open to any client that names no generation.
-    #[serde(default)]
-    pub clients: Vec<String>,
-    /// What they may do.
-    #[serde(default)]
-    pub mode: AttachmentMode,
 }
 
 /// What a volume started from.

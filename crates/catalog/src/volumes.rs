@@ -1,9 +1,10 @@
 //! Life of a volume in the catalog: create, take over, log segments, roots, attachment, delete.
 
 use crate::access::{Catalog, CatalogError, Transaction, Versioned};
+use crate::attachment::Attachment;
 use crate::rows::{
-    Attachment, ContainerRow, LineageRow, MapRoot, Origin, Row, SegmentRow, SnapshotRow,
-    SnapshotState, VolumeLimits, VolumeRoot, VolumeRow, VolumeState, numbered,
+    ContainerRow, LineageRow, MapRoot, Origin, Row, SegmentRow, SnapshotRow, SnapshotState,
+    VolumeLimits, VolumeRoot, VolumeRow, VolumeState, numbered,
 };
 use std::collections::BTreeMap;
 use vocab::{ByteCount, ContainerId, Epoch, LineageId, NodeId, Position, SnapshotId, VolumeId};
@@ -446,28 +447,6 @@ impl Catalog {
             let grows = row.size < size;
             row.size = row.size.max(size);
             grows
-        })
-        .await
-    }
-
-    /// Changes who may use a volume: the generation grows by one, and sessions of older ones are refused
-    /// from then on. The caller tells the owner, or takes the volume over, before it relies on that.
-    ///
-    /// # Errors
-    /// `change`'s refusal, [`CatalogError::NotFound`], [`CatalogError::Kv`].
-    pub async fn set_attachment(
-        &self,
-        id: VolumeId,
-        mut change: impl FnMut(&Attachment) -> Result<Option<Attachment>, CatalogError>,
-    ) -> Result<VolumeRow, CatalogError> {
-        let key = numbered(VolumeRow::PREFIX, id.0);
-        self.update("volume", &key, |row: &mut VolumeRow| {
-            let Some(mut attachment) = change(&row.attachment)? else {
-                return Ok(false);
-            };
-            attachment.generation = row.attachment.generation.next();
-            row.attachment = attachment;
-            Ok(true)
         })
         .await
     }

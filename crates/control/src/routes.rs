@@ -311,11 +311,16 @@ async fn attach(
 ) -> Reply {
     let operation = || {
         let volume = text(path)?;
-        let http::Attach { client, read_only } = parse(&headers, &bytes(body)?)?;
+        let http::Attach {
+            client,
+            read_only,
+            shared,
+        } = parse(&headers, &bytes(body)?)?;
         Ok(Operation::Attach {
             volume,
             client,
             read_only,
+            shared,
         })
     };
     shared.reply(operation()).await

@@ -95,6 +95,11 @@ impl Access {
         matches!(self.sharing, Sharing::NodeReaders | Sharing::Readers)
     }
 
+    /// Whether several nodes may have it at once.
+    pub fn many_nodes(&self) -> bool {
+        self.sharing == Sharing::Readers
+    }
+
     /// Whether several targets on one node may have it at once.
     pub fn many_targets(&self) -> bool {
         matches!(self.sharing, Sharing::NodeWriters | Sharing::Readers)

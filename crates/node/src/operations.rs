@@ -218,8 +218,14 @@ impl Host {
                 self.diff_with_now(volume, from.as_deref(), part).await
             }
             Operation::Attach {
-                client, read_only, ..
-            } => self.attach(volume, client, *read_only).await,
+                client,
+                read_only,
+                shared,
+                ..
+            } => {
+                let mode = volumes::attachment_mode(*read_only, *shared)?;
+                self.attach(volume, client, mode).await
+            }
             Operation::Detach { client, .. } => self.detach(volume, client.as_deref()).await,
             other => Err(OperationError::failed(format!(
                 "operation {} does not need the volume's owner; this is a bug",

@@ -4,7 +4,8 @@
 //! - Of one client and volume at most one session serves. An older one is ended first, and the newer one
 //!   starts only when the older one's last request is done, so a request that a client repeats cannot
 //!   land after what the client did next.
-//! - A session counter or attachment generation older than seen is refused.
+//! - A session counter older than seen is refused, and so is a session whose attachment generation is not that of a
+//!   client that is attached: readers of one volume are let in and sent away one by one.
 //! - A request of a remote client that has begun is finished, also when its connection ends. One of a local
 //!   gateway may be dropped: what it has put into the log keeps its place, what it has not is never done.
 
@@ -41,7 +42,6 @@ struct Session {
     volume: Rc<Volume>,
     device: Device,
     read_only: bool,
-    attachment: AttachmentGeneration,
     /// Why it serves no more.
     ended: RefCell<Option<NodeError>>,
     running: Cell<u32>,
@@ -154,7 +154,7 @@ impl Session {
             volume: self.volume.id(),
             size: self.device.size(),
             read_only: self.read_only,
-            attachment: self.attachment,
+            attachment: self.wanted.attachment,
         }
     }
 
@@ -253,8 +253,6 @@ pub(crate) struct Wanted {
 
 /// Whether the attachment lets a session in, and whether it may only read. Pure.
 fn admit(name: &str, attachment: &Attachment, wanted: &Wanted) -> Result<bool, NodeError> {
-    let current = attachment.generation;
-    let shared = attachment.mode == AttachmentMode::ReadOnly && !attachment.clients.is_empty();
     let refuse = |reason: String| Err(NodeError::Detached { reason });
     if wanted.attachment.0 == 0 {
         if attachment.clients.is_empty() {
@@ -265,13 +263,12 @@ fn admit(name: &str, attachment: &Attachment, wanted: &Wanted) -> Result<bool, N
             "volume {name} is attached to {clients}; detach it there first"
         ));
     }
-    // Readers of a shared attachment keep theirs when others join or leave.
-    if wanted.attachment == current || (shared && wanted.attachment < current) {
-        return Ok(wanted.read_only || shared);
+    if attachment.admits(wanted.attachment) {
+        return Ok(wanted.read_only || attachment.mode != AttachmentMode::ReadWrite);
     }
     refuse(format!(
-        "volume {name} was detached or given to another client ({} is no longer current, {current} is)",
-        wanted.attachment
+        "volume {name} was detached or given to another client ({} is no longer current, {} is)",
+        wanted.attachment, attachment.generation
     ))
 }
 
@@ -473,7 +470,6 @@ impl Host {
             volume,
             read_only,
             wanted,
-            attachment: row.attachment.generation,
             ended: RefCell::new(None),
             running: Cell::new(0),
             idle: Notify::default(),

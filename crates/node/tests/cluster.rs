@@ -5,7 +5,7 @@ mod support;
 use api::{Answer, ErrorKind, Operation, SnapshotRef, VolumeSpec};
 use catalog_kv::memory::Outage;
 use std::collections::BTreeMap;
-use support::{Cluster, MIB, volume_of};
+use support::{Client, Cluster, MIB, volume_of};
 use world::Duration;
 
 fn name(text: &str) -> String {
@@ -266,6 +266,7 @@ fn attach_keeps_others_out_and_detach_fences_the_client() {
         volume: name("v"),
         client: name(client),
         read_only: false,
+        shared: false,
     };
     let Answer::Attachment(attached) = cluster.operate(2, attach("host-1")) else {
         panic!("not an attachment")
@@ -298,6 +299,63 @@ fn attach_keeps_others_out_and_detach_fences_the_client() {
 }
 
 #[test]
+fn readers_are_let_in_and_fenced_one_by_one() {
+    let cluster = three(41);
+    cluster.create_volume(0, "v", 16 * MIB);
+    let device = cluster.device(0, "v");
+    cluster.write(0, &device, 0, 7);
+    drop(device);
+    let attach = |client: &str, shared: bool| Operation::Attach {
+        volume: name("v"),
+        client: name(client),
+        read_only: true,
+        shared,
+    };
+    let granted = |index: usize, client: &str| match cluster.operate(index, attach(client, true)) {
+        Answer::Attachment(now) => now.generation_of(client),
+        other => panic!("not an attachment: {other:?}"),
+    };
+    let one = granted(0, "one");
+    let two = granted(1, "two");
+    assert_ne!(one, two);
+    assert_eq!(
+        granted(2, "one"),
+        one,
+        "the same client again changes nothing"
+    );
+    let alone = cluster.try_operate(0, attach("three", false));
+    assert_eq!(alone.expect_err("others read").kind, ErrorKind::InUse);
+    let open = |generation| Client::open(&cluster, 2, "v", generation);
+    let first = open(one).expect("it is attached");
+    let second = open(two).expect("it is attached");
+    assert_eq!((first.read(), second.read()), (Ok(7), Ok(7)));
+    assert!(first.write(8).is_err(), "readers do not write");
+
+    let detach = |client: &str| Operation::Detach {
+        volume: name("v"),
+        client: Some(name(client)),
+    };
+    cluster.operate(2, detach("one"));
+    assert!(first.read().is_err(), "it was sent away");
+    assert_eq!(second.read(), Ok(7), "it stays");
+    // A new owner knows them apart, too.
+    assert_eq!(cluster.owner(2, "v"), 0);
+    cluster.crash(0);
+    assert_eq!(second.read(), Ok(7));
+    assert!(open(one).is_err());
+    let back = granted(2, "one");
+    assert!(back > two);
+    let again = open(back).expect("it is attached again");
+    assert_eq!(again.read(), Ok(7));
+    assert!(open(one).is_err(), "not with what let it in before");
+    cluster.operate(2, detach("one"));
+    cluster.operate(2, detach("two"));
+    assert!(second.read().is_err());
+    let writer = cluster.device(2, "v");
+    cluster.write(2, &writer, 0, 9);
+}
+
+#[test]
 fn a_detach_succeeds_although_the_owner_is_cut_off_from_all_nodes() {
     let cluster = three(9);
     cluster.create_volume(0, "v", 16 * MIB);
@@ -307,6 +365,7 @@ fn a_detach_succeeds_although_the_owner_is_cut_off_from_all_nodes() {
         volume: name("v"),
         client: name("x"),
         read_only: false,
+        shared: false,
     };
     cluster.operate(0, attach);
     assert_eq!(cluster.owner(1, "v"), 0);

@@ -94,7 +94,7 @@ pub struct VolumeInfo {
     pub size: ByteCount,
     /// Whether writes are refused.
     pub read_only: bool,
-    /// The attachment generation the session runs under.
+    /// The attachment generation that let the session in; 0: the volume was open to everybody.
     pub attachment: AttachmentGeneration,
 }
 

@@ -1,7 +1,7 @@
 //! ControllerPublishVolume and ControllerUnpublishVolume: the attachment of a volume.
 //!
-//! The cluster decides: it gives a volume to one client for writing, or to many for reading, and takes it away by
-//! fencing. A look at the volume beforehand only finds the better error.
+//! The cluster decides: it gives a volume to one client for writing, to one or to many for reading, and takes it away
+//! by fencing, from each client apart. A look at the volume beforehand only finds the better error.
 
 use super::view::view_nodes;
 use crate::call::Call;
@@ -17,6 +17,15 @@ use tonic::Status;
 pub(crate) const CONTEXT_GENERATION: &str = "generation";
 pub(crate) const CONTEXT_READ_ONLY: &str = "readOnly";
 
+/// What a volume is published for, in words.
+fn purpose((read_only, shared): (bool, bool)) -> &'static str {
+    match (read_only, shared) {
+        (false, _) => "writing",
+        (true, false) => "reading by one node",
+        (true, true) => "reading by many nodes",
+    }
+}
+
 /// `ControllerPublishVolume`.
 pub(super) fn publish(
     cluster: &Cluster,
@@ -27,6 +36,7 @@ pub(super) fn publish(
     require("node_id", &request.node_id)?;
     let access = Access::parse(request.volume_capability.as_ref())?;
     let read_only = request.readonly || access.read_only();
+    let shared = access.many_nodes();
     let cluster = cluster.ask(call);
     let handles = cluster.handles()?;
     let address = volume_address(handles.volume_of(&request.volume_id)?);
@@ -39,31 +49,34 @@ pub(super) fn publish(
     })?;
     let volume: VolumeAnswer = cluster.get(&path(&["volumes", &address]))?;
     let held = &volume.attachment;
-    if held.clients.iter().any(|client| client == node) && held.read_only != read_only {
-        let mode = |read_only| if read_only { "reading" } else { "writing" };
+    let present = (held.read_only, held.shared);
+    if held.clients.iter().any(|client| client == node) && present != (read_only, shared) {
         return Err(Status::already_exists(format!(
             "volume {} is published to node {} for {} already, and asked for is {}: unpublish it first",
             request.volume_id,
             request.node_id,
-            mode(held.read_only),
-            mode(read_only)
+            purpose(present),
+            purpose((read_only, shared))
         )));
     }
     let body = Attach {
         client: node.to_owned(),
         read_only,
+        shared,
     };
     let granted = cluster.post(&path(&["volumes", &address, "attach"]), &body);
     let granted: AttachmentAnswer = granted.map_err(|error| match error.kind() {
         Some(ErrorKind::InUse) => Status::failed_precondition(format!(
-            "volume {} is published to {}: it can be used there only, until it is unpublished",
+            "volume {} is published to {} for {}: until it is unpublished there, it cannot be published for {}",
             request.volume_id,
-            view_nodes(&volume, &handles).join(", ")
+            view_nodes(&volume, &handles).join(", "),
+            purpose(present),
+            purpose((read_only, shared))
         )),
         _ => error.into(),
     })?;
     let context = [
-        (CONTEXT_GENERATION, granted.generation.to_string()),
+        (CONTEXT_GENERATION, granted.generation_of(node).to_string()),
         (CONTEXT_READ_ONLY, read_only.to_string()),
     ];
     let context = context.map(|(key, value)| (key.to_owned(), value));

@@ -35,64 +35,27 @@ pub(super) struct Names {
     snapshots: BTreeMap<SnapshotId, String>,
 }
 
+/// How a client that asks for this attaches.
+pub(super) fn attachment_mode(read_only: bool, shared: bool) -> Result<AttachmentMode> {
+    match (read_only, shared) {
+        (false, false) => Ok(AttachmentMode::ReadWrite),
+        (true, true) => Ok(AttachmentMode::ReadOnly),
+        (true, false) => Ok(AttachmentMode::ReadOnlyAlone),
+        (false, true) => Err(OperationError::bad_request(
+            "`shared` is for readers: several clients cannot write to one volume; say `read_only`, too",
+        )),
+    }
+}
+
 fn attachment_answer(attachment: &Attachment) -> AttachmentAnswer {
+    let grants = attachment.grants().into_iter();
     AttachmentAnswer {
         generation: attachment.generation.0,
         clients: attachment.clients.clone(),
-        read_only: attachment.mode == AttachmentMode::ReadOnly,
+        generations: grants.map(|(client, own)| (client, own.0)).collect(),
+        read_only: attachment.mode != AttachmentMode::ReadWrite,
+        shared: attachment.mode == AttachmentMode::ReadOnly,
     }
-}
-
-/// The attachment after `client` has attached; `None` when it already has. Pure.
-fn plan_attach(
-    volume: &str,
-    present: &Attachment,
-    client: &str,
-    mode: AttachmentMode,
-) -> std::result::Result<Option<Attachment>, CatalogError> {
-    let has = present.clients.iter().any(|name| name == client);
-    if has && present.mode == mode {
-        return Ok(None);
-    }
-    let alone = present.clients.is_empty() || (has && present.clients.len() == 1);
-    let joins = mode == AttachmentMode::ReadOnly && present.mode == AttachmentMode::ReadOnly;
-    if !alone && !joins {
-        return Err(CatalogError::InUse {
-            volume: volume.to_owned(),
-            clients: present.clients.join(", "),
-        });
-    }
-    let mut clients = if alone {
-        Vec::new()
-    } else {
-        present.clients.clone()
-    };
-    clients.push(client.to_owned());
-    clients.sort();
-    Ok(Some(Attachment {
-        generation: present.generation,
-        clients,
-        mode,
-    }))
-}
-
-/// The attachment after `client`, or everybody, has detached; `None` when nothing changes. Pure.
-fn plan_detach(present: &Attachment, client: Option<&str>) -> Option<Attachment> {
-    let stays = |name: &&String| client.is_some_and(|client| name.as_str() != client);
-    let clients: Vec<String> = present.clients.iter().filter(stays).cloned().collect();
-    if clients == present.clients {
-        return None;
-    }
-    let mode = if clients.is_empty() {
-        AttachmentMode::default()
-    } else {
-        present.mode
-    };
-    Some(Attachment {
-        generation: present.generation,
-        clients,
-        mode,
-    })
 }
 
 fn apply_change(row: &mut VolumeRow, change: &VolumeChange) {
@@ -388,24 +351,25 @@ impl Host {
         &self,
         volume: &Volume,
         client: &str,
-        read_only: bool,
+        mode: AttachmentMode,
     ) -> Result<Answer> {
         if client.is_empty() || client.len() > 253 {
             return Err(OperationError::bad_request(
                 "a client's name has 1 to 253 bytes",
             ));
         }
-        let mode = if read_only {
-            AttachmentMode::ReadOnly
-        } else {
-            AttachmentMode::ReadWrite
+        let change = |present: &Attachment| {
+            let planned = present.plan_attach(client, mode);
+            planned.map_err(|held| CatalogError::InUse {
+                volume: volume.name().to_owned(),
+                clients: held.clients,
+            })
         };
-        let change = |present: &Attachment| plan_attach(volume.name(), present, client, mode);
         self.change_attachment(volume, change).await
     }
 
     pub(super) async fn detach(&self, volume: &Volume, client: Option<&str>) -> Result<Answer> {
-        let change = |present: &Attachment| Ok(plan_detach(present, client));
+        let change = |present: &Attachment| Ok(present.plan_detach(client));
         self.change_attachment(volume, change).await
     }
 
@@ -543,58 +507,5 @@ impl Host {
             .remove_volume(row.id)
             .await
             .map_err(catalog_error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn attachment(clients: &[&str], mode: AttachmentMode) -> Attachment {
-        Attachment {
-            clients: clients.iter().map(|&name| name.to_owned()).collect(),
-            mode,
-            ..Attachment::default()
-        }
-    }
-
-    #[test]
-    fn one_writer_or_many_readers_may_attach() {
-        use AttachmentMode::{ReadOnly, ReadWrite};
-        let plan = |clients: &[&str], present, client, mode| {
-            plan_attach("v", &attachment(clients, present), client, mode)
-        };
-        assert_eq!(
-            plan(&[], ReadWrite, "a", ReadWrite),
-            Ok(Some(attachment(&["a"], ReadWrite)))
-        );
-        assert_eq!(plan(&["a"], ReadWrite, "a", ReadWrite), Ok(None));
-        let refused = plan(&["a"], ReadWrite, "b", ReadOnly).expect_err("a writes");
-        assert_eq!(
-            refused.to_string(),
-            "volume v is attached to a; detach it there first"
-        );
-        assert_eq!(
-            plan(&["b"], ReadOnly, "a", ReadOnly),
-            Ok(Some(attachment(&["a", "b"], ReadOnly)))
-        );
-        assert!(plan(&["a", "b"], ReadOnly, "a", ReadWrite).is_err());
-        assert_eq!(
-            plan(&["a"], ReadOnly, "a", ReadWrite),
-            Ok(Some(attachment(&["a"], ReadWrite)))
-        );
-    }
-
-    #[test]
-    fn detach_is_idempotent() {
-        use AttachmentMode::{ReadOnly, ReadWrite};
-        let both = attachment(&["a", "b"], ReadOnly);
-        assert_eq!(
-            plan_detach(&both, Some("a")),
-            Some(attachment(&["b"], ReadOnly))
-        );
-        assert_eq!(plan_detach(&both, Some("c")), None);
-        assert_eq!(plan_detach(&both, None), Some(attachment(&[], ReadWrite)));
-        assert_eq!(plan_detach(&attachment(&[], ReadWrite), None), None);
     }
 }

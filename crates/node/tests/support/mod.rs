@@ -6,11 +6,12 @@ use api::{Answer, ContainerSpec, Operation, OperationError, VolumeAnswer, Volume
 use blockdev::{BlockDevice, WriteMode};
 use bytes::Bytes;
 use catalog_kv::memory::{MemoryKv, Outage};
+use client::{ClientError, ClientOptions, RemoteDevice};
 use node::{Host, HostOptions, StoreSpec};
 use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
-use vocab::{BLOCK_SIZE, Lba};
+use vocab::{AttachmentGeneration, BLOCK_SIZE, Lba};
 use world::{Address, Duration};
 use world_sim::{Options, SimDisk, Simulation};
 
@@ -246,6 +247,59 @@ impl Cluster {
             "block {lba} is mixed"
         );
         data[0]
+    }
+}
+
+/// A client from elsewhere, on one machine: opened with an attachment of the management plane.
+pub struct Client<'a> {
+    cluster: &'a Cluster,
+    index: usize,
+    device: RemoteDevice,
+}
+
+impl<'a> Client<'a> {
+    pub fn open(
+        cluster: &'a Cluster,
+        index: usize,
+        volume: &str,
+        generation: u64,
+    ) -> Result<Self, ClientError> {
+        let address = |machine: &Machine| Address(format!("{}:7000", machine.host.name()));
+        let options = ClientOptions {
+            cluster: "test".to_owned(),
+            nodes: cluster.machines.iter().map(address).collect(),
+            volume: volume.to_owned(),
+            client: 0,
+            attachment: AttachmentGeneration(generation),
+            read_only: false,
+            patience: Duration::from_secs(30),
+        };
+        let world = cluster.machines[index].host.world();
+        let device = cluster.run(index, RemoteDevice::open(world, options))?;
+        Ok(Self {
+            cluster,
+            index,
+            device,
+        })
+    }
+
+    /// The byte that the first block is full of.
+    pub fn read(&self) -> Result<u8, String> {
+        let device = self.device.clone();
+        let read = self
+            .cluster
+            .run(self.index, async move { device.read(Lba(0), 1).await });
+        let data = read.map_err(|error| error.to_string())?.concat();
+        Ok(data[0])
+    }
+
+    /// Fills the first block.
+    pub fn write(&self, fill: u8) -> Result<(), String> {
+        let device = self.device.clone();
+        let data = vec![Bytes::from(vec![fill; BLOCK_SIZE])];
+        let written = async move { device.write(Lba(0), data, WriteMode::Fua).await };
+        let written = self.cluster.run(self.index, written);
+        written.map_err(|error| error.to_string())
     }
 }
 
