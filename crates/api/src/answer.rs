@@ -197,6 +197,9 @@ pub struct ContainerAnswer {
     pub rf: u8,
     /// Copies below which writes stop.
     pub min_copies: u8,
+    /// Whether that is always as many as are wanted.
+    #[serde(default)]
+    pub strict: bool,
     /// `flush` or `always`.
     pub sync: String,
     /// `lz4` or `off`.

@@ -12,6 +12,7 @@
 //!   are refused; answers with unknown fields are read.
 
 pub mod answer;
+pub mod copies;
 pub mod http;
 pub mod operation;
 pub mod query;
@@ -24,6 +25,7 @@ pub use answer::{
     GroupSnapshotAnswer, NodeAnswer, OriginAnswer, ReplicaAnswer, SnapshotAnswer, StatusAnswer,
     StoreAnswer, VolumeAnswer,
 };
+pub use copies::{MinCopies, NotCopies};
 pub use operation::{
     CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, Operation,
     OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,

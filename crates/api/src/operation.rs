@@ -4,6 +4,7 @@
 //! forwards to the volume's owner. Its JSON form has the field `operation` with the name in kebab-case:
 //! `{"operation":"volume-resize","name":"db","size":1073741824}`.
 
+use crate::copies::MinCopies;
 use crate::query::ListQuery;
 use crate::token::TokenSpec;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -281,7 +282,7 @@ pub struct ContainerSpec {
     pub rf: u8,
     /// Copies below which writes stop; nothing: 1 for RF 1 and 2, 2 for RF 3.
     #[serde(default)]
-    pub min_copies: Option<u8>,
+    pub min_copies: Option<MinCopies>,
     /// When a write is durable.
     #[serde(default)]
     pub sync: SyncName,
@@ -298,10 +299,15 @@ fn two() -> u8 {
 }
 
 impl ContainerSpec {
-    /// `min_copies`, or its default for the replication factor.
+    /// `min_copies` as a number, or its default for the replication factor.
     #[must_use]
     pub fn copies_min(&self) -> u8 {
-        self.min_copies.unwrap_or(if self.rf >= 3 { 2 } else { 1 })
+        match self.min_copies {
+            Some(MinCopies::Count(count)) => count,
+            Some(MinCopies::Strict) => self.rf,
+            None if self.rf >= 3 => 2,
+            None => 1,
+        }
     }
 }
 
@@ -315,7 +321,7 @@ pub struct ContainerChange {
     pub rf: Option<u8>,
     /// Copies below which writes stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_copies: Option<u8>,
+    pub min_copies: Option<MinCopies>,
     /// When a write is durable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncName>,

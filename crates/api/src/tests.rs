@@ -1,6 +1,7 @@
 //! The JSON forms that other programs rely on.
 
 use crate::answer::Answer;
+use crate::copies::MinCopies;
 use crate::http;
 use crate::operation::{
     CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, Operation,
@@ -34,7 +35,7 @@ fn container_set_says_only_what_changes() {
     let set = Operation::ContainerSet {
         name: "fast".into(),
         change: ContainerChange {
-            min_copies: Some(1),
+            min_copies: Some(MinCopies::Count(1)),
             ..ContainerChange::default()
         },
     };
@@ -61,7 +62,7 @@ fn every_operation() -> Vec<Operation> {
             name: text("c"),
             change: ContainerChange {
                 rf: Some(2),
-                min_copies: Some(1),
+                min_copies: Some(MinCopies::Count(1)),
                 sync: Some(SyncName::Flush),
                 compression: Some(CompressionName::Lz4),
                 quota: Some(0),
@@ -193,6 +194,11 @@ fn default_minimum_of_copies_follows_the_replication_factor() {
         ..serde_json::from_str(r#"{"name":"c"}"#).expect("a name is enough")
     };
     assert_eq!([1, 2, 3].map(|rf| spec(rf).copies_min()), [1, 1, 2]);
+    let strict = |rf| ContainerSpec {
+        min_copies: Some(MinCopies::Strict),
+        ..spec(rf)
+    };
+    assert_eq!([1, 2, 3].map(|rf| strict(rf).copies_min()), [1, 2, 3]);
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! The command line: verbs, arguments and their help.
 
+mod cluster;
+
+pub use cluster::{CapacityArgs, ClusterVerb, GroupSnapshotVerb};
+
 use crate::config::parse_name;
 use crate::quantity::{parse_duration, parse_size};
+use api::MinCopies;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,6 +62,9 @@ pub enum Verb {
     /// Snapshots of volumes
     #[command(subcommand)]
     Snapshot(SnapshotVerb),
+    /// Points in time of several volumes
+    #[command(subcommand)]
+    GroupSnapshot(GroupSnapshotVerb),
     /// Create a volume that starts from a snapshot
     Clone(CloneArgs),
     /// Make a volume a block device of this machine
@@ -71,6 +79,11 @@ pub enum Verb {
     Token(TokenVerb),
     /// Nodes, stores and volumes at a glance
     Status,
+    /// The cluster and its nodes
+    #[command(subcommand)]
+    Cluster(ClusterVerb),
+    /// How much volumes can still write
+    Capacity(CapacityArgs),
     /// Overwrite a volume at full speed, for measurements
     #[command(hide = true)]
     Bench(BenchArgs),
@@ -163,9 +176,9 @@ pub enum ContainerVerb {
 /// Policies of a container.
 #[derive(Debug, Args)]
 pub struct PolicyArgs {
-    /// Copies below which writes stop [created with: 1 for RF 1 and 2, 2 for RF 3].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=3))]
-    pub min_copies: Option<u8>,
+    /// Copies below which writes stop, or strict: as many as RF says [created with: 1 for RF 1 and 2, 2 for RF 3].
+    #[arg(long, value_name = "N|strict")]
+    pub min_copies: Option<MinCopies>,
     /// When a write is durable [created with: flush].
     #[arg(long, value_enum)]
     pub sync: Option<Sync>,
@@ -209,9 +222,20 @@ pub enum VolumeVerb {
         /// Size, a multiple of 4096 bytes.
         #[arg(long, value_parser = parse_size)]
         size: u64,
-        /// A label; may be repeated.
-        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
-        labels: Vec<(String, String)>,
+        /// What can be changed later.
+        #[command(flatten)]
+        description: DescriptionArgs,
+    },
+    /// Change labels, description and limits while the volume is in use; what is not named stays
+    Set {
+        /// Its name.
+        name: String,
+        /// What changes.
+        #[command(flatten)]
+        description: DescriptionArgs,
+        /// A label to remove; may be repeated.
+        #[arg(long = "remove-label", value_name = "KEY")]
+        removed: Vec<String>,
     },
     /// List volumes
     List,
@@ -247,6 +271,23 @@ pub enum VolumeVerb {
     },
 }
 
+/// What is said about a volume, and what its clients may do per second.
+#[derive(Debug, Args)]
+pub struct DescriptionArgs {
+    /// A label; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub labels: Vec<(String, String)>,
+    /// For people; empty for none.
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// Reads, writes and trims per second; 0 for no limit.
+    #[arg(long, value_name = "N")]
+    pub iops_limit: Option<u64>,
+    /// Bytes read and written per second, e.g. 100MiB; 0 for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub bandwidth_limit: Option<u64>,
+}
+
 /// Verbs on snapshots.
 #[derive(Debug, Subcommand)]
 pub enum SnapshotVerb {
@@ -257,6 +298,14 @@ pub enum SnapshotVerb {
         /// Name of the snapshot, unique within the volume.
         #[arg(value_parser = parse_name)]
         name: String,
+        /// A label; may be repeated.
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+        labels: Vec<(String, String)>,
+    },
+    /// Show everything about a snapshot
+    Show {
+        /// Its id.
+        id: u64,
     },
     /// List snapshots
     List {
@@ -622,6 +671,11 @@ mod tests {
                 "x",
             ],
             &["azekura", "status", "-o", "yaml"],
+            &["azekura", "container", "create", "c", "--min-copies", "all"],
+            &["azekura", "capacity"],
+            &["azekura", "capacity", "--rf", "2", "--container", "c"],
+            &["azekura", "group-snapshot", "create", "g"],
+            &["azekura", "attach", "v", "--shared"],
         ] {
             let error = Cli::try_parse_from(words).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{words:?}");

@@ -30,7 +30,7 @@ mod remote;
 mod verbs;
 
 use clap::Parser;
-use cli::{Cli, DiskVerb, Form, Verb};
+use cli::{Cli, ClusterVerb, DiskVerb, Form, Verb};
 use remote::{Endpoint, Remote, RemoteError};
 use std::io::Write;
 use std::process::ExitCode;
@@ -85,6 +85,9 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         Verb::Clone(arguments) => console.clone_volume(arguments),
         Verb::Token(verb) => console.token(verb),
         Verb::Status => console.status(),
+        Verb::Cluster(ClusterVerb::Show) => console.cluster(),
+        Verb::Capacity(arguments) => console.capacity(&arguments),
+        Verb::GroupSnapshot(verb) => console.group_snapshot(verb),
         other => unreachable!("{other:?} is no call to the API"),
     };
     Ok(shown?)

@@ -2,10 +2,12 @@
 
 use crate::cli::Form;
 use api::{
-    AttachmentAnswer, ContainerAnswer, DiffAnswer, NodeAnswer, SnapshotAnswer, StatusAnswer,
-    StoreAnswer, TokenAnswer, VolumeAnswer,
+    AttachmentAnswer, CapacityAnswer, ClusterAnswer, ContainerAnswer, DiffAnswer,
+    GroupSnapshotAnswer, NodeAnswer, SnapshotAnswer, StatusAnswer, StoreAnswer, TokenAnswer,
+    VolumeAnswer,
 };
 use serde::Serialize;
+use std::collections::BTreeMap;
 use vocab::ByteCount;
 
 /// Something that can be shown to a person.
@@ -145,6 +147,11 @@ impl Table for Vec<TokenAnswer> {
     }
 }
 
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    let label = |(key, value): (&String, &String)| format!("{key}={value}");
+    labels.iter().map(label).collect::<Vec<_>>().join(", ")
+}
+
 fn replicas(volume: &VolumeAnswer) -> String {
     let stores: Vec<String> = volume
         .log
@@ -173,7 +180,10 @@ impl Table for Vec<ContainerAnswer> {
             vec![
                 container.name.clone(),
                 container.rf.to_string(),
-                container.min_copies.to_string(),
+                match container.strict {
+                    true => "strict".to_owned(),
+                    false => container.min_copies.to_string(),
+                },
                 container.sync.clone(),
                 container.compression.clone(),
                 optional(container.quota.map(bytes)),
@@ -223,10 +233,6 @@ impl Table for Vec<VolumeAnswer> {
 
 impl Table for VolumeAnswer {
     fn table(&self) -> String {
-        let labels = self
-            .labels
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"));
         let origin = self.origin.as_ref().map(|origin| {
             let name = |name: &Option<String>, id: u64| match name {
                 Some(name) => name.clone(),
@@ -259,7 +265,20 @@ impl Table for VolumeAnswer {
             ("attachment", self.attachment.generation.to_string()),
             ("created", time(self.created_ms)),
             ("started from", origin.unwrap_or_default()),
-            ("labels", labels.collect::<Vec<_>>().join(", ")),
+            ("labels", labels(&self.labels)),
+            ("description", self.description.clone().unwrap_or_default()),
+            (
+                "limit of operations",
+                self.iops_limit
+                    .map(|limit| format!("{limit}/s"))
+                    .unwrap_or_default(),
+            ),
+            (
+                "limit of bandwidth",
+                self.bandwidth_limit
+                    .map(|limit| format!("{}/s", bytes(limit)))
+                    .unwrap_or_default(),
+            ),
         ])
     }
 }
@@ -284,7 +303,62 @@ impl Table for Vec<SnapshotAnswer> {
 
 impl Table for SnapshotAnswer {
     fn table(&self) -> String {
-        vec![self.clone()].table()
+        let gone = || format!("(deleted, id {})", self.volume_id);
+        fields(&[
+            ("name", self.name.clone()),
+            ("id", self.id.to_string()),
+            ("volume", self.volume.clone().unwrap_or_else(gone)),
+            ("size", bytes(self.size)),
+            ("mapped", optional(self.mapped.map(bytes))),
+            ("state", self.state.clone()),
+            ("taken", time(self.created_ms)),
+            ("group snapshot", self.group.clone().unwrap_or_default()),
+            ("labels", labels(&self.labels)),
+        ])
+    }
+}
+
+impl Table for Vec<GroupSnapshotAnswer> {
+    fn table(&self) -> String {
+        let row = |group: &GroupSnapshotAnswer| {
+            vec![
+                group.id.clone(),
+                group.name.clone(),
+                group.snapshots.len().to_string(),
+                if group.ready { "ready" } else { "not whole" }.to_owned(),
+                time(group.created_ms),
+            ]
+        };
+        let rows: Vec<Vec<String>> = self.iter().map(row).collect();
+        columns(&["ID", "NAME", "VOLUMES", "STATE", "TAKEN"], &rows)
+    }
+}
+
+impl Table for GroupSnapshotAnswer {
+    fn table(&self) -> String {
+        vec![self.clone()].table() + "\n" + &self.snapshots.table()
+    }
+}
+
+impl Table for CapacityAnswer {
+    fn table(&self) -> String {
+        fields(&[
+            ("available", bytes(self.available)),
+            ("total", bytes(self.total)),
+            ("largest new volume", bytes(self.volume_bytes_max)),
+        ])
+    }
+}
+
+impl Table for ClusterAnswer {
+    fn table(&self) -> String {
+        let nodes: Vec<_> = self.nodes.iter().map(node_row).collect();
+        let head = fields(&[
+            ("name", self.name.clone()),
+            ("id", self.id.clone()),
+            ("version", self.version.clone()),
+        ]);
+        head + "\n" + &columns(&NODE_HEAD, &nodes)
     }
 }
 
@@ -323,7 +397,7 @@ impl Table for StatusAnswer {
         let nodes: Vec<_> = self.nodes.iter().map(node_row).collect();
         let stores: Vec<_> = self.stores.iter().map(store_row).collect();
         let mut text = format!("cluster {}\n\n", self.cluster);
-        text += &columns(&["NODE", "NAME", "ALIVE", "ADDRESS", "NBD", "API"], &nodes);
+        text += &columns(&NODE_HEAD, &nodes);
         text += "\n";
         let head = [
             "STORE", "NODE", "STATE", "CAPACITY", "USED", "FULL", "JOURNAL", "FILL", "REASON",
@@ -333,6 +407,8 @@ impl Table for StatusAnswer {
         text + &self.volumes.table()
     }
 }
+
+const NODE_HEAD: [&str; 6] = ["NODE", "NAME", "ALIVE", "ADDRESS", "NBD", "API"];
 
 fn node_row(node: &NodeAnswer) -> Vec<String> {
     vec![

@@ -1,15 +1,16 @@
 //! The verbs that call the REST API and print its answer.
 
 use crate::cli::{
-    CloneArgs, Compression, ContainerVerb, Form, PolicyArgs, SnapshotVerb, Sync, TokenScope,
-    TokenVerb, VolumeVerb,
+    CapacityArgs, CloneArgs, Compression, ContainerVerb, DescriptionArgs, Form, GroupSnapshotVerb,
+    PolicyArgs, SnapshotVerb, Sync, TokenScope, TokenVerb, VolumeVerb,
 };
 use crate::output::{Done, Table, render};
 use crate::remote::{Remote, RemoteError};
 use api::http::{self, path};
 use api::{
-    CompressionName, ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, Scope,
-    SnapshotAnswer, SnapshotRef, StatusAnswer, SyncName, TokenAnswer, TokenSpec, VolumeAnswer,
+    CapacityAnswer, ClusterAnswer, CompressionName, ContainerAnswer, ContainerChange,
+    ContainerSpec, DiffAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, Scope, SnapshotAnswer,
+    SnapshotRef, StatusAnswer, SyncName, TokenAnswer, TokenSpec, VolumeAnswer, VolumeChange,
     VolumeSpec,
 };
 use serde::Serialize;
@@ -41,6 +42,55 @@ impl Console<'_> {
     /// `status`.
     pub fn status(&self) -> Shown {
         self.show::<StatusAnswer>(self.remote.get(&path(&["status"])))
+    }
+
+    /// `cluster show`.
+    pub fn cluster(&self) -> Shown {
+        self.show::<ClusterAnswer>(self.remote.get(&path(&["cluster"])))
+    }
+
+    /// `capacity`.
+    pub fn capacity(&self, arguments: &CapacityArgs) -> Shown {
+        let mut path = path(&["capacity"]);
+        let rf = arguments.rf.map(|rf| rf.to_string());
+        query(
+            &mut path,
+            &[
+                ("container", arguments.container.as_deref()),
+                ("rf", rf.as_deref()),
+            ],
+        );
+        self.show::<CapacityAnswer>(self.remote.get(&path))
+    }
+
+    /// `group-snapshot ...`.
+    pub fn group_snapshot(&self, verb: GroupSnapshotVerb) -> Shown {
+        let one = |id: &str| path(&["group-snapshots", id]);
+        match verb {
+            GroupSnapshotVerb::Create {
+                name,
+                volumes,
+                labels,
+            } => {
+                let labels = labels.into_iter().collect();
+                let spec = GroupSnapshotSpec {
+                    name,
+                    volumes,
+                    labels,
+                };
+                let answer = self.remote.post(&path(&["group-snapshots"]), &spec);
+                self.show::<GroupSnapshotAnswer>(answer)
+            }
+            GroupSnapshotVerb::List => {
+                self.show::<Vec<GroupSnapshotAnswer>>(self.remote.get(&path(&["group-snapshots"])))
+            }
+            GroupSnapshotVerb::Show { id } => {
+                self.show::<GroupSnapshotAnswer>(self.remote.get(&one(&id)))
+            }
+            GroupSnapshotVerb::Delete { id } => {
+                self.deleted(&one(&id), format!("group snapshot {id}"))
+            }
+        }
     }
 
     /// `container ...`.
@@ -104,14 +154,26 @@ impl Console<'_> {
                 name,
                 container,
                 size,
-                labels,
+                description,
             } => self.volume_create(VolumeSpec {
                 name,
                 container: Some(container),
                 size: Some(size),
-                labels: labels.into_iter().collect(),
+                labels: description.labels.into_iter().collect(),
+                description: description.description,
+                iops_limit: description.iops_limit,
+                bandwidth_limit: description.bandwidth_limit,
                 ..VolumeSpec::default()
             }),
+            VolumeVerb::Set {
+                name,
+                description,
+                removed,
+            } => {
+                let change = volume_change(description, removed);
+                let answer = self.remote.patch(&path(&["volumes", &name]), &change);
+                self.show::<VolumeAnswer>(answer)
+            }
             VolumeVerb::List => {
                 self.show::<Vec<VolumeAnswer>>(self.remote.get(&path(&["volumes"])))
             }
@@ -158,16 +220,19 @@ impl Console<'_> {
     /// `snapshot ...`.
     pub fn snapshot(&self, verb: SnapshotVerb) -> Shown {
         match verb {
-            SnapshotVerb::Create { volume, name } => {
+            SnapshotVerb::Create {
+                volume,
+                name,
+                labels,
+            } => {
                 let path = path(&["volumes", &volume, "snapshots"]);
-                let answer = self.remote.post(
-                    &path,
-                    &http::SnapshotName {
-                        name,
-                        labels: Default::default(),
-                    },
-                );
-                self.show::<SnapshotAnswer>(answer)
+                let labels = labels.into_iter().collect();
+                let body = http::SnapshotName { name, labels };
+                self.show::<SnapshotAnswer>(self.remote.post(&path, &body))
+            }
+            SnapshotVerb::Show { id } => {
+                let path = path(&["snapshots", &id.to_string()]);
+                self.show::<SnapshotAnswer>(self.remote.get(&path))
             }
             SnapshotVerb::List { volume } => {
                 let path = match &volume {
@@ -182,19 +247,38 @@ impl Console<'_> {
             ),
             SnapshotVerb::Diff { volume, from, to } => {
                 let mut path = path(&["volumes", &volume, "diff"]);
-                let ends = [("from", from), ("to", to)];
-                let given = ends
-                    .iter()
-                    .filter_map(|(key, end)| Some((key, end.as_ref()?)));
-                for (index, (key, end)) in given.enumerate() {
-                    path.push(if index == 0 { '?' } else { '&' });
-                    path.push_str(key);
-                    path.push('=');
-                    http::encode(end, &mut path);
-                }
+                query(
+                    &mut path,
+                    &[("from", from.as_deref()), ("to", to.as_deref())],
+                );
                 self.show::<DiffAnswer>(self.remote.get(&path))
             }
         }
+    }
+}
+
+/// Appends what is given to a path.
+fn query(path: &mut String, fields: &[(&str, Option<&str>)]) {
+    let given = fields
+        .iter()
+        .filter_map(|(key, value)| Some((key, (*value)?)));
+    for (index, (key, value)) in given.enumerate() {
+        path.push(if index == 0 { '?' } else { '&' });
+        path.push_str(key);
+        path.push('=');
+        http::encode(value, path);
+    }
+}
+
+fn volume_change(description: DescriptionArgs, removed: Vec<String>) -> VolumeChange {
+    let set = description.labels.into_iter();
+    let set = set.map(|(key, value)| (key, Some(value)));
+    let removed = removed.into_iter().map(|key| (key, None));
+    VolumeChange {
+        labels: removed.chain(set).collect(),
+        description: description.description,
+        iops_limit: description.iops_limit,
+        bandwidth_limit: description.bandwidth_limit,
     }
 }
 

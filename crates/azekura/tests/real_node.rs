@@ -248,6 +248,142 @@ fn real_container_policies_are_set_and_quota_is_kept() {
 }
 
 #[test]
+fn real_strict_container_wants_as_many_copies_as_it_writes() {
+    let directory = Directory::new("strict");
+    let node = Node::start(&directory.write("node.toml", three_stores("strict")));
+    let created = ["container", "create", "c", "--rf", "2"];
+    let container = node.ask(&[&created[..], &["--min-copies", "strict"]].concat());
+    let copies = |container: &Value| (container["min_copies"].clone(), container["strict"].clone());
+    assert_eq!(copies(&container), (json!(2), json!(true)));
+    let container = node.ask(&["container", "set", "c", "--rf", "3"]);
+    assert_eq!(copies(&container), (json!(3), json!(true)));
+    let container = node.ask(&["container", "set", "c", "--min-copies", "2"]);
+    assert_eq!(copies(&container), (json!(2), json!(false)));
+    let container = node.ask(&["container", "set", "c", "--rf", "2"]);
+    assert_eq!(copies(&container), (json!(2), json!(false)));
+    let error = node.refuse(&["container", "set", "c", "--min-copies", "3"]);
+    assert_eq!(error["kind"], "bad-request", "{error}");
+    node.stop();
+}
+
+#[test]
+fn real_volume_gets_and_loses_labels_limits_and_its_description() {
+    let directory = Directory::new("set");
+    let node = Node::start(&directory.write("node.toml", three_stores("set")));
+    create_container(&node, "c", "2");
+    create_volume(&node, "v", "c", "16MiB");
+    let words = [
+        "volume",
+        "set",
+        "v",
+        "--label",
+        "app=db",
+        "--label",
+        "tier=gold",
+    ];
+    let more = ["--description", "of people", "--iops-limit", "500"];
+    let volume = node.ask(&[&words[..], &more].concat());
+    assert_eq!(volume["labels"], json!({"app": "db", "tier": "gold"}));
+    assert_eq!(volume["description"], "of people");
+    assert_eq!(volume["iops_limit"], json!(500));
+    let words = [
+        "volume",
+        "set",
+        "v",
+        "--remove-label",
+        "app",
+        "--bandwidth-limit",
+        "10MiB",
+    ];
+    let volume = node.ask(&[&words[..], &["--iops-limit", "0", "--description", ""]].concat());
+    assert_eq!(volume["labels"], json!({"tier": "gold"}));
+    assert_eq!(volume["bandwidth_limit"], json!(10 * MIB));
+    assert_eq!(
+        (&volume["iops_limit"], &volume["description"]),
+        (&Value::Null, &Value::Null)
+    );
+    let (_, table, _) = azekura(&["volume", "show", "v", "--api", &node.api]);
+    assert!(
+        table.contains("10 MiB/s") && table.contains("tier=gold"),
+        "{table}"
+    );
+    node.stop();
+}
+
+#[test]
+fn real_group_snapshot_capacity_and_cluster_have_their_verbs() {
+    let directory = Directory::new("verbs");
+    let node = Node::start(&directory.write("node.toml", three_stores("verbs")));
+    create_container(&node, "c", "2");
+    create_volume(&node, "v", "c", "16MiB");
+    create_volume(&node, "w", "c", "16MiB");
+    let group = node.ask(&[
+        "group-snapshot",
+        "create",
+        "g",
+        "v",
+        "w",
+        "--label",
+        "why=nightly",
+    ]);
+    assert_eq!(
+        (&group["name"], &group["ready"]),
+        (&json!("g"), &json!(true))
+    );
+    let id = group["id"].as_str().unwrap();
+    let member = &group["snapshots"][1];
+    assert_eq!(
+        (&member["volume"], &member["group"]),
+        (&json!("w"), &json!(id))
+    );
+    // Members become ready one by one.
+    let shown = node.ask(&["group-snapshot", "show", id]);
+    assert_eq!(
+        (&shown["id"], &shown["name"]),
+        (&group["id"], &group["name"])
+    );
+    let listed = node.ask(&["group-snapshot", "list"]);
+    assert_eq!(
+        (listed.as_array().unwrap().len(), &listed[0]["id"]),
+        (1, &group["id"])
+    );
+    let shown = node.ask(&["snapshot", "show", &member["id"].to_string()]);
+    assert_eq!(shown["labels"], json!({"why": "nightly"}));
+    let (_, table, _) = azekura(&["group-snapshot", "show", id, "--api", &node.api]);
+    assert!(table.contains("ready") && table.contains("w "), "{table}");
+    node.ask(&["group-snapshot", "delete", id]);
+    let gone = node.refuse(&["group-snapshot", "show", id]);
+    assert_eq!(gone["kind"], "not-found");
+    let labelled = node.ask(&["snapshot", "create", "v", "s", "--label", "app=db"]);
+    assert_eq!(labelled["labels"], json!({"app": "db"}));
+
+    let one = node.ask(&["capacity", "--rf", "1"]);
+    let two = node.ask(&["capacity", "--container", "c"]);
+    let available = |capacity: &Value| capacity["available"].as_u64().unwrap();
+    assert!(
+        available(&one) > available(&two) && available(&two) > 0,
+        "{one} {two}"
+    );
+    let cluster = node.ask(&["cluster", "show"]);
+    assert_eq!(cluster["name"], "verbs");
+    let id = cluster["id"].as_str().unwrap();
+    assert!(
+        id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{id}"
+    );
+    let (_, table, _) = azekura(&["cluster", "show", "--api", &node.api]);
+    assert!(
+        table.contains(id) && table.contains("127.0.0.1:"),
+        "{table}"
+    );
+    node.stop();
+    // It is the catalog's, so it is there after a restart.
+    let node = Node::start(&directory.path("node.toml"));
+    assert_eq!(node.ask(&["cluster", "show"])["id"], id);
+    node.stop();
+}
+
+#[test]
 fn real_token_allows_what_its_scope_says_until_it_is_deleted() {
     let directory = Directory::new("tokens");
     let table = "[api_auth]\nmode = \"token\"\nadmin_token_file = \"admin-token\"\n\n[catalog]";

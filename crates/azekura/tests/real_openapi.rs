@@ -148,7 +148,7 @@ fn containers(checked: &mut Checked) {
         400,
     );
     checked.ask("GET", "/containers", None, 200);
-    let change = json!({"compression": "lz4", "sync": "flush", "quota": 1_u64 << 35});
+    let change = json!({"compression": "lz4", "sync": "flush", "quota": 1_u64 << 35, "min_copies": "strict"});
     checked.ask("PATCH", "/containers/c", Some(change.clone()), 200);
     checked.ask("PATCH", "/containers/none", Some(change), 404);
 }

@@ -22,6 +22,10 @@ fn check_policy(row: &ContainerRow) -> Result<(), CatalogError> {
             row.copies_min, row.replication_factor
         )));
     }
+    assert!(
+        !row.strict || row.copies_min == row.replication_factor,
+        "strict means as many copies as are wanted"
+    );
     Ok(())
 }
 

@@ -150,6 +150,9 @@ pub struct ContainerRow {
     pub replication_factor: u8,
     /// Copies below which writes stop.
     pub copies_min: u8,
+    /// Whether `copies_min` is the replication factor, and follows it.
+    #[serde(default)]
+    pub strict: bool,
     /// Durability of writes.
     #[serde(default)]
     pub sync: SyncPolicy,

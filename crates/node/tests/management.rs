@@ -4,14 +4,17 @@
 mod support;
 
 use api::{
-    Answer, ErrorKind, GroupSnapshotSpec, ListQuery, Operation, SnapshotRef, VolumeAnswer,
-    VolumeChange, VolumeSpec,
+    Answer, ContainerSpec, ErrorKind, GroupSnapshotSpec, ListQuery, MinCopies, Operation,
+    SnapshotRef, VolumeAnswer, VolumeChange, VolumeSpec,
 };
+use blockdev::{BlockDevice, WriteMode};
+use bytes::Bytes;
 use catalog::{Catalog, ClusterRow, Transaction};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use support::{Cluster, MIB, volume_of};
+use vocab::{BLOCK_SIZE, Lba};
 use world::Duration;
 
 fn two_volumes(seed: u64) -> (Cluster, VolumeAnswer, VolumeAnswer) {
@@ -43,6 +46,40 @@ fn volumes(cluster: &Cluster, query: ListQuery) -> Vec<String> {
         Answer::Volumes(found) => found.into_iter().map(|volume| volume.name).collect(),
         other => panic!("not volumes: {other:?}"),
     }
+}
+
+/// Whether a write is acknowledged within a while.
+fn is_written(cluster: &Cluster, device: &Rc<dyn BlockDevice>, fill: u8) -> bool {
+    let (device, world) = (device.clone(), cluster.machines[0].host.world());
+    let data = vec![Bytes::from(vec![fill; BLOCK_SIZE])];
+    cluster.run(0, async move {
+        let write = device.write(Lba(0), data, WriteMode::Fua);
+        world.timeout(Duration::from_secs(20), write).await.is_ok()
+    })
+}
+
+#[test]
+fn strict_volumes_write_on_with_enough_stores_and_wait_for_them_otherwise() {
+    let cluster = Cluster::new(42, 3);
+    let spec = ContainerSpec {
+        min_copies: Some(MinCopies::Strict),
+        ..support::container_spec("c")
+    };
+    cluster.operate(0, Operation::ContainerCreate(spec));
+    cluster.create_volume(0, "v", 16 * MIB);
+    let device = cluster.device(0, "v");
+    assert!(is_written(&cluster, &device, 1));
+    assert_eq!(cluster.owner(0, "v"), 0);
+    cluster.crash(2);
+    assert!(
+        is_written(&cluster, &device, 2),
+        "two stores are enough for two copies"
+    );
+    cluster.crash(1);
+    assert!(!is_written(&cluster, &device, 3), "one store is not");
+    cluster.restart(1);
+    assert!(is_written(&cluster, &device, 4));
+    assert_eq!(cluster.read(0, &device, 0), 4);
 }
 
 /// The cluster's id as a node tells it.

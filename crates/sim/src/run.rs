@@ -142,7 +142,7 @@ impl Run {
         let spec = ContainerSpec {
             name: "pool".to_owned(),
             rf: config.replication_factor,
-            min_copies: Some(config.copies_min),
+            min_copies: Some(config.copies_min.into()),
             sync: if config.sync_always {
                 SyncName::Always
             } else {

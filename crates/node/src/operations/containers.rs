@@ -4,8 +4,8 @@ use super::{Result, catalog_error};
 use crate::host::Host;
 use crate::membership::{self, Part};
 use api::{
-    Answer, CompressionName, ContainerAnswer, ContainerChange, ContainerSpec, OperationError,
-    SyncName,
+    Answer, CompressionName, ContainerAnswer, ContainerChange, ContainerSpec, MinCopies,
+    OperationError, SyncName,
 };
 use catalog::{CatalogError, Compression, ContainerRow, SyncPolicy, VolumeRow};
 use vocab::{ByteCount, ContainerId};
@@ -39,6 +39,7 @@ pub(super) fn describe<'a>(
         name: row.name.clone(),
         rf: row.replication_factor,
         min_copies: row.copies_min,
+        strict: row.strict,
         sync: match row.sync {
             SyncPolicy::Flush => "flush".to_owned(),
             SyncPolicy::Always => "always".to_owned(),
@@ -60,6 +61,7 @@ impl Host {
             name: spec.name.clone(),
             replication_factor: spec.rf,
             copies_min: spec.copies_min(),
+            strict: spec.min_copies == Some(MinCopies::Strict),
             sync: sync_of(spec.sync),
             compression: compression_of(spec.compression),
             quota: spec.quota.filter(|&quota| quota > 0).map(ByteCount),
@@ -114,7 +116,14 @@ impl Host {
         }
         let apply = |row: &mut ContainerRow| {
             row.replication_factor = change.rf.unwrap_or(row.replication_factor);
-            row.copies_min = change.min_copies.unwrap_or(row.copies_min);
+            match change.min_copies {
+                Some(MinCopies::Strict) => row.strict = true,
+                Some(MinCopies::Count(count)) => (row.strict, row.copies_min) = (false, count),
+                None => {}
+            }
+            if row.strict {
+                row.copies_min = row.replication_factor;
+            }
             row.sync = change.sync.map_or(row.sync, sync_of);
             row.compression = change.compression.map_or(row.compression, compression_of);
             match change.quota {
