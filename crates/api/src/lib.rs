@@ -1,8 +1,8 @@
 //! The words of the management plane: what can be asked ([`operation`]), what is answered ([`answer`]) and
 //! where that lives in the REST API ([`http`]).
 //!
-//! Shared by `node` (which carries operations out), `control` (which serves them over HTTP) and the
-//! command line (which calls them).
+//! Shared by `node` (which carries operations out), `control` (which serves them over HTTP) and those that call them: the
+//! command line and the CSI driver, through `client`, which is behind the feature of that name.
 //!
 //! Invariants
 //! - Plain strings, numbers and lists only: no type of the core appears here, so that a client needs
@@ -12,6 +12,8 @@
 //!   are refused; answers with unknown fields are read.
 
 pub mod answer;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod copies;
 pub mod http;
 pub mod operation;

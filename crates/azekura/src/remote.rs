@@ -2,28 +2,23 @@
 
 use anyhow::Context;
 use api::OperationError;
+use api::client::{Ask, Client, ClientError, Method, Token, body_of};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
-use ureq::http::{Method, Request, Response};
-use ureq::{Agent, Body};
 
 /// A little more than the server's own patience, so that its answer is heard.
 const ANSWER_SECONDS_MAX: u64 = 150;
 /// Longest wait for a connection.
 const CONNECT_SECONDS_MAX: u64 = 5;
-/// Largest answer: a diff of a 16 TiB volume with every other block changed is far above; a diff that large
-/// fails with a clear message. 256 MiB hold about 4 million runs.
-const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
 /// One API server.
 pub struct Remote {
     base: String,
-    agent: Agent,
-    /// Value of the header `authorization`.
-    authorization: Option<String>,
+    client: Client,
+    token: Option<Token>,
 }
 
 /// Where the API is and who asks.
@@ -35,19 +30,15 @@ pub struct Endpoint<'a> {
     pub token_file: Option<&'a Path>,
 }
 
-/// The token in a file: its one line, without blanks around it.
-fn read_token(path: &Path) -> anyhow::Result<String> {
+fn read_token(path: &Path) -> anyhow::Result<Token> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the token file {}", path.display()))?;
-    let token = text.trim();
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if token.is_empty() || !token.bytes().all(plain) {
-        anyhow::bail!(
+    Token::parse(&text).with_context(|| {
+        format!(
             "{} does not hold a token: it is one word that begins with azk_",
             path.display()
-        );
-    }
-    Ok(token.to_owned())
+        )
+    })
 }
 
 /// Why a call failed.
@@ -109,19 +100,11 @@ impl Remote {
     /// # Errors
     /// When the token file cannot be used.
     pub fn new(endpoint: Endpoint<'_>) -> anyhow::Result<Self> {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .max_redirects(0)
-            .timeout_connect(Some(Duration::from_secs(CONNECT_SECONDS_MAX)))
-            .timeout_global(Some(Duration::from_secs(ANSWER_SECONDS_MAX)))
-            .user_agent(concat!("azekura/", env!("CARGO_PKG_VERSION")))
-            .build();
-        let token = endpoint.token_file.map(read_token).transpose()?;
+        let connect_max = Duration::from_secs(CONNECT_SECONDS_MAX);
         Ok(Self {
             base: endpoint.api.trim_end_matches('/').to_owned(),
-            agent: config.new_agent(),
-            authorization: token.map(|token| format!("Bearer {token}")),
+            client: Client::new(concat!("azekura/", env!("CARGO_PKG_VERSION")), connect_max),
+            token: endpoint.token_file.map(read_token).transpose()?,
         })
     }
 
@@ -130,7 +113,7 @@ impl Remote {
     /// # Errors
     /// See [`RemoteError`].
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RemoteError> {
-        self.call(Method::GET, path, None)
+        self.call(&Method::GET, path, None)
     }
 
     /// Sends `body` to `path`.
@@ -142,7 +125,7 @@ impl Remote {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, RemoteError> {
-        self.call(Method::POST, path, Some(text_of(body)))
+        self.call(&Method::POST, path, Some(&body_of(body)))
     }
 
     /// Changes what is at `path`.
@@ -154,7 +137,7 @@ impl Remote {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, RemoteError> {
-        self.call(Method::PATCH, path, Some(text_of(body)))
+        self.call(&Method::PATCH, path, Some(&body_of(body)))
     }
 
     /// Deletes what is at `path`.
@@ -162,62 +145,30 @@ impl Remote {
     /// # Errors
     /// As [`Remote::post`].
     pub fn delete(&self, path: &str) -> Result<(), RemoteError> {
-        let _: serde_json::Value = self.call(Method::DELETE, path, None)?;
+        let _: serde_json::Value = self.call(&Method::DELETE, path, None)?;
         Ok(())
     }
 
     fn call<T: DeserializeOwned>(
         &self,
-        method: Method,
+        method: &Method,
         path: &str,
-        body: Option<String>,
+        body: Option<&str>,
     ) -> Result<T, RemoteError> {
-        let url = format!("{}{path}", self.base);
-        let mut request = Request::builder().method(method).uri(&url);
-        if let Some(value) = &self.authorization {
-            request = request.header("authorization", value);
-        }
-        let response = match body {
-            Some(text) => {
-                let request = request
-                    .header("content-type", "application/json")
-                    .body(text);
-                request
-                    .map_err(ureq::Error::from)
-                    .and_then(|request| self.agent.run(request))
-            }
-            None => request
-                .body(())
-                .map_err(ureq::Error::from)
-                .and_then(|request| self.agent.run(request)),
-        };
-        let response = response.map_err(|cause| RemoteError::Unreachable {
-            url: self.base.clone(),
-            reason: cause.to_string(),
-        })?;
-        self.read(response)
+        let asked = self.client.ask(&Ask {
+            server: &self.base,
+            method,
+            path,
+            body,
+            token: self.token.as_ref(),
+            request_id: None,
+            patience: Duration::from_secs(ANSWER_SECONDS_MAX),
+        });
+        let url = || self.base.clone();
+        asked.map_err(|error| match error {
+            ClientError::Unreachable(reason) => RemoteError::Unreachable { url: url(), reason },
+            ClientError::Odd(reason) => RemoteError::Odd { url: url(), reason },
+            ClientError::Refused(error) => RemoteError::Refused(error),
+        })
     }
-
-    fn read<T: DeserializeOwned>(&self, mut response: Response<Body>) -> Result<T, RemoteError> {
-        let odd = |reason: String| RemoteError::Odd {
-            url: self.base.clone(),
-            reason,
-        };
-        let status = response.status();
-        let limited = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
-        let text = limited
-            .read_to_string()
-            .map_err(|cause| odd(cause.to_string()))?;
-        if status.is_success() {
-            return serde_json::from_str(&text).map_err(|cause| odd(cause.to_string()));
-        }
-        match serde_json::from_str::<OperationError>(&text) {
-            Ok(error) => Err(RemoteError::Refused(error)),
-            Err(_) => Err(odd(format!("status {status}"))),
-        }
-    }
-}
-
-fn text_of(body: &impl Serialize) -> String {
-    serde_json::to_string(body).expect("requests are plain data with text keys")
 }

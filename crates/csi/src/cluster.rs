@@ -7,6 +7,7 @@
 
 use crate::call::Call;
 use crate::handle::Handles;
+use api::client::{Ask, Client, ClientError, Method, Token, body_of};
 use api::http::path;
 use api::{ClusterAnswer, ErrorKind, OperationError};
 use serde::Serialize;
@@ -17,8 +18,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tonic::Status;
-use ureq::http::{Method, Request, Response};
-use ureq::{Agent, Body};
 
 /// Longest wait for a connection to one endpoint.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -27,8 +26,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long a cluster that says `unavailable` is asked again: a takeover takes a few seconds.
 const UNAVAILABLE_MAX: Duration = Duration::from_secs(15);
-/// Largest answer. The largest ones are pages of 1000 volumes, about 1 KiB each.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// Where the API is and how the driver may use it.
 #[derive(Clone, Debug)]
@@ -113,7 +110,7 @@ impl From<ApiError> for Status {
 /// Calls the API.
 pub(crate) struct Cluster {
     options: ApiOptions,
-    agent: Agent,
+    client: Client,
     /// Index of the endpoint that answered last.
     preferred: AtomicUsize,
     /// Once the cluster has told who it is, which never changes.
@@ -124,16 +121,12 @@ impl Cluster {
     /// Calls nobody yet.
     pub fn new(options: ApiOptions) -> Self {
         assert!(!options.endpoints.is_empty(), "there is an endpoint");
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .max_redirects(0)
-            .timeout_connect(Some(CONNECT_MAX))
-            .user_agent(concat!("azekura-csi/", env!("CARGO_PKG_VERSION")))
-            .build();
         Self {
             options,
-            agent: config.new_agent(),
+            client: Client::new(
+                concat!("azekura-csi/", env!("CARGO_PKG_VERSION")),
+                CONNECT_MAX,
+            ),
             preferred: AtomicUsize::new(0),
             handles: Mutex::new(None),
         }
@@ -147,17 +140,17 @@ impl Cluster {
         }
     }
 
-    fn token(&self) -> Result<Option<String>, ApiError> {
+    fn token(&self) -> Result<Option<Token>, ApiError> {
         let Some(file) = &self.options.token_file else {
             return Ok(None);
         };
+        let place = file.display();
         let text = std::fs::read_to_string(file).map_err(|cause| {
-            ApiError::Token(format!(
-                "cannot read the token in {}: {cause}",
-                file.display()
-            ))
+            ApiError::Token(format!("cannot read the token in {place}: {cause}"))
         })?;
-        Ok(Some(format!("Bearer {}", text.trim())))
+        let token = Token::parse(&text);
+        let odd = || ApiError::Token(format!("{place} does not hold a token, which is one word"));
+        token.map(Some).ok_or_else(odd)
     }
 }
 
@@ -166,13 +159,6 @@ impl Cluster {
 pub(crate) struct Asking<'a> {
     cluster: &'a Cluster,
     call: &'a Call,
-}
-
-/// What became of one attempt.
-enum Attempt {
-    Answered(Response<Body>),
-    /// Another endpoint, or another time.
-    Elsewhere(ApiError),
 }
 
 impl Asking<'_> {
@@ -206,7 +192,7 @@ impl Asking<'_> {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ApiError> {
-        self.call(&Method::POST, path, Some(text_of(body)))
+        self.call(&Method::POST, path, Some(&body_of(body)))
     }
 
     /// Changes what is at `path`.
@@ -215,7 +201,7 @@ impl Asking<'_> {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ApiError> {
-        self.call(&Method::PATCH, path, Some(text_of(body)))
+        self.call(&Method::PATCH, path, Some(&body_of(body)))
     }
 
     /// Deletes what is at `path`.
@@ -229,18 +215,15 @@ impl Asking<'_> {
         self,
         method: &Method,
         path: &str,
-        body: Option<String>,
+        body: Option<&str>,
     ) -> Result<T, ApiError> {
         let began = std::time::Instant::now();
         let mut pause = PAUSE_MIN;
         loop {
-            let error = match self.round(method, path, body.as_deref()) {
-                Ok(response) => match read(response) {
-                    Err(error) if error.kind() == Some(ErrorKind::Unavailable) => error,
-                    outcome => return outcome,
-                },
+            let error = match self.round(method, path, body) {
                 Err(error @ ApiError::Unreachable(_)) => error,
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == Some(ErrorKind::Unavailable) => error,
+                outcome => return outcome,
             };
             let patient = began.elapsed() < UNAVAILABLE_MAX;
             if !patient || self.call.left() <= pause * 2 {
@@ -252,91 +235,58 @@ impl Asking<'_> {
     }
 
     /// Every endpoint once, the one that answered last first.
-    fn round(
+    fn round<T: DeserializeOwned>(
         self,
         method: &Method,
         path: &str,
         body: Option<&str>,
-    ) -> Result<Response<Body>, ApiError> {
+    ) -> Result<T, ApiError> {
         let endpoints = &self.cluster.options.endpoints;
         let first = self.cluster.preferred.load(Relaxed);
         let mut last = ApiError::Late("no time was left to ask".to_owned());
         for turn in 0..endpoints.len() {
             let index = (first + turn) % endpoints.len();
-            match self.attempt(&endpoints[index], method, path, body)? {
-                Attempt::Answered(response) => {
+            match self.attempt(&endpoints[index], method, path, body) {
+                Err(error @ (ApiError::Unreachable(_) | ApiError::Late(_))) => last = error,
+                Err(error @ ApiError::Token(_)) => return Err(error),
+                answered => {
                     self.cluster.preferred.store(index, Relaxed);
-                    return Ok(response);
+                    return answered;
                 }
-                Attempt::Elsewhere(error) => last = error,
             }
         }
         Err(last)
     }
 
-    fn attempt(
+    fn attempt<T: DeserializeOwned>(
         self,
         endpoint: &str,
         method: &Method,
         path: &str,
         body: Option<&str>,
-    ) -> Result<Attempt, ApiError> {
+    ) -> Result<T, ApiError> {
         let left = self.call.left();
         if left.is_zero() {
-            return Ok(Attempt::Elsewhere(ApiError::Late(endpoint.to_owned())));
+            return Err(ApiError::Late(endpoint.to_owned()));
         }
-        let url = format!("{}{path}", endpoint.trim_end_matches('/'));
-        let mut request = Request::builder().method(method).uri(&url);
-        request = request.header("x-request-id", &self.call.id);
-        if let Some(token) = self.cluster.token()? {
-            request = request.header("authorization", token);
-        }
-        let outcome = match body {
-            Some(text) => {
-                let request = request.header("content-type", "application/json");
-                self.send(request.body(text.to_owned()), left)
+        let asked = self.cluster.client.ask(&Ask {
+            server: endpoint,
+            method,
+            path,
+            body,
+            token: self.cluster.token()?.as_ref(),
+            request_id: Some(&self.call.id),
+            patience: left,
+        });
+        asked.map_err(|error| match error {
+            ClientError::Unreachable(cause) if self.call.left().is_zero() => {
+                ApiError::Late(format!("{endpoint}: {cause}"))
             }
-            None => self.send(request.body(()), left),
-        };
-        Ok(match outcome {
-            Ok(response) => Attempt::Answered(response),
-            Err(cause) if self.call.left().is_zero() => {
-                Attempt::Elsewhere(ApiError::Late(format!("{endpoint}: {cause}")))
+            ClientError::Unreachable(cause) => {
+                ApiError::Unreachable(format!("{endpoint}: {cause}"))
             }
-            Err(cause) => Attempt::Elsewhere(ApiError::Unreachable(format!("{endpoint}: {cause}"))),
+            ClientError::Odd(reason) => ApiError::Odd(reason),
+            ClientError::Refused(error) => ApiError::Refused(error),
         })
     }
-
-    fn send<S: ureq::AsSendBody>(
-        self,
-        request: Result<Request<S>, ureq::http::Error>,
-        left: Duration,
-    ) -> Result<Response<Body>, ureq::Error> {
-        let agent = &self.cluster.agent;
-        let request = agent
-            .configure_request(request?)
-            .timeout_global(Some(left))
-            .build();
-        agent.run(request)
-    }
-}
-
-fn read<T: DeserializeOwned>(mut response: Response<Body>) -> Result<T, ApiError> {
-    let odd = |reason: String| ApiError::Odd(reason);
-    let status = response.status();
-    let limited = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
-    let text = limited
-        .read_to_string()
-        .map_err(|cause| odd(cause.to_string()))?;
-    if status.is_success() {
-        return serde_json::from_str(&text).map_err(|cause| odd(cause.to_string()));
-    }
-    match serde_json::from_str::<OperationError>(&text) {
-        Ok(error) => Err(ApiError::Refused(error)),
-        Err(_) => Err(odd(format!("status {status}"))),
-    }
-}
-
-fn text_of(body: &impl Serialize) -> String {
-    serde_json::to_string(body).expect("requests are plain data with text keys")
 }

@@ -1,0 +1,179 @@
+//! One request to one server of the REST API, for programs outside of the cluster.
+//!
+//! What is done about a server that does not answer is the caller's business: a person at a terminal is told, a driver asks
+//! the next one. Blocking; no runtime. Behind the feature `client`, which no crate of the core asks for.
+
+use crate::operation::OperationError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::time::Duration;
+use ureq::http::{Request, Response};
+use ureq::{Agent, Body};
+
+pub use ureq::http::Method;
+
+/// Largest answer: a diff of a 16 TiB volume with every other block changed is far above, and fails with a clear
+/// message. 256 MiB hold about 4 million runs.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+/// A token, kept out of logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl Token {
+    /// The token in a file's content: one word, with blanks around it.
+    #[must_use]
+    pub fn parse(content: &str) -> Option<Self> {
+        let word = content.trim();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (!word.is_empty() && word.bytes().all(plain)).then(|| Self(word.to_owned()))
+    }
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// URL of the server, such as `http://127.0.0.1:7400`.
+    pub server: &'a str,
+    /// What to do.
+    pub method: &'a Method,
+    /// With what: see [`crate::http::path`].
+    pub path: &'a str,
+    /// What to send: see [`body_of`].
+    pub body: Option<&'a str>,
+    /// Who asks.
+    pub token: Option<&'a Token>,
+    /// Names the request in the server's log.
+    pub request_id: Option<&'a str>,
+    /// How long to wait for the whole answer.
+    pub patience: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientError {
+    /// Nobody answered; the request may have been carried out.
+    Unreachable(String),
+    /// Something answered that is not the API of this version.
+    Odd(String),
+    /// The server refused.
+    Refused(OperationError),
+}
+
+/// Sends requests; keeps connections open between them.
+#[derive(Debug)]
+pub struct Client(Agent);
+
+impl Client {
+    /// Connects to nobody yet. `program` is what servers are told that asks.
+    #[must_use]
+    pub fn new(program: &str, connect_max: Duration) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_connect(Some(connect_max))
+            .user_agent(program)
+            .build();
+        Self(config.new_agent())
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn ask<T: DeserializeOwned>(&self, ask: &Ask<'_>) -> Result<T, ClientError> {
+        let response = self.send(ask);
+        read(response.map_err(|cause| ClientError::Unreachable(cause.to_string()))?)
+    }
+
+    fn send(&self, ask: &Ask<'_>) -> Result<Response<Body>, ureq::Error> {
+        let url = format!("{}{}", ask.server.trim_end_matches('/'), ask.path);
+        let mut request = Request::builder().method(ask.method).uri(url);
+        if let Some(id) = ask.request_id {
+            request = request.header("x-request-id", id);
+        }
+        if let Some(Token(token)) = ask.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        match ask.body {
+            Some(text) => {
+                let request = request.header("content-type", "application/json");
+                self.run(request.body(text.to_owned())?, ask.patience)
+            }
+            None => self.run(request.body(())?, ask.patience),
+        }
+    }
+
+    fn run<S: ureq::AsSendBody>(
+        &self,
+        request: Request<S>,
+        patience: Duration,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let request = self.0.configure_request(request);
+        let request = request.timeout_global(Some(patience)).build();
+        self.0.run(request)
+    }
+}
+
+fn read<T: DeserializeOwned>(mut response: Response<Body>) -> Result<T, ClientError> {
+    let odd = |reason: String| ClientError::Odd(reason);
+    let status = response.status();
+    let limited = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+    let text = limited
+        .read_to_string()
+        .map_err(|cause| odd(cause.to_string()))?;
+    if status.is_success() {
+        return serde_json::from_str(&text).map_err(|cause| odd(cause.to_string()));
+    }
+    match serde_json::from_str::<OperationError>(&text) {
+        Ok(error) => Err(ClientError::Refused(error)),
+        Err(_) => Err(odd(format!("status {status}"))),
+    }
+}
+
+/// The body that says `value`.
+pub fn body_of(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("requests are plain data with text keys")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_is_one_word_and_stays_out_of_logs() {
+        let token = Token::parse(" azk_0a-f\n").expect("one word");
+        assert_eq!(token.0, "azk_0a-f");
+        assert_eq!(format!("{token:?}"), "Token(..)");
+        for odd in ["", " \n", "two words", "a\r\nx-evil: 1"] {
+            assert_eq!(Token::parse(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_at_an_address_is_unreachable() {
+        let client = Client::new("test", Duration::from_secs(1));
+        let asked: Result<serde_json::Value, _> = client.ask(&Ask {
+            // Port 1 of this machine, where nobody listens.
+            server: "http://127.0.0.1:1/",
+            method: &Method::GET,
+            path: "/api/v1/status",
+            body: None,
+            token: None,
+            request_id: None,
+            patience: Duration::from_secs(5),
+        });
+        assert!(
+            matches!(asked, Err(ClientError::Unreachable(_))),
+            "{asked:?}"
+        );
+    }
+}
