@@ -88,8 +88,11 @@ fn measure(binary: &Path, cluster: &mut Cluster, request: &Request) -> Result<Re
     })?;
     results.times.extend(times);
     results.cost = Some(cost);
+    stage("many claims at once");
+    results.crowd = Some(latency::at_once(&driver, request)?);
     stage("4 KiB through the device and through NBD");
-    results.rates = cost::rates(cluster, &driver, request)?;
+    let (rates, busy_mib) = cost::rates(cluster, &driver, request)?;
+    (results.rates, results.busy_mib) = (rates, Some(busy_mib));
     Ok(results)
 }
 

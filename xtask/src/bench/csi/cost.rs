@@ -134,8 +134,9 @@ fn process_of(driver: &Driver, claim: &Claim) -> Result<u32> {
     Ok(u32::try_from(pid)?)
 }
 
-/// Both jobs on a published block device and on another volume through the NBD gateway of its owner, in turns.
-pub fn rates(cluster: &Cluster, driver: &Driver, request: &Request) -> Result<Vec<Rate>> {
+/// Both jobs on a published block device and on another volume through the NBD gateway of its owner, in turns; and MiB
+/// resident in the device's process after them.
+pub fn rates(cluster: &Cluster, driver: &Driver, request: &Request) -> Result<(Vec<Rate>, f64)> {
     let mut claim = Claim::new(driver, "device", Kind::Block, request.bytes)?;
     claim.provision(driver, CONTAINER, None)?;
     claim.publish(driver)?;
@@ -171,11 +172,12 @@ pub fn rates(cluster: &Cluster, driver: &Driver, request: &Request) -> Result<Ve
             runs,
         });
     }
+    let busy = Usage::of(&[process_of(driver, &claim)?]).resident_bytes;
     claim.unmount(driver)?;
     claim.unstage(driver)?;
     claim.unpublish(driver)?;
     claim.delete(driver)?;
-    Ok(rates)
+    Ok((rates, mib(busy)))
 }
 
 fn through_nbd(cluster: &Cluster, bytes: u64) -> Result<Device> {

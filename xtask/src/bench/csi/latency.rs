@@ -1,8 +1,9 @@
-//! The calls and their times: one volume again and again, and many volumes one after the other while all stay attached.
+//! The calls and their times: one volume again and again, many volumes one after the other while all stay attached, and
+//! many claims at once.
 
 use super::CONTAINER;
 use super::cost::Cost;
-use super::results::{Samples, Time};
+use super::results::{Crowd, Samples, Time};
 use crate::bench::request::Request;
 use crate::bench::stage;
 use crate::driver::{Claim, Driver, Kind, Snapshot};
@@ -11,6 +12,8 @@ use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Size of a claim.
@@ -60,6 +63,66 @@ pub fn many(
         tear_down(driver, &mut samples, claim)?;
     }
     Ok((samples.times(request.volumes), cost))
+}
+
+/// How many work at once: the default of the attacher and of the resizer.
+const AT_ONCE: usize = 10;
+
+/// Half as many claims, [`AT_ONCE`] at a time, from nothing to mounted and then to nothing again.
+pub fn at_once(driver: &Driver, request: &Request) -> Result<Crowd> {
+    let count = request.volumes.div_ceil(2);
+    let samples = Mutex::new(Samples::default());
+    let started = Instant::now();
+    let claims = each(count, |index| {
+        let mut own = Samples::default();
+        let claim = set_up(driver, &mut own, index)?;
+        samples.lock().expect("nobody panics").join(own);
+        Ok(claim)
+    })?;
+    let up = started.elapsed().as_secs_f64();
+    let started = Instant::now();
+    each(count, |index| {
+        let mut own = Samples::default();
+        tear_down(driver, &mut own, &claims[index])?;
+        samples.lock().expect("nobody panics").join(own);
+        Ok(())
+    })?;
+    let down = started.elapsed().as_secs_f64();
+    println!("    {count} claims, {AT_ONCE} at once: mounted in {up:.1} s, gone in {down:.1} s");
+    let times = samples.into_inner().expect("nobody panics").times(count);
+    let whole = |time: &Time| time.what.starts_with("claim to") || time.what == "teardown";
+    Ok(Crowd {
+        at_once: AT_ONCE,
+        claims: count,
+        up_seconds: up,
+        down_seconds: down,
+        times: times.into_iter().filter(whole).collect(),
+    })
+}
+
+/// Does something for each index below `count`, [`AT_ONCE`] at a time; the outcomes are in the order of the indices.
+fn each<T: Send>(count: usize, work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let next = AtomicUsize::new(0);
+    let one = || -> Result<Vec<(usize, T)>> {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::SeqCst);
+            if index >= count {
+                return Ok(done);
+            }
+            done.push((index, work(index)?));
+        }
+    };
+    let mut outcomes = std::thread::scope(|scope| -> Result<Vec<(usize, T)>> {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(one)).collect();
+        let mut all = Vec::new();
+        for worker in workers {
+            all.extend(worker.join().ok().context("a caller panicked")??);
+        }
+        Ok(all)
+    })?;
+    outcomes.sort_by_key(|(index, _)| *index);
+    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
 /// From nothing to a file that is durable.

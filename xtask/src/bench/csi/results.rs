@@ -38,6 +38,22 @@ pub struct Rate {
     pub runs: [Vec<f64>; 2],
 }
 
+/// Many claims at once.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Crowd {
+    /// How many were worked at.
+    pub at_once: usize,
+    /// How many there were.
+    pub claims: usize,
+    /// Until the last was mounted and writable.
+    pub up_seconds: f64,
+    /// From there until the last was deleted.
+    pub down_seconds: f64,
+    /// Of each claim.
+    pub times: Vec<Time>,
+}
+
 /// Everything of one run of the benchmark.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -45,8 +61,11 @@ pub struct Results {
     pub machine: Vec<(String, String)>,
     pub settings: Vec<(String, String)>,
     pub times: Vec<Time>,
+    pub crowd: Option<Crowd>,
     pub cost: Option<Cost>,
     pub rates: Vec<Rate>,
+    /// MiB resident in the process of a device after fio's jobs on it.
+    pub busy_mib: Option<f64>,
 }
 
 /// Times that were measured, by call, in the order of the first of each.
@@ -68,6 +87,16 @@ impl Samples {
         match self.0.iter_mut().find(|(known, _)| known == what) {
             Some((_, times)) => times.push(took),
             None => self.0.push((what.to_owned(), vec![took])),
+        }
+    }
+
+    /// Adds those of another.
+    pub fn join(&mut self, other: Self) {
+        for (what, times) in other.0 {
+            match self.0.iter_mut().find(|(known, _)| *known == what) {
+                Some((_, all)) => all.extend(times),
+                None => self.0.push((what, times)),
+            }
         }
     }
 
@@ -103,6 +132,7 @@ pub fn markdown(results: &Results) -> String {
     line(&mut out, "\n### What must be reached, CSI\n");
     goals::rows(&mut out, &goals_of(results));
     times(&mut out, results);
+    crowd(&mut out, results);
     cost(&mut out, results);
     rates(&mut out, results);
     out
@@ -150,6 +180,27 @@ fn times(out: &mut String, results: &Results) {
     }
 }
 
+fn crowd(out: &mut String, results: &Results) {
+    let Some(crowd) = &results.crowd else {
+        return;
+    };
+    line(
+        out,
+        &format!(
+            "\n### {} claims, {} at once\n\nAll are mounted and writable after {:.1} s, and gone {:.1} s later. Of each, \
+             in milliseconds:\n",
+            crowd.claims, crowd.at_once, crowd.up_seconds, crowd.down_seconds
+        ),
+    );
+    header(out, &["what", "median", "p99", "longest", "of"]);
+    for time in &crowd.times {
+        let mut row = vec![time.what.clone()];
+        row.extend([time.median_ms, time.p99_ms, time.max_ms].map(|ms| format!("{ms:.0}")));
+        row.push(time.count.to_string());
+        row_of(out, &row);
+    }
+}
+
 fn cost(out: &mut String, results: &Results) {
     let Some(cost) = &results.cost else {
         return;
@@ -168,6 +219,10 @@ fn cost(out: &mut String, results: &Results) {
             format!("{:.2} for all", cost.cpu_percent),
         ),
     );
+    if let Some(busy) = results.busy_mib {
+        let what = "the process of a volume after fio's jobs".to_owned();
+        row_of(out, &row(what, format!("{busy:.1}"), "-".to_owned()));
+    }
     row_of(
         out,
         &row(
@@ -293,6 +348,13 @@ pub mod tests {
                 time("CreateSnapshot", 1, 20.0),
                 time("claim to mounted and writable, ext4", 100, 1600.0),
             ],
+            crowd: Some(Crowd {
+                at_once: 10,
+                claims: 50,
+                up_seconds: 9.0,
+                down_seconds: 2.0,
+                times: vec![time("teardown", 50, 200.0)],
+            }),
             cost: Some(Cost {
                 volumes: 100,
                 resident_mib: (10.0, 21.0),
@@ -336,6 +398,17 @@ pub mod tests {
             .find(|line| line.starts_with("| CreateSnapshot |"));
         let row = row.expect("the call has a row");
         assert!(row.ends_with("| 11 | - | - | - | 0 |"), "{row}");
+    }
+
+    #[test]
+    fn samples_of_two_callers_are_counted_together() {
+        let mut all = Samples::default();
+        for _ in 0..2 {
+            let mut own = Samples::default();
+            own.run("x", || Ok(())).expect("nothing fails");
+            all.join(own);
+        }
+        assert_eq!(all.times(2)[0].count, 2);
     }
 
     #[test]
