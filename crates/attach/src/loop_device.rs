@@ -271,12 +271,15 @@ pub fn is_ours(path: &Path, ours: Ours<'_>) -> bool {
     let Some(file) = backing_path(path) else {
         return false;
     };
-    let device = open_device(path, OFlags::RDONLY).ok();
-    match device.and_then(|device| backing_of(&device)) {
-        Some(backing) => backing == ours.backing,
-        // A dead server's file that was unmounted has lost its directories.
-        None => file == ours.file || (ours.device == Some(path) && is_unmounted(&file, ours.file)),
+    // A dead server's file that was unmounted has lost its directories.
+    let named = file == ours.file || (ours.device == Some(path) && is_unmounted(&file, ours.file));
+    if !named {
+        // Asking the device asks the server of its file, and one that hangs must not stop us at ours.
+        return false;
     }
+    let device = open_device(path, OFlags::RDONLY).ok();
+    let backing = device.and_then(|device| backing_of(&device));
+    backing.is_none_or(|backing| backing == ours.backing)
 }
 
 fn is_unmounted(found: &Path, file: &Path) -> bool {

@@ -277,6 +277,25 @@ fn real_detach_cleans_up_after_a_killed_process_with_a_mounted_file_system() {
 }
 
 #[test]
+fn real_a_server_that_hangs_keeps_no_other_device_from_being_cleaned() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let (hung, beside) = (Scratch::new("hung"), Scratch::new("beside"));
+    let server = Server::start(&hung.dir("run"), 0);
+    let pid = Pid::from_child(&server.child);
+    let run_dir = beside.dir("run");
+    Server::start(&run_dir, 0).kill();
+    kill_process(pid, Signal::STOP).expect("it is ours");
+    let (sender, outcome) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(attach::detach(&run_dir, "v")));
+    let outcome = outcome.recv_timeout(std::time::Duration::from_secs(20));
+    // Whatever came of it, the server must go on to be detached itself.
+    kill_process(pid, Signal::CONT).expect("it is ours");
+    let outcome = outcome.expect("it waits for nobody else's server");
+    let in_use = Vec::new();
+    assert_eq!(outcome.expect("cleaned"), Detached::Cleaned { in_use });
+}
+
+#[test]
 fn real_the_device_grows_with_its_volume() {
     let scratch = Scratch::new("grow");
     let run_dir = scratch.dir("run");
