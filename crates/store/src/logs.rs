@@ -4,6 +4,7 @@ use crate::journal::batch::{DATA_PAGES_MAX, Entry};
 use crate::options::bug;
 use crate::state::{COUNT_MAX, Meta, Place, Segment, Slot, State};
 use crate::store::{Answer, Store};
+use crate::upkeep::MOVE_PERCENT;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use std::collections::btree_map;
@@ -404,7 +405,12 @@ impl Store {
             self.force_checkpoint();
         } else if known {
             self.0.journal.push([Entry::meta(&meta)]);
-            self.consider_upkeep();
+            if self.ring_is_above(MOVE_PERCENT) {
+                // New log segments pass over a ring this full, so what was let go should show at once.
+                self.force_checkpoint();
+            } else {
+                self.consider_upkeep();
+            }
         }
         if bug!(self.0.options.faults, ReuseRingEarly) {
             let oldest = self.0.state.borrow().oldest_page();

@@ -115,6 +115,7 @@ impl Store {
         store.check_unflushed(&unflushed).await;
         store.make_ready().await.map_err(OpenError::Failed)?;
         store.0.world.spawn(store.clone().upkeep_forever());
+        store.0.world.spawn(store.clone().move_forever());
         Ok(store)
     }
 

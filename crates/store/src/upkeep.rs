@@ -12,7 +12,7 @@ use world::{Duration, PAGE};
 /// A checkpoint at least every so many extents: after a power loss those since are read and checked.
 const KEEPS_MAX: u64 = 1024;
 /// Fill of the ring, in percent, above which old records are moved forward.
-const MOVE_PERCENT: u64 = 75;
+pub(crate) const MOVE_PERCENT: u64 = 75;
 /// Fill above which requests that only add metadata wait: what follows is for promises and for moving records, which
 /// is what makes room. Appends stop at 85 %.
 const META_PERCENT_MAX: u64 = 90;
@@ -104,9 +104,24 @@ impl Store {
                 signal.await;
                 continue;
             }
-            if self.checkpoint().await.is_err() || self.move_records().await.is_err() {
+            if self.checkpoint().await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Moves old records after each checkpoint. Apart from [`Self::upkeep_forever`]: what is moved may wait for room
+    /// in the ring that only the next checkpoint makes.
+    pub(crate) async fn move_forever(self) {
+        loop {
+            let checkpointed = self.0.room.notified();
+            if self.0.closed.get() || self.0.journal.failed().is_some() {
+                return;
+            }
+            if self.move_records().await.is_err() {
+                return;
+            }
+            checkpointed.await;
         }
     }
 
@@ -182,6 +197,10 @@ impl Store {
             let records = futures_util::future::join_all(reads).await;
             // A damaged record stays where it is; recovery reads it from another replica.
             let moved: Vec<Entry> = records.into_iter().flatten().map(Entry::Moved).collect();
+            if self.0.closed.get() {
+                // Nothing may follow the batch that the clean mark names.
+                return Ok(());
+            }
             if moved.is_empty() {
                 continue;
             }
@@ -198,11 +217,18 @@ impl Store {
     /// How many of `slots` the ring has room for now, at most [`MOVE_BATCH`].
     fn movable(&self, slots: &[Slot]) -> usize {
         let journal = &self.0.journal;
+        // Its data and, until it is in a batch, a page for its header.
+        let pages_of = |slot: &Slot| u64::from(slot.head.data_bytes).div_ceil(PAGE as u64) + 1;
         let mut room =
             (journal.pages() * MOVE_PERCENT_MAX / 100).saturating_sub(journal.used_pages());
+        let left = journal.pages() - journal.next_batch().1 % journal.pages();
+        if left <= room {
+            // No batch crosses the end of the ring: what the first entry behind it does not fill is lost.
+            let largest = slots.iter().take(MOVE_BATCH).map(pages_of).max();
+            room = room.saturating_sub(largest.unwrap_or(0).min(left));
+        }
         let fits = |slot: &&Slot| {
-            // Its data and, until it is in a batch, a page for its header.
-            let pages = u64::from(slot.head.data_bytes).div_ceil(PAGE as u64) + 1;
+            let pages = pages_of(slot);
             let fits = pages <= room;
             room = room.saturating_sub(pages);
             fits

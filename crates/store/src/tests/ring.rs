@@ -181,3 +181,56 @@ fn old_records_moved_in_a_tight_ring_survive_a_power_loss() {
     assert!(positions.windows(2).all(|pair| pair[1] == pair[0] + 1));
     assert!(chain.position > 40);
 }
+
+/// A ring that is full of live records up to a varied distance from its end, and tight.
+fn tight_ring(lead: u64) -> (Machine, Store, Chain) {
+    let machine = Machine::new(10 + lead, 1);
+    let store = machine.open();
+    let mut chain = Chain::new(1);
+    for _ in 0..lead {
+        put(&machine, &store, &[chain.next(8)], false).expect("there is room");
+    }
+    trim(&machine, &store, chain.position);
+    machine.sim.run_for(Duration::from_millis(200));
+    let refused = loop {
+        let record = chain.next(30);
+        if put(&machine, &store, std::slice::from_ref(&record), false).is_err() {
+            break record;
+        }
+    };
+    // Promises need room as well, and do not wait for it. A refused append asks for a checkpoint.
+    for number in 0..200 {
+        let request = StoreRequest::Fence {
+            volume: VolumeId(100 + number),
+            epoch: Epoch(1),
+        };
+        // Without waiting for the answer: a ring that is full to the last page has none until it is trimmed.
+        let answer = store.handle(request, Vec::new());
+        machine.host.spawn(async move { drop(answer.await) });
+        machine.sim.run_for(Duration::from_millis(2));
+        if put(&machine, &store, std::slice::from_ref(&refused), false).is_ok() {
+            break;
+        }
+    }
+    (machine, store, chain)
+}
+
+fn trim(machine: &Machine, store: &Store, through: u64) {
+    let request = StoreRequest::TrimLog {
+        volume: VOLUME,
+        epoch: Epoch(1),
+        through: Position(through),
+    };
+    machine.ask(store, request).expect("trims");
+}
+
+#[test]
+fn records_that_wait_to_be_moved_do_not_hold_up_the_checkpoint_that_makes_room() {
+    for lead in 0..60 {
+        let (machine, store, chain) = tight_ring(lead);
+        trim(&machine, &store, chain.position);
+        machine.sim.run_for(Duration::from_secs(2));
+        let used = store.status().journal_used.0;
+        assert!(used <= 3 << 20, "{used} bytes in use after {lead} records");
+    }
+}
