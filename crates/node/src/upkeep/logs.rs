@@ -13,7 +13,7 @@ use world::Duration;
 const FIRST: Duration = Duration::from_secs(5);
 /// Pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(300);
-/// Pause while the journal is half full.
+/// Pause while the journal is half full; so often is that looked at.
 const HURRY: Duration = Duration::from_secs(15);
 /// Volumes of one listing.
 const LIST_LIMIT: u32 = 1000;
@@ -28,12 +28,20 @@ pub(crate) async fn run(host: Rc<Host>, store: StoreId) {
         if let Err(reason) = tidy(&host, store).await {
             tracing::debug!(%store, reason, "logs were not looked through");
         }
-        let pause = if is_crowded(&host, store) {
-            HURRY
-        } else {
-            INTERVAL
-        };
-        host.world.sleep(pause).await;
+        rest(&host, store).await;
+    }
+}
+
+/// Until the next look is due, or the journal is half full.
+async fn rest(host: &Host, store: StoreId) {
+    let mut rest = INTERVAL;
+    while !rest.is_zero() {
+        let step = rest.min(HURRY);
+        host.world.sleep(step).await;
+        rest -= step;
+        if is_crowded(host, store) {
+            return;
+        }
     }
 }
 
