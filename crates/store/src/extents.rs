@@ -223,13 +223,8 @@ impl Store {
 
     /// Frees runs as of `ticket`.
     fn free(&self, ticket: u64, runs: Vec<Run>) {
-        for run in runs {
-            if bug!(self.0.options.faults, ReuseSpaceEarly) {
-                self.0.space.borrow_mut().release(run);
-            } else {
-                self.0.freed.borrow_mut().push_back((ticket, run));
-            }
-        }
+        let mut freed = self.0.freed.borrow_mut();
+        freed.extend(runs.into_iter().map(|run| (ticket, run)));
     }
 
     /// Applies a redo entry, journals it, frees what it freed; returns its ticket.

@@ -412,13 +412,6 @@ impl Store {
                 self.consider_upkeep();
             }
         }
-        if bug!(self.0.options.faults, ReuseRingEarly) {
-            let oldest = self.0.state.borrow().oldest_page();
-            let (_, head) = self.0.journal.next_batch();
-            self.0
-                .journal
-                .advance_tail(oldest.unwrap_or(head).min(head));
-        }
         Ok(())
     }
 
@@ -452,6 +445,13 @@ impl Store {
         let log = state.logs.get(&volume);
         log.map(|log| log.segments.iter().map(tail_of).collect())
             .unwrap_or_default()
+    }
+
+    /// The epoch below which a volume's requests are refused here now, for checks.
+    #[must_use]
+    pub fn inspect_promise(&self, volume: VolumeId) -> Epoch {
+        let state = self.0.state.borrow();
+        state.logs.get(&volume).map_or(Epoch(0), |log| log.promised)
     }
 
     pub(crate) fn list_logs(

@@ -43,12 +43,8 @@ pub enum Bug {
     AcceptStaleEpoch,
     /// Extents are served without a look at their checksums, and readers trust them.
     SkipReadChecksum,
-    /// Space of deleted extents is reused before the deletion is durable.
-    ReuseSpaceEarly,
     /// After a power loss tails are trusted.
     TrustAfterPowerLoss,
-    /// Ring pages are reused as soon as a trim is heard, not when it is durable.
-    ReuseRingEarly,
 }
 
 /// Whether a deliberate bug is planted: constant false without the feature.
