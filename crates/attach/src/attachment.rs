@@ -164,6 +164,27 @@ pub struct Attached {
     released: bool,
 }
 
+/// A name of a run directory that this process alone may use, until it is dropped. Nothing has been made yet.
+#[derive(Debug)]
+pub struct Reserved {
+    place: Place,
+    owned: Owned,
+}
+
+/// Takes a name. Whoever looks for it meanwhile learns that something is being made (`Found::Begun`), so that nothing
+/// else is begun under it.
+///
+/// # Errors
+/// [`AttachError`]: another process has it, the run directory cannot be used, or this user may not attach.
+pub fn reserve(run_dir: &Path, name: &str) -> Result<Reserved, AttachError> {
+    let place = Place::new(run_dir, name)?;
+    if !rustix::process::geteuid().is_root() {
+        return Err(AttachError::NotRoot);
+    }
+    let owned = own(&place, run_dir, name)?;
+    Ok(Reserved { place, owned })
+}
+
 /// Attaches the volume behind `backend` and returns when its block device is ready. Cleans up first what a
 /// killed process of the same name left behind.
 ///
@@ -172,14 +193,32 @@ pub struct Attached {
 /// # Errors
 /// [`AttachError`]; nothing is left behind then.
 pub fn attach(options: AttachOptions, backend: impl Backend) -> Result<Attached, AttachError> {
+    reserve(&options.run_dir, &options.name)?.attach(options, backend)
+}
+
+impl Reserved {
+    /// As [`attach`], under the name that was taken; that of `options` is the same.
+    ///
+    /// # Errors
+    /// As [`attach`].
+    pub fn attach(
+        self,
+        options: AttachOptions,
+        backend: impl Backend,
+    ) -> Result<Attached, AttachError> {
+        make(self, options, backend)
+    }
+}
+
+fn make(
+    reserved: Reserved,
+    options: AttachOptions,
+    backend: impl Backend,
+) -> Result<Attached, AttachError> {
+    let Reserved { place, owned } = reserved;
     if ![512, 4096].contains(&options.block_bytes) {
         return Err(AttachError::BlockBytes(options.block_bytes));
     }
-    let place = Place::new(&options.run_dir, &options.name)?;
-    if !rustix::process::geteuid().is_root() {
-        return Err(AttachError::NotRoot);
-    }
-    let owned = own(&place, &options)?;
     let run_dir = |source| AttachError::RunDir {
         path: options.run_dir.clone(),
         source,
@@ -221,11 +260,11 @@ pub fn attach(options: AttachOptions, backend: impl Backend) -> Result<Attached,
     Ok(attached)
 }
 
-/// The lock of the name. `list` takes it for a moment, so one refusal proves nothing.
-fn own(place: &Place, options: &AttachOptions) -> Result<Owned, AttachError> {
+/// The lock of the name. Who looks takes a part in it for a moment, so one refusal proves nothing.
+fn own(place: &Place, run_dir: &Path, name: &str) -> Result<Owned, AttachError> {
     for _ in 0..10 {
         let owned = place.own().map_err(|source| AttachError::RunDir {
-            path: options.run_dir.clone(),
+            path: run_dir.to_owned(),
             source,
         })?;
         if let Some(owned) = owned {
@@ -235,7 +274,7 @@ fn own(place: &Place, options: &AttachOptions) -> Result<Owned, AttachError> {
     }
     let state = place.load().ok().flatten();
     Err(AttachError::AlreadyAttached {
-        name: options.name.clone(),
+        name: name.to_owned(),
         pid: state.as_ref().map_or(0, |state| state.pid),
         device: state.and_then(|state| state.device),
     })
@@ -514,7 +553,7 @@ pub fn refresh(run_dir: &Path, name: &str) -> Result<(), AttachError> {
     };
     let not_attached = || AttachError::NotAttached(name.to_owned());
     let state = place.load().map_err(trouble)?.ok_or_else(not_attached)?;
-    if place.own().map_err(trouble)?.is_some() {
+    if !place.is_owned().map_err(trouble)? {
         return Err(not_attached());
     }
     let pid = i32::try_from(state.pid)
@@ -554,7 +593,8 @@ pub fn detach(run_dir: &Path, name: &str) -> Result<Detached, AttachError> {
     let Some(state) = place.load().map_err(trouble)? else {
         return Err(not_attached());
     };
-    if let Some(owned) = place.own().map_err(trouble)? {
+    if !place.is_owned().map_err(trouble)? {
+        let owned = own(&place, run_dir, name)?;
         let in_use = clean(&state);
         place.remove(&owned).map_err(trouble)?;
         return Ok(Detached::Cleaned { in_use });

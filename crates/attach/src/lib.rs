@@ -31,10 +31,11 @@ mod service;
 mod state;
 
 pub use attachment::{
-    AttachError, AttachOptions, Attached, Detached, RUN_DIR, attach, detach, refresh,
+    AttachError, AttachOptions, Attached, Detached, RUN_DIR, Reserved, attach, detach, refresh,
+    reserve,
 };
 pub use backend::{Answer, Backend, Command, Reply, Request, ShardBackend, StartError, ask};
 pub use loop_device::{BackingFile, LoopError};
 pub use process::{Signals, Told, protect};
 pub use service::Service;
-pub use state::{BadName, Listed, State, list};
+pub use state::{BadName, Found, Listed, State, find, list};

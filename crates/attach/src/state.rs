@@ -1,7 +1,7 @@
 //! The run directory: who is attached, and what a killed process left behind.
 //!
 //! ```text
-//! NAME.lock   locked (flock) by the process that serves NAME, for as long as it lives; never removed
+//! NAME.lock   locked (flock) by the process that serves NAME, or is about to, for as long as it lives; never removed
 //! NAME.json   process id, mount point, loop device; written before anything is made, removed last
 //! NAME.mount  the mount point
 //! ```
@@ -100,6 +100,23 @@ impl Place {
         }
     }
 
+    /// Whether a living process has the lock. Those who ask do not hinder each other.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn is_owned(&self) -> io::Result<bool> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let lock = match open(self.file("lock"), flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(false),
+            lock => lock?,
+        };
+        match flock(&lock, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// What is attached under this name; `None` when nothing is.
     ///
     /// # Errors
@@ -151,6 +168,37 @@ pub struct Listed {
     pub alive: bool,
 }
 
+/// What there is of a name in a run directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A living process has taken the name and made nothing yet.
+    Begun,
+    /// An attachment, whole or half-made, of a living or a dead process.
+    There(Listed),
+}
+
+/// Looks for one name.
+///
+/// # Errors
+/// The operating system's; a name that cannot be one is `InvalidInput`.
+pub fn find(run_dir: &Path, name: &str) -> io::Result<Found> {
+    let place = Place::new(run_dir, name);
+    let place = place.map_err(|bad| io::Error::new(io::ErrorKind::InvalidInput, bad))?;
+    // In this order: who gives the name up removes the state first.
+    let alive = place.is_owned()?;
+    Ok(match place.load()? {
+        Some(state) => Found::There(Listed {
+            name: place.name,
+            state,
+            alive,
+        }),
+        None if alive => Found::Begun,
+        None => Found::Nothing,
+    })
+}
+
 /// All attachments of a run directory, by name. Files that are no states are passed over.
 ///
 /// # Errors
@@ -167,8 +215,7 @@ pub fn list(run_dir: &Path) -> io::Result<Vec<Listed>> {
         let Some(place) = name.and_then(|name| Place::new(run_dir, name).ok()) else {
             continue;
         };
-        // The lock is taken for a moment only: an attach of that moment reports that the name is in use.
-        let alive = place.own()?.is_none();
+        let alive = place.is_owned()?;
         if let Ok(Some(state)) = place.load() {
             listed.push(Listed {
                 name: place.name,

@@ -253,11 +253,16 @@ fn serve_granted(
     form: Form,
     signals: &Signals,
 ) -> anyhow::Result<()> {
+    // Before anything that takes time: whoever looks meanwhile begins nothing beside it.
+    let reserved = ::attach::reserve(&arguments.run_dir, &arguments.volume)?;
+    if arguments.published.published.is_some() && nobody_listens() {
+        bail!("whoever has started this process has ended before it began: nothing is attached");
+    }
     let options = client_options(status, granted.generation_of(client), arguments);
     let backend = ShardBackend::start(ShardOptions::default(), move |world| {
         Box::pin(open(world, options))
     })?;
-    let mut attached = ::attach::attach(
+    let mut attached = reserved.attach(
         AttachOptions {
             run_dir: arguments.run_dir.clone(),
             read_only: arguments.read_only,
@@ -285,6 +290,19 @@ fn serve_granted(
     );
     attached.wait(signals, |text| eprintln!("azekura: {text}"))?;
     Ok(attached.close()?)
+}
+
+/// Whether standard output is a pipe that nobody reads any more. A driver that was killed has forgotten what it has
+/// started: its successor may have begun anew, or may have no use for the device at all.
+fn nobody_listens() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let out = std::io::stdout();
+    let mut asked = [PollFd::new(&out, PollFlags::empty())];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut asked, Some(&at_once)).is_ok() && asked[0].revents().contains(PollFlags::ERR)
 }
 
 /// One line for whoever waits for the device. Nobody listening is no reason to end.

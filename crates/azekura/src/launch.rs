@@ -13,9 +13,13 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// Parent of the control groups.
 const GROUP: &str = "azekura-attach";
+/// How often, and in which distance, it is tried to remove the group of a process that has said its last word.
+const ENDING_TRIES: u32 = 40;
+const ENDING_PAUSE: Duration = Duration::from_millis(5);
 
 /// Does not return but for an error.
 pub fn launch(arguments: &LaunchArgs) -> anyhow::Result<()> {
@@ -87,6 +91,31 @@ fn leave_group(name: &str) -> anyhow::Result<()> {
         bail!("there is no control group hierarchy of version 2 here");
     }
     Ok(())
+}
+
+/// Removes the control group of a process that has ended, or is about to. It stays when that takes too long: an empty
+/// group costs nothing, and the next process of that name takes it.
+///
+/// `table` is the table of mounts that says where the hierarchy is, seen through `root`.
+pub fn forget_group(table: &Path, root: &Path, name: &str) {
+    let mounts = fs::read_to_string(table).unwrap_or_default();
+    let mut lines = mounts.lines().map(|line| line.split(' ').skip(1));
+    let point = lines.find_map(|mut words| {
+        let point = words.next()?;
+        (words.next()? == "cgroup2").then_some(point)
+    });
+    let Some(point) = point.and_then(|point| Path::new(point).strip_prefix("/").ok()) else {
+        return;
+    };
+    let group = root.join(point).join(GROUP).join(name);
+    for _ in 0..ENDING_TRIES {
+        match fs::remove_dir(&group) {
+            Err(cause) if cause.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(ENDING_PAUSE);
+            }
+            _ => return,
+        }
+    }
 }
 
 fn enter_group(group: &Path) -> anyhow::Result<()> {

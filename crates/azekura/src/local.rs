@@ -4,7 +4,8 @@
 //! session and a control group of its own and, when the plugin runs in a container, in the namespaces of the host, from a
 //! copy of this program that lies on the host. What there is of it is told by the run directory of `attach`.
 
-use ::attach::{AttachError, Detached};
+use crate::launch::forget_group;
+use ::attach::{AttachError, Detached, Found};
 use csi::{Attach, AttachRefusal, Device, Wanted};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
@@ -58,16 +59,23 @@ impl Attach for Local {
     }
 
     fn find(&self, volume: u64) -> Result<Option<Device>, AttachRefusal> {
-        let listed = ::attach::list(&self.run_dir);
-        let listed = listed.map_err(failed(format!("cannot read {}", self.run_dir.display())))?;
-        let name = name_of(volume);
-        let found = listed.into_iter().find(|one| one.name == name);
-        Ok(found.map(|one| Device {
-            path: one.state.device,
-            generation: one.state.generation,
-            read_only: one.state.read_only,
-            alive: one.alive,
-        }))
+        let found = ::attach::find(&self.run_dir, &name_of(volume));
+        let found = found.map_err(failed(format!("cannot read {}", self.run_dir.display())))?;
+        Ok(match found {
+            Found::Nothing => None,
+            Found::Begun => Some(Device {
+                path: None,
+                generation: 0,
+                read_only: false,
+                alive: true,
+            }),
+            Found::There(one) => Some(Device {
+                path: one.state.device,
+                generation: one.state.generation,
+                read_only: one.state.read_only,
+                alive: one.alive,
+            }),
+        })
     }
 
     fn attach(&self, wanted: &Wanted) -> Result<PathBuf, AttachRefusal> {
@@ -116,6 +124,10 @@ impl Attach for Local {
         }
         // A log is kept for as long as there is something to say of it.
         let _ = fs::remove_file(log);
+        match &self.host {
+            Some(host) => forget_group(Path::new("/proc/1/mounts"), &host.root, &name),
+            None => forget_group(Path::new("/proc/self/mounts"), Path::new("/"), &name),
+        }
         Ok(())
     }
 

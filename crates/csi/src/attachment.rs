@@ -31,7 +31,8 @@ pub struct Wanted {
 /// A device that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// The block device; absent while it is only being made.
+    /// The block device; absent while it is only being made, by an earlier request that lives or by one whose
+    /// driver was killed.
     pub path: Option<PathBuf>,
     /// Generation of the attachment it uses.
     pub generation: u64,
