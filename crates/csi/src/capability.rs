@@ -190,6 +190,7 @@ fn parse_flags(flags: &[String]) -> Result<Vec<String>, Status> {
         )));
     }
     for flag in flags {
+        refuse_context(flag)?;
         let odd = |c: char| c.is_whitespace() || c.is_control() || c == ',' || c == '\0';
         if flag.is_empty() || flag.contains(odd) {
             return Err(Status::invalid_argument(format!(
@@ -212,6 +213,19 @@ fn parse_flags(flags: &[String]) -> Result<Vec<String>, Status> {
         }
     }
     Ok(flags.to_vec())
+}
+
+/// SELinux contexts. `mount` drops them without a word where it cannot see that the kernel has SELinux, as in most
+/// containers, and then the workload may not read its own volume: so they are not promised.
+fn refuse_context(flag: &str) -> Result<(), Status> {
+    let contexts = ["context", "fscontext", "defcontext", "rootcontext"];
+    match contexts.contains(&flag.split('=').next().unwrap_or_default()) {
+        false => Ok(()),
+        true => Err(Status::invalid_argument(format!(
+            "mount option {flag:?} is not supported: leave SELinux labels to the container runtime \
+             (seLinuxMount: false in the CSIDriver object)"
+        ))),
+    }
 }
 
 fn parse_group(text: &str) -> Result<Option<u32>, Status> {
@@ -284,6 +298,8 @@ mod tests {
         assert!(refused(with(mount("btrfs", &[], ""))).contains("btrfs"));
         assert!(refused(with(mount("ext4", &["a,b"], ""))).contains("a,b"));
         assert!(refused(with(mount("ext4", &["loop=/dev/x"], ""))).contains("loop"));
+        let context = "context=\"system_u:object_r:container_file_t:s0:c1,c2\"";
+        assert!(refused(with(mount("ext4", &[context], ""))).contains("SELinux"));
         assert!(refused(with(mount("ext4", &[], "staff"))).contains("staff"));
         assert!(refused(with(mount("ext4", &[], "4294967295"))).contains("4294967295"));
         let nothing = Access::parse(None).expect_err("refused");

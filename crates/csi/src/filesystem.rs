@@ -71,6 +71,17 @@ pub(crate) fn probe(device: &Path) -> Result<Found, Status> {
     }
 }
 
+/// Takes a block device for this process alone, as programs that change it and mounts do, and lets it go.
+pub(crate) fn claim(device: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let alone = i32::try_from(rustix::fs::OFlags::EXCL.bits()).map_err(io::Error::other)?;
+    File::options()
+        .read(true)
+        .custom_flags(alone)
+        .open(device)
+        .map(drop)
+}
+
 /// Makes a file system on a device that is proven blank, or whose formatting was begun here.
 ///
 /// Nothing is discarded: a new volume holds nothing. Inode tables stay unwritten until they are used.

@@ -17,8 +17,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
-/// Volumes of one group: each is held back until the last one is.
-const VOLUMES_MAX: usize = 100;
+/// Volumes of one group, as the cluster has it: each is held back until the last one is.
+const VOLUMES_MAX: usize = 64;
 
 /// Serves the GroupController.
 pub(crate) struct GroupService {

@@ -78,7 +78,7 @@ impl Identity for IdentityService {
         &self,
         request: Request<GetPluginCapabilitiesRequest>,
     ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
-        let (cluster, on_node) = (self.cluster.clone(), self.on_node);
+        let cluster = self.cluster.clone();
         let operation = "GetPluginCapabilities";
         run(
             &self.pending,
@@ -86,7 +86,7 @@ impl Identity for IdentityService {
             Vec::new(),
             request,
             move |call, _| {
-                let groups = !on_node && can_group(&cluster, call)?;
+                let groups = can_group(&cluster, call)?;
                 Ok(GetPluginCapabilitiesResponse {
                     capabilities: capabilities(groups),
                 })

@@ -124,7 +124,11 @@ impl Asked<'_> {
             .base
             .map(|base| find("base_snapshot_id", base))
             .transpose()?;
-        let target = find("target_snapshot_id", self.target)?;
+        let field = match self.base {
+            Some(_) => "target_snapshot_id",
+            None => "snapshot_id",
+        };
+        let target = find(field, self.target)?;
         if base
             .as_ref()
             .is_some_and(|base| base.volume_id != target.volume_id)

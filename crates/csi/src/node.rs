@@ -218,12 +218,18 @@ fn refusal(refusal: AttachRefusal) -> Status {
     }
 }
 
-/// An absolute path of a request, without steps up.
-fn path_of<'a>(field: &str, text: &'a str) -> Result<&'a Path, Status> {
-    if text.is_empty() {
-        return Err(Status::invalid_argument(format!("{field} is missing")));
+/// The path of a request at which a volume is looked for: one that nothing can be mounted at is one where the volume is
+/// not, which the specification wants to be told from a missing path.
+fn given_path<'a>(field: &str, text: &'a str) -> Result<&'a Path, Status> {
+    match text.is_empty() {
+        false => Ok(Path::new(text)),
+        true => Err(Status::invalid_argument(format!("{field} is missing"))),
     }
-    let path = Path::new(text);
+}
+
+/// The path of a request at which something is made or removed: absolute, without steps up.
+fn path_of<'a>(field: &str, text: &'a str) -> Result<&'a Path, Status> {
+    let path = given_path(field, text)?;
     let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
     match path.is_absolute() && path.components().all(plain) && path.parent().is_some() {
         true => Ok(path),

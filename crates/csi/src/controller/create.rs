@@ -64,12 +64,12 @@ impl Range {
 
     /// The size of a volume of at least `least` bytes within the range.
     pub fn size(self, least: u64) -> Result<u64, Status> {
-        let wanted = match self.required {
-            0 => least.max(match self.limit {
-                0 => BYTES_DEFAULT,
-                limit => BYTES_DEFAULT.min(limit / BLOCK_BYTES * BLOCK_BYTES),
-            }),
-            required => required.next_multiple_of(BLOCK_BYTES),
+        let wanted = match (self.required, least, self.limit) {
+            (0, 0, 0) => BYTES_DEFAULT,
+            (0, 0, limit) => BYTES_DEFAULT.min(limit / BLOCK_BYTES * BLOCK_BYTES),
+            // A copy of something is as large as that.
+            (0, least, _) => least,
+            (required, ..) => required.next_multiple_of(BLOCK_BYTES),
         };
         if wanted == 0 || (self.limit != 0 && wanted > self.limit) {
             return Err(Status::out_of_range(format!(
@@ -238,14 +238,25 @@ fn find_source(
         )),
         Some(SourceType::Snapshot(source)) => {
             let number = handles.snapshot_of("snapshot_id", &source.snapshot_id)?;
-            let found = cluster.get(&path(&["snapshots", &number.to_string()]))?;
+            let found = cluster.get(&path(&["snapshots", &number.to_string()]));
+            let found = found.map_err(|error| no_source("snapshot", &source.snapshot_id, error))?;
             Ok(Some(Source::Snapshot(found)))
         }
         Some(SourceType::Volume(source)) => {
             let number = handles.volume_of(&source.volume_id)?;
-            let found = cluster.get(&path(&["volumes", &volume_address(number)]))?;
+            let found = cluster.get(&path(&["volumes", &volume_address(number)]));
+            let found = found.map_err(|error| no_source("volume", &source.volume_id, error))?;
             Ok(Some(Source::Volume(found)))
         }
+    }
+}
+
+fn no_source(kind: &str, handle: &str, error: ApiError) -> Status {
+    match error.kind() {
+        Some(ErrorKind::NotFound) => Status::not_found(format!(
+            "{kind} {handle}, from which the volume shall start, does not exist: choose another source"
+        )),
+        _ => error.into(),
     }
 }
 
@@ -468,6 +479,7 @@ mod tests {
         assert_eq!(size(0, 0, 0).expect("default"), 1 << 30);
         assert_eq!(size(0, 10_000, 0).expect("below the limit"), 8192);
         assert_eq!(size(1, 0, 0).expect("rounded"), 4096);
+        assert_eq!(size(0, 0, 5 << 20).expect("the source's"), 5 << 20);
         assert_eq!(size(0, 0, 5 << 30).expect("the source's"), 5 << 30);
         for (required, limit) in [(5000, 5000), (0, 100), (10, 5), (i64::MAX, 0)] {
             let refusal = size(required, limit, 0).expect_err("refused");

@@ -1,7 +1,7 @@
 //! NodeExpandVolume: device and file system follow a volume that grew, while they are in use.
 
 use super::stage::mounts_of;
-use super::{Machine, path_of, refusal, trouble};
+use super::{Machine, given_path, refusal, trouble};
 use crate::call::Call;
 use crate::capability::FileSystem;
 use crate::filesystem::{self, device_bytes};
@@ -24,7 +24,7 @@ pub(super) fn expand(
     request: NodeExpandVolumeRequest,
 ) -> Result<NodeExpandVolumeResponse, Status> {
     require("volume_id", &request.volume_id)?;
-    let point = path_of("volume_path", &request.volume_path)?;
+    let point = given_path("volume_path", &request.volume_path)?;
     let number = machine.volume_of(call, &request.volume_id)?;
     let missing = || {
         Status::not_found(format!(
@@ -38,7 +38,8 @@ pub(super) fn expand(
     let staging = Path::new(&request.staging_target_path);
     // The staging path of a block device is not mounted.
     let known = |place: &Path| mounted.iter().any(|mount| mount.point == place);
-    if !known(point) && !known(staging) && point != staging {
+    let is_staging = point.is_absolute() && point == staging;
+    if !known(point) && !known(staging) && !is_staging {
         return Err(missing());
     }
     let address = api_path(&["volumes", &volume_address(number)]);

@@ -7,6 +7,8 @@ use crate::capability::{Access, Usage};
 use crate::handle::{require, volume_address};
 use crate::mounts::{self, Users};
 use crate::v1::*;
+use api::VolumeAnswer;
+use api::http::path as api_path;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -41,12 +43,15 @@ pub(super) fn publish(
     let staging = path_of("staging_target_path", &request.staging_target_path)?;
     let number = machine.volume_of(call, &request.volume_id)?;
     let found = machine.device_of(number)?;
-    let (path, device) = found.filter(|(_, device)| device.alive).ok_or_else(|| {
-        Status::failed_precondition(format!(
+    let Some((path, device)) = found.filter(|(_, device)| device.alive) else {
+        // The specification tells a volume that does not exist from one that is not staged.
+        let address = api_path(&["volumes", &volume_address(number)]);
+        let _: VolumeAnswer = machine.cluster.ask(call).get(&address)?;
+        return Err(Status::failed_precondition(format!(
             "volume {} has no living device on this node: stage it first",
             request.volume_id
-        ))
-    })?;
+        )));
+    };
     let read_only = request.readonly || access.read_only();
     if read_only && !device.read_only && access.usage == Usage::Block {
         return Err(Status::invalid_argument(

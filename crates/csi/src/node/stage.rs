@@ -1,7 +1,7 @@
 //! NodeStageVolume and NodeUnstageVolume: device, file system, mount at the staging path; and back.
 
 use super::{Machine, path_of, refusal, trouble};
-use crate::attachment::Wanted;
+use crate::attachment::{Device, Wanted};
 use crate::blank::{Contents, look};
 use crate::call::Call;
 use crate::capability::{Access, FileSystem, Usage};
@@ -91,6 +91,7 @@ impl Staging<'_> {
     fn device(&self, volume: &VolumeAnswer) -> Result<PathBuf, Status> {
         let attach = &self.machine.attach;
         if let Some(present) = attach.find(self.number).map_err(refusal)? {
+            wait_for(&present, self.handle)?;
             let same = present.alive && present.generation == self.generation;
             if present.alive && present.generation > self.generation {
                 return Err(Status::failed_precondition(format!(
@@ -183,6 +184,7 @@ impl Staging<'_> {
         if let Some(kind) = self.mounted(device, wanted)? {
             return Ok(kind);
         }
+        self.alone(device)?;
         let kind = self.prepare(device, wanted, volume)?;
         if !self.read_only {
             filesystem::check(device, kind)?;
@@ -190,6 +192,31 @@ impl Staging<'_> {
         self.call.check("the file system is mounted")?;
         filesystem::mount(device, self.point, kind, flags, self.read_only)?;
         Ok(kind)
+    }
+
+    /// Makes sure that nothing else has the device for itself: a mount elsewhere, or a program that a killed plugin
+    /// has left behind. A second `mkfs` beside the first one would destroy what either makes.
+    fn alone(&self, device: &Path) -> Result<(), Status> {
+        let claimed = filesystem::claim(device);
+        let Err(cause) = claimed else {
+            return Ok(());
+        };
+        if cause.kind() != std::io::ErrorKind::ResourceBusy {
+            return Err(trouble("open", device, &cause));
+        }
+        match mounts_of(device)?.first() {
+            Some(other) => Err(Status::failed_precondition(format!(
+                "volume {} is mounted at {}: unstage it there first",
+                self.handle,
+                other.point.display()
+            ))),
+            None => Err(Status::aborted(format!(
+                "another program works on {}, which an earlier request may have started; repeat the request when it \
+                 has ended (`fuser {}` says which)",
+                device.display(),
+                device.display()
+            ))),
+        }
     }
 
     /// The file system of this device at the staging path, if it is mounted already.
@@ -292,6 +319,16 @@ impl Staging<'_> {
     }
 }
 
+/// Refuses to go on beside a process that is making the device: it ends, or has made it, in a moment.
+fn wait_for(device: &Device, handle: &str) -> Result<(), Status> {
+    match device.alive && device.path.is_none() {
+        false => Ok(()),
+        true => Err(Status::aborted(format!(
+            "the device of volume {handle} is being made for an earlier request; repeat the request"
+        ))),
+    }
+}
+
 /// Gives a mounted volume to a group.
 pub(super) fn give(point: &Path, group: Option<u32>) -> Result<(), Status> {
     let Some(group) = group else {
@@ -325,6 +362,7 @@ pub(super) fn unstage(
         unmount(point, Users::Ignore)?;
         return Ok(NodeUnstageVolumeResponse {});
     };
+    wait_for(&device, &request.volume_id)?;
     let mounted = mounts_if_there(device.path.as_deref())?;
     let elsewhere =
         |mount: &&Mount| mount.point != point && !mount.point.starts_with(&machine.work_dir);

@@ -1,6 +1,6 @@
 //! NodeGetVolumeStats.
 
-use super::{Machine, path_of, trouble};
+use super::{Machine, given_path, trouble};
 use crate::call::Call;
 use crate::filesystem::device_bytes;
 use crate::handle::require;
@@ -17,7 +17,7 @@ pub(super) fn stats(
     request: NodeGetVolumeStatsRequest,
 ) -> Result<NodeGetVolumeStatsResponse, Status> {
     require("volume_id", &request.volume_id)?;
-    let point = path_of("volume_path", &request.volume_path)?;
+    let point = given_path("volume_path", &request.volume_path)?;
     let number = machine.volume_of(call, &request.volume_id)?;
     let missing = || {
         Status::not_found(format!(
