@@ -88,9 +88,7 @@ fn all() -> Vec<Planted> {
         S::SkipFlush,
         S::AcceptStaleEpoch,
         S::SkipReadChecksum,
-        S::ReuseSpaceEarly,
         S::TrustAfterPowerLoss,
-        S::ReuseRingEarly,
     ];
     let mut all: Vec<Planted> = volumes.into_iter().map(Planted::Volume).collect();
     all.extend(stores.into_iter().map(Planted::Store));
