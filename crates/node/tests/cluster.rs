@@ -34,6 +34,8 @@ fn a_volume_is_read_and_written_through_every_node() {
         }
         assert_eq!(cluster.read(index, device, 99), 0);
     }
+    // Opened before its node had heard of every store, a log gets the copy it lacks within seconds.
+    cluster.sim.run_for(Duration::from_secs(5));
     let shown = cluster.show(2, "v");
     assert_eq!(shown.log.len(), 3, "{shown:?}");
     assert_eq!(cluster.owner(2, "v"), 0, "the first gateway's node took it");
