@@ -47,10 +47,12 @@ pub(crate) async fn run(host: Rc<Host>) {
             Err(_) => continue,
         }
         let before = gains(&host);
-        if let Err(error) = round(&host, &mut done).await {
+        // What failed may succeed a moment later, and writers may be waiting for it.
+        let finished = round(&host, &mut done).await.unwrap_or_else(|error| {
             tracing::debug!(error, "garbage is collected later");
-        }
-        worthwhile = gains(&host) > before;
+            false
+        });
+        worthwhile = !finished || gains(&host) > before;
     }
 }
 
@@ -81,7 +83,9 @@ fn is_hurried(host: &Host) -> bool {
     host.health.has_store_above(HURRY_PERCENT)
 }
 
-async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Result<(), String> {
+/// Collects what has changed; whether nothing is left to do.
+async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Result<bool, String> {
+    let mut finished = true;
     let text = |error: catalog::CatalogError| error.to_string();
     let volumes = host.catalog.list::<VolumeRow>().await.map_err(text)?;
     for found in volumes
@@ -116,13 +120,15 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
         }
         // Another one leads once the lease is lost: two collectors must not compact at the same time.
         if !host.leads().await.map_err(|error| error.to_string())? {
-            return Ok(());
+            return Ok(false);
         }
         if collect(host, id).await {
             done.insert(id, fingerprint);
+        } else {
+            finished = false;
         }
     }
-    Ok(())
+    Ok(finished)
 }
 
 /// Collects one lineage and rests in proportion; whether nothing is left to do.
