@@ -23,6 +23,9 @@ use world::{Duration, World};
 const LIST_LIMIT: u32 = 1000;
 /// Extents deleted by one call.
 const DELETE_BATCH: usize = 200;
+/// A collection rewrites no more once so many rewrites were refused: the stores are full or away. Fewer are extents that
+/// nobody can read, and the best candidates of every collection: they must not hold up all the others for ever.
+const REFUSED_MAX: u64 = 16;
 
 /// Bounds of a collection.
 #[derive(Clone, Copy, Debug)]
@@ -331,7 +334,7 @@ struct Rewriter<'a> {
 }
 
 impl Rewriter<'_> {
-    /// Rewrites extents until one is refused: the rest has to wait for space, or for the stores.
+    /// Rewrites extents until [`REFUSED_MAX`] are refused: the rest has to wait for space, or for the stores.
     async fn rewrite(
         mut self,
         extents: Vec<Sparse>,
@@ -349,7 +352,7 @@ impl Rewriter<'_> {
                     report.refused += 1;
                 }
             }
-            if report.refused > 0 {
+            if report.refused >= REFUSED_MAX {
                 return Ok(());
             }
             self.world.sleep(self.limits.pace).await;

@@ -11,10 +11,14 @@ use tonic::{Code, Request, Response, Status};
 const SETTLE_MAX: Duration = Duration::from_secs(20);
 
 impl Driver {
-    /// Sends a request and kills the node's plugin a little later, whatever became of it; then starts another and repeats
-    /// the request until it is carried out.
-    fn interrupt<T, F>(&mut self, delay: Duration, ask: impl Fn(&Driver) -> F)
-    where
+    /// Sends a request and a little later, whatever became of it, kills a process of the driver and starts another
+    /// (`restart`); then repeats the request until it is carried out.
+    fn interrupt<T, F>(
+        &mut self,
+        delay: Duration,
+        restart: fn(&mut Driver),
+        ask: impl Fn(&Driver) -> F,
+    ) where
         T: Send + 'static,
         F: Future<Output = Result<Response<T>, Status>> + Send + 'static,
     {
@@ -24,7 +28,7 @@ impl Driver {
             tokio::time::sleep(delay).await;
             drop(asked);
         });
-        self.restart_plugin();
+        restart(self);
         self.repeat(ask);
     }
 
@@ -52,12 +56,12 @@ fn real_csi_plugin_that_is_killed_at_any_moment_leaves_nothing_behind() {
         let delay = Duration::from_millis(milliseconds);
         let volume = driver.volume(&format!("pvc-{milliseconds}"), 64);
         let context = driver.publish(&volume, &node, false).unwrap();
-        driver.interrupt(delay, |driver| {
+        driver.interrupt(delay, Driver::restart_plugin, |driver| {
             let request = driver.stage_request(&volume, &context, mount("ext4"));
             let mut plugin = driver.plugin();
             async move { plugin.node_stage_volume(request).await }
         });
-        driver.interrupt(delay, |driver| {
+        driver.interrupt(delay, Driver::restart_plugin, |driver| {
             let mut request = driver.target_request(&volume, "target", mount("ext4"));
             // The way of most steps.
             request.readonly = true;
@@ -65,7 +69,7 @@ fn real_csi_plugin_that_is_killed_at_any_moment_leaves_nothing_behind() {
             async move { plugin.node_publish_volume(request).await }
         });
         assert!(std::fs::write(driver.directory.path("target/file"), "x").is_err());
-        driver.interrupt(delay / 4, |driver| {
+        driver.interrupt(delay / 4, Driver::restart_plugin, |driver| {
             let request = NodeUnpublishVolumeRequest {
                 volume_id: volume.clone(),
                 target_path: driver.path("target"),
@@ -73,7 +77,7 @@ fn real_csi_plugin_that_is_killed_at_any_moment_leaves_nothing_behind() {
             let mut plugin = driver.plugin();
             async move { plugin.node_unpublish_volume(request).await }
         });
-        driver.interrupt(delay, |driver| {
+        driver.interrupt(delay, Driver::restart_plugin, |driver| {
             let request = NodeUnstageVolumeRequest {
                 volume_id: volume.clone(),
                 staging_target_path: driver.path("staging"),
@@ -98,14 +102,14 @@ fn real_csi_controller_that_is_killed_at_any_moment_has_done_a_thing_once() {
             let (mut client, request) = (driver.controller(), wanted(&name, 8));
             async move { client.create_volume(request).await }
         };
-        driver.cut(delay, create);
+        driver.interrupt(delay, Driver::restart_controller, create);
         let volume = driver.volume(&name, 8);
-        driver.cut(delay, |driver| {
+        driver.interrupt(delay, Driver::restart_controller, |driver| {
             let request = driver.publish_request(&volume, &node);
             let mut client = driver.controller();
             async move { client.controller_publish_volume(request).await }
         });
-        driver.cut(delay, |driver| {
+        driver.interrupt(delay, Driver::restart_controller, |driver| {
             let request = CreateSnapshotRequest {
                 source_volume_id: volume.clone(),
                 name: name.clone(),
@@ -117,7 +121,7 @@ fn real_csi_controller_that_is_killed_at_any_moment_has_done_a_thing_once() {
         driver.unpublish(&volume, &node).unwrap();
         let snapshot = driver.snapshot(&volume, &name).unwrap().snapshot_id;
         driver.delete_snapshot(&snapshot).unwrap();
-        driver.cut(delay, |driver| {
+        driver.interrupt(delay, Driver::restart_controller, |driver| {
             let request = DeleteVolumeRequest {
                 volume_id: volume.clone(),
                 ..Default::default()
@@ -138,24 +142,6 @@ fn real_csi_controller_that_is_killed_at_any_moment_has_done_a_thing_once() {
             .list_snapshots(ListSnapshotsRequest::default()),
     );
     assert_eq!(listed.unwrap().entries, []);
-}
-
-impl Driver {
-    /// As [`Driver::interrupt`], of the controller.
-    fn cut<T, F>(&mut self, delay: Duration, ask: impl Fn(&Driver) -> F)
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<Response<T>, Status>> + Send + 'static,
-    {
-        let asked = ask(self);
-        self.block_on(async {
-            let asked = tokio::spawn(asked);
-            tokio::time::sleep(delay).await;
-            drop(asked);
-        });
-        self.restart_controller();
-        self.repeat(ask);
-    }
 }
 
 /// A request with a deadline.

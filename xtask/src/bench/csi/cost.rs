@@ -25,35 +25,26 @@ const NBD_VOLUME: &str = "through-nbd";
 
 /// What both ways are asked to do.
 const JOBS: [Job; 2] = [
-    Job {
-        key: "read-16",
-        name: "4 KiB random read, depth 16",
-        pattern: "randread",
-        block_kib: 4,
-        depth: 16,
-        jobs: 1,
-        flush: false,
-        length: 1,
-        until_drained: false,
-        targets: (0.0, 0.0),
-        floors: None,
-        floors_engine: None,
-    },
-    Job {
-        key: "write-16",
-        name: "4 KiB random write, depth 16",
-        pattern: "randwrite",
-        block_kib: 4,
-        depth: 16,
-        jobs: 1,
-        flush: false,
-        length: 1,
-        until_drained: false,
-        targets: (0.0, 0.0),
-        floors: None,
-        floors_engine: None,
-    },
+    job("read-16", "4 KiB random read, depth 16", "randread"),
+    job("write-16", "4 KiB random write, depth 16", "randwrite"),
 ];
+
+const fn job(key: &'static str, name: &'static str, pattern: &'static str) -> Job {
+    Job {
+        key,
+        name,
+        pattern,
+        block_kib: 4,
+        depth: 16,
+        jobs: 1,
+        flush: false,
+        length: 1,
+        until_drained: false,
+        targets: (0.0, 0.0),
+        floors: None,
+        floors_engine: None,
+    }
+}
 
 /// Figures of attached volumes nobody uses.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
