@@ -1,5 +1,6 @@
 //! What the management plane answers.
 
+use crate::members::{MemberAnswer, ResiliencyAnswer};
 use crate::token::TokenAnswer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,6 +45,10 @@ pub enum Answer {
     Token(TokenAnswer),
     /// Tokens, by name.
     Tokens(Vec<TokenAnswer>),
+    /// A node or store.
+    Member(MemberAnswer),
+    /// How much loss the cluster can take.
+    Resiliency(ResiliencyAnswer),
 }
 
 impl Answer {
@@ -69,6 +74,8 @@ impl Answer {
             Self::GroupSnapshots(value) => serde_json::to_value(value),
             Self::Token(value) => serde_json::to_value(value),
             Self::Tokens(value) => serde_json::to_value(value),
+            Self::Member(value) => serde_json::to_value(value),
+            Self::Resiliency(value) => serde_json::to_value(value),
         }
     }
 }
@@ -152,6 +159,12 @@ pub struct NodeAnswer {
     pub api: Option<String>,
     /// Whether its lease lives.
     pub alive: bool,
+    /// Whether everything moves away from it.
+    #[serde(default)]
+    pub draining: bool,
+    /// Until when it may be away without being replaced, Unix milliseconds; 0: no such time.
+    #[serde(default)]
+    pub maintenance_until_ms: u64,
 }
 
 /// A store.
@@ -183,6 +196,18 @@ pub struct StoreAnswer {
     pub written: u64,
     /// Device flushes since start.
     pub flushes: u64,
+    /// `present`, `away` (silent, awaited), `draining` or `lost` (silent, replaced).
+    #[serde(default)]
+    pub standing: String,
+    /// Placement groups it is a member of.
+    #[serde(default)]
+    pub groups: u32,
+    /// Those of them that it is still being filled in.
+    #[serde(default)]
+    pub filling: u32,
+    /// Groups that it has left and whose data it still holds.
+    #[serde(default)]
+    pub leaving: u32,
 }
 
 /// A container.

@@ -16,6 +16,7 @@ pub mod answer;
 pub mod client;
 pub mod copies;
 pub mod http;
+pub mod members;
 pub mod operation;
 pub mod query;
 #[cfg(test)]
@@ -28,6 +29,10 @@ pub use answer::{
     StoreAnswer, VolumeAnswer,
 };
 pub use copies::{MinCopies, NotCopies};
+pub use members::{
+    CopiesAnswer, MemberAnswer, MemberChange, RemoveQuery, RepairAnswer, ResiliencyAnswer,
+    ResilientCapacityAnswer,
+};
 pub use operation::{
     CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, Operation,
     OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,

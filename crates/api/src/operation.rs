@@ -5,6 +5,7 @@
 //! `{"operation":"volume-resize","name":"db","size":1073741824}`.
 
 use crate::copies::MinCopies;
+use crate::members::MemberChange;
 use crate::query::ListQuery;
 use crate::token::TokenSpec;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -31,6 +32,50 @@ pub enum Operation {
         /// Copies, without a container.
         #[serde(default)]
         rf: Option<u8>,
+    },
+    /// How much loss the cluster can take now -> `Answer::Resiliency`.
+    Resiliency,
+    /// What ties a node to the cluster -> `Answer::Member`.
+    NodeShow {
+        /// Its name.
+        name: String,
+    },
+    /// Says what an operator wants of a node -> `Answer::Member`.
+    NodeSet {
+        /// Its name.
+        name: String,
+        /// What changes.
+        #[serde(flatten)]
+        change: MemberChange,
+    },
+    /// Forgets a node that has been drained, or is gone for good -> `Answer::Done`.
+    NodeRemove {
+        /// Its name.
+        name: String,
+        /// Whether it will never come back.
+        #[serde(default)]
+        lost: bool,
+    },
+    /// What ties a store to the cluster -> `Answer::Member`.
+    StoreShow {
+        /// Its id.
+        id: u32,
+    },
+    /// Says what an operator wants of a store -> `Answer::Member`.
+    StoreSet {
+        /// Its id.
+        id: u32,
+        /// What changes.
+        #[serde(flatten)]
+        change: MemberChange,
+    },
+    /// Forgets a store that has been drained, or is gone for good -> `Answer::Done`.
+    StoreRemove {
+        /// Its id.
+        id: u32,
+        /// Whether it will never come back.
+        #[serde(default)]
+        lost: bool,
     },
     /// Creates a storage container -> `Answer::Container`.
     ContainerCreate(ContainerSpec),
@@ -237,6 +282,13 @@ impl Operation {
             Self::Status => "status",
             Self::Cluster => "cluster",
             Self::Capacity { .. } => "capacity",
+            Self::Resiliency => "resiliency",
+            Self::NodeShow { .. } => "node-show",
+            Self::NodeSet { .. } => "node-set",
+            Self::NodeRemove { .. } => "node-remove",
+            Self::StoreShow { .. } => "store-show",
+            Self::StoreSet { .. } => "store-set",
+            Self::StoreRemove { .. } => "store-remove",
             Self::ContainerCreate(_) => "container-create",
             Self::ContainerList => "container-list",
             Self::ContainerSet { .. } => "container-set",

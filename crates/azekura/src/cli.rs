@@ -2,7 +2,7 @@
 
 mod cluster;
 
-pub use cluster::{CapacityArgs, ClusterVerb, GroupSnapshotVerb};
+pub use cluster::{CapacityArgs, ClusterVerb, GroupSnapshotVerb, MemberVerb};
 
 use crate::config::parse_name;
 use crate::quantity::{parse_duration, parse_size};
@@ -48,8 +48,11 @@ pub enum Form {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Run a node until it is told to stop
+    /// Run a node until it is told to stop, or say what becomes of one
     Node(NodeArgs),
+    /// Stores: what becomes of them
+    #[command(subcommand)]
+    Store(MemberVerb),
     /// Prepare and look at disks
     #[command(subcommand)]
     Disk(DiskVerb),
@@ -79,6 +82,8 @@ pub enum Verb {
     Token(TokenVerb),
     /// Nodes, stores and volumes at a glance
     Status,
+    /// How much loss the cluster can take now
+    Resiliency,
     /// The cluster and its nodes
     #[command(subcommand)]
     Cluster(ClusterVerb),
@@ -91,10 +96,14 @@ pub enum Verb {
 
 /// Arguments of `node`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct NodeArgs {
+    /// What becomes of a node; nothing: run one here.
+    #[command(subcommand)]
+    pub verb: Option<MemberVerb>,
     /// Configuration, see docs/operating/configuration.md.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    pub config: Option<PathBuf>,
     /// Log JSON objects instead of lines for people.
     #[arg(long)]
     pub log_json: bool,

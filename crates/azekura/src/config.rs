@@ -106,6 +106,8 @@ pub struct Tuning {
     pub lease: Option<Duration>,
     /// How long a node must be without its lease before its volumes are taken over.
     pub suspicion: Option<Duration>,
+    /// How long a store must be silent before its groups get other members.
+    pub repair_delay: Option<Duration>,
     /// Placement groups per replication factor.
     pub groups: Option<u32>,
     /// Undrained bytes at which draining starts.
@@ -321,6 +323,7 @@ struct DiskTable {
 struct TuningTable {
     lease: Option<Spanned<Span>>,
     suspicion: Option<Spanned<Span>>,
+    repair_delay: Option<Spanned<Span>>,
     groups: Option<Spanned<u32>>,
     drain: Option<Spanned<Size>>,
     undrained_max: Option<Spanned<Size>>,
@@ -615,6 +618,7 @@ fn check_tuning(table: &TuningTable) -> Result<Tuning, Problem> {
     let tuning = Tuning {
         lease: span_between(table.lease.as_ref(), second, 60 * second)?,
         suspicion: span_between(table.suspicion.as_ref(), second / 10, 600 * second)?,
+        repair_delay: span_between(table.repair_delay.as_ref(), second, 86_400 * second)?,
         groups: count_between(table.groups.as_ref(), 1, 1024)?,
         drain: size_between(table.drain.as_ref(), 1 << 20, 1 << 40)?,
         undrained_max: size_between(table.undrained_max.as_ref(), 4 << 20, 1 << 40)?,

@@ -86,6 +86,7 @@ fn every_key_is_documented() {
         "buffered",
         "lease",
         "suspicion",
+        "repair-delay",
         "groups",
         "drain",
         "undrained-max",

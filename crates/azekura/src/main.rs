@@ -23,6 +23,7 @@ mod csi_verbs;
 mod disk;
 mod launch;
 mod local;
+mod members;
 mod node;
 mod output;
 mod quantity;
@@ -30,7 +31,7 @@ mod remote;
 mod verbs;
 
 use clap::Parser;
-use cli::{Cli, ClusterVerb, DiskVerb, Form, Verb};
+use cli::{Cli, ClusterVerb, DiskVerb, Form, NodeArgs, Verb};
 use remote::{Endpoint, Remote, RemoteError};
 use std::io::Write;
 use std::process::ExitCode;
@@ -59,7 +60,9 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         token_file: cli.token_file.as_deref(),
     };
     let text = match cli.verb {
-        Verb::Node(arguments) => node::run(&arguments).map(|()| String::new())?,
+        Verb::Node(arguments) if arguments.verb.is_none() => {
+            node::run(&arguments).map(|()| String::new())?
+        }
         Verb::Disk(DiskVerb::Format(arguments)) => disk::format(arguments, cli.output)?,
         Verb::Disk(DiskVerb::Show { path }) => disk::show(&path, cli.output)?,
         Verb::Csi(verb) => csi_verbs::run(endpoint, verb).map(|()| String::new())?,
@@ -84,6 +87,11 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         Verb::Snapshot(verb) => console.snapshot(verb),
         Verb::Clone(arguments) => console.clone_volume(arguments),
         Verb::Token(verb) => console.token(verb),
+        Verb::Node(NodeArgs {
+            verb: Some(verb), ..
+        }) => console.member("nodes", verb),
+        Verb::Store(verb) => console.member("stores", verb),
+        Verb::Resiliency => console.resiliency(),
         Verb::Status => console.status(),
         Verb::Cluster(ClusterVerb::Show) => console.cluster(),
         Verb::Capacity(arguments) => console.capacity(&arguments),

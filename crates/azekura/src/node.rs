@@ -43,7 +43,8 @@ const STOP_SECONDS_MAX: u64 = 30;
 /// # Errors
 /// Why it does not start, or stopped by itself.
 pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
-    let config = Config::read(&arguments.config)?;
+    let config = arguments.config.as_deref();
+    let config = Config::read(config.context("say which configuration: --config FILE")?)?;
     start_log(arguments.log_json);
     world_linux::check_open_files(OPEN_FILES_MIN)?;
     let api = config.api.as_deref().map(listen_api).transpose()?;
@@ -182,6 +183,7 @@ fn tune(options: &mut HostOptions, tuning: &Tuning) -> anyhow::Result<()> {
     }
     set(&mut options.lease, tuning.lease);
     set(&mut options.suspicion, tuning.suspicion);
+    set(&mut options.repair_delay, tuning.repair_delay);
     set(&mut options.groups, tuning.groups);
     set(&mut options.volume.drain_bytes, tuning.drain);
     set(

@@ -63,7 +63,7 @@ pub fn columns(head: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
-fn fields(rows: &[(&str, String)]) -> String {
+pub fn fields(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines = rows.iter().filter(|(_, value)| !value.is_empty());
     lines
@@ -71,7 +71,7 @@ fn fields(rows: &[(&str, String)]) -> String {
         .collect()
 }
 
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     ByteCount(count).to_string()
 }
 
@@ -88,7 +88,7 @@ fn percent(part: u64, whole: u64) -> String {
 }
 
 /// A Unix time as `2026-11-23 17:59:15Z` (days to civil date after Howard Hinnant's algorithm).
-fn time(milliseconds: u64) -> String {
+pub fn time(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let shifted = days + 719_468;

@@ -24,14 +24,14 @@ pub struct Console<'a> {
 }
 
 /// Text for standard output.
-type Shown = Result<String, RemoteError>;
+pub type Shown = Result<String, RemoteError>;
 
 impl Console<'_> {
-    fn show<T: Table + Serialize>(&self, answer: Result<T, RemoteError>) -> Shown {
+    pub fn show<T: Table + Serialize>(&self, answer: Result<T, RemoteError>) -> Shown {
         Ok(render(&answer?, self.form))
     }
 
-    fn deleted(&self, path: &str, what: String) -> Shown {
+    pub fn deleted(&self, path: &str, what: String) -> Shown {
         self.remote.delete(path)?;
         let done = Done {
             done: format!("deleted {what}"),

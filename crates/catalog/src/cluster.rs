@@ -253,6 +253,8 @@ pub fn plan_groups(stores: &[StoreRow], copies: u8, count: u32) -> Vec<GroupRow>
             generation: Generation(1),
             replication_factor: copies,
             members: members.iter().map(|member| member.id).collect(),
+            filling: Vec::new(),
+            former: Vec::new(),
         });
     }
     groups

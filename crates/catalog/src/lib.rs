@@ -17,6 +17,7 @@ mod attachment;
 mod cluster;
 mod groups;
 pub mod kv;
+mod placement;
 mod rows;
 mod snapshots;
 mod tokens;
@@ -29,6 +30,7 @@ pub use access::{Catalog, CatalogError, Transaction, Versioned};
 pub use attachment::{Attachment, AttachmentMode, Held};
 pub use cluster::plan_groups;
 pub use groups::{Begun, GroupSnapshotRow};
+pub use placement::{GroupChange, IntentRow, Subject};
 pub use rows::{
     AliveRow, ClusterRow, Compression, ContainerRow, GroupRow, LineageRow, MapRoot, NodeRow,
     Origin, PagePointer, Row, SegmentReplica, SegmentRow, SnapshotRow, SnapshotState, StoreRow,

@@ -180,8 +180,24 @@ pub struct GroupRow {
     pub generation: Generation,
     /// Wanted copies; groups of one replication factor serve all containers that want it.
     pub replication_factor: u8,
-    /// Stores, in distinct failure domains.
+    /// Stores, in distinct failure domains. Everything new goes to all of them. More than wanted while one takes the
+    /// place of another.
     pub members: Vec<StoreId>,
+    /// Members that may lack what others hold: they never count as a copy of what was there before they joined.
+    #[serde(default)]
+    pub filling: Vec<StoreId>,
+    /// Stores that were members and may still hold what no member has: asked last, filled from, and emptied once all
+    /// members have everything.
+    #[serde(default)]
+    pub former: Vec<StoreId>,
+}
+
+impl GroupRow {
+    /// Members that hold everything, as far as the catalog knows.
+    pub fn complete(&self) -> impl Iterator<Item = StoreId> + '_ {
+        let complete = |member: &&StoreId| !self.filling.contains(member);
+        self.members.iter().filter(complete).copied()
+    }
 }
 
 impl Row for GroupRow {

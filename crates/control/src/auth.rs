@@ -162,6 +162,9 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
         Scope::Viewer => matches!(
             operation,
             Operation::Status
+                | Operation::Resiliency
+                | Operation::NodeShow { .. }
+                | Operation::StoreShow { .. }
                 | Operation::Cluster
                 | Operation::Capacity { .. }
                 | Operation::ContainerList

@@ -1,5 +1,7 @@
 //! Paths to operations. The table is in `api::http`; `openapi/table.rs` says what each takes and answers.
 
+mod members;
+
 use crate::reply::{Reply, no_such_method, no_such_path, parse, parse_or_default, require_json};
 use crate::{Auth, Backend, auth, limits, make_token, metrics, openapi, request_id};
 use api::http::{self, BODY_BYTES_MAX, PREFIX};
@@ -138,7 +140,8 @@ pub fn router(backend: Arc<dyn Backend>, auth: Auth) -> Router {
         )
         .route("/tokens", get(token_list).post(token_create))
         .route("/tokens/{name}", delete(token_delete))
-        .route("/openapi.json", get(openapi::serve));
+        .route("/openapi.json", get(openapi::serve))
+        .merge(members::routes());
     Router::new()
         .nest(PREFIX, version_1)
         .route("/metrics", get(metrics_text))

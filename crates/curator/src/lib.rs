@@ -1,4 +1,4 @@
-//! Background work that no I/O waits for. So far: collection of garbage.
+//! Background work that no I/O waits for: collection of garbage, and the plan of who holds which placement group.
 //!
 //! State in memory: none between two collections. On disk: nothing of its own.
 //!
@@ -9,9 +9,11 @@
 //!   a root joins, leaves or is set back.
 //! - Every step may be repeated; a collection that stops half-way leaves garbage, never damage.
 //!
-//! Read next: `collect.rs`.
+//! Read next: `collect.rs`, `placement.rs`.
 
 mod collect;
+mod placement;
 mod sparse;
 
 pub use collect::{Attempts, CollectError, CollectReport, Limits, collect_lineage};
+pub use placement::{PlacementLimits, Standing, StoreFacts, plan};

@@ -1,9 +1,14 @@
-//! Giving a member what it lacks: one extent after a bad read, or everything it missed while it was away.
+//! Giving a member what it lacks: one extent after a bad read, or everything it missed while it was away or was no
+//! member yet; and seeing that a former member holds nothing that members lack.
+//!
+//! A member lists others only after they have promised the group's present generation: what is put with an older one
+//! is refused by them from then on, so that no list misses it.
 
-use crate::pool::{Pool, PoolError};
+use crate::pool::{Pool, PoolError, is_stale};
 use bytes::Bytes;
 use catalog::GroupRow;
-use std::collections::BTreeMap;
+use futures_util::future::join_all;
+use std::collections::{BTreeMap, BTreeSet};
 use vocab::{ExtentId, StoreId};
 use wire::{ExtentInfo, StoreCall, StoreReply, StoreRequest};
 
@@ -25,6 +30,26 @@ pub struct FillReport {
     pub silent: u64,
 }
 
+impl FillReport {
+    /// Whether the member has everything now.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.silent == 0 && self.failed == 0
+    }
+
+    /// Adds what another fill did.
+    pub fn add(&mut self, other: &FillReport) {
+        self.copied += other.copied;
+        self.bytes += other.bytes;
+        self.deleted += other.deleted;
+        self.failed += other.failed;
+        self.silent += other.silent;
+    }
+}
+
+/// What a store holds of a group.
+type Listing = BTreeMap<ExtentId, ExtentInfo>;
+
 impl Pool {
     /// Copies one extent to `member` from another member that has a good copy. Durable when it returns.
     ///
@@ -35,7 +60,10 @@ impl Pool {
             .group(id.group)
             .ok_or(PoolError::NoGroup { copies: 0 })?;
         let mut reason = "it is the only member".to_owned();
-        for &source in group.members.iter().filter(|&&source| source != member) {
+        let incomplete = group.filling.iter().filter(|&&store| store != member);
+        let complete = group.complete().filter(|&store| store != member);
+        let sources: Vec<StoreId> = complete.chain(incomplete.copied()).collect();
+        for &source in sources.iter().chain(&group.former) {
             match self
                 .call(source, StoreRequest::ReadExtent { id }.into())
                 .await
@@ -100,12 +128,8 @@ impl Pool {
         Ok(bytes)
     }
 
-    async fn listing(
-        &self,
-        store: StoreId,
-        group: &GroupRow,
-    ) -> Option<BTreeMap<ExtentId, ExtentInfo>> {
-        let mut listing = BTreeMap::new();
+    async fn listing(&self, store: StoreId, group: &GroupRow) -> Option<Listing> {
+        let mut listing = Listing::new();
         let mut after = None;
         loop {
             let request = StoreRequest::ListExtents {
@@ -130,45 +154,49 @@ impl Pool {
     }
 }
 
-/// Brings `store` up to date in every group it belongs to: copies what it lacks, deletes what was deleted.
-/// Only differences move. Repeat it while `silent` or `failed` is not zero.
-pub async fn fill_store(pool: &Pool, store: StoreId) -> FillReport {
-    let mut report = FillReport::default();
-    for group in pool
-        .groups()
-        .into_iter()
-        .filter(|group| group.members.contains(&store))
-    {
-        fill_group(pool, store, &group, &mut report).await;
-    }
-    report
+/// Listings of others than the store that wants to know.
+struct Others {
+    /// Of members.
+    members: Vec<(StoreId, Listing)>,
+    /// Of former members.
+    former: Vec<(StoreId, Listing)>,
+    /// How many that were needed did not answer.
+    silent: u64,
 }
 
-async fn fill_group(pool: &Pool, store: StoreId, group: &GroupRow, report: &mut FillReport) {
-    let Some(mut own) = pool.listing(store, group).await else {
-        report.silent += 1;
-        return;
-    };
-    for &member in group.members.iter().filter(|&&member| member != store) {
-        let Some(theirs) = pool.listing(member, group).await else {
+impl Pool {
+    /// Brings `store` up to date in a group it belongs to: copies what it lacks, deletes what was deleted. Only
+    /// differences move. `answers` says which stores are worth asking. Repeat it while the report is not whole.
+    pub async fn fill(
+        &self,
+        store: StoreId,
+        group: &GroupRow,
+        answers: &dyn Fn(StoreId) -> bool,
+    ) -> FillReport {
+        let mut report = FillReport::default();
+        let changing = !group.filling.is_empty() || !group.former.is_empty();
+        if changing && !self.promise(store, group).await {
             report.silent += 1;
-            continue;
+            return report;
+        }
+        let Some(mut own) = self.listing(store, group).await else {
+            report.silent += 1;
+            return report;
         };
-        for (id, info) in theirs {
+        let others = self.list_others(store, group, answers).await;
+        report.silent += others.silent;
+        let dead = self
+            .delete_the_dead(store, group, &mut own, &others, &mut report)
+            .await;
+        let listings = others.members.into_iter().chain(others.former);
+        for (id, info) in listings.flat_map(|(_, listing)| listing) {
+            // A tombstone is newer knowledge than a copy elsewhere: only the collector makes them.
             let held = own.get(&id);
-            if info.tombstone {
-                let deletes = held.is_some_and(|held| !held.tombstone);
-                if deletes && delete(pool, store, group, id).await {
-                    report.deleted += 1;
-                    own.remove(&id);
-                }
+            let has = held.is_some_and(|held| held.tombstone || held.form >= info.form);
+            if info.tombstone || has || dead.contains(&id) {
                 continue;
             }
-            // A tombstone here is newer knowledge than a copy there: only the collector makes them.
-            if held.is_some_and(|held| held.tombstone || held.form >= info.form) {
-                continue;
-            }
-            match pool.repair(store, id).await {
+            match self.repair(store, id).await {
                 Ok(bytes) => {
                     report.copied += 1;
                     report.bytes += bytes;
@@ -177,15 +205,120 @@ async fn fill_group(pool: &Pool, store: StoreId, group: &GroupRow, report: &mut 
                 Err(_) => report.failed += 1,
             }
         }
+        report
     }
-}
 
-async fn delete(pool: &Pool, store: StoreId, group: &GroupRow, id: ExtentId) -> bool {
-    let (group, generation) = (group.id, group.generation);
-    let request = StoreRequest::DeleteExtents {
-        group,
-        generation,
-        ids: vec![id],
-    };
-    pool.call(store, request.into()).await.is_ok()
+    /// Deletes here what members have deleted; returns all of that.
+    async fn delete_the_dead(
+        &self,
+        store: StoreId,
+        group: &GroupRow,
+        own: &mut Listing,
+        others: &Others,
+        report: &mut FillReport,
+    ) -> BTreeSet<ExtentId> {
+        let listed = others.members.iter().flat_map(|(_, listing)| listing);
+        let dead = listed.filter(|(_, info)| info.tombstone);
+        let dead: BTreeSet<ExtentId> = dead.map(|(&id, _)| id).collect();
+        for &id in &dead {
+            let held = own.get(&id).is_some_and(|held| !held.tombstone);
+            if held && self.delete_at(store, group, id).await {
+                report.deleted += 1;
+                own.remove(&id);
+            }
+        }
+        dead
+    }
+
+    /// What all others hold. Former members are needed only when no member has everything.
+    async fn list_others(
+        &self,
+        store: StoreId,
+        group: &GroupRow,
+        answers: &dyn Fn(StoreId) -> bool,
+    ) -> Others {
+        let changing = !group.filling.is_empty() || !group.former.is_empty();
+        let ask = async |other: StoreId| {
+            if !answers(other) || (changing && !self.promise(other, group).await) {
+                return None;
+            }
+            self.listing(other, group).await
+        };
+        let listed = async |stores: Vec<StoreId>| {
+            let listings = join_all(stores.iter().map(|&other| ask(other))).await;
+            stores.into_iter().zip(listings).collect::<Vec<_>>()
+        };
+        let members = group.members.iter().copied();
+        let members = listed(members.filter(|&member| member != store).collect()).await;
+        let former = listed(group.former.clone()).await;
+        let silent = |listed: &[(StoreId, Option<Listing>)], counts: &dyn Fn(StoreId) -> bool| {
+            let silent = listed.iter().filter(|(_, listing)| listing.is_none());
+            silent.filter(|(other, _)| counts(*other)).count() as u64
+        };
+        let complete = |other: StoreId| !group.filling.contains(&other);
+        let alone = group.filling.contains(&store) && group.complete().next().is_none();
+        let mut missed = silent(&members, &complete);
+        if alone {
+            missed = silent(&members, &|_| true) + silent(&former, &|_| true);
+        }
+        let answered = |listed: Vec<(StoreId, Option<Listing>)>| {
+            let some = listed.into_iter();
+            some.filter_map(|(other, listing)| Some((other, listing?)))
+                .collect()
+        };
+        Others {
+            members: answered(members),
+            former: answered(former),
+            silent: missed,
+        }
+    }
+
+    /// Has a store promise the group's generation; whether it has.
+    async fn promise(&self, store: StoreId, group: &GroupRow) -> bool {
+        let (group, generation) = (group.id, group.generation);
+        let request = StoreRequest::PromiseGroup { group, generation };
+        let answer = self.call(store, request.into()).await;
+        if is_stale(&answer) {
+            self.newer_soon();
+        }
+        answer.is_ok()
+    }
+
+    /// Empties a former member when every member holds what it holds; whether it is empty. Repeat it until then.
+    pub async fn leave(&self, former: StoreId, group: &GroupRow) -> bool {
+        if !group.filling.is_empty() || !self.promise(former, group).await {
+            return false;
+        }
+        let Some(held) = self.listing(former, group).await else {
+            return false;
+        };
+        let mut listings = Vec::new();
+        for &member in &group.members {
+            match self.listing(member, group).await {
+                Some(listing) => listings.push(listing),
+                None => return false,
+            }
+        }
+        // A newer member never heard of what was deleted before it joined.
+        let is_dead = |listing: &Listing, id| listing.get(id).is_some_and(|info| info.tombstone);
+        let dead = |id| listings.iter().any(|listing| is_dead(listing, id));
+        let everywhere = |id| listings.iter().all(|listing| listing.contains_key(id));
+        let mut live = held.values().filter(|info| !info.tombstone);
+        if !live.all(|info| everywhere(&info.id) || dead(&info.id)) {
+            return false;
+        }
+        let (group, generation) = (group.id, group.generation);
+        let request = StoreRequest::LeaveGroup { group, generation };
+        self.call(former, request.into()).await.is_ok()
+    }
+
+    async fn delete_at(&self, store: StoreId, group: &GroupRow, id: ExtentId) -> bool {
+        let (group, generation) = (group.id, group.generation);
+        let request = StoreRequest::DeleteExtents {
+            group,
+            generation,
+            ids: vec![id],
+        };
+        self.call(store, request.into()).await.is_ok()
+    }
 }

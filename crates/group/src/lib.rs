@@ -10,13 +10,14 @@
 //!   copy is put again.
 //! - Absence on one member is never taken for absence of the extent.
 //! - Every change names the group's generation; a store that has promised a newer one refuses it.
+//! - A store forgets a group only when every member of the present generation holds what it held.
 //!
-//! It does not choose members (catalog::plan_groups) nor decide what is garbage (curator).
+//! It does not choose members (`catalog::plan_groups`, `curator::placement`) nor decide what is garbage (curator).
 //! Read next: `pool.rs`, `read.rs`, `fill.rs`.
 
 mod fill;
 mod pool;
 mod read;
 
-pub use fill::{FillReport, fill_store};
+pub use fill::FillReport;
 pub use pool::{Pool, PoolError, PoolOptions, Purpose, Unflushed};

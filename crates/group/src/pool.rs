@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use vocab::{ExtentId, GroupId, IdMap, StoreId};
 use wire::{CallError, ExtentInfo, Lane, StoreCall, StoreError, StoreReply, StoreRequest, Stores};
+use world::sync::Notify;
 use world::{Duration, Time, World};
 
 /// Tunables.
@@ -94,6 +95,10 @@ pub(crate) struct Inner {
     shunned: RefCell<IdMap<StoreId, Time>>,
     pub(crate) repairs: Cell<u64>,
     full: RefCell<BTreeMap<StoreId, Full>>,
+    /// A store promised a newer generation than the groups here have.
+    outdated: Notify,
+    /// The groups were set.
+    renewed: Notify,
 }
 
 /// The extents of the cluster, as a node sees them. Cheap to clone.
@@ -121,13 +126,16 @@ impl Unflushed {
     }
 }
 
+/// A rewrite may take so many times as long as a put: it reads, writes and flushes on a disk that others keep busy, and
+/// nobody waits for it but the space it frees.
+const REWRITE_PATIENCE: u32 = 15;
 /// How long a store's word that it is nearly full is taken for true; the next put after that asks again.
 const CROWDED_FOR: Duration = Duration::from_secs(1);
 
 /// What a store said of its space.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Full {
-    /// It has said nothing else since.
+    /// It has said nothing else, and has taken nothing, since.
     since: Time,
     /// When it said so last.
     heard: Time,
@@ -174,6 +182,8 @@ impl Put {
 pub(crate) enum Told {
     Done(Option<u64>),
     Full,
+    /// It has promised a newer generation: the members have changed.
+    Stale,
     Failed(String),
 }
 
@@ -195,12 +205,42 @@ impl Pool {
             shunned: RefCell::default(),
             repairs: Cell::new(0),
             full: RefCell::default(),
+            outdated: Notify::default(),
+            renewed: Notify::default(),
         }))
     }
 
     /// Takes over the groups as the catalog has them.
     pub fn set_groups(&self, groups: Vec<GroupRow>) {
         *self.0.groups.borrow_mut() = groups.into_iter().map(|group| (group.id, group)).collect();
+        self.0.renewed.notify_all();
+    }
+
+    /// Until a store refuses a call because the groups known here are outdated: set them anew then.
+    pub async fn outdated(&self) {
+        self.0.outdated.notified().await;
+    }
+
+    /// The groups known here are outdated.
+    pub(crate) fn newer_soon(&self) {
+        self.0.outdated.notify_all();
+    }
+
+    /// Waits for a newer generation of a group than this one, within the pool's patience; whether there is one.
+    pub(crate) async fn newer_than(&self, group: &GroupRow) -> bool {
+        let waited = async {
+            loop {
+                let renewed = self.0.renewed.notified();
+                let known = self.group(group.id);
+                if known.is_some_and(|known| known.generation > group.generation) {
+                    return;
+                }
+                self.0.outdated.notify_all();
+                renewed.await;
+            }
+        };
+        let patience = self.0.options.patience;
+        self.0.world.timeout(patience, waited).await.is_ok()
     }
 
     /// The groups known.
@@ -216,7 +256,7 @@ impl Pool {
         self.crowded_for().is_some()
     }
 
-    /// How long one of the stores that said so a moment ago has said nothing else. `None`: there is room.
+    /// How long one of the stores that said so a moment ago has taken nothing. `None`: there is room.
     #[must_use]
     pub fn crowded_for(&self) -> Option<Duration> {
         let now = self.0.world.now();
@@ -227,7 +267,17 @@ impl Pool {
         heard.map(|full| now.since(full.since)).max()
     }
 
-    fn note_room(&self, store: StoreId, is_full: bool) {
+    /// Whether a store has refused a put a moment ago, or said that it soon will.
+    fn is_full(&self, store: StoreId) -> bool {
+        let now = self.0.world.now();
+        let full = self.0.full.borrow();
+        full.get(&store)
+            .is_some_and(|full| now.since(full.heard) < CROWDED_FOR)
+    }
+
+    /// Notes what a store said of its space. One that took a put has made room since it was full: as long as that
+    /// happens, waiting is not in vain.
+    fn note_room(&self, store: StoreId, is_full: bool, has_taken: bool) {
         let now = self.0.world.now();
         let mut table = self.0.full.borrow_mut();
         if !is_full {
@@ -238,8 +288,8 @@ impl Pool {
             since: now,
             heard: now,
         });
-        if now.since(said.heard) >= CROWDED_FOR * 3 {
-            // Nobody knows what was in between.
+        if has_taken || now.since(said.heard) >= CROWDED_FOR * 3 {
+            // Or nobody knows what was in between.
             said.since = now;
         }
         said.heard = now;
@@ -269,7 +319,7 @@ impl Pool {
         self.0.shunned.borrow_mut().insert(store, until);
     }
 
-    /// A group for a new extent: with all members healthy and one of them here, if there is such a group.
+    /// A group for a new extent: with all members healthy and not full, and one of them here, if there is such a group.
     ///
     /// # Errors
     /// [`PoolError::NoGroup`].
@@ -286,11 +336,12 @@ impl Pool {
                 .iter()
                 .filter(|&&member| self.is_shunned(member))
                 .count();
+            let full = group.members.iter().any(|&member| self.is_full(member));
             let local = group
                 .members
                 .iter()
                 .any(|member| self.0.local.contains(member));
-            (shunned, usize::from(!local))
+            (shunned, full, !local)
         };
         let best = fitting().map(penalty).min().ok_or(PoolError::NoGroup {
             copies: replication_factor,
@@ -308,8 +359,17 @@ impl Pool {
         store: StoreId,
         call: StoreCall,
     ) -> Result<(StoreReply, Bytes), CallError> {
+        self.call_within(store, call, self.0.options.patience).await
+    }
+
+    async fn call_within(
+        &self,
+        store: StoreId,
+        call: StoreCall,
+        patience: Duration,
+    ) -> Result<(StoreReply, Bytes), CallError> {
         let answer = self.0.stores.call(store, Lane::Bulk, call);
-        match self.0.world.timeout(self.0.options.patience, answer).await {
+        match self.0.world.timeout(patience, answer).await {
             Ok(result) => result,
             Err(late) => Err(CallError::Unreachable {
                 store,
@@ -319,10 +379,14 @@ impl Pool {
     }
 
     async fn tell(&self, store: StoreId, call: StoreCall) -> Told {
-        match self.call(store, call).await {
+        let patience = match call.request {
+            StoreRequest::CompactExtent { .. } => self.0.options.patience * REWRITE_PATIENCE,
+            _ => self.0.options.patience,
+        };
+        match self.call_within(store, call, patience).await {
             Ok((StoreReply::Done, _)) => Told::Done(None),
             Ok((StoreReply::Kept { session, full }, _)) => {
-                self.note_room(store, full);
+                self.note_room(store, full, true);
                 Told::Done(Some(session))
             }
             Ok((other, _)) => Told::Failed(format!("{store} answered {other:?}")),
@@ -330,6 +394,10 @@ impl Pool {
                 error: StoreError::Full,
                 ..
             }) => Told::Full,
+            Err(CallError::Refused {
+                error: StoreError::StaleGeneration { .. },
+                ..
+            }) => Told::Stale,
             Err(error) => {
                 if matches!(error, CallError::Unreachable { .. })
                     || matches!(
@@ -362,16 +430,43 @@ impl Pool {
         purpose: Purpose,
         copies_min: u8,
     ) -> Result<Unflushed, PoolError> {
-        let group = self
-            .group(id.group)
-            .ok_or(PoolError::NoGroup { copies: 0 })?;
-        let put = Put {
-            id,
-            generation: group.generation,
-            form,
-            purpose,
-            sealed,
-        };
+        loop {
+            let group = self
+                .group(id.group)
+                .ok_or(PoolError::NoGroup { copies: 0 })?;
+            let put = Put {
+                id,
+                generation: group.generation,
+                form,
+                purpose,
+                sealed: sealed.clone(),
+            };
+            if let Some(outcome) = self.put_to(&group, &put, copies_min).await {
+                return outcome;
+            }
+            // Nothing relies on a copy that a former member took: all members get it now.
+            if !self.newer_than(&group).await {
+                let reason =
+                    "its members have changed, and the catalog does not say to whom".to_owned();
+                return Err(PoolError::NotEnoughCopies {
+                    group: id.group,
+                    id,
+                    have: 0,
+                    need: usize::from(copies_min),
+                    reason,
+                });
+            }
+        }
+    }
+
+    /// One attempt of [`Pool::put`]; `None` when the group has other members meanwhile.
+    async fn put_to(
+        &self,
+        group: &GroupRow,
+        put: &Put,
+        copies_min: u8,
+    ) -> Option<Result<Unflushed, PoolError>> {
+        let (id, repair) = (put.id, put.purpose == Purpose::Repair);
         let (shunned, asked): (Vec<StoreId>, Vec<StoreId>) = group
             .members
             .iter()
@@ -387,10 +482,13 @@ impl Pool {
         };
         if asked.len() < need {
             // Too few could take it: no copies that nobody will ever refer to.
-            return Err(too_few(0, reason));
+            return Some(Err(too_few(0, reason)));
         }
         let mut missing = shunned;
-        let told = self.tell_each(&asked, &put, &missing).await;
+        let told = self.tell_each(&asked, put, &missing).await;
+        if any_stale(&told) {
+            return None;
+        }
         let mut have: Vec<StoreId> = Vec::new();
         let mut unflushed = Unflushed::default();
         for (&member, told) in asked.iter().zip(told) {
@@ -400,10 +498,10 @@ impl Pool {
                     unflushed.0.entry(member).or_default().extend(session);
                 }
                 Told::Full => {
-                    self.note_room(member, true);
+                    self.note_room(member, true, false);
                     let (group, store) = (id.group, member);
-                    if purpose != Purpose::Repair {
-                        return Err(PoolError::Full { group, store });
+                    if !repair {
+                        return Some(Err(PoolError::Full { group, store }));
                     }
                     // What is made good elsewhere must not wait for this member's space.
                     reason = format!("{store} is full");
@@ -413,23 +511,28 @@ impl Pool {
                     reason = why;
                     missing.push(member);
                 }
+                Told::Stale => return None,
             }
         }
         let mut noted = have.len();
         if noted >= need && missing.len() + asked.len() > group.members.len() {
             // Those that have it must know who does not, or the loss would never be repaired.
-            let told = self.tell_each(&have, &put, &missing).await;
+            let told = self.tell_each(&have, put, &missing).await;
+            if any_stale(&told) {
+                return None;
+            }
             let done = |told: &&Told| matches!(told, Told::Done(_));
             noted = told.iter().filter(done).count();
         }
         if noted < need {
-            return Err(too_few(noted, reason));
+            return Some(Err(too_few(noted, reason)));
         }
-        Ok(if purpose == Purpose::Repair {
+        // What a repair put is durable already.
+        Some(Ok(if repair {
             Unflushed::default()
         } else {
             unflushed
-        })
+        }))
     }
 
     /// Puts to each of `members`, saying who lacks the extent.
@@ -455,7 +558,7 @@ impl Pool {
             let reason = match told {
                 Told::Done(Some(session)) if sessions.iter().all(|&put| put == session) => continue,
                 Told::Done(_) => "it was restarted between the put and the flush".to_owned(),
-                Told::Full => "it has no space".to_owned(),
+                Told::Full | Told::Stale => "it has no space".to_owned(),
                 Told::Failed(reason) => reason,
             };
             return Err(PoolError::NotFlushed { store, reason });
@@ -474,7 +577,7 @@ impl Pool {
             .group(id.group)
             .ok_or(PoolError::NoGroup { copies: 0 })?;
         let mut silent = None;
-        for &member in &group.members {
+        for &member in group.members.iter().chain(&group.former) {
             match self
                 .call(member, StoreRequest::ReadExtent { id }.into())
                 .await
@@ -546,11 +649,16 @@ impl Pool {
             .iter()
             .map(|&member| self.tell(member, request.clone().into()));
         let told = join_all(told).await;
-        if told.iter().any(|told| matches!(told, Told::Done(_))) {
+        let stale = any_stale(&told);
+        if !stale && told.iter().any(|told| matches!(told, Told::Done(_))) {
             return Ok(());
+        }
+        if stale {
+            self.0.outdated.notify_all();
         }
         let reason = told.into_iter().find_map(|told| match told {
             Told::Failed(reason) => Some(reason),
+            Told::Stale => Some("its members have changed".to_owned()),
             Told::Done(_) | Told::Full => None,
         });
         let reason = reason.unwrap_or_else(|| "no space to rewrite it".to_owned());
@@ -591,6 +699,11 @@ impl Pool {
         let mut merged: BTreeMap<ExtentId, ExtentInfo> = BTreeMap::new();
         let (mut answered, mut more, mut upto) = (0, false, None::<ExtentId>);
         for page in join_all(pages).await {
+            if is_stale(&page) {
+                self.0.outdated.notify_all();
+                answered = 0;
+                break;
+            }
             let Ok((
                 StoreReply::Extents {
                     extents,
@@ -616,7 +729,10 @@ impl Pool {
             }
         }
         if answered == 0 {
-            let (id, reason) = (ExtentId::default(), "no member answers".to_owned());
+            let (id, reason) = (
+                ExtentId::default(),
+                "no member answers, or they have changed".to_owned(),
+            );
             return Err(PoolError::NotEnoughCopies {
                 group,
                 id,
@@ -634,4 +750,19 @@ impl Pool {
             more,
         ))
     }
+}
+
+fn any_stale(told: &[Told]) -> bool {
+    told.iter().any(|told| matches!(told, Told::Stale))
+}
+
+/// Whether a store refused because it promised a newer generation.
+pub(crate) fn is_stale<T>(answer: &Result<T, CallError>) -> bool {
+    matches!(
+        answer,
+        Err(CallError::Refused {
+            error: StoreError::StaleGeneration { .. },
+            ..
+        })
+    )
 }

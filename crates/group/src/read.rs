@@ -1,7 +1,8 @@
 //! Reads: the nearest healthy member first, then the others; every byte verified here again.
 
-use crate::pool::{Pool, PoolError};
+use crate::pool::{Pool, PoolError, is_stale};
 use bytes::Bytes;
+use catalog::GroupRow;
 use codec::extent::Descriptor;
 use std::collections::BTreeMap;
 use vocab::{ExtentId, GroupId, StoreId};
@@ -44,13 +45,18 @@ impl Pool {
         Ok(answers)
     }
 
-    /// Members in the order they are asked.
-    fn read_order(&self, group: GroupId) -> Vec<StoreId> {
-        let Some(row) = self.group(group) else {
-            return Vec::new();
-        };
-        let mut members = row.members;
-        members.sort_by_key(|member| (self.is_shunned(*member), !self.0.local.contains(member)));
+    /// Stores in the order they are asked: members that hold everything, those that do not yet, former ones.
+    fn read_order(&self, row: &GroupRow) -> Vec<StoreId> {
+        let mut members = row.members.clone();
+        members.sort_by_key(|member| {
+            let remote = !self.0.local.contains(member);
+            (
+                self.is_shunned(*member),
+                row.filling.contains(member),
+                remote,
+            )
+        });
+        members.extend(&row.former);
         members
     }
 
@@ -59,11 +65,48 @@ impl Pool {
         group: GroupId,
         reads: &[(usize, FrameRead)],
     ) -> Result<Vec<(usize, Bytes)>, PoolError> {
+        loop {
+            let Some(row) = self.group(group) else {
+                let id = reads.first().map(|(_, read)| read.id).unwrap_or_default();
+                return Err(PoolError::Absent { id });
+            };
+            let answers = self.read_members(&row, reads).await;
+            // Stores that have left the group have nothing of it, which proves nothing.
+            let absent = matches!(answers, Err(PoolError::Absent { .. }));
+            let outdated = absent && self.is_outdated(&row).await;
+            if !outdated || !self.newer_than(&row).await {
+                return answers;
+            }
+        }
+    }
+
+    /// Whether a member says that it has promised a newer generation.
+    async fn is_outdated(&self, row: &GroupRow) -> bool {
+        let known = self.group(row.id);
+        if known.is_some_and(|known| known.generation > row.generation) {
+            return true;
+        }
+        let (group, generation) = (row.id, row.generation);
+        let ask = |&member: &StoreId| {
+            self.call(
+                member,
+                StoreRequest::PromiseGroup { group, generation }.into(),
+            )
+        };
+        let answers = futures_util::future::join_all(row.members.iter().map(ask)).await;
+        answers.iter().any(is_stale)
+    }
+
+    async fn read_members(
+        &self,
+        row: &GroupRow,
+        reads: &[(usize, FrameRead)],
+    ) -> Result<Vec<(usize, Bytes)>, PoolError> {
         let mut answers = Vec::with_capacity(reads.len());
         let mut open: Vec<(usize, FrameRead)> = reads.to_vec();
         let mut bad_copies: Vec<(StoreId, ExtentId)> = Vec::new();
         let (mut silent, mut reason) = (false, String::new());
-        for member in self.read_order(group) {
+        for member in self.read_order(row) {
             let mut left = Vec::new();
             for ((index, read), result) in open.iter().zip(self.ask(member, &open).await) {
                 match result {
@@ -73,7 +116,9 @@ impl Pool {
                         match miss {
                             Miss::Copy(why) => {
                                 reason = why;
-                                bad_copies.push((member, read.id));
+                                if row.members.contains(&member) {
+                                    bad_copies.push((member, read.id));
+                                }
                             }
                             Miss::Silent(why) => {
                                 reason = why;
@@ -93,7 +138,7 @@ impl Pool {
             return Ok(answers);
         };
         let id = unanswered.id;
-        let absent = !silent && reason == ABSENT;
+        let absent = !silent && reason == ABSENT && row.complete().next().is_some();
         Err(if absent {
             PoolError::Absent { id }
         } else {

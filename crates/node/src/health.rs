@@ -9,7 +9,7 @@ use std::rc::Rc;
 use vocab::StoreId;
 use wire::{Lane, StoreReply, StoreRequest, StoreStatus, Stores};
 use world::sync::Notify;
-use world::{Duration, World};
+use world::{Duration, Time, World};
 
 /// Pause between two rounds while volumes are owned here.
 const BUSY_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,6 +27,8 @@ pub(crate) struct Seen {
     pub(crate) status: Option<StoreStatus>,
     /// Why it did not answer the last time.
     pub(crate) silent: Option<String>,
+    /// Since when it has not answered, or has failed.
+    pub(crate) unfit_since: Option<Time>,
 }
 
 impl Seen {
@@ -88,6 +90,22 @@ impl Health {
         self.table.borrow().get(&store).cloned()
     }
 
+    /// How long a store has been without an answer, or with disks that failed; `None` while it is well, or was never
+    /// asked.
+    pub(crate) fn silent_for(&self, store: StoreId) -> Option<Duration> {
+        let table = self.table.borrow();
+        let since = table.get(&store)?.unfit_since?;
+        Some(self.world.now().since(since))
+    }
+
+    /// Whether more of a store's space is used than this share.
+    pub(crate) fn is_above(&self, store: StoreId, percent: u64) -> bool {
+        let table = self.table.borrow();
+        table
+            .get(&store)
+            .is_some_and(|seen| seen.space_is_above(percent))
+    }
+
     pub(crate) fn fitness(&self, store: StoreId) -> Fitness {
         match self.table.borrow().get(&store) {
             None => Fitness::Unknown,
@@ -118,20 +136,26 @@ impl Health {
         let mut table = self.table.borrow_mut();
         for (store, answer) in stores.into_iter().zip(answers) {
             let before = table.remove(&store);
-            let seen = match answer {
+            let unfit_since = before.as_ref().and_then(|seen| seen.unfit_since);
+            let mut seen = match answer {
                 Ok(status) => {
                     let was_silent = |seen: &Seen| seen.silent.is_some();
                     returned |= before.as_ref().is_none_or(was_silent);
                     Seen {
                         status: Some(status),
                         silent: None,
+                        unfit_since: None,
                     }
                 }
                 Err(reason) => Seen {
                     status: before.and_then(|seen| seen.status),
                     silent: Some(reason),
+                    unfit_since: None,
                 },
             };
+            if !seen.is_healthy() {
+                seen.unfit_since = Some(unfit_since.unwrap_or_else(|| self.world.now()));
+            }
             table.insert(store, seen);
         }
         drop(table);

@@ -6,6 +6,7 @@
 use crate::exports::NodeExports;
 use crate::health::{self, Health};
 use crate::membership::{self, Lease, Members, Part};
+use crate::operations::Progress;
 use crate::options::{HostError, HostOptions, StoreSpec};
 use crate::placement::LogPlacement;
 use crate::service::Service;
@@ -284,8 +285,15 @@ impl Host {
         Ok(membership::follow_all(self).await?)
     }
 
-    /// Writes a local store's row as it stands.
+    /// Writes a local store's row as it stands. A store that starts another life lacks what its groups hold.
     pub(crate) async fn announce_store(&self, store: &Store) -> Result<(), CatalogError> {
+        let known = self
+            .catalog
+            .read::<StoreRow>(&StoreRow::key_of(store.id()))
+            .await?;
+        if known.is_some_and(|known| known.row.incarnation != store.incarnation()) {
+            self.catalog.store_lost_all(store.id()).await?;
+        }
         let row = StoreRow {
             id: store.id(),
             node: self.id,
@@ -318,11 +326,15 @@ impl Host {
                 self.directory
                     .set_stores(rows.map(|row| (row.id, row.node)).collect());
             }
-            Part::Groups => self
-                .pool
-                .set_groups(view.groups.values().cloned().collect()),
+            Part::Groups => {
+                let filling = view.groups.values().map(|group| group.filling.len() as u32);
+                let (progress, now) = (&self.upkeep.progress, self.world.now());
+                progress.set(Progress::next(progress.get(), filling.sum(), now));
+                self.pool
+                    .set_groups(view.groups.values().cloned().collect());
+            }
             Part::Containers => self.volumes.set_policies(&view.containers),
-            Part::Alive => {}
+            Part::Alive | Part::Intents => {}
         });
         self.members.changed.notify_all();
     }

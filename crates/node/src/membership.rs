@@ -10,8 +10,8 @@ use crate::host::Host;
 use crate::options::{HostError, HostOptions};
 use catalog::kv::{Compare, Kv, KvError, LeaseId, Op, Outcome, Revision};
 use catalog::{
-    AliveRow, Catalog, CatalogError, ClusterRow, ContainerRow, GroupRow, NodeRow, Row, StoreRow,
-    Transaction,
+    AliveRow, Catalog, CatalogError, ClusterRow, ContainerRow, GroupRow, IntentRow, NodeRow, Row,
+    StoreRow, Subject, Transaction,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -42,6 +42,27 @@ pub struct ClusterView {
     pub groups: BTreeMap<GroupId, GroupRow>,
     /// Containers.
     pub containers: BTreeMap<ContainerId, ContainerRow>,
+    /// What operators want of nodes and stores.
+    pub intents: BTreeMap<Subject, IntentRow>,
+}
+
+impl ClusterView {
+    /// Whether everything shall move away from a store.
+    #[must_use]
+    pub fn drains(&self, store: &StoreRow) -> bool {
+        let subjects = [Subject::Store(store.id), Subject::Node(store.node)];
+        let mut intents = subjects
+            .iter()
+            .filter_map(|subject| self.intents.get(subject));
+        intents.any(|intent| intent.draining)
+    }
+
+    /// Whether everything shall move away from a node.
+    #[must_use]
+    pub fn node_drains(&self, node: NodeId) -> bool {
+        let intent = self.intents.get(&Subject::Node(node));
+        intent.is_some_and(|intent| intent.draining)
+    }
 }
 
 /// Which part of the view changed.
@@ -52,6 +73,7 @@ pub(crate) enum Part {
     Stores,
     Groups,
     Containers,
+    Intents,
 }
 
 /// The view, and when nodes were first seen without a lease.
@@ -141,6 +163,11 @@ impl Members {
                 let rows = rows.into_iter().map(|row| (row.id, row)).collect();
                 Ok((self.replace(|view| &mut view.containers, rows), revision))
             }
+            Part::Intents => {
+                let (rows, revision) = list::<IntentRow>(kv).await?;
+                let rows = rows.into_iter().map(|row| (row.subject, row)).collect();
+                Ok((self.replace(|view| &mut view.intents, rows), revision))
+            }
         }
     }
 
@@ -178,12 +205,13 @@ async fn list<T: Row>(kv: &Rc<dyn Kv>) -> Result<(Vec<T>, Revision), CatalogErro
     }
 }
 
-const PARTS: [(Part, &str); 5] = [
+const PARTS: [(Part, &str); 6] = [
     (Part::Nodes, NodeRow::PREFIX),
     (Part::Alive, AliveRow::PREFIX),
     (Part::Stores, StoreRow::PREFIX),
     (Part::Groups, GroupRow::PREFIX),
     (Part::Containers, ContainerRow::PREFIX),
+    (Part::Intents, IntentRow::PREFIX),
 ];
 
 /// Reads every part once, then keeps following them in the background.

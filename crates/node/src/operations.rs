@@ -9,11 +9,14 @@ mod capacity;
 mod clones;
 mod containers;
 mod groups;
+mod members;
+mod resiliency;
 mod snapshots;
 mod status;
 mod tokens;
 mod volumes;
 
+pub(crate) use self::resiliency::Progress;
 use self::snapshots::Part;
 use crate::host::Host;
 use crate::volumes::Refusal;
@@ -146,6 +149,13 @@ impl Host {
             Operation::VolumeCreate(spec) => self.create_volume(spec).await,
             Operation::Cluster => Ok(self.cluster()),
             Operation::Capacity { container, rf } => self.capacity(container, rf).await,
+            Operation::Resiliency => self.resiliency().await,
+            Operation::NodeShow { name } => self.show_node(&name).await,
+            Operation::NodeSet { name, change } => self.set_node(&name, &change).await,
+            Operation::NodeRemove { name, lost } => self.remove_node(&name, lost).await,
+            Operation::StoreShow { id } => self.show_store(id).await,
+            Operation::StoreSet { id, change } => self.set_store(id, &change).await,
+            Operation::StoreRemove { id, lost } => self.remove_store(id, lost).await,
             Operation::VolumeList(query) => self.list_volumes(&query).await,
             Operation::VolumeShow { name } => self.show_volume(&name).await,
             Operation::VolumeDelete { name } => self.delete_volume(&name).await,

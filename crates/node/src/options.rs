@@ -35,6 +35,10 @@ pub struct HostOptions {
     pub journal_bytes: Option<u64>,
     /// Placement groups per replication factor.
     pub groups: u32,
+    /// How long a store must be silent before its groups get other members.
+    pub repair_delay: Duration,
+    /// How many groups change members at a time.
+    pub placement: curator::PlacementLimits,
     /// Collection of garbage.
     pub collect: CollectOptions,
     /// Bound of decoded map pages in memory.
@@ -65,6 +69,8 @@ impl HostOptions {
             store: store::Options::default(),
             journal_bytes: None,
             groups: 64,
+            repair_delay: Duration::from_secs(15),
+            placement: curator::PlacementLimits::default(),
             collect: CollectOptions::default(),
             pages_bytes: 64 << 20,
             session_interval: Duration::from_secs(30),

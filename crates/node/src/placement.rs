@@ -1,5 +1,5 @@
 //! Where log replicas go (architecture 3.3): the own store first, then a rendezvous hash of volume and
-//! segment over distinct nodes; nearly full rings last, silent stores not at all.
+//! segment over distinct nodes; nearly full rings and draining stores last, silent stores not at all.
 
 use crate::health::{Fitness, Health};
 use crate::membership::Members;
@@ -35,10 +35,19 @@ impl volume::Placement for LogPlacement {
                 fitness: if unfit { Fitness::Unfit } else { fitness },
             }
         };
+        let last = |candidate: Candidate, drains: bool| Candidate {
+            fitness: if drains {
+                candidate.fitness.max(Fitness::Crowded)
+            } else {
+                candidate.fitness
+            },
+            ..candidate
+        };
         let (candidates, copies_max) = self.members.look(|view| {
             let alive = |row: &StoreRow| view.alive.contains_key(&row.node);
             let rows = view.stores.values();
-            let candidates: Vec<Candidate> = rows.map(|row| candidate(row, alive(row))).collect();
+            let candidate = |row| last(candidate(row, alive(row)), view.drains(row));
+            let candidates: Vec<Candidate> = rows.map(candidate).collect();
             let containers = view.containers.values();
             let copies_max = containers
                 .map(|row| usize::from(row.replication_factor))

@@ -5,12 +5,13 @@
 mod collect;
 mod fill;
 mod logs;
+mod placement;
 mod relieve;
 
 use crate::host::Host;
 use crate::membership::{self, Part};
 use catalog::kv::{Compare, KvError, Op, Outcome};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use vocab::StoreId;
@@ -33,6 +34,8 @@ pub(crate) struct Upkeep {
     /// Local stores that have caught up with their groups.
     pub(crate) filled: RefCell<BTreeSet<StoreId>>,
     pub(crate) collected: RefCell<curator::CollectReport>,
+    /// Fills of members that are under way anywhere.
+    pub(crate) progress: Cell<Option<crate::operations::Progress>>,
     /// What collections rewrote already.
     pub(crate) attempts: RefCell<curator::Attempts>,
 }
@@ -47,7 +50,11 @@ pub(crate) fn start(host: &Rc<Host>) {
         host.spawn(fill::run(host.clone(), store));
         host.spawn(logs::run(host.clone(), store));
         host.spawn(renew_sessions(host.clone(), store));
+        host.spawn(placement::leave(host.clone(), store));
     }
+    host.spawn(placement::run(host.clone()));
+    host.spawn(placement::follow(host.clone()));
+    host.spawn(placement::evacuate(host.clone()));
     host.spawn(collect::run(host.clone()));
 }
 

@@ -30,6 +30,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How long the drain of a clone's origin is waited for.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a volume that is handed over may drain first.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Why a volume is not served here now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -249,6 +252,34 @@ impl Host {
         Ok(())
     }
 
+    /// The node that should serve a volume in place of this one, which drains: any that lives and does not, each for its
+    /// share of the volumes.
+    fn successor(&self, id: VolumeId) -> Option<NodeId> {
+        self.members.look(|view| {
+            if !view.node_drains(self.id) {
+                return None;
+            }
+            let alive = view.alive.keys().copied();
+            let stays: Vec<NodeId> = alive.filter(|&node| !view.node_drains(node)).collect();
+            let turn = usize::try_from(id.0).unwrap_or(0);
+            stays.get(turn % stays.len().max(1)).copied()
+        })
+    }
+
+    /// Hands the volumes served here to other nodes: drained, so that those take over at once.
+    pub(crate) async fn hand_over(&self) {
+        for volume in self.volumes.all() {
+            let id = volume.id();
+            if self.successor(id).is_none() {
+                return;
+            }
+            let _ = self.world.timeout(HAND_OVER_PATIENCE, volume.drain()).await;
+            tracing::info!(volume = %volume.name(), "handed over: this node drains");
+            self.release(&volume).await;
+            self.sessions.end_volume(id, &NodeError::NotOwner);
+        }
+    }
+
     async fn take_over(self: &Rc<Self>, id: VolumeId) -> Result<Rc<Volume>, Refusal> {
         let row = self.catalog.volume(id).await?.row;
         match &row.state {
@@ -257,6 +288,17 @@ impl Host {
             VolumeState::Ready | VolumeState::Stopped(_) => {}
         }
         self.may_serve(&row)?;
+        if let Some(other) = self.successor(id) {
+            if row.owner.is_some() {
+                // Left from an earlier start of this node: the successor must not wait for it.
+                let released = self.catalog.update_as_owner(id, row.epoch, |row| {
+                    row.owner = None;
+                    true
+                });
+                released.await?;
+            }
+            return Err(Refusal::Elsewhere(other));
+        }
         self.reach_log(&row).await?;
         let remembered = self.remember_attempt(&row).await?;
         tracing::info!(volume = %row.name, epoch = row.epoch.0 + 1, "opening");
@@ -389,14 +431,18 @@ impl Host {
     /// Gives up every volume, so that others need not wait for a suspicion.
     pub(crate) async fn release_all(&self) {
         for volume in self.volumes.all() {
-            let (id, epoch) = (volume.id(), volume.epoch());
-            self.volumes.abandon(id);
-            let released = self.catalog.update_as_owner(id, epoch, |row| {
-                row.owner = None;
-                true
-            });
-            let _ = self.world.timeout(Duration::from_secs(1), released).await;
+            self.release(&volume).await;
         }
+    }
+
+    async fn release(&self, volume: &Volume) {
+        let (id, epoch) = (volume.id(), volume.epoch());
+        self.volumes.abandon(id);
+        let released = self.catalog.update_as_owner(id, epoch, |row| {
+            row.owner = None;
+            true
+        });
+        let _ = self.world.timeout(Duration::from_secs(1), released).await;
     }
 }
 

@@ -147,6 +147,11 @@ async fn list(store: &store::Store, group: &GroupRow) -> Result<Listing, String>
 pub fn is_redundant(cluster: &Cluster) -> Result<(), String> {
     let all = listings(cluster)?;
     for group in rows::<GroupRow>(cluster) {
+        let copies = usize::from(group.replication_factor);
+        let settled = group.filling.is_empty() && group.former.is_empty();
+        if !settled || group.members.len() != copies {
+            return Err(format!("{group:?} is not settled"));
+        }
         let members: Vec<&Listing> = group
             .members
             .iter()

@@ -84,6 +84,7 @@ impl Cluster {
         options.volume = self.config.volume.clone();
         options.journal_bytes = Some(self.config.journal_bytes);
         options.groups = self.config.groups;
+        options.repair_delay = self.config.moving.repair_delay;
         options.collect.interval = Duration::from_millis(700);
         options.collect.duty_percent = 50;
         options.collect.limits.pace = Duration::from_millis(1);

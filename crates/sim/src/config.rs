@@ -2,6 +2,7 @@
 //! setting and most faults out, so that the rest interact more.
 
 use crate::bugs::Planted;
+use crate::moving::Moving;
 use world::Duration;
 use world_sim::{Options, SimRng};
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub disk_bytes: u64,
     /// Placement groups per factor.
     pub groups: u32,
+    /// When groups change their members.
+    pub moving: Moving,
     /// The simulation's own.
     pub options: Options,
     /// A deliberate bug.
@@ -115,6 +118,7 @@ impl Config {
             journal_bytes: *rng.pick(&[4 << 20, 8 << 20, 16 << 20]),
             disk_bytes: *rng.pick(&[512 << 20, 1 << 30]),
             groups: 1 + rng.index(6) as u32,
+            moving: Moving::draw(seed),
             options: if rng.chance(0.5) {
                 Options::rough()
             } else {

@@ -19,6 +19,7 @@ mod cluster;
 mod config;
 mod faults;
 mod manage;
+mod moving;
 mod run;
 
 pub use bugs::{PLANTED, Planted, planted};

@@ -7,6 +7,7 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::faults::Nemesis;
 use crate::manage::{Inventory, operate};
+use crate::moving;
 use api::operation::{CompressionName, ContainerSpec, Operation, SyncName, VolumeSpec};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -42,6 +43,8 @@ pub struct Outcome {
 struct Run {
     cluster: Cluster,
     rng: SimRng,
+    /// For drains of nodes.
+    movements: SimRng,
     shared: Shared,
     inventory: Inventory,
     epochs: check::Epochs,
@@ -92,6 +95,7 @@ fn play_checked(
     let mut run = Run {
         cluster,
         rng,
+        movements: SimRng::named(seed, "movements"),
         shared,
         inventory,
         epochs: check::Epochs::default(),
@@ -194,7 +198,12 @@ impl Run {
         } else {
             self.calm_down()?
         }
-        let cluster = &self.cluster;
+        let (cluster, rng) = (&self.cluster, &self.movements);
+        if cluster.config.moving.drains {
+            check::within_bound(cluster, "taking part again", || {
+                moving::end_drains(cluster, rng)
+            })?;
+        }
         check::within_bound(cluster, "redundancy", || check::is_redundant(cluster))
     }
 
@@ -216,6 +225,9 @@ impl Run {
             for _ in 0..self.cluster.config.steps {
                 let at = self.cluster.sim.now().0 as f64 / 1e9;
                 said.push(format!("{at:9.3} s  {}", nemesis.strike()));
+                if self.cluster.config.moving.drains && self.movements.chance(0.3) {
+                    said.push(moving::toggle_drain(&self.cluster, &self.movements));
+                }
                 if self.cluster.config.manage && self.rng.chance(0.5) {
                     said.push(self.inventory.step(&self.cluster, &self.shared, &self.rng));
                 }

@@ -8,7 +8,7 @@
 use crate::GRANULE_BYTES;
 use crate::journal::batch::Entry;
 use crate::options::bug;
-use crate::state::{Extent, Meta, Run};
+use crate::state::{Extent, Meta, Run, group_start};
 use crate::store::{Answer, Store};
 use bytes::Bytes;
 use codec::extent::{Damage, Descriptor, Header};
@@ -16,7 +16,7 @@ use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 use std::rc::Rc;
-use vocab::{Epoch, ExtentId, Generation, GroupId, IdMap, StoreId, VolumeId};
+use vocab::{ExtentId, Generation, GroupId, IdMap, StoreId};
 use wire::{ExtentInfo, FramePiece, FrameRead, StoreError, StoreReply};
 use world::{Buf, PAGE};
 
@@ -135,14 +135,14 @@ fn place_of(header: &Header, read: &FrameRead) -> Option<FramePlace> {
     })
 }
 
-/// Any epoch and counter of a group.
-fn group_start(group: GroupId) -> ExtentId {
-    ExtentId {
-        group,
-        volume: VolumeId(0),
-        epoch: Epoch(0),
-        counter: 0,
-    }
+/// A form of an extent on its way to the disk.
+struct Copy {
+    id: ExtentId,
+    /// The group's generation that whoever wants it kept knows.
+    generation: Generation,
+    form: u32,
+    missing: Vec<StoreId>,
+    sealed: Bytes,
 }
 
 impl Store {
@@ -156,10 +156,13 @@ impl Store {
             .copied()
             .unwrap_or_default();
         if generation < promised {
-            Err(StoreError::StaleGeneration { promised })
-        } else {
-            Ok(())
+            return Err(StoreError::StaleGeneration { promised });
         }
+        if generation > promised {
+            // Whoever knows only an older list of members must not be served after somebody with this one.
+            self.record(&Meta::Group(group, generation));
+        }
+        Ok(())
     }
 
     /// Bytes that extents occupy.
@@ -267,6 +270,8 @@ impl Store {
             return Err(StoreError::BadRequest { reason });
         }
         self.room().await?;
+        // A new member may have listed what is here meanwhile.
+        self.check_generation(id.group, generation)?;
         let ticket = match self.already(id, form, &missing) {
             Some(ticket) => ticket,
             None => {
@@ -274,14 +279,19 @@ impl Store {
                     self.force_checkpoint();
                     return Err(StoreError::Full);
                 }
-                {
-                    let reserve = if reserved {
-                        self.reserve() / 4
-                    } else {
-                        2 * self.reserve()
-                    };
-                    self.keep(id, form, missing, sealed, reserve).await?
-                }
+                let reserve = if reserved {
+                    self.reserve() / 4
+                } else {
+                    2 * self.reserve()
+                };
+                let copy = Copy {
+                    id,
+                    generation,
+                    form,
+                    missing,
+                    sealed,
+                };
+                self.keep(copy, reserve).await?
             }
         };
         if durable {
@@ -327,14 +337,14 @@ impl Store {
     }
 
     /// Writes sealed bytes into fresh space and indexes them.
-    async fn keep(
-        &self,
-        id: ExtentId,
-        form: u32,
-        missing: Vec<StoreId>,
-        sealed: Bytes,
-        reserve: u64,
-    ) -> Result<u64, StoreError> {
+    async fn keep(&self, copy: Copy, reserve: u64) -> Result<u64, StoreError> {
+        let Copy {
+            id,
+            generation,
+            form,
+            missing,
+            sealed,
+        } = copy;
         let run = self.allocate(sealed.len(), reserve).await?;
         let (disk, bytes) = (usize::from(run.disk), sealed.len());
         let write = self.0.disks[disk].write(self.address(run), sealed);
@@ -348,6 +358,10 @@ impl Store {
         let replaces = self.0.state.borrow().extents.contains_key(&id);
         if replaces {
             self.flush_disk(disk).await?;
+        }
+        if let Err(stale) = self.check_generation(id.group, generation) {
+            self.0.space.borrow_mut().release(run);
+            return Err(stale);
         }
         let extent = Extent {
             form,
@@ -616,6 +630,7 @@ impl Store {
             return Err(StoreError::BadRequest { reason });
         }
         self.room().await?;
+        self.check_generation(group, generation)?;
         self.grow_state(ids.len() as u64 * KEEP_BYTES);
         let mut ticket = 0;
         for batch in ids.chunks(500) {
@@ -653,8 +668,15 @@ impl Store {
             return Ok(());
         }
         self.room().await?;
+        let copy = Copy {
+            id,
+            generation,
+            form,
+            missing: held.missing,
+            sealed: compacted,
+        };
         // The reserve exists for this: rewriting is what makes space.
-        let ticket = self.keep(id, form, held.missing, compacted, 0).await?;
+        let ticket = self.keep(copy, 0).await?;
         self.durable(ticket).await
     }
 
@@ -735,6 +757,22 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.check_generation(group, generation)?;
         let ticket = self.record(&Meta::Group(group, generation));
+        self.durable(ticket).await
+    }
+
+    pub(crate) async fn leave_group(
+        &self,
+        group: GroupId,
+        generation: Generation,
+    ) -> Result<(), StoreError> {
+        self.room().await?;
+        self.check_generation(group, generation)?;
+        let ids: Vec<ExtentId> = self.0.state.borrow().ids_of(group).collect();
+        for id in ids {
+            self.0.cache.borrow_mut().remove(id);
+            self.0.bad.borrow_mut().remove(&id);
+        }
+        let ticket = self.record(&Meta::Leave(group));
         self.durable(ticket).await
     }
 }

@@ -36,7 +36,7 @@ fn request(store: &Store, (kind, [a, b, c, d], flag, bytes): &Parts) -> StoreReq
     };
     let ids = vec![id; bytes.len() % 3];
     let limit = *d as u32;
-    match kind % 17 {
+    match kind % 18 {
         0 => R::Status,
         1 => R::Fence { volume, epoch },
         2 => R::Append {
@@ -110,13 +110,14 @@ fn request(store: &Store, (kind, [a, b, c, d], flag, bytes): &Parts) -> StoreReq
             after: flag.then_some(volume),
             limit,
         },
-        _ => R::ForgetTombstones { group, ids },
+        16 => R::ForgetTombstones { group, ids },
+        _ => R::LeaveGroup { group, generation },
     }
 }
 
 /// A body for it: records that fit an append, or the bytes.
 fn body((kind, [a, b, c, d], flag, bytes): &Parts) -> Vec<Bytes> {
-    if kind % 17 != 2 || !flag {
+    if kind % 18 != 2 || !flag {
         return vec![Bytes::from(bytes.clone())];
     }
     let count = (*d as u32).min(3);

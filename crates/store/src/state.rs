@@ -213,6 +213,18 @@ pub enum Meta {
     Forget(Vec<ExtentId>),
     /// The store has these extents.
     Found(StoreId, Vec<ExtentId>),
+    /// All of a group is gone, tombstones too: others are its members.
+    Leave(GroupId),
+}
+
+/// Any epoch and counter of a group.
+pub fn group_start(group: GroupId) -> ExtentId {
+    ExtentId {
+        group,
+        volume: VolumeId(0),
+        epoch: Epoch(0),
+        counter: 0,
+    }
 }
 
 /// The state.
@@ -268,8 +280,23 @@ impl State {
                     }
                 }
             }
+            Meta::Leave(group) => return self.leave(*group),
         }
         Vec::new()
+    }
+
+    fn leave(&mut self, group: GroupId) -> Vec<Run> {
+        self.tombstones.retain(|id, _| id.group != group);
+        let ids: Vec<ExtentId> = self.ids_of(group).collect();
+        let left = ids.iter().filter_map(|id| self.extents.remove(id));
+        left.map(|extent| extent.run()).collect()
+    }
+
+    /// Extents of a group, in id order.
+    pub fn ids_of(&self, group: GroupId) -> impl Iterator<Item = ExtentId> + '_ {
+        let all = self.extents.range(group_start(group)..);
+        all.map(|(&id, _)| id)
+            .take_while(move |id| id.group == group)
     }
 
     fn keep(&mut self, id: ExtentId, extent: &Extent) -> Vec<Run> {

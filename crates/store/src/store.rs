@@ -310,6 +310,7 @@ impl Store {
                 ids,
             } => done(self.clear_missing(store, ids).await),
             R::ForgetTombstones { group: _, ids } => done(self.forget_tombstones(ids).await),
+            R::LeaveGroup { group, generation } => done(self.leave_group(group, generation).await),
             other => {
                 let reason = format!("{other:?} is not about extents");
                 Err(StoreError::BadRequest { reason })

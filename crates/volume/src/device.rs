@@ -180,7 +180,7 @@ impl Volume {
                     return Ok(());
                 }
                 self.ask_for_drain(bytes);
-            } else if self.overlay.bytes() + self.overlay.stored_bytes() > 0 {
+            } else if self.overlay.bytes() > 0 || self.hides_garbage() {
                 // What was overwritten is garbage for the collector only when that is drained.
                 self.drain_wanted.set(true);
                 self.drain_now.notify_all();
@@ -204,6 +204,8 @@ impl Volume {
                 .await
             {
                 Err(BlockError::NoSpace(_)) => self.throttle(bytes, deadline).await?,
+                // The log waits for replicas as long as policy says; groups do not.
+                Err(BlockError::Failed(_)) => return self.write_records(lba, data, durable).await,
                 outcome => return outcome,
             }
         }

@@ -227,12 +227,13 @@ impl Volume {
     /// Nothing is undrained: the root in the catalog then covers the whole log, and nothing pins a journal.
     async fn leave_the_log(&self) -> Result<(), String> {
         let position = self.overlay.last();
-        if self.overlay.bytes() > 0 || self.root.get().position == position {
+        if self.overlay.bytes() > 0 || !self.has_news(position) {
             self.drained.notify_all();
             return Ok(());
         }
         let root = VolumeRoot {
             position,
+            floor: self.ids.floor_of_root(position),
             ..self.root.get()
         };
         if !self.publish_while_idle(root).await? {
@@ -244,6 +245,19 @@ impl Volume {
         self.log.drained(position);
         self.drained.notify_all();
         Ok(())
+    }
+
+    /// Whether the catalog could learn of a root up to `position`, or while space is short of garbage below a new floor.
+    fn has_news(&self, position: Position) -> bool {
+        self.root.get().position != position
+            || self.log.has_closed_segments()
+            || (self.context.pool.is_crowded() && self.hides_garbage())
+    }
+
+    /// Whether the collector does not know yet that nothing below the floor is in flight: what failed puts left behind is
+    /// not garbage for it until then.
+    pub(crate) fn hides_garbage(&self) -> bool {
+        self.published.get().1 < self.ids.floor()
     }
 
     /// A drain that fails for want of space needs the collector, which only goes by published roots. What a failed

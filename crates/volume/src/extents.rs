@@ -92,8 +92,7 @@ impl ExtentIds {
 
     /// Roots hold everything up to `through`.
     pub fn drained(&self, through: Position) {
-        let stays =
-            |position: &Option<Position>| position.is_none_or(|position| position > through);
+        let stays = |position: &Option<Position>| position.is_none_or(|at| at > through);
         self.in_flight
             .borrow_mut()
             .retain(|_, position| stays(position));
@@ -102,9 +101,18 @@ impl ExtentIds {
     /// Below it nothing is in flight.
     #[must_use]
     pub fn floor(&self) -> (Epoch, u32) {
-        let first = self.in_flight.borrow().keys().next().copied();
+        self.floor_of_root(Position(0))
+    }
+
+    /// Below it nothing is in flight once a root holds everything up to `through`. What that root replaced is garbage
+    /// then and there: no later drain may be needed for it, as writers may be waiting for its space.
+    #[must_use]
+    pub fn floor_of_root(&self, through: Position) -> (Epoch, u32) {
+        let in_flight = self.in_flight.borrow();
+        let stays = |position: &Option<Position>| position.is_none_or(|at| at > through);
+        let first = in_flight.iter().find(|(_, position)| stays(position));
         let next = (self.epoch, self.next.get());
-        first.map_or(next, |first| first.min(next))
+        first.map_or(next, |(&first, _)| first.min(next))
     }
 }
 

@@ -355,6 +355,15 @@ impl Volume {
         }
     }
 
+    /// Takes the log off these stores, when there are enough others, and drains what they still hold of it. Repeat it while
+    /// they shall be left.
+    pub fn leave_stores(&self, leaving: &[vocab::StoreId]) {
+        if self.log.leave_stores(leaving) || self.log.has_closed_segments() {
+            self.drain_wanted.set(true);
+            self.drain_now.notify_all();
+        }
+    }
+
     /// Lets go of the volume without draining: a takeover finds everything in the log.
     pub fn abandon(&self) {
         self.log.close();

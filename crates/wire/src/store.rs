@@ -194,6 +194,14 @@ pub enum StoreRequest {
         /// Names.
         ids: Vec<ExtentId>,
     },
+    /// The store is no member of the group any more: forget its extents and tombstones, leaving none -> `Done`.
+    /// Refused when a newer generation was promised, in which the store may be a member again.
+    LeaveGroup {
+        /// The group.
+        group: GroupId,
+        /// Its generation, of which the store is no member.
+        generation: Generation,
+    },
 }
 
 /// A part of an extent to read.

@@ -2,13 +2,54 @@
 
 use super::parse_label;
 use crate::config::parse_name;
+use crate::quantity::parse_duration;
 use clap::{Args, Subcommand};
+use std::time::Duration;
 
 /// Verbs on the cluster.
 #[derive(Debug, Subcommand)]
 pub enum ClusterVerb {
     /// Show the cluster's id and its nodes
     Show,
+}
+
+/// Verbs on a node or a store.
+#[derive(Debug, Subcommand)]
+pub enum MemberVerb {
+    /// Show what ties it to the cluster
+    Show {
+        /// Name of the node, or id of the store.
+        name: String,
+    },
+    /// Move everything away from it, while I/O goes on
+    Drain {
+        /// Name of the node, or id of the store.
+        name: String,
+        /// Return when it is empty.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Let it take part again
+    Undrain {
+        /// Name of the node, or id of the store.
+        name: String,
+    },
+    /// Let it be away for a while without replacing what it holds
+    Maintenance {
+        /// Name of the node, or id of the store.
+        name: String,
+        /// For how long; 0s ends it.
+        #[arg(value_name = "DURATION", value_parser = parse_duration)]
+        duration: Duration,
+    },
+    /// Forget it, once it is empty
+    Remove {
+        /// Name of the node, or id of the store.
+        name: String,
+        /// It will never come back with what it holds.
+        #[arg(long)]
+        lost: bool,
+    },
 }
 
 /// Arguments of `capacity`.

@@ -5,9 +5,9 @@ use api::ErrorKind::{Exists, InUse, NoSpace, NotFound, Refused};
 use api::Scope::{Admin, Csi, Viewer};
 use api::{
     AttachmentAnswer, CapacityAnswer, ClusterAnswer, ContainerAnswer, ContainerChange,
-    ContainerSpec, DiffAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, ListQuery, Scope,
-    SnapshotAnswer, StatusAnswer, TokenAnswer, TokenSpec, VolumeAnswer, VolumeChange, VolumeSpec,
-    http,
+    ContainerSpec, DiffAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, ListQuery, MemberAnswer,
+    MemberChange, RemoveQuery, ResiliencyAnswer, Scope, SnapshotAnswer, StatusAnswer, TokenAnswer,
+    TokenSpec, VolumeAnswer, VolumeChange, VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
@@ -26,6 +26,7 @@ const DONE: &str = "Done; nothing to tell";
 pub(super) fn operations() -> Vec<Described> {
     let groups = [
         cluster(),
+        members(),
         containers(),
         volumes(),
         volume_actions(),
@@ -64,6 +65,74 @@ fn cluster() -> Vec<Describe> {
         Describe::new(Get, "/openapi.json", "openapi", "This document")
             .object("An OpenAPI 3.1 document")
             .scopes(ALL),
+    ]
+}
+
+fn members() -> Vec<Describe> {
+    const NODE: &str = "Name of the node";
+    const STORE: &str = "Id of the store";
+    let show = |path, id, what: &'static str, name, about| {
+        Describe::new(Get, path, id, what)
+            .named(name, about)
+            .answer::<MemberAnswer>("What ties it to the cluster")
+            .problems(&[NotFound])
+            .scopes(LOOKING)
+    };
+    let set = |path, id, what: &'static str, name, about| {
+        Describe::new(Patch, path, id, what)
+            .named(name, about)
+            .body::<MemberChange>(True)
+            .answer::<MemberAnswer>("What ties it to the cluster now")
+            .problems(&[NotFound, Refused])
+            .scopes(ADMIN)
+    };
+    let remove = |path, id, what: &'static str, name, about| {
+        Describe::new(Delete, path, id, what)
+            .named(name, about)
+            .query::<RemoveQuery>(&[])
+            .object(DONE)
+            .problems(&[NotFound, Refused])
+            .scopes(ADMIN)
+    };
+    vec![
+        Describe::new(
+            Get,
+            "/resiliency",
+            "resiliency",
+            "How much loss the cluster can take now",
+        )
+        .answer::<ResiliencyAnswer>("The verdict and what it rests on")
+        .scopes(LOOKING),
+        show("/nodes/{name}", "node-show", "One node", "name", NODE),
+        set(
+            "/nodes/{name}",
+            "node-set",
+            "Drains a node, or excuses it for a while",
+            "name",
+            NODE,
+        ),
+        remove(
+            "/nodes/{name}",
+            "node-remove",
+            "Forgets a node that is drained, or lost for good",
+            "name",
+            NODE,
+        ),
+        show("/stores/{id}", "store-show", "One store", "id", STORE),
+        set(
+            "/stores/{id}",
+            "store-set",
+            "Drains a store, or excuses it for a while",
+            "id",
+            STORE,
+        ),
+        remove(
+            "/stores/{id}",
+            "store-remove",
+            "Forgets a store that is drained, or lost for good",
+            "id",
+            STORE,
+        ),
     ]
 }
 

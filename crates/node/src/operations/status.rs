@@ -5,7 +5,10 @@ use crate::ClusterView;
 use crate::health::Seen;
 use crate::host::Host;
 use api::{Answer, ClusterAnswer, ListQuery, NodeAnswer, StatusAnswer, StoreAnswer};
-use catalog::StoreRow;
+use catalog::{StoreRow, Subject};
+use curator::Standing;
+use std::collections::BTreeMap;
+use vocab::StoreId;
 use wire::Trust;
 
 fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
@@ -49,8 +52,34 @@ fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
     answer
 }
 
+/// What the plan makes of a store.
+fn place(mut answer: StoreAnswer, view: &ClusterView, standing: Standing) -> StoreAnswer {
+    let store = StoreId(answer.id);
+    let groups = || view.groups.values();
+    answer.standing = match standing {
+        Standing::Present => "present",
+        Standing::Away => "away",
+        Standing::Draining => "draining",
+        Standing::Lost => "lost",
+    }
+    .to_owned();
+    answer.groups = groups()
+        .filter(|group| group.members.contains(&store))
+        .count() as u32;
+    answer.filling = groups()
+        .filter(|group| group.filling.contains(&store))
+        .count() as u32;
+    answer.leaving = groups()
+        .filter(|group| group.former.contains(&store))
+        .count() as u32;
+    answer
+}
+
 fn nodes_of(view: &ClusterView) -> Vec<NodeAnswer> {
+    let intent = |row: &catalog::NodeRow| view.intents.get(&Subject::Node(row.id));
     let node = |row: &catalog::NodeRow| NodeAnswer {
+        draining: intent(row).is_some_and(|intent| intent.draining),
+        maintenance_until_ms: intent(row).map_or(0, |intent| intent.maintenance_until_ms),
         id: row.id.0,
         name: row.name.clone(),
         address: row.address.clone(),
@@ -75,7 +104,13 @@ impl Host {
     pub(super) async fn status(&self) -> Result<Answer> {
         let view = self.view();
         self.health.ask(view.stores.keys().copied().collect()).await;
-        let store = |row: &StoreRow| describe(row, self.health.seen(row.id));
+        let standings = self.store_facts().into_iter();
+        let standings: BTreeMap<StoreId, Standing> =
+            standings.map(|facts| (facts.id, facts.standing)).collect();
+        let store = |row: &StoreRow| {
+            let standing = standings.get(&row.id).copied().unwrap_or(Standing::Away);
+            place(describe(row, self.health.seen(row.id)), &view, standing)
+        };
         Ok(Answer::Status(StatusAnswer {
             cluster: self.options.cluster.clone(),
             node: self.id.0,

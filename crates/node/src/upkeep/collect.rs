@@ -184,7 +184,7 @@ fn pace(host: &Host) -> (curator::Limits, u32) {
 }
 
 fn note(host: &Host, id: LineageId, report: &CollectReport) {
-    if report.deleted + report.compacted > 0 || report.finished {
+    if report.deleted + report.compacted + report.refused > 0 || report.finished {
         tracing::info!(lineage = %id, ?report, "collected");
     }
     let mut total = host.upkeep.collected.borrow_mut();

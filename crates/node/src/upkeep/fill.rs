@@ -1,10 +1,15 @@
-//! Local stores catch up with what their groups hold: after a start, when another store comes back, and
-//! now and then while extents come and go.
+//! Local stores catch up with what their groups hold: after a start, when they join a group, when another store comes
+//! back, and now and then while extents come and go.
 
+use crate::health::Fitness;
 use crate::host::Host;
+use crate::membership::{self, Part};
+use catalog::GroupRow;
 use futures_util::future::{Either, select};
+use group::FillReport;
+use std::collections::BTreeSet;
 use std::rc::Rc;
-use vocab::StoreId;
+use vocab::{Generation, GroupId, StoreId};
 use world::Duration;
 
 /// Stores that come back together are looked at together.
@@ -40,13 +45,13 @@ pub(crate) async fn run(host: Rc<Host>, store: StoreId) {
             continue;
         }
         let began = host.world.now();
-        let known = extents_known(&host);
-        let report = group::fill_store(&host.pool, store).await;
+        let (known, before) = (extents_known(&host), joined(&host, store));
+        let report = fill_groups(&host, store).await;
         let took = host.world.now().since(began);
         if report.copied + report.deleted > 0 {
             tracing::info!(%store, ?report, "caught up with its groups");
         }
-        let done = report.silent == 0 && report.failed == 0;
+        let done = report.is_whole();
         if done {
             retry = RETRY;
             host.upkeep.filled.borrow_mut().insert(store);
@@ -61,13 +66,53 @@ pub(crate) async fn run(host: Rc<Host>, store: StoreId) {
         if !done {
             retry = (retry * 2).min(RETRY_MAX);
         }
-        wait(&host, returned, pause, done, &known).await;
+        let more = joined(&host, store);
+        if more.iter().all(|group| before.contains(group)) {
+            wait(&host, store, &more, returned, pause, done, &known).await;
+        }
     }
+}
+
+/// Fills the store in all of its groups, the least redundant first, and tells the catalog where it lacks nothing more.
+async fn fill_groups(host: &Host, store: StoreId) -> FillReport {
+    let groups = host.pool.groups().into_iter();
+    let mut groups: Vec<GroupRow> = groups
+        .filter(|group| group.members.contains(&store))
+        .collect();
+    groups.sort_by_key(|group| (!group.filling.contains(&store), group.complete().count()));
+    let answers = |other: StoreId| host.health.fitness(other) != Fitness::Unfit;
+    let (mut total, mut told) = (FillReport::default(), false);
+    for group in &groups {
+        let report = host.pool.fill(store, group, &answers).await;
+        total.add(&report);
+        if report.is_whole() && group.filling.contains(&store) {
+            let (id, generation) = (group.id, group.generation);
+            match host.catalog.group_filled(id, generation, store).await {
+                Ok(_) => told = true,
+                Err(_) => total.silent += 1,
+            }
+        }
+    }
+    if told {
+        let _ = membership::refresh(host, &[Part::Groups]).await;
+    }
+    total
+}
+
+/// The groups that the store has joined and is not filled in yet.
+fn joined(host: &Host, store: StoreId) -> BTreeSet<(GroupId, Generation)> {
+    host.members.look(|view| {
+        let groups = view.groups.values();
+        let filling = groups.filter(|group| group.filling.contains(&store));
+        filling.map(|group| (group.id, group.generation)).collect()
+    })
 }
 
 /// Until a store comes back, or the pause is over and there may be something to do.
 async fn wait(
     host: &Host,
+    store: StoreId,
+    filling: &BTreeSet<(GroupId, Generation)>,
     returned: world::sync::Notified,
     pause: Duration,
     done: bool,
@@ -81,7 +126,17 @@ async fn wait(
             }
         }
     };
-    match select(Box::pin(paused), returned).await {
+    let joins = async {
+        loop {
+            let changed = host.members.changed.notified();
+            if !joined(host, store).is_subset(filling) {
+                return;
+            }
+            changed.await;
+        }
+    };
+    let either = select(Box::pin(paused), Box::pin(joins));
+    match select(Box::pin(either), returned).await {
         Either::Left(_) | Either::Right(_) => {}
     }
 }

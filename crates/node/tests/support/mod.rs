@@ -83,6 +83,18 @@ impl Cluster {
         cluster
     }
 
+    /// One more machine, of this name, with a disk. Its node is not started.
+    pub fn add_machine(&mut self, name: &str) {
+        let host = self.sim.host(name);
+        let disk = host.add_disk("ssd", 1 << 30);
+        self.machines.push(Machine {
+            host,
+            disk,
+            node: RefCell::default(),
+            kv: RefCell::default(),
+        });
+    }
+
     /// Starts the node of a machine that is up.
     pub fn start(&self, index: usize) -> Rc<Host> {
         let started = self.try_start(index, options(self.machines[index].host.name()));

@@ -62,7 +62,7 @@ impl<'a> LayerWriter<'a> {
         let (map_unflushed, map_bytes) = writer.finish().await?;
         unflushed.add(&map_unflushed);
         self.count(map_bytes);
-        let (position, floor) = (layer.last, self.ids.floor());
+        let (position, floor) = (layer.last, self.ids.floor_of_root(layer.last));
         Ok((
             VolumeRoot {
                 map,

@@ -28,6 +28,9 @@ pub(super) fn late(waited: Duration) -> String {
     format!("{LATE} {} ms", waited.as_millis())
 }
 
+/// What is noted of a replica on a store that everything moves away from.
+const LEAVING: &str = "its store drains";
+
 fn is_late(reason: &str) -> bool {
     reason.starts_with(LATE)
 }
@@ -190,6 +193,29 @@ impl Log {
         {
             state.shunned.insert(replica.store, until);
         }
+    }
+
+    /// Replicas on these stores go, when there are enough others: the open segment is closed, and what is in it is
+    /// drained. Whether any is there.
+    pub fn leave_stores(&self, leaving: &[StoreId]) -> bool {
+        let stays = |store: &StoreId| !leaving.contains(store);
+        let others = self.candidates().into_iter().filter(stays).count();
+        let wanted = usize::from(self.copies.get().wanted);
+        let mut state = self.state.borrow_mut();
+        let replicas = state.open.replicas.iter_mut();
+        let mut found: Vec<&mut Replica> =
+            replicas.filter(|replica| !stays(&replica.store)).collect();
+        if others >= wanted {
+            for replica in &mut found {
+                replica.failed.get_or_insert_with(|| LEAVING.to_owned());
+            }
+        }
+        let any = !found.is_empty();
+        drop(state);
+        if any {
+            self.work.notify_all();
+        }
+        any
     }
 
     /// With too few stores left, one that was slow is better than none.

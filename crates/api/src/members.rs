@@ -1,0 +1,117 @@
+//! Nodes and stores as members of the cluster, and how much loss the cluster can take now.
+
+use serde::{Deserialize, Serialize};
+
+/// What an operator wants of a node or a store; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct MemberChange {
+    /// Whether everything moves away from it and nothing new comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining: Option<bool>,
+    /// So many minutes from now it may be away without being replaced; 0 ends that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance_minutes: Option<u32>,
+}
+
+/// Query of a removal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
+#[serde(deny_unknown_fields)]
+pub struct RemoveQuery {
+    /// Whether it will never come back, with what it holds: what others still wait for is given up.
+    #[serde(default)]
+    pub lost: bool,
+}
+
+/// What still ties a node or store to the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MemberAnswer {
+    /// `node` or `store`.
+    pub kind: String,
+    /// Its id.
+    pub id: u32,
+    /// The name of the node, or of the store's node.
+    pub node: String,
+    /// Whether everything moves away from it.
+    pub draining: bool,
+    /// Until when it may be away, Unix milliseconds; 0: no such time.
+    pub maintenance_until_ms: u64,
+    /// Placement groups that have a member there.
+    pub groups: u32,
+    /// Placement groups that it has left and whose data it still holds.
+    pub leaving: u32,
+    /// Volumes with a part of their log there.
+    pub logs: u32,
+    /// Volumes that it serves; 0 for a store.
+    pub volumes: u32,
+    /// Whether it can be removed now.
+    pub removable: bool,
+}
+
+/// How much loss the cluster can take now, and what is being done about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ResiliencyAnswer {
+    /// `ok`: as many copies as wanted everywhere, and room to make them again; `degraded`: something is missing;
+    /// `critical`: the next loss, or the present one, makes data unavailable.
+    pub verdict: String,
+    /// Why it is not `ok`, for people.
+    pub reasons: Vec<String>,
+    /// Data at rest and logs by wanted copies.
+    pub data: Vec<CopiesAnswer>,
+    /// Repair that is under way or waits.
+    pub repair: RepairAnswer,
+    /// Space to make copies again.
+    pub capacity: ResilientCapacityAnswer,
+}
+
+/// Groups that want so many copies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CopiesAnswer {
+    /// Wanted copies.
+    pub rf: u8,
+    /// Width of a failure domain that copies are kept apart by: `store`, `node` or a label.
+    pub domain: String,
+    /// Groups with that many.
+    pub groups: u32,
+    /// Those with fewer complete members that answer than wanted.
+    pub degraded: u32,
+    /// Those without any.
+    pub unavailable: u32,
+    /// Failure domains that may still be lost, whichever they are, without data becoming unavailable.
+    pub tolerates: u8,
+}
+
+/// Copies that are being made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RepairAnswer {
+    /// Members of groups that are being filled.
+    pub filling: u32,
+    /// Members that were filled since that began.
+    pub filled: u32,
+    /// Groups that lack a member and have none to fill: there is no store to put it on.
+    pub waiting: u32,
+    /// Seconds since members began to be filled.
+    pub running_seconds: u64,
+    /// Seconds until the last is filled at the pace so far; nothing while none is done.
+    pub eta_seconds: Option<u64>,
+}
+
+/// Space, and how much of it can be filled so that every copy can be made again after a loss.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ResilientCapacityAnswer {
+    /// Bytes of all stores that take part.
+    pub total: u64,
+    /// Bytes that extents occupy, copies and garbage included.
+    pub used: u64,
+    /// Bytes that may be occupied so that the largest failure domain can be lost and everything made again on the others.
+    pub resilient: u64,
+    /// Percent of the fullest store in use.
+    pub fullest_percent: u8,
+}

@@ -1,0 +1,211 @@
+//! Placement groups that change their members, and what operators want of nodes and stores.
+//!
+//! Invariants
+//! - A store joins a group as *filling* and leaves it as *former*: no row ever forgets where data may lie.
+//! - The generation grows whenever the members change, and only then.
+
+use crate::access::{Catalog, CatalogError, Transaction, Versioned};
+use crate::rows::{GroupRow, Row, StoreRow, numbered};
+use serde::{Deserialize, Serialize};
+use vocab::{Generation, GroupId, NodeId, StoreId};
+
+/// What an intent is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subject {
+    /// A node and all of its stores.
+    Node(NodeId),
+    /// A store.
+    Store(StoreId),
+}
+
+/// What an operator wants of a node or a store. No row: it takes part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntentRow {
+    /// Whom it concerns.
+    pub subject: Subject,
+    /// Everything moves away, and nothing new comes.
+    #[serde(default)]
+    pub draining: bool,
+    /// It may be away until then without being replaced, Unix milliseconds; 0: no such time.
+    #[serde(default)]
+    pub maintenance_until_ms: u64,
+}
+
+impl Row for IntentRow {
+    const PREFIX: &'static str = "intent/";
+    fn key(&self) -> String {
+        Self::key_of(self.subject)
+    }
+}
+
+impl IntentRow {
+    /// Key of the row of a node or store.
+    #[must_use]
+    pub fn key_of(subject: Subject) -> String {
+        match subject {
+            Subject::Node(id) => numbered("intent/node/", u64::from(id.0)),
+            Subject::Store(id) => numbered("intent/store/", u64::from(id.0)),
+        }
+    }
+}
+
+/// New members of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupChange {
+    /// The group.
+    pub group: GroupId,
+    /// The members.
+    pub members: Vec<StoreId>,
+    /// Which of them may lack something.
+    pub filling: Vec<StoreId>,
+    /// Who may hold something that they lack.
+    pub former: Vec<StoreId>,
+}
+
+fn group_key(group: GroupId) -> String {
+    numbered(GroupRow::PREFIX, u64::from(group.0))
+}
+
+impl Catalog {
+    /// The group of this id.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], [`CatalogError::Kv`], [`CatalogError::Damaged`].
+    pub async fn group(&self, id: GroupId) -> Result<Versioned<GroupRow>, CatalogError> {
+        let row = self.read(&group_key(id)).await?;
+        row.ok_or_else(|| CatalogError::NotFound {
+            kind: "group",
+            name: id.to_string(),
+        })
+    }
+
+    /// Gives a group other members, in the next generation; `None` when it has changed since it was planned.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], [`CatalogError::Kv`], [`CatalogError::Damaged`]. A retry is safe.
+    pub async fn change_group(
+        &self,
+        change: &GroupChange,
+        planned_from: &GroupRow,
+    ) -> Result<Option<GroupRow>, CatalogError> {
+        let found = self.group(change.group).await?;
+        if found.row != *planned_from {
+            return Ok(None);
+        }
+        let row = GroupRow {
+            generation: found.row.generation.next(),
+            members: change.members.clone(),
+            filling: change.filling.clone(),
+            former: change.former.clone(),
+            ..found.row.clone()
+        };
+        let replaced = self
+            .commit(Transaction::new().replace(&found, &row))
+            .await?;
+        Ok(replaced.map(|_| row))
+    }
+
+    /// A member of this generation has everything that the group holds. Nothing happens when the members have changed.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], [`CatalogError::Contended`], [`CatalogError::Kv`].
+    pub async fn group_filled(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        store: StoreId,
+    ) -> Result<GroupRow, CatalogError> {
+        self.update("group", &group_key(group), |row: &mut GroupRow| {
+            let counts = row.generation == generation && row.filling.contains(&store);
+            row.filling.retain(|filling| *filling != store || !counts);
+            Ok(counts)
+        })
+        .await
+    }
+
+    /// A former member of this generation holds nothing any more.
+    ///
+    /// # Errors
+    /// As [`Catalog::group_filled`].
+    pub async fn group_left(
+        &self,
+        group: GroupId,
+        generation: Generation,
+        store: StoreId,
+    ) -> Result<GroupRow, CatalogError> {
+        self.update("group", &group_key(group), |row: &mut GroupRow| {
+            let counts = row.generation == generation && row.former.contains(&store);
+            row.former.retain(|former| *former != store || !counts);
+            Ok(counts)
+        })
+        .await
+    }
+
+    /// The store starts a new life without what it held: it lacks everything in all of its groups.
+    ///
+    /// # Errors
+    /// As [`Catalog::group_filled`].
+    pub async fn store_lost_all(&self, store: StoreId) -> Result<(), CatalogError> {
+        for found in self.list::<GroupRow>().await? {
+            if !found.row.members.contains(&store) {
+                continue;
+            }
+            self.update("group", &found.row.key(), |row: &mut GroupRow| {
+                let joins = row.members.contains(&store) && !row.filling.contains(&store);
+                row.filling.extend(joins.then_some(store));
+                Ok(joins)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a store that is a member of no group: its row, and that it may hold what members lack.
+    ///
+    /// # Errors
+    /// [`CatalogError::Refused`] while a group has it as a member, [`CatalogError::Contended`], [`CatalogError::Kv`]. A
+    /// retry is safe.
+    pub async fn forget_store(&self, store: StoreId) -> Result<(), CatalogError> {
+        for found in self.list::<GroupRow>().await? {
+            if found.row.members.contains(&store) {
+                return Err(CatalogError::Refused(format!(
+                    "{store} is a member of {} again",
+                    found.row.id
+                )));
+            }
+            if !found.row.former.contains(&store) {
+                continue;
+            }
+            self.update("group", &found.row.key(), |row: &mut GroupRow| {
+                row.former.retain(|former| *former != store);
+                Ok(true)
+            })
+            .await?;
+        }
+        let gone = Transaction::new().free_name(StoreRow::key_of(store));
+        self.commit(gone).await.map(|_| ())
+    }
+
+    /// What operators want of nodes and stores.
+    ///
+    /// # Errors
+    /// [`CatalogError::Kv`], [`CatalogError::Damaged`].
+    pub async fn intent(&self, subject: Subject) -> Result<IntentRow, CatalogError> {
+        let found = self.read::<IntentRow>(&IntentRow::key_of(subject)).await?;
+        let none = IntentRow {
+            subject,
+            draining: false,
+            maintenance_until_ms: 0,
+        };
+        Ok(found.map_or(none, |found| found.row))
+    }
+
+    /// Notes what an operator wants.
+    ///
+    /// # Errors
+    /// [`CatalogError::Kv`].
+    pub async fn set_intent(&self, row: &IntentRow) -> Result<(), CatalogError> {
+        self.commit(Transaction::new().put(row)).await.map(|_| ())
+    }
+}

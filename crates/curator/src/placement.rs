@@ -1,0 +1,439 @@
+//! Which stores hold which groups: a pure plan from the groups as they are and what is known of the stores.
+//!
+//! Invariants
+//! - A group keeps a complete member as long as it has one: nothing is planned away from the only good copy.
+//! - A store joins as filling and leaves as former; a plan never takes a member away before enough others are complete,
+//!   unless it is lost.
+//! - Redundancy comes before balance, the least redundant groups first; few groups move at a time.
+//! - The same input gives the same plan.
+
+use catalog::{GroupChange, GroupRow};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use vocab::{NodeId, StoreId};
+
+/// What a store is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Answers and takes what comes.
+    Present,
+    /// Does not answer, but may come back before it is worth replacing.
+    Away,
+    /// Answers, and everything shall move away.
+    Draining,
+    /// Does not answer and is replaced; if it comes back it is filled, or emptied.
+    Lost,
+}
+
+/// A store as the planner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreFacts {
+    /// Its id.
+    pub id: StoreId,
+    /// Its node.
+    pub node: NodeId,
+    /// Labels of wider failure domains, narrowest first.
+    pub domains: Vec<String>,
+    /// Bytes for extents: its share of the groups is proportional.
+    pub capacity: u64,
+    /// Its standing.
+    pub standing: Standing,
+    /// Whether it takes more: `false` when nearly full.
+    pub has_room: bool,
+}
+
+/// Bounds of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacementLimits {
+    /// Groups with filling members at a time that are moved for balance or because a store drains.
+    pub moves_max: usize,
+    /// Groups with filling members at a time to replace what is lost.
+    pub repairs_max: usize,
+}
+
+impl Default for PlacementLimits {
+    fn default() -> Self {
+        Self {
+            moves_max: 4,
+            repairs_max: 64,
+        }
+    }
+}
+
+/// The next step of every group that needs one, most urgent first.
+#[must_use]
+pub fn plan(
+    groups: &[GroupRow],
+    stores: &[StoreFacts],
+    limits: PlacementLimits,
+) -> Vec<GroupChange> {
+    let mut planner = Planner::new(groups, stores);
+    let mut changes = Vec::new();
+    let mut order: Vec<&GroupRow> = groups.iter().collect();
+    // Least redundant first: the fewest good copies that answer.
+    order.sort_by_key(|group| (planner.good_copies(group), group.id));
+    let filling = |group: &&GroupRow| !group.filling.is_empty();
+    let mut busy = groups.iter().filter(filling).count();
+    for group in &order {
+        let Some(step) = planner.mend(group) else {
+            continue;
+        };
+        let starts = step.filling.len() > group.filling.len() && group.filling.is_empty();
+        if starts && busy >= limits.repairs_max {
+            continue;
+        }
+        busy += usize::from(starts);
+        planner.take(&step);
+        changes.push(step);
+    }
+    let changed: BTreeSet<_> = changes.iter().map(|change| change.group).collect();
+    for group in order.iter().filter(|group| !changed.contains(&group.id)) {
+        if busy >= limits.moves_max {
+            break;
+        }
+        if let Some(step) = planner.move_away(group) {
+            busy += 1;
+            planner.take(&step);
+            changes.push(step);
+        }
+    }
+    let changed: BTreeSet<_> = changes.iter().map(|change| change.group).collect();
+    while busy < limits.moves_max {
+        let resting = order.iter().filter(|group| !changed.contains(&group.id));
+        let resting: Vec<&GroupRow> = resting.copied().collect();
+        let Some(step) = planner.balance(&resting) else {
+            break;
+        };
+        busy += 1;
+        planner.take(&step);
+        changes.push(step);
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests;
+
+struct Planner<'a> {
+    stores: BTreeMap<StoreId, &'a StoreFacts>,
+    /// Memberships of each store, planned ones included.
+    load: BTreeMap<StoreId, u32>,
+    members: BTreeMap<vocab::GroupId, Vec<StoreId>>,
+    capacity: u128,
+}
+
+impl<'a> Planner<'a> {
+    fn new(groups: &[GroupRow], stores: &'a [StoreFacts]) -> Self {
+        let mut load: BTreeMap<StoreId, u32> = stores.iter().map(|store| (store.id, 0)).collect();
+        for member in groups.iter().flat_map(|group| &group.members) {
+            *load.entry(*member).or_default() += 1;
+        }
+        let present = stores
+            .iter()
+            .filter(|store| matches!(store.standing, Standing::Present | Standing::Away));
+        Self {
+            stores: stores.iter().map(|store| (store.id, store)).collect(),
+            load,
+            members: groups
+                .iter()
+                .map(|group| (group.id, group.members.clone()))
+                .collect(),
+            capacity: present
+                .map(|store| u128::from(store.capacity))
+                .sum::<u128>()
+                .max(1),
+        }
+    }
+
+    fn standing(&self, store: StoreId) -> Standing {
+        self.stores
+            .get(&store)
+            .map_or(Standing::Lost, |facts| facts.standing)
+    }
+
+    fn good_copies(&self, group: &GroupRow) -> usize {
+        let good = |store: &StoreId| {
+            matches!(
+                self.standing(*store),
+                Standing::Present | Standing::Draining
+            )
+        };
+        group.complete().filter(good).count()
+    }
+
+    /// Notes a planned step in the loads.
+    fn take(&mut self, step: &GroupChange) {
+        let before = self.members.insert(step.group, step.members.clone());
+        for member in before.unwrap_or_default() {
+            *self.load.entry(member).or_default() -= 1;
+        }
+        for &member in &step.members {
+            *self.load.entry(member).or_default() += 1;
+        }
+    }
+
+    /// The failure domain of a store at a level: 0 the store, 1 the node, 2 and up its labels.
+    fn domain(&self, store: StoreId, level: usize) -> String {
+        let Some(facts) = self.stores.get(&store) else {
+            return format!("{store}");
+        };
+        match level {
+            0 => format!("{store}"),
+            1 => format!("{}", facts.node),
+            wider => match facts.domains.get(wider - 2) {
+                Some(label) => format!("label {label}"),
+                None => format!("{}", facts.node),
+            },
+        }
+    }
+
+    /// The widest level at which the stores that count lie in at least `copies` domains.
+    fn level(&self, copies: u8) -> usize {
+        let counting = || {
+            self.stores
+                .values()
+                .filter(|facts| facts.standing != Standing::Lost)
+        };
+        let widest = counting().map(|facts| facts.domains.len() + 1).max();
+        let enough = |level: &usize| {
+            let domains: BTreeSet<String> = counting()
+                .map(|facts| self.domain(facts.id, *level))
+                .collect();
+            domains.len() >= usize::from(copies)
+        };
+        (0..=widest.unwrap_or(0)).rev().find(enough).unwrap_or(0)
+    }
+
+    /// How much more of the groups a store holds than its capacity says, in memberships.
+    fn excess(&self, store: StoreId) -> f64 {
+        let total: u32 = self.load.values().sum();
+        let capacity = self.stores.get(&store).map_or(0, |facts| facts.capacity);
+        let share = f64::from(total) * capacity as f64 / self.capacity as f64;
+        f64::from(self.load.get(&store).copied().unwrap_or_default()) - share
+    }
+
+    /// The store that should join `members`, whose domains it must not share: the emptiest by its capacity.
+    fn target(&self, group: &GroupRow, members: &[StoreId], level: usize) -> Option<StoreId> {
+        let domains: BTreeSet<String> = members
+            .iter()
+            .map(|&member| self.domain(member, level))
+            .collect();
+        let fits = |facts: &&&StoreFacts| {
+            facts.standing == Standing::Present
+                && facts.has_room
+                && !members.contains(&facts.id)
+                && !domains.contains(&self.domain(facts.id, level))
+        };
+        let candidates = self.stores.values().filter(fits);
+        // One that was a member and still holds much of it comes first.
+        let rank = |facts: &&&StoreFacts| {
+            let load = self.load.get(&facts.id).copied().unwrap_or_default();
+            let fullness = f64::from(load + 1) / facts.capacity.max(1) as f64;
+            (!group.former.contains(&facts.id), fullness, facts.id)
+        };
+        let best = candidates.min_by(|one, other| {
+            let (one, other) = (rank(one), rank(other));
+            one.partial_cmp(&other).expect("capacities are numbers")
+        });
+        best.map(|facts| facts.id)
+    }
+
+    /// What restores the redundancy of a group, or ends a move.
+    fn mend(&self, group: &GroupRow) -> Option<GroupChange> {
+        self.return_former(group)
+            .or_else(|| self.replace_lost(group))
+            .or_else(|| self.add_missing(group))
+            .or_else(|| self.drop_surplus(group))
+    }
+
+    /// A store that came back while another was filled in its place needs less than that one.
+    fn return_former(&self, group: &GroupRow) -> Option<GroupChange> {
+        let back = group
+            .former
+            .iter()
+            .copied()
+            .find(|&store| self.standing(store) == Standing::Present)?;
+        let newcomer = *group.filling.first()?;
+        let others = without(&group.members, newcomer);
+        let level = self.level(group.replication_factor);
+        let domain = self.domain(back, level);
+        let shares = |&member: &StoreId| self.domain(member, level) == domain;
+        // During a move the former member left because it should.
+        let wanted = group.complete().count() < usize::from(group.replication_factor);
+        if others.iter().any(shares) || !wanted {
+            return None;
+        }
+        let mut change = change_of(group);
+        change.members = with(&others, back);
+        change.filling = with(&without(&group.filling, newcomer), back);
+        change.former = with(&without(&group.former, back), newcomer);
+        Some(change)
+    }
+
+    fn replace_lost(&self, group: &GroupRow) -> Option<GroupChange> {
+        let lost = |store: &StoreId| self.standing(*store) == Standing::Lost;
+        let gone = group.members.iter().copied().find(lost)?;
+        let rest = without(&group.members, gone);
+        let complete_rest = group
+            .complete()
+            .any(|member| member != gone && !lost(&member));
+        let was_filling = group.filling.contains(&gone);
+        if !complete_rest && !was_filling {
+            // What is there lies on lost stores only: one of them must come back first.
+            return None;
+        }
+        let mut change = change_of(group);
+        change.filling = without(&group.filling, gone);
+        change.former = with(&group.former, gone);
+        change.members = rest.clone();
+        if rest.len() < usize::from(group.replication_factor) {
+            let level = self.level(group.replication_factor);
+            let joins = self.target(group, &rest, level)?;
+            change.members = with(&rest, joins);
+            change.filling = with(&change.filling, joins);
+            change.former = without(&change.former, joins);
+        }
+        (!change.members.is_empty()).then_some(change)
+    }
+
+    fn add_missing(&self, group: &GroupRow) -> Option<GroupChange> {
+        if group.members.len() >= usize::from(group.replication_factor) {
+            return None;
+        }
+        let level = self.level(group.replication_factor);
+        self.joined(group, self.target(group, &group.members, level)?)
+    }
+
+    fn joined(&self, group: &GroupRow, joins: StoreId) -> Option<GroupChange> {
+        let mut change = change_of(group);
+        change.members = with(&group.members, joins);
+        change.filling = with(&group.filling, joins);
+        change.former = without(&group.former, joins);
+        Some(change)
+    }
+
+    /// Ends a move: enough members are complete, and one of them should go.
+    fn drop_surplus(&self, group: &GroupRow) -> Option<GroupChange> {
+        let copies = usize::from(group.replication_factor);
+        if group.members.len() <= copies {
+            return None;
+        }
+        let level = self.level(group.replication_factor);
+        let leaves = self.misfit(group, level).or_else(|| {
+            let complete = group.complete();
+            complete.max_by(|&one, &other| self.compare_excess(one, other))
+        })?;
+        let stays =
+            |member: &StoreId| *member != leaves && self.standing(*member) == Standing::Present;
+        let staying = group.complete().filter(stays).count();
+        if staying < copies {
+            return None;
+        }
+        let mut change = change_of(group);
+        change.members = without(&group.members, leaves);
+        change.former = with(&group.former, leaves);
+        Some(change)
+    }
+
+    /// A member that should not be one: it drains, or shares a failure domain without need.
+    fn misfit(&self, group: &GroupRow, level: usize) -> Option<StoreId> {
+        let drains = |store: &StoreId| self.standing(*store) == Standing::Draining;
+        if let Some(draining) = group.members.iter().copied().find(drains) {
+            return Some(draining);
+        }
+        let shares = |member: &StoreId| {
+            let domain = self.domain(*member, level);
+            let others = group.members.iter().filter(|other| *other != member);
+            others
+                .into_iter()
+                .any(|&other| self.domain(other, level) == domain)
+        };
+        let sharing = group.complete().filter(shares);
+        sharing.max_by(|&one, &other| self.compare_excess(one, other))
+    }
+
+    fn compare_excess(&self, one: StoreId, other: StoreId) -> Ordering {
+        let by_excess = self.excess(one).total_cmp(&self.excess(other));
+        by_excess.then(one.cmp(&other))
+    }
+
+    /// Begins to move a group off a member that should not be one.
+    fn move_away(&self, group: &GroupRow) -> Option<GroupChange> {
+        if group.members.len() != usize::from(group.replication_factor) || !group.filling.is_empty()
+        {
+            return None;
+        }
+        let level = self.level(group.replication_factor);
+        let misfit = self.misfit(group, level)?;
+        let stays = without(&group.members, misfit);
+        let joins = self
+            .target(group, &stays, level)
+            .filter(|&joins| joins != misfit)?;
+        self.joined(group, joins)
+    }
+
+    /// Begins to move one group from the store with most beyond its share to the one with least.
+    fn balance(&self, groups: &[&GroupRow]) -> Option<GroupChange> {
+        let present = self
+            .stores
+            .values()
+            .filter(|facts| facts.standing == Standing::Present);
+        let mut by_excess: Vec<StoreId> = present.map(|facts| facts.id).collect();
+        by_excess.sort_by(|&one, &other| self.excess(one).total_cmp(&self.excess(other)));
+        for &from in by_excess.iter().rev() {
+            for &to in &by_excess {
+                // Worth it only when both come nearer to their share.
+                if self.excess(from) - self.excess(to) < 1.5 || self.excess(to) > -0.5 {
+                    break;
+                }
+                let found = groups.iter().find_map(|group| self.moved(group, from, to));
+                if found.is_some() {
+                    return found;
+                }
+            }
+        }
+        None
+    }
+
+    fn moved(&self, group: &GroupRow, from: StoreId, to: StoreId) -> Option<GroupChange> {
+        let copies = usize::from(group.replication_factor);
+        let rests = group.filling.is_empty() && group.former.is_empty();
+        let whole = group.members.len() == copies && self.good_copies(group) == copies;
+        let planned = self.members.get(&group.id) != Some(&group.members);
+        let fits = group.members.contains(&from) && !group.members.contains(&to);
+        if !rests || !whole || planned || !fits || !self.stores.get(&to)?.has_room {
+            return None;
+        }
+        let level = self.level(group.replication_factor);
+        let domain = self.domain(to, level);
+        let stays = without(&group.members, from);
+        let shares = |&member: &StoreId| self.domain(member, level) == domain;
+        if stays.iter().any(shares) {
+            return None;
+        }
+        self.joined(group, to)
+    }
+}
+
+fn change_of(group: &GroupRow) -> GroupChange {
+    GroupChange {
+        group: group.id,
+        members: group.members.clone(),
+        filling: group.filling.clone(),
+        former: group.former.clone(),
+    }
+}
+
+fn without(stores: &[StoreId], gone: StoreId) -> Vec<StoreId> {
+    stores
+        .iter()
+        .copied()
+        .filter(|&store| store != gone)
+        .collect()
+}
+
+fn with(stores: &[StoreId], joins: StoreId) -> Vec<StoreId> {
+    let mut all = without(stores, joins);
+    all.push(joins);
+    all
+}

@@ -1,0 +1,255 @@
+//! The plan, carried out with fills that end at once.
+
+use super::*;
+use catalog::{StoreRow, plan_groups};
+use vocab::{ByteCount, Incarnation};
+
+const GIB: u64 = 1 << 30;
+
+fn store(id: u32, node: u32, capacity: u64) -> StoreFacts {
+    StoreFacts {
+        id: StoreId(id),
+        node: NodeId(node),
+        domains: Vec::new(),
+        capacity,
+        standing: Standing::Present,
+        has_room: true,
+    }
+}
+
+fn one_per_node(count: u32) -> Vec<StoreFacts> {
+    (1..=count).map(|id| store(id, id, 100 * GIB)).collect()
+}
+
+fn groups_over(stores: &[StoreFacts], copies: u8, count: u32) -> Vec<GroupRow> {
+    let row = |facts: &StoreFacts| StoreRow {
+        id: facts.id,
+        node: facts.node,
+        incarnation: Incarnation(1),
+        session: 1,
+        capacity: ByteCount(facts.capacity),
+        domains: facts.domains.clone(),
+    };
+    let rows: Vec<StoreRow> = stores.iter().map(row).collect();
+    plan_groups(&rows, copies, count)
+}
+
+/// Applies a plan and ends all fills; returns how many stores joined groups.
+fn step(groups: &mut [GroupRow], stores: &[StoreFacts]) -> usize {
+    let changes = plan(groups, stores, PlacementLimits::default());
+    let mut joined = 0;
+    for change in &changes {
+        let row = groups.iter_mut().find(|row| row.id == change.group);
+        let row = row.expect("a group that is there");
+        joined += change
+            .members
+            .iter()
+            .filter(|member| !row.members.contains(member))
+            .count();
+        row.generation = row.generation.next();
+        row.members.clone_from(&change.members);
+        row.filling.clone_from(&change.filling);
+        row.former.clone_from(&change.former);
+        check(row);
+    }
+    for row in groups.iter_mut() {
+        if row.complete().next().is_some() {
+            row.filling.clear();
+        }
+    }
+    joined
+}
+
+/// What holds of every row at every moment.
+fn check(row: &GroupRow) {
+    let distinct: BTreeSet<StoreId> = row.members.iter().copied().collect();
+    assert_eq!(distinct.len(), row.members.len(), "{row:?}");
+    assert!(!row.members.is_empty(), "{row:?}");
+    let inside = |store: &StoreId| row.members.contains(store);
+    assert!(row.filling.iter().all(inside), "{row:?}");
+    assert!(!row.former.iter().any(inside), "{row:?}");
+}
+
+/// Until nothing is planned; returns how many stores joined groups.
+fn settle(groups: &mut [GroupRow], stores: &[StoreFacts]) -> usize {
+    let mut joined = 0;
+    for _ in 0..2000 {
+        let before = groups.to_vec();
+        joined += step(groups, stores);
+        if groups == &before[..] {
+            return joined;
+        }
+        // Former members that are there are emptied.
+        for row in groups.iter_mut() {
+            let lost = |id: &StoreId| {
+                let facts = stores.iter().find(|facts| facts.id == *id);
+                facts.is_none_or(|facts| facts.standing == Standing::Lost)
+            };
+            row.former.retain(lost);
+        }
+    }
+    panic!("the plan never ends");
+}
+
+fn loads(groups: &[GroupRow]) -> BTreeMap<StoreId, usize> {
+    let mut loads = BTreeMap::new();
+    for member in groups.iter().flat_map(|row| &row.members) {
+        *loads.entry(*member).or_default() += 1;
+    }
+    loads
+}
+
+#[test]
+fn a_healthy_cluster_stays_as_it_is() {
+    for (count, copies) in [(3, 1), (3, 2), (3, 3), (5, 3), (7, 2)] {
+        let stores = one_per_node(count);
+        let mut groups = groups_over(&stores, copies, 64);
+        assert_eq!(
+            settle(&mut groups, &stores),
+            0,
+            "{count} stores, {copies} copies"
+        );
+    }
+}
+
+#[test]
+fn a_lost_store_is_replaced_and_nothing_else_moves() {
+    let mut stores = one_per_node(5);
+    let mut groups = groups_over(&stores, 2, 64);
+    let held = loads(&groups)[&StoreId(2)];
+    stores[1].standing = Standing::Lost;
+    let joined = settle(&mut groups, &stores);
+    assert_eq!(joined, held, "only what was lost is made again");
+    assert!(!loads(&groups).contains_key(&StoreId(2)));
+    assert!(groups.iter().all(|row| row.members.len() == 2));
+    let (least, most) = extremes(&groups);
+    assert!(most - least <= 2, "declustered: {:?}", loads(&groups));
+}
+
+fn extremes(groups: &[GroupRow]) -> (usize, usize) {
+    let loads = loads(groups);
+    let values = || loads.values().copied();
+    (values().min().unwrap_or(0), values().max().unwrap_or(0))
+}
+
+#[test]
+fn without_a_place_to_go_nothing_is_planned() {
+    let mut stores = one_per_node(3);
+    let mut groups = groups_over(&stores, 3, 16);
+    stores[0].standing = Standing::Lost;
+    let before = groups.clone();
+    assert_eq!(settle(&mut groups, &stores), 0);
+    assert_eq!(
+        groups, before,
+        "two of three copies stay, and the third is awaited"
+    );
+}
+
+#[test]
+fn the_last_good_copy_is_waited_for() {
+    let mut stores = one_per_node(4);
+    let mut groups = groups_over(&stores, 1, 16);
+    stores[0].standing = Standing::Lost;
+    let before = groups.clone();
+    settle(&mut groups, &stores);
+    let kept = |row: &&GroupRow| {
+        before
+            .iter()
+            .any(|old| old == *row && row.members == [StoreId(1)])
+    };
+    let waiting = groups.iter().filter(kept).count();
+    assert_eq!(waiting, loads(&before)[&StoreId(1)]);
+}
+
+#[test]
+fn a_store_that_returns_before_the_fill_ends_takes_its_place_again() {
+    let mut stores = one_per_node(4);
+    let mut groups = groups_over(&stores, 2, 32);
+    let before = groups.clone();
+    stores[0].standing = Standing::Lost;
+    for change in plan(&groups, &stores, PlacementLimits::default()) {
+        let row = groups.iter_mut().find(|row| row.id == change.group);
+        let row = row.expect("a group that is there");
+        (row.members, row.filling, row.former) = (change.members, change.filling, change.former);
+    }
+    assert_ne!(groups, before);
+    stores[0].standing = Standing::Present;
+    settle(&mut groups, &stores);
+    assert_eq!(loads(&groups), loads(&before));
+}
+
+#[test]
+fn a_new_store_gets_its_share_and_no_more_moves_than_that() {
+    let mut stores = one_per_node(3);
+    let mut groups = groups_over(&stores, 2, 64);
+    stores.push(store(4, 4, 100 * GIB));
+    let joined = settle(&mut groups, &stores);
+    let share = 64 * 2 / 4;
+    assert!((share - 1..=share + 1).contains(&joined), "{joined} moved");
+    let (least, most) = extremes(&groups);
+    assert!(most - least <= 2, "{:?}", loads(&groups));
+}
+
+#[test]
+fn shares_follow_capacity() {
+    let mut stores = one_per_node(4);
+    stores[3].capacity = 300 * GIB;
+    let mut groups = groups_over(&stores, 2, 90);
+    settle(&mut groups, &stores);
+    let loads = loads(&groups);
+    // A store can be in every group once: 90 of 180 memberships are its half.
+    assert!(loads[&StoreId(4)] >= 85, "{loads:?}");
+}
+
+#[test]
+fn a_draining_store_is_emptied_in_moves_that_keep_all_copies() {
+    let mut stores = one_per_node(4);
+    let mut groups = groups_over(&stores, 2, 64);
+    stores[2].standing = Standing::Draining;
+    for _ in 0..500 {
+        step(&mut groups, &stores);
+        assert!(groups.iter().all(|row| row.complete().count() >= 2));
+        groups.iter_mut().for_each(|row| row.former.clear());
+    }
+    assert!(
+        !loads(&groups).contains_key(&StoreId(3)),
+        "{:?}",
+        loads(&groups)
+    );
+}
+
+#[test]
+fn copies_that_share_a_node_part_when_there_are_more_nodes() {
+    let on_one = [store(1, 1, GIB), store(2, 1, GIB)];
+    let mut groups = groups_over(&on_one, 2, 16);
+    let mut stores = on_one.to_vec();
+    stores.push(store(3, 2, GIB));
+    settle(&mut groups, &stores);
+    for row in &groups {
+        assert!(row.members.contains(&StoreId(3)), "{row:?}");
+    }
+}
+
+#[test]
+fn racks_part_copies_when_there_are_enough() {
+    let mut stores = one_per_node(6);
+    for (index, facts) in stores.iter_mut().enumerate() {
+        facts.domains = vec![format!("rack-{}", index / 2)];
+    }
+    let mut groups = groups_over(&stores, 3, 30);
+    settle(&mut groups, &stores);
+    for row in &groups {
+        let racks: BTreeSet<u32> = row.members.iter().map(|id| (id.0 - 1) / 2).collect();
+        assert_eq!(racks.len(), 3, "{row:?}");
+    }
+}
+
+#[test]
+fn few_groups_move_at_a_time_for_balance() {
+    let mut stores = one_per_node(3);
+    let groups = groups_over(&stores, 2, 64);
+    stores.push(store(4, 4, 100 * GIB));
+    let limits = PlacementLimits::default();
+    let changes = plan(&groups, &stores, limits);
+    assert_eq!(changes.len(), limits.moves_max);
+}

@@ -1,0 +1,290 @@
+//! Draining, excusing and removing nodes and stores.
+
+use super::{Result, catalog_error};
+use crate::host::Host;
+use crate::membership::{self, ClusterView, Part};
+use api::{Answer, ErrorKind, MemberAnswer, MemberChange, OperationError};
+use catalog::{GroupRow, IntentRow, NodeRow, Row, StoreRow, Subject, Transaction, VolumeRow};
+use vocab::StoreId;
+
+/// Longest maintenance: a week.
+const MAINTENANCE_MINUTES_MAX: u32 = 7 * 24 * 60;
+
+/// A node or a store, and the stores that are meant.
+struct Member {
+    subject: Subject,
+    node: NodeRow,
+    stores: Vec<StoreRow>,
+}
+
+impl Member {
+    fn owns(&self, store: StoreId) -> bool {
+        self.stores.iter().any(|row| row.id == store)
+    }
+
+    fn name(&self) -> String {
+        match self.subject {
+            Subject::Node(_) => format!("node {}", self.node.name),
+            Subject::Store(id) => format!("store {}", id.0),
+        }
+    }
+}
+
+fn refused(reason: String) -> OperationError {
+    OperationError::new(ErrorKind::Refused, reason)
+}
+
+fn node_member(view: &ClusterView, name: &str) -> Result<Member> {
+    let found = view.nodes.values().find(|row| row.name == name);
+    let node =
+        found.ok_or_else(|| OperationError::not_found(format!("there is no node {name}")))?;
+    let stores = view.stores.values().filter(|row| row.node == node.id);
+    Ok(Member {
+        subject: Subject::Node(node.id),
+        node: node.clone(),
+        stores: stores.cloned().collect(),
+    })
+}
+
+fn store_member(view: &ClusterView, id: u32) -> Result<Member> {
+    let missing = || OperationError::not_found(format!("there is no store {id}"));
+    let store = view.stores.get(&StoreId(id)).ok_or_else(missing)?;
+    let node = view.nodes.get(&store.node).cloned();
+    Ok(Member {
+        subject: Subject::Store(store.id),
+        node: node.ok_or_else(missing)?,
+        stores: vec![store.clone()],
+    })
+}
+
+/// Groups of which `holds` is true.
+fn count(view: &ClusterView, holds: impl Fn(&GroupRow) -> bool) -> u32 {
+    view.groups.values().filter(|group| holds(group)).count() as u32
+}
+
+impl Host {
+    pub(super) async fn show_node(&self, name: &str) -> Result<Answer> {
+        let member = node_member(&self.view(), name)?;
+        self.member_answer(&member).await
+    }
+
+    pub(super) async fn show_store(&self, id: u32) -> Result<Answer> {
+        let member = store_member(&self.view(), id)?;
+        self.member_answer(&member).await
+    }
+
+    pub(super) async fn set_node(&self, name: &str, change: &MemberChange) -> Result<Answer> {
+        let member = node_member(&self.view(), name)?;
+        self.set_member(&member, change).await
+    }
+
+    pub(super) async fn set_store(&self, id: u32, change: &MemberChange) -> Result<Answer> {
+        let member = store_member(&self.view(), id)?;
+        self.set_member(&member, change).await
+    }
+
+    pub(super) async fn remove_node(&self, name: &str, lost: bool) -> Result<Answer> {
+        let member = node_member(&self.view(), name)?;
+        self.remove_member(&member, lost).await
+    }
+
+    pub(super) async fn remove_store(&self, id: u32, lost: bool) -> Result<Answer> {
+        let member = store_member(&self.view(), id)?;
+        self.remove_member(&member, lost).await
+    }
+
+    /// What ties it to the cluster, as the catalog says now.
+    async fn describe_member(&self, member: &Member) -> Result<MemberAnswer> {
+        let parts = [Part::Groups, Part::Stores, Part::Intents];
+        membership::refresh(self, &parts)
+            .await
+            .map_err(catalog_error)?;
+        let view = self.view();
+        let volumes = self
+            .catalog
+            .list::<VolumeRow>()
+            .await
+            .map_err(catalog_error)?;
+        let has_log = |row: &VolumeRow| {
+            let replicas = row.segments.iter().flat_map(|segment| &segment.replicas);
+            replicas
+                .into_iter()
+                .any(|replica| member.owns(replica.store))
+        };
+        let logs = volumes.iter().filter(|found| has_log(&found.row)).count() as u32;
+        let owned = volumes
+            .iter()
+            .filter(|found| found.row.owner == Some(member.node.id));
+        let inside = |store: &StoreId| member.owns(*store);
+        let intent = view.intents.get(&member.subject);
+        let (kind, id, owned) = match member.subject {
+            Subject::Node(id) => ("node", id.0, owned.count() as u32),
+            Subject::Store(id) => ("store", id.0, 0),
+        };
+        let groups = count(&view, |group| group.members.iter().any(inside));
+        let leaving = count(&view, |group| group.former.iter().any(inside));
+        Ok(MemberAnswer {
+            kind: kind.to_owned(),
+            id,
+            node: member.node.name.clone(),
+            draining: intent.is_some_and(|intent| intent.draining),
+            maintenance_until_ms: intent.map_or(0, |intent| intent.maintenance_until_ms),
+            groups,
+            leaving,
+            logs,
+            volumes: owned,
+            removable: groups + leaving + logs + owned == 0,
+        })
+    }
+
+    async fn member_answer(&self, member: &Member) -> Result<Answer> {
+        Ok(Answer::Member(self.describe_member(member).await?))
+    }
+
+    async fn set_member(&self, member: &Member, change: &MemberChange) -> Result<Answer> {
+        if change
+            .maintenance_minutes
+            .is_some_and(|minutes| minutes > MAINTENANCE_MINUTES_MAX)
+        {
+            return Err(OperationError::bad_request(format!(
+                "maintenance lasts at most {MAINTENANCE_MINUTES_MAX} minutes, a week"
+            )));
+        }
+        if change.draining == Some(true) {
+            self.check_drain(member)?;
+        }
+        let read = self.catalog.intent(member.subject).await;
+        let mut intent = read.map_err(catalog_error)?;
+        intent.draining = change.draining.unwrap_or(intent.draining);
+        if let Some(minutes) = change.maintenance_minutes {
+            let until = self.world.clock.unix_ms() + u64::from(minutes) * 60_000;
+            intent.maintenance_until_ms = if minutes == 0 { 0 } else { until };
+        }
+        self.catalog
+            .set_intent(&intent)
+            .await
+            .map_err(catalog_error)?;
+        self.member_answer(member).await
+    }
+
+    /// Refuses to drain what the others could not take.
+    fn check_drain(&self, member: &Member) -> Result<()> {
+        let facts = self.store_facts();
+        let takes = |facts: &&curator::StoreFacts| {
+            facts.standing == curator::Standing::Present && !member.owns(facts.id)
+        };
+        let view = self.view();
+        let stays: Vec<_> = facts.iter().filter(takes).collect();
+        let copies = view
+            .containers
+            .values()
+            .map(|row| row.replication_factor)
+            .max();
+        let copies = usize::from(copies.unwrap_or(1));
+        let by_store: std::collections::BTreeSet<_> = stays.iter().map(|facts| facts.id).collect();
+        if by_store.len() < copies {
+            return Err(refused(format!(
+                "{} cannot be drained: its containers want {copies} copies, and only {} other stores take part; add \
+                 stores first",
+                member.name(),
+                by_store.len()
+            )));
+        }
+        let used = |store: StoreId| {
+            let status = self.health.seen(store).and_then(|seen| seen.status);
+            status.map_or((0, 0), |status| (status.used.0, status.capacity.0))
+        };
+        let moving: u64 = member.stores.iter().map(|row| used(row.id).0).sum();
+        let free: u64 = stays
+            .iter()
+            .map(|facts| used(facts.id))
+            .map(|(used, capacity)| (capacity * 9 / 10).saturating_sub(used))
+            .sum();
+        if moving > free {
+            return Err(refused(format!(
+                "{} cannot be drained: it holds {moving} bytes, and the other stores have room for {free}; delete \
+                 data or add disks first",
+                member.name()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses to remove what is still needed.
+    async fn check_removal(&self, member: &Member, lost: bool) -> Result<()> {
+        let running = self.members.is_alive(member.node.id);
+        let answers = member
+            .stores
+            .iter()
+            .any(|row| self.health.silent_for(row.id).is_none());
+        if matches!(member.subject, Subject::Node(_)) && running {
+            return Err(refused(format!(
+                "{} runs: drain it if you have not, and stop its process first",
+                member.name()
+            )));
+        }
+        if lost && answers && !member.stores.is_empty() {
+            return Err(refused(format!(
+                "{} is not lost, it answers: drain it instead",
+                member.name()
+            )));
+        }
+        let ties = self.describe_member(member).await?;
+        if ties.groups > 0 {
+            return Err(refused(format!(
+                "{} is still a member of {} placement groups: {}",
+                member.name(),
+                ties.groups,
+                match lost {
+                    true =>
+                        "wait until they have others (`azekura status`); those whose only good copy is there \
+                             must be deleted with their volumes, or it must come back",
+                    false => "drain it and wait until it is empty",
+                }
+            )));
+        }
+        if !lost && !ties.removable {
+            return Err(refused(format!(
+                "{} still holds data of {} groups it has left, logs of {} volumes, and serves {}: wait, or say that it \
+                 is lost for good",
+                member.name(),
+                ties.leaving,
+                ties.logs,
+                ties.volumes
+            )));
+        }
+        Ok(())
+    }
+
+    async fn remove_member(&self, member: &Member, lost: bool) -> Result<Answer> {
+        self.check_removal(member, lost).await?;
+        for row in &member.stores {
+            self.catalog
+                .forget_store(row.id)
+                .await
+                .map_err(catalog_error)?;
+        }
+        let mut gone = Transaction::new();
+        let keys = std::iter::once(IntentRow::key_of(member.subject));
+        for key in keys.chain(
+            member
+                .stores
+                .iter()
+                .map(|row| IntentRow::key_of(Subject::Store(row.id))),
+        ) {
+            gone = gone.free_name(key);
+        }
+        if let Subject::Node(_) = member.subject {
+            gone = gone
+                .free_name(member.node.key())
+                .free_name(format!("node-name/{}", member.node.name));
+        }
+        self.catalog.commit(gone).await.map_err(catalog_error)?;
+        let parts = [Part::Nodes, Part::Stores, Part::Groups, Part::Intents];
+        membership::refresh(self, &parts)
+            .await
+            .map_err(catalog_error)?;
+        tracing::info!(member = member.name(), lost, "removed from the cluster");
+        Ok(Answer::Done)
+    }
+}

@@ -1,0 +1,187 @@
+//! Who holds which group: the leader plans, members fill themselves, former members empty themselves.
+//!
+//! The leader only writes rows; each step is one transaction that compares the row it was planned from, so that a
+//! leader that was replaced meanwhile changes nothing.
+
+use crate::health::Fitness;
+use crate::host::Host;
+use crate::membership::{self, ClusterView, Part};
+use catalog::{GroupChange, GroupRow, StoreRow, Subject};
+use curator::{Standing, StoreFacts};
+use std::rc::Rc;
+use vocab::StoreId;
+use world::Duration;
+
+/// Pause between two looks at the plan.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// A store whose space is used above this share takes no more groups.
+const ROOM_PERCENT_MAX: u64 = 85;
+/// So many times longer a store is waited for whose node holds its lease.
+const ALIVE_FACTOR: u32 = 4;
+/// Pause between two looks at what must leave a draining store.
+const EVACUATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause between two attempts to empty a former member.
+const LEAVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Plans while this node leads.
+pub(crate) async fn run(host: Rc<Host>) {
+    loop {
+        host.world.sleep(INTERVAL).await;
+        let groups = host.members.look(|view| view.groups.len());
+        if groups == 0 || !matches!(host.leads().await, Ok(true)) {
+            continue;
+        }
+        crate::health::refresh(&host).await;
+        if host.members.look(|view| is_isolated(&host, view)) {
+            continue;
+        }
+        let changes = host.plan();
+        if changes.is_empty() {
+            continue;
+        }
+        if let Err(error) = carry_out(&host, &changes).await {
+            tracing::debug!(%error, "groups are changed later");
+        }
+        let _ = membership::refresh(&host, &[Part::Groups]).await;
+    }
+}
+
+async fn carry_out(host: &Host, changes: &[GroupChange]) -> Result<(), catalog::CatalogError> {
+    for change in changes {
+        let known = host
+            .members
+            .look(|view| view.groups.get(&change.group).cloned());
+        let Some(known) = known else { continue };
+        let changed = host.catalog.change_group(change, &known).await?;
+        if let Some(row) = changed {
+            tracing::info!(
+                group = %row.id, generation = row.generation.0, from = ?known.members, members = ?row.members,
+                filling = ?row.filling, former = ?row.former, "the group has other members"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Why a store does not count, as an operator or the time says.
+fn standing_of(host: &Host, view: &ClusterView, row: &StoreRow) -> Standing {
+    let now_ms = host.world.clock.unix_ms();
+    let intents = [Subject::Node(row.node), Subject::Store(row.id)];
+    let intents = intents
+        .iter()
+        .filter_map(|subject| view.intents.get(subject));
+    let (mut draining, mut excused) = (false, false);
+    for intent in intents {
+        draining |= intent.draining;
+        excused |= intent.maintenance_until_ms > now_ms;
+    }
+    // The lease of a node says that it lives, whatever can be reached from here: it is waited for longer.
+    let delay = match view.alive.contains_key(&row.node) {
+        true => host.options.repair_delay * ALIVE_FACTOR,
+        false => host.options.repair_delay,
+    };
+    match host.health.silent_for(row.id) {
+        Some(silent) if silent >= delay && !excused => Standing::Lost,
+        Some(_) => Standing::Away,
+        None if draining => Standing::Draining,
+        None => Standing::Present,
+    }
+}
+
+/// Whether this node may be the one that is cut off: more than half of the other nodes hold their leases and do not answer.
+fn is_isolated(host: &Host, view: &ClusterView) -> bool {
+    let others = || view.alive.keys().filter(|&&node| node != host.id());
+    let silent = |node: &&vocab::NodeId| {
+        let mut stores = view.stores.values().filter(|row| row.node == **node);
+        stores.any(|row| host.health.silent_for(row.id).is_some())
+    };
+    2 * others().filter(silent).count() > others().count()
+}
+
+impl Host {
+    /// The stores as the planner sees them.
+    pub(crate) fn store_facts(&self) -> Vec<StoreFacts> {
+        let view = self.view();
+        let facts = |row: &StoreRow| StoreFacts {
+            id: row.id,
+            node: row.node,
+            domains: row.domains.clone(),
+            capacity: row.capacity.0,
+            standing: standing_of(self, &view, row),
+            has_room: !self.health.is_above(row.id, ROOM_PERCENT_MAX),
+        };
+        view.stores.values().map(facts).collect()
+    }
+
+    fn plan(&self) -> Vec<GroupChange> {
+        let groups: Vec<GroupRow> = self
+            .members
+            .look(|view| view.groups.values().cloned().collect());
+        curator::plan(&groups, &self.store_facts(), self.options.placement)
+    }
+}
+
+/// Follows groups that have changed when a store says so: the watch may be late.
+pub(crate) async fn follow(host: Rc<Host>) {
+    loop {
+        host.pool.outdated().await;
+        if membership::refresh(&host, &[Part::Groups]).await.is_err() {
+            host.world.sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// Takes the logs of volumes served here off draining stores, and the volumes off this node when it drains.
+pub(crate) async fn evacuate(host: Rc<Host>) {
+    loop {
+        let changed = host.members.changed.notified();
+        let leaving: Vec<StoreId> = host.members.look(|view| {
+            let stores = view.stores.values().filter(|row| view.drains(row));
+            stores.map(|row| row.id).collect()
+        });
+        let drains = host.members.look(|view| view.node_drains(host.id()));
+        if leaving.is_empty() && !drains {
+            changed.await;
+            continue;
+        }
+        for volume in host.volumes() {
+            volume.leave_stores(&leaving);
+        }
+        if drains {
+            host.hand_over().await;
+        }
+        host.world.sleep(EVACUATE_INTERVAL).await;
+    }
+}
+
+/// Empties a local store of groups that it is no member of any more.
+pub(crate) async fn leave(host: Rc<Host>, store: StoreId) {
+    loop {
+        let changed = host.members.changed.notified();
+        let groups: Vec<GroupRow> = host.members.look(|view| {
+            let groups = view.groups.values();
+            let former = groups.filter(|group| group.former.contains(&store));
+            former.cloned().collect()
+        });
+        if groups.is_empty() {
+            changed.await;
+            continue;
+        }
+        let mut left = 0;
+        for group in &groups {
+            let answers = |member: &StoreId| host.health.fitness(*member) != Fitness::Unfit;
+            if group.members.iter().all(answers) && host.pool.leave(store, group).await {
+                let told = host
+                    .catalog
+                    .group_left(group.id, group.generation, store)
+                    .await;
+                left += usize::from(told.is_ok());
+            }
+        }
+        if left > 0 {
+            tracing::info!(%store, groups = left, "left groups whose members have everything");
+            let _ = membership::refresh(&host, &[Part::Groups]).await;
+        }
+        host.world.sleep(LEAVE_INTERVAL).await;
+    }
+}
