@@ -108,6 +108,10 @@ pub struct Tuning {
     pub suspicion: Option<Duration>,
     /// How long a store must be silent before its groups get other members.
     pub repair_delay: Option<Duration>,
+    /// From one reading of all copies to the next.
+    pub scrub_interval: Option<Duration>,
+    /// Bytes per second of each store that reading all copies takes.
+    pub scrub_rate: Option<u64>,
     /// Placement groups per replication factor.
     pub groups: Option<u32>,
     /// Undrained bytes at which draining starts.
@@ -324,6 +328,8 @@ struct TuningTable {
     lease: Option<Spanned<Span>>,
     suspicion: Option<Spanned<Span>>,
     repair_delay: Option<Spanned<Span>>,
+    scrub_interval: Option<Spanned<Span>>,
+    scrub_rate: Option<Spanned<Size>>,
     groups: Option<Spanned<u32>>,
     drain: Option<Spanned<Size>>,
     undrained_max: Option<Spanned<Size>>,
@@ -619,6 +625,12 @@ fn check_tuning(table: &TuningTable) -> Result<Tuning, Problem> {
         lease: span_between(table.lease.as_ref(), second, 60 * second)?,
         suspicion: span_between(table.suspicion.as_ref(), second / 10, 600 * second)?,
         repair_delay: span_between(table.repair_delay.as_ref(), second, 86_400 * second)?,
+        scrub_interval: span_between(
+            table.scrub_interval.as_ref(),
+            60 * second,
+            8760 * 3600 * second,
+        )?,
+        scrub_rate: size_between(table.scrub_rate.as_ref(), 1 << 16, 1 << 40)?,
         groups: count_between(table.groups.as_ref(), 1, 1024)?,
         drain: size_between(table.drain.as_ref(), 1 << 20, 1 << 40)?,
         undrained_max: size_between(table.undrained_max.as_ref(), 4 << 20, 1 << 40)?,

@@ -87,6 +87,8 @@ fn every_key_is_documented() {
         "lease",
         "suspicion",
         "repair-delay",
+        "scrub-interval",
+        "scrub-rate",
         "groups",
         "drain",
         "undrained-max",

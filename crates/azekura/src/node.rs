@@ -184,6 +184,8 @@ fn tune(options: &mut HostOptions, tuning: &Tuning) -> anyhow::Result<()> {
     set(&mut options.lease, tuning.lease);
     set(&mut options.suspicion, tuning.suspicion);
     set(&mut options.repair_delay, tuning.repair_delay);
+    set(&mut options.scrub.interval, tuning.scrub_interval);
+    set(&mut options.scrub.bytes_per_second, tuning.scrub_rate);
     set(&mut options.groups, tuning.groups);
     set(&mut options.volume.drain_bytes, tuning.drain);
     set(

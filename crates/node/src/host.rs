@@ -395,6 +395,12 @@ impl Host {
         self.stores.values().cloned().collect()
     }
 
+    /// What scrubbing has found since the start.
+    #[must_use]
+    pub fn scrubbed(&self) -> crate::ScrubReport {
+        self.upkeep.scrubbed.get()
+    }
+
     /// Volumes served here now.
     #[must_use]
     pub fn volumes(&self) -> Vec<Rc<volume::Volume>> {

@@ -30,4 +30,5 @@ mod volumes;
 
 pub use crate::host::Host;
 pub use crate::membership::ClusterView;
-pub use crate::options::{CollectOptions, HostError, HostOptions, StoreSpec};
+pub use crate::options::{CollectOptions, HostError, HostOptions, ScrubOptions, StoreSpec};
+pub use crate::upkeep::ScrubReport;

@@ -41,6 +41,8 @@ pub struct HostOptions {
     pub placement: curator::PlacementLimits,
     /// Collection of garbage.
     pub collect: CollectOptions,
+    /// Reading of copies that nobody asks for.
+    pub scrub: ScrubOptions,
     /// Bound of decoded map pages in memory.
     pub pages_bytes: usize,
     /// How often a store that was written to draws a new session: disks that go back further than that are found out.
@@ -72,6 +74,7 @@ impl HostOptions {
             repair_delay: Duration::from_secs(15),
             placement: curator::PlacementLimits::default(),
             collect: CollectOptions::default(),
+            scrub: ScrubOptions::default(),
             pages_bytes: 64 << 20,
             session_interval: Duration::from_secs(30),
             patience: Duration::from_secs(600),
@@ -97,6 +100,24 @@ impl Default for CollectOptions {
             interval: Duration::from_secs(30),
             duty_percent: 10,
             limits: curator::Limits::default(),
+        }
+    }
+}
+
+/// How often, and how fast, every copy is read.
+#[derive(Clone, Copy, Debug)]
+pub struct ScrubOptions {
+    /// From the beginning of one round over a store to that of the next, at least.
+    pub interval: Duration,
+    /// Bytes read per second of each store.
+    pub bytes_per_second: u64,
+}
+
+impl Default for ScrubOptions {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(7 * 24 * 3600),
+            bytes_per_second: 8 << 20,
         }
     }
 }

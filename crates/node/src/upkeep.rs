@@ -1,12 +1,16 @@
-//! Background work of a node: groups, fills, logs of volumes that are gone, deletions that stopped
-//! half-way, journals that fill up, and collection of garbage. Each piece is bounded, may be repeated, and sleeps while nothing has
-//! changed.
+//! Background work of a node: groups and their members, fills, volumes of lost nodes, scrubbing, logs of volumes that
+//! are gone, deletions that stopped half-way, journals that fill up, and collection of garbage. Each piece is bounded,
+//! may be repeated, and sleeps while nothing has changed.
 
+mod adopt;
 mod collect;
 mod fill;
 mod logs;
 mod placement;
 mod relieve;
+mod scrub;
+
+pub use scrub::ScrubReport;
 
 use crate::host::Host;
 use crate::membership::{self, Part};
@@ -36,6 +40,8 @@ pub(crate) struct Upkeep {
     pub(crate) collected: RefCell<curator::CollectReport>,
     /// Fills of members that are under way anywhere.
     pub(crate) progress: Cell<Option<crate::operations::Progress>>,
+    /// What was read of copies that nobody asked for.
+    pub(crate) scrubbed: Cell<ScrubReport>,
     /// What collections rewrote already.
     pub(crate) attempts: RefCell<curator::Attempts>,
 }
@@ -51,10 +57,12 @@ pub(crate) fn start(host: &Rc<Host>) {
         host.spawn(logs::run(host.clone(), store));
         host.spawn(renew_sessions(host.clone(), store));
         host.spawn(placement::leave(host.clone(), store));
+        host.spawn(scrub::run(host.clone(), store));
     }
     host.spawn(placement::run(host.clone()));
     host.spawn(placement::follow(host.clone()));
     host.spawn(placement::evacuate(host.clone()));
+    host.spawn(adopt::run(host.clone()));
     host.spawn(collect::run(host.clone()));
 }
 

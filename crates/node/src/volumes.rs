@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - One task opens a volume at a time; it is not stopped half-way by a client that goes away.
-//! - A volume whose owner holds its lease is never taken over.
+//! - A volume whose owner holds its lease is never taken over, unless the owner's machine says that its process is gone.
 //! - Before a volume with a log is opened the catalog remembers the attempt, and forgets it afterwards: a
 //!   volume that ended three of its openers in a row waits longer and longer before the next one tries.
 
@@ -17,7 +17,7 @@ use vocab::{ContainerId, Epoch, NodeId, VolumeId};
 use volume::{Volume, VolumeError};
 use wire::NodeError;
 use world::sync::{Lock, promise};
-use world::{Duration, Time};
+use world::{Duration, NetError, Time};
 
 /// Attempts that ended their process after which a volume is in quarantine.
 const ATTEMPTS_MAX: u32 = 3;
@@ -30,6 +30,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How long the drain of a clone's origin is waited for.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Patience with the machine of an owner that is asked whether its process runs.
+const PROBE_PATIENCE: Duration = Duration::from_millis(300);
+/// Pause before it is asked again: it may be starting.
+const PROBE_PAUSE: Duration = Duration::from_millis(150);
 /// How long a volume that is handed over may drain first.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -252,6 +256,42 @@ impl Host {
         Ok(())
     }
 
+    /// As [`Self::may_serve`], but an owner whose process is gone is not waited for, whatever its lease says: its machine
+    /// refuses connections. Should that be wrong, the fence of the takeover ends the owner like any other.
+    async fn may_serve_now(&self, row: &VolumeRow) -> Result<(), Refusal> {
+        let refusal = match self.may_serve(row) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        match row.owner {
+            Some(owner) if self.is_process_gone(owner).await => {
+                let name = self.members.node_name(owner);
+                tracing::info!(volume = %row.name, owner = name, "the owner's process is gone");
+                Ok(())
+            }
+            _ => Err(refusal),
+        }
+    }
+
+    /// Whether a node's address refuses connections twice in a row.
+    async fn is_process_gone(&self, node: NodeId) -> bool {
+        let Some(address) = self.address_of(node) else {
+            return false;
+        };
+        for pause in [PROBE_PAUSE, Duration::ZERO] {
+            let attempt = self.world.net.connect(&address);
+            match self.world.timeout(PROBE_PATIENCE, attempt).await {
+                Ok(Err(NetError::Refused { .. })) => self.world.sleep(pause).await,
+                Ok(Ok(stream)) => {
+                    stream.close();
+                    return false;
+                }
+                Ok(Err(_)) | Err(_) => return false,
+            }
+        }
+        true
+    }
+
     /// The node that should serve a volume in place of this one, which drains: any that lives and does not, each for its
     /// share of the volumes.
     fn successor(&self, id: VolumeId) -> Option<NodeId> {
@@ -287,7 +327,7 @@ impl Host {
             VolumeState::Pending => return Err(self.hasten_origin(&row).await),
             VolumeState::Ready | VolumeState::Stopped(_) => {}
         }
-        self.may_serve(&row)?;
+        self.may_serve_now(&row).await?;
         if let Some(other) = self.successor(id) {
             if row.owner.is_some() {
                 // Left from an earlier start of this node: the successor must not wait for it.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use support::{Cluster, MIB};
 use vocab::StoreId;
 use world::Duration;
+use world_sim::Rot;
 
 /// Blocks that are written and compared.
 const BLOCKS: u64 = 40;
@@ -275,4 +276,62 @@ fn a_new_node_gets_its_share_while_writing_goes_on() {
         );
     }
     compare(&cluster, newcomer);
+}
+
+#[test]
+fn what_has_rotted_is_found_and_made_good_before_anybody_asks() {
+    let cluster = filled(39, 3);
+    let holds = |index: &usize| {
+        let status = cluster.node(*index).stores()[0].status();
+        status.extents > 0
+    };
+    let struck = (0..3).find(holds).expect("extents lie somewhere");
+    // Journal and state are in front.
+    let extents = 1024 * MIB - cluster.node(struck).stores()[0].status().capacity.0;
+    for _ in 0..4 {
+        let disk = &cluster.machines[struck].disk;
+        let rotted = disk.rot_somewhere(extents..1024 * MIB, Rot::Noise);
+        assert!(rotted.is_some(), "extents lie there");
+    }
+    let report = || cluster.node(struck).scrubbed();
+    let healed = cluster.sim.run_until(
+        || report().rounds >= 2 && report().damaged > 0 && report().repaired == report().damaged,
+        support::LIMIT,
+    );
+    assert!(healed, "{:?}", report());
+    let damaged = report().damaged;
+    cluster.sim.run_for(Duration::from_secs(60));
+    assert_eq!(report().damaged, damaged, "nothing is found twice");
+    compare(&cluster, 0);
+}
+
+#[test]
+fn a_killed_owner_is_followed_within_seconds() {
+    for seed in 40..45 {
+        let cluster = filled(seed, 3);
+        let owner = cluster.owner(0, "v");
+        let asked = (owner + 1) % 3;
+        let device = cluster.device(asked, "v");
+        cluster.write(asked, &device, 1, 1);
+        cluster.crash(owner);
+        let begin = cluster.sim.now();
+        cluster.write(asked, &device, 1, 2);
+        let stall = cluster.sim.now().since(begin);
+        assert!(stall < Duration::from_millis(4500), "{stall:?}");
+    }
+}
+
+#[test]
+fn volumes_of_a_lost_node_find_an_owner_without_being_asked_for() {
+    let cluster = filled(46, 3);
+    let owner = cluster.owner(0, "v");
+    cluster.crash(owner);
+    let asked = (owner + 1) % 3;
+    let served = || {
+        let nodes = (0..3).filter(|&index| index != owner);
+        let mut volumes = nodes.flat_map(|index| cluster.node(index).volumes());
+        volumes.any(|volume| volume.name() == "v")
+    };
+    let done = cluster.sim.run_until(served, Duration::from_secs(10));
+    assert!(done, "{:?}", cluster.show(asked, "v"));
 }

@@ -116,14 +116,20 @@ impl Context {
                 Place::Local(path) => vec![path.into()],
                 Place::Hosts(hosts) => hosts.into_iter().map(SocketAddrAny::from).collect(),
             };
-        let mut reason = String::new();
+        let (mut reason, mut refused) = (String::new(), !candidates.is_empty());
         for candidate in candidates {
             match self.connect_one(&candidate).await {
                 Ok(socket) => return Ok(Connection::stream(self.clone(), socket)),
-                Err(error) => reason = error.to_string(),
+                Err(error) => {
+                    refused &= error == Errno::CONNREFUSED;
+                    reason = error.to_string();
+                }
             }
         }
-        Err(unreachable(reason))
+        match refused {
+            true => Err(NetError::Refused { address: address.0 }),
+            false => Err(unreachable(reason)),
+        }
     }
 
     async fn listen(self: Rc<Self>, address: Address) -> Result<Rc<dyn Listener>, NetError> {

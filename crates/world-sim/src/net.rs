@@ -314,7 +314,10 @@ async fn connect(life: Rc<Life>, address: Address) -> Result<Rc<dyn Stream>, Net
     }
     match answer.expect("the loop ends with an answer") {
         Ok(endpoint) => Ok(endpoint),
-        Err(()) => Err(refuse("connection refused")),
+        Err(()) => {
+            core.count(|counters| counters.connects_failed += 1);
+            Err(NetError::Refused { address: address.0 })
+        }
     }
 }
 

@@ -24,7 +24,13 @@ impl From<&str> for Address {
 /// Why a network operation failed. Whether the peer received earlier bytes is unknown in every case.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetError {
-    /// Nobody listens there, or the address cannot be reached.
+    /// The machine is there and says that nobody listens (RFC 9293, 3.10.7.1: a reset answers the request).
+    #[error("cannot connect to {address}: connection refused")]
+    Refused {
+        /// Whom we called.
+        address: String,
+    },
+    /// The address cannot be reached.
     #[error("cannot connect to {address}: {reason}")]
     Unreachable {
         /// Whom we called.

@@ -39,6 +39,7 @@ fn options(name: &str) -> HostOptions {
     options.journal_bytes = Some(64 << 20);
     options.collect.interval = Duration::from_secs(5);
     options.patience = Duration::from_secs(60);
+    options.scrub.interval = Duration::from_secs(30);
     options
 }
 
