@@ -33,6 +33,7 @@ const USAGE: &str = "\
 cargo xtask test  [--long] [--seeds N]     everything CI checks; ends with `N passed, N failed, N skipped`
 cargo xtask tidy                           crate table, budgets, banned words, links in documents
 cargo xtask sim   [--seed N | --seeds N [--first SEED]]   simulator seeds
+cargo xtask sim scale [--nodes N] [--volumes N]           the planner and the catalog of a large cluster
 cargo xtask fuzz  [--seconds N]            the fuzz tests again and again with fresh inputs
 cargo xtask chart [--write]                the Helm chart and the manifests rendered from it
 cargo xtask demo  [--keep] [--dir DIR] [--rootless] [--without-etcd] [--binary FILE]

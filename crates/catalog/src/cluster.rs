@@ -3,6 +3,7 @@
 use crate::access::{Catalog, CatalogError, Transaction, Versioned};
 use crate::rows::{ContainerRow, GroupRow, Row, StoreRow, VolumeRow, numbered};
 use crate::volumes::check_name;
+use std::collections::BTreeMap;
 use vocab::{ContainerId, Generation, GroupId, StoreId};
 
 fn container_name_key(name: &str) -> String {
@@ -157,8 +158,8 @@ impl Catalog {
         self.commit(Transaction::new().put(row)).await.map(|_| ())
     }
 
-    /// Makes sure that `groups` groups of `replication_factor` exist, planned over the stores known now.
-    /// Existing groups stay as they are. Returns all groups of that factor.
+    /// Makes sure that at least `wanted` groups of `replication_factor` exist: what is missing is planned over the stores
+    /// known now. Existing groups stay as they are. Returns all groups of that factor.
     ///
     /// # Errors
     /// [`CatalogError::Refused`] when there are fewer failure domains than copies,
@@ -166,21 +167,28 @@ impl Catalog {
     pub async fn ensure_groups(
         &self,
         replication_factor: u8,
-        groups: u32,
+        wanted: u32,
     ) -> Result<Vec<GroupRow>, CatalogError> {
-        for _ in 0..16 {
+        for _ in 0..GROUPS_MAX / GROUPS_AT_ONCE + 16 {
             let rows = self.list::<GroupRow>().await?;
             let present: Vec<GroupRow> = rows
                 .into_iter()
                 .map(|group| group.row)
                 .filter(|group| group.replication_factor == replication_factor)
                 .collect();
-            if !present.is_empty() {
-                return Ok(present);
-            }
             let stores = self.list::<StoreRow>().await?;
             let stores: Vec<StoreRow> = stores.into_iter().map(|store| store.row).collect();
-            let planned = plan_groups(&stores, replication_factor, groups);
+            let wanted = wanted.min(GROUPS_MAX);
+            let missing = wanted
+                .saturating_sub(present.len() as u32)
+                .min(GROUPS_AT_ONCE);
+            if missing == 0 {
+                return Ok(present);
+            }
+            let planned = plan_groups(&stores, replication_factor, &present, missing);
+            if planned.is_empty() && !present.is_empty() {
+                return Ok(present);
+            }
             if planned.is_empty() {
                 return Err(CatalogError::Refused(format!(
                     "{replication_factor} copies need as many stores in distinct failure domains; there are {} stores",
@@ -191,12 +199,26 @@ impl Catalog {
             let transaction = planned
                 .iter()
                 .fold(Transaction::new(), |txn, group| txn.create(group));
-            if self.commit(transaction).await?.is_some() {
-                return Ok(planned);
+            if self.commit(transaction).await?.is_some() && missing < GROUPS_AT_ONCE {
+                return Ok([present, planned].concat());
             }
         }
         Err(CatalogError::Contended)
     }
+}
+
+/// Groups created in one transaction: etcd takes 128 operations.
+const GROUPS_AT_ONCE: u32 = 64;
+/// Groups of one replication factor at most: ids of one factor are a range.
+const GROUPS_MAX: u32 = 100_000;
+
+/// How many groups so many stores should have: `least`, and enough for `per_store` memberships of each store, for a
+/// rebuild reads from and writes to the other members of those.
+#[must_use]
+pub fn wanted_groups(least: u32, per_store: u32, stores: usize, copies: u8) -> u32 {
+    let memberships = stores as u64 * u64::from(per_store);
+    let enough = memberships.div_ceil(u64::from(copies.max(1)));
+    least.max(enough.min(u64::from(GROUPS_MAX)) as u32)
 }
 
 /// The widest failure domain that gives at least `copies` distinct ones, as a name per store: node names
@@ -209,18 +231,36 @@ fn domain_of(store: &StoreRow, by_node: bool) -> u64 {
     }
 }
 
-/// Plans `count` groups of `copies` members each, in distinct nodes when there are enough nodes, else in
+/// Plans `count` more groups of `copies` members each beside those that are present, in distinct nodes when there are enough nodes, else in
 /// distinct stores. Pure. Every store gets the same number of memberships within one, and every pair of
 /// domains meets, so that a rebuild reads from and writes to all of them. Empty when there are fewer
 /// stores than copies.
 #[must_use]
-pub fn plan_groups(stores: &[StoreRow], copies: u8, count: u32) -> Vec<GroupRow> {
+pub fn plan_groups(
+    stores: &[StoreRow],
+    copies: u8,
+    present: &[GroupRow],
+    count: u32,
+) -> Vec<GroupRow> {
     let nodes: std::collections::BTreeSet<_> = stores.iter().map(|store| store.node).collect();
     let by_node = nodes.len() >= usize::from(copies);
-    let mut load: Vec<(u32, &StoreRow)> = stores.iter().map(|store| (0, store)).collect();
-    let mut pairs: std::collections::BTreeMap<(StoreId, StoreId), u32> = Default::default();
+    let mut memberships: BTreeMap<StoreId, u32> = BTreeMap::new();
+    let mut pairs: BTreeMap<(StoreId, StoreId), u32> = BTreeMap::new();
+    for group in present {
+        for (at, &member) in group.members.iter().enumerate() {
+            *memberships.entry(member).or_default() += 1;
+            for &other in &group.members[..at] {
+                *pairs.entry(pair(member, other)).or_default() += 1;
+            }
+        }
+    }
+    let held = |store: &StoreRow| memberships.get(&store.id).copied().unwrap_or_default();
+    let mut load: Vec<(u32, &StoreRow)> = stores.iter().map(|store| (held(store), store)).collect();
+    let range = u32::from(copies) * GROUPS_MAX;
+    let first = present.iter().map(|group| group.id.0 - range + 1).max();
+    let first = first.unwrap_or(0);
     let mut groups = Vec::new();
-    for index in 0..count {
+    for index in first..first + count {
         let mut members: Vec<&StoreRow> = Vec::new();
         while members.len() < usize::from(copies) {
             let meetings = |store: &StoreRow| -> u32 {
@@ -249,12 +289,13 @@ pub fn plan_groups(stores: &[StoreRow], copies: u8, count: u32) -> Vec<GroupRow>
             }
         }
         groups.push(GroupRow {
-            id: GroupId(u32::from(copies) * 100_000 + index),
+            id: GroupId(range + index),
             generation: Generation(1),
             replication_factor: copies,
             members: members.iter().map(|member| member.id).collect(),
             filling: Vec::new(),
             former: Vec::new(),
+            returning: Vec::new(),
         });
     }
     groups

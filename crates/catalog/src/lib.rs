@@ -28,7 +28,7 @@ mod tests;
 
 pub use access::{Catalog, CatalogError, Transaction, Versioned};
 pub use attachment::{Attachment, AttachmentMode, Held};
-pub use cluster::plan_groups;
+pub use cluster::{plan_groups, wanted_groups};
 pub use groups::{Begun, GroupSnapshotRow};
 pub use placement::{GroupChange, IntentRow, Subject};
 pub use rows::{

@@ -61,6 +61,8 @@ pub struct GroupChange {
     pub filling: Vec<StoreId>,
     /// Who may hold something that they lack.
     pub former: Vec<StoreId>,
+    /// Which of the filling ones were members before.
+    pub returning: Vec<StoreId>,
 }
 
 fn group_key(group: GroupId) -> String {
@@ -93,13 +95,16 @@ impl Catalog {
         if found.row != *planned_from {
             return Ok(None);
         }
-        let row = GroupRow {
+        let mut row = GroupRow {
             generation: found.row.generation.next(),
             members: change.members.clone(),
             filling: change.filling.clone(),
             former: change.former.clone(),
+            returning: change.returning.clone(),
             ..found.row.clone()
         };
+        row.returning.retain(|store| row.filling.contains(store));
+
         let replaced = self
             .commit(Transaction::new().replace(&found, &row))
             .await?;
@@ -119,6 +124,7 @@ impl Catalog {
         self.update("group", &group_key(group), |row: &mut GroupRow| {
             let counts = row.generation == generation && row.filling.contains(&store);
             row.filling.retain(|filling| *filling != store || !counts);
+            row.returning.retain(|filling| *filling != store || !counts);
             Ok(counts)
         })
         .await

@@ -190,6 +190,9 @@ pub struct GroupRow {
     /// members have everything.
     #[serde(default)]
     pub former: Vec<StoreId>,
+    /// Filling members that were members before: they lack less than a newcomer would.
+    #[serde(default)]
+    pub returning: Vec<StoreId>,
 }
 
 impl GroupRow {

@@ -15,7 +15,7 @@ fn stores(nodes: u32, per_node: u32) -> Vec<StoreRow> {
 
 #[test]
 fn groups_spread_over_nodes_evenly() {
-    let groups = plan_groups(&stores(5, 2), 3, 64);
+    let groups = plan_groups(&stores(5, 2), 3, &[], 64);
     let mut load = std::collections::BTreeMap::new();
     for group in &groups {
         let nodes: std::collections::BTreeSet<u32> = group
@@ -38,6 +38,23 @@ fn groups_spread_over_nodes_evenly() {
 
 #[test]
 fn groups_fall_back_to_stores_on_one_node_and_refuse_too_few() {
-    assert_eq!(plan_groups(&stores(1, 3), 2, 4).len(), 4);
-    assert!(plan_groups(&stores(1, 2), 3, 4).is_empty());
+    assert_eq!(plan_groups(&stores(1, 3), 2, &[], 4).len(), 4);
+    assert!(plan_groups(&stores(1, 2), 3, &[], 4).is_empty());
+}
+
+#[test]
+fn more_groups_balance_those_that_are_there() {
+    let few = plan_groups(&stores(3, 1), 2, &[], 8);
+    let more = plan_groups(&stores(5, 1), 2, &few, 12);
+    let ids: std::collections::BTreeSet<_> = few.iter().chain(&more).map(|row| row.id).collect();
+    assert_eq!(ids.len(), 20, "no id twice");
+    let newcomer = |row: &&crate::GroupRow| row.members.iter().any(|store| store.0 > 3);
+    assert!(more.iter().filter(newcomer).count() >= 10, "{more:?}");
+}
+
+#[test]
+fn groups_grow_with_the_stores() {
+    assert_eq!(crate::wanted_groups(64, 16, 3, 2), 64);
+    assert_eq!(crate::wanted_groups(64, 16, 1000, 2), 8000);
+    assert_eq!(crate::wanted_groups(64, 16, usize::MAX >> 8, 1), 100_000);
 }

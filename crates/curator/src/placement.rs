@@ -97,16 +97,21 @@ pub fn plan(
             changes.push(step);
         }
     }
-    let changed: BTreeSet<_> = changes.iter().map(|change| change.group).collect();
-    while busy < limits.moves_max {
-        let resting = order.iter().filter(|group| !changed.contains(&group.id));
-        let resting: Vec<&GroupRow> = resting.copied().collect();
-        let Some(step) = planner.balance(&resting) else {
-            break;
-        };
-        busy += 1;
-        planner.take(&step);
-        changes.push(step);
+    if busy < limits.moves_max {
+        let mut by_store: BTreeMap<StoreId, Vec<&GroupRow>> = BTreeMap::new();
+        for group in order {
+            for member in &group.members {
+                by_store.entry(*member).or_default().push(group);
+            }
+        }
+        while busy < limits.moves_max {
+            let Some(step) = planner.balance(&by_store) else {
+                break;
+            };
+            busy += 1;
+            planner.take(&step);
+            changes.push(step);
+        }
     }
     changes
 }
@@ -114,12 +119,79 @@ pub fn plan(
 #[cfg(test)]
 mod tests;
 
+/// A failure domain: unlike those of other domains of the same level.
+type Domain = u64;
+
 struct Planner<'a> {
     stores: BTreeMap<StoreId, &'a StoreFacts>,
+    /// By level, the failure domain of each store: level 0 the store, 1 the node, 2 and up its labels.
+    domains: Vec<BTreeMap<StoreId, Domain>>,
+    /// The widest level at which the stores that count lie in at least so many domains, by copies.
+    levels: [usize; COPIES_MAX + 1],
     /// Memberships of each store, planned ones included.
     load: BTreeMap<StoreId, u32>,
+    /// The sum of them.
+    total: u32,
+    /// Members that are planned and not in the row yet.
+    planned: BTreeSet<vocab::GroupId>,
     members: BTreeMap<vocab::GroupId, Vec<StoreId>>,
     capacity: u128,
+}
+
+/// Copies at most.
+const COPIES_MAX: usize = 3;
+/// So many of the emptiest stores are looked at for a move: beyond them a large cluster is balanced well enough.
+const TARGETS_MAX: usize = 32;
+
+/// The failure domains of all stores, by level.
+fn domains_of(stores: &[StoreFacts]) -> Vec<BTreeMap<StoreId, Domain>> {
+    let widest = stores.iter().map(|store| store.domains.len()).max();
+    let mut levels = vec![
+        stores
+            .iter()
+            .map(|store| (store.id, u64::from(store.id.0)))
+            .collect(),
+        stores
+            .iter()
+            .map(|store| (store.id, u64::from(store.node.0)))
+            .collect(),
+    ];
+    for label in 0..widest.unwrap_or(0) {
+        let (mut names, mut level) = (BTreeMap::<&str, Domain>::new(), BTreeMap::new());
+        for store in stores {
+            let fresh = (1 << 32) + names.len() as u64;
+            let domain = match store.domains.get(label) {
+                Some(name) => *names.entry(name).or_insert(fresh),
+                None => u64::from(store.node.0),
+            };
+            level.insert(store.id, domain);
+        }
+        levels.push(level);
+    }
+    levels
+}
+
+/// For each number of copies the widest level with so many domains that are not lost.
+fn levels_of(
+    stores: &[StoreFacts],
+    domains: &[BTreeMap<StoreId, Domain>],
+) -> [usize; COPIES_MAX + 1] {
+    let counting: Vec<StoreId> = stores
+        .iter()
+        .filter(|store| store.standing != Standing::Lost)
+        .map(|store| store.id)
+        .collect();
+    let distinct: Vec<usize> = domains
+        .iter()
+        .map(|level| {
+            let all: BTreeSet<Domain> = counting.iter().map(|store| level[store]).collect();
+            all.len()
+        })
+        .collect();
+    std::array::from_fn(|copies| {
+        let enough = |level: &usize| distinct[*level] >= copies;
+        (0..domains.len()).rev().find(enough).unwrap_or(0)
+    })
 }
 
 impl<'a> Planner<'a> {
@@ -128,12 +200,18 @@ impl<'a> Planner<'a> {
         for member in groups.iter().flat_map(|group| &group.members) {
             *load.entry(*member).or_default() += 1;
         }
+        let domains = domains_of(stores);
+        let levels = levels_of(stores, &domains);
         let present = stores
             .iter()
             .filter(|store| matches!(store.standing, Standing::Present | Standing::Away));
         Self {
             stores: stores.iter().map(|store| (store.id, store)).collect(),
+            domains,
+            levels,
+            total: load.values().sum(),
             load,
+            planned: BTreeSet::new(),
             members: groups
                 .iter()
                 .map(|group| (group.id, group.members.clone()))
@@ -166,55 +244,36 @@ impl<'a> Planner<'a> {
         let before = self.members.insert(step.group, step.members.clone());
         for member in before.unwrap_or_default() {
             *self.load.entry(member).or_default() -= 1;
+            self.total -= 1;
         }
         for &member in &step.members {
             *self.load.entry(member).or_default() += 1;
+            self.total += 1;
         }
+        self.planned.insert(step.group);
     }
 
-    /// The failure domain of a store at a level: 0 the store, 1 the node, 2 and up its labels.
-    fn domain(&self, store: StoreId, level: usize) -> String {
-        let Some(facts) = self.stores.get(&store) else {
-            return format!("{store}");
-        };
-        match level {
-            0 => format!("{store}"),
-            1 => format!("{}", facts.node),
-            wider => match facts.domains.get(wider - 2) {
-                Some(label) => format!("label {label}"),
-                None => format!("{}", facts.node),
-            },
-        }
+    /// The failure domain of a store. One that is not known is a domain of its own.
+    fn domain(&self, store: StoreId, level: usize) -> Domain {
+        let known = self.domains.get(level).and_then(|level| level.get(&store));
+        known.copied().unwrap_or((1 << 48) + u64::from(store.0))
     }
 
-    /// The widest level at which the stores that count lie in at least `copies` domains.
+    /// The level at which this many copies are kept apart.
     fn level(&self, copies: u8) -> usize {
-        let counting = || {
-            self.stores
-                .values()
-                .filter(|facts| facts.standing != Standing::Lost)
-        };
-        let widest = counting().map(|facts| facts.domains.len() + 1).max();
-        let enough = |level: &usize| {
-            let domains: BTreeSet<String> = counting()
-                .map(|facts| self.domain(facts.id, *level))
-                .collect();
-            domains.len() >= usize::from(copies)
-        };
-        (0..=widest.unwrap_or(0)).rev().find(enough).unwrap_or(0)
+        self.levels[usize::from(copies).min(COPIES_MAX)]
     }
 
     /// How much more of the groups a store holds than its capacity says, in memberships.
     fn excess(&self, store: StoreId) -> f64 {
-        let total: u32 = self.load.values().sum();
         let capacity = self.stores.get(&store).map_or(0, |facts| facts.capacity);
-        let share = f64::from(total) * capacity as f64 / self.capacity as f64;
+        let share = f64::from(self.total) * capacity as f64 / self.capacity as f64;
         f64::from(self.load.get(&store).copied().unwrap_or_default()) - share
     }
 
     /// The store that should join `members`, whose domains it must not share: the emptiest by its capacity.
     fn target(&self, group: &GroupRow, members: &[StoreId], level: usize) -> Option<StoreId> {
-        let domains: BTreeSet<String> = members
+        let domains: Vec<Domain> = members
             .iter()
             .map(|&member| self.domain(member, level))
             .collect();
@@ -253,7 +312,9 @@ impl<'a> Planner<'a> {
             .iter()
             .copied()
             .find(|&store| self.standing(store) == Standing::Present)?;
-        let newcomer = *group.filling.first()?;
+        // One that came back like this is left alone, or the two would take turns for ever.
+        let fresh = |store: &&StoreId| !group.returning.contains(store);
+        let newcomer = *group.filling.iter().find(fresh)?;
         let others = without(&group.members, newcomer);
         let level = self.level(group.replication_factor);
         let domain = self.domain(back, level);
@@ -264,9 +325,10 @@ impl<'a> Planner<'a> {
             return None;
         }
         let mut change = change_of(group);
-        change.members = with(&others, back);
-        change.filling = with(&without(&group.filling, newcomer), back);
-        change.former = with(&without(&group.former, back), newcomer);
+        change.members = others;
+        change.filling = without(&group.filling, newcomer);
+        join(&mut change, back);
+        change.former = with(&change.former, newcomer);
         Some(change)
     }
 
@@ -288,10 +350,7 @@ impl<'a> Planner<'a> {
         change.members = rest.clone();
         if rest.len() < usize::from(group.replication_factor) {
             let level = self.level(group.replication_factor);
-            let joins = self.target(group, &rest, level)?;
-            change.members = with(&rest, joins);
-            change.filling = with(&change.filling, joins);
-            change.former = without(&change.former, joins);
+            join(&mut change, self.target(group, &rest, level)?);
         }
         (!change.members.is_empty()).then_some(change)
     }
@@ -301,15 +360,14 @@ impl<'a> Planner<'a> {
             return None;
         }
         let level = self.level(group.replication_factor);
-        self.joined(group, self.target(group, &group.members, level)?)
+        Some(self.joined(group, self.target(group, &group.members, level)?))
     }
 
-    fn joined(&self, group: &GroupRow, joins: StoreId) -> Option<GroupChange> {
+    fn joined(&self, group: &GroupRow, joins: StoreId) -> GroupChange {
         let mut change = change_of(group);
-        change.members = with(&group.members, joins);
-        change.filling = with(&group.filling, joins);
-        change.former = without(&group.former, joins);
-        Some(change)
+        change.members = group.members.clone();
+        join(&mut change, joins);
+        change
     }
 
     /// Ends a move: enough members are complete, and one of them should go.
@@ -369,24 +427,27 @@ impl<'a> Planner<'a> {
         let joins = self
             .target(group, &stays, level)
             .filter(|&joins| joins != misfit)?;
-        self.joined(group, joins)
+        Some(self.joined(group, joins))
     }
 
     /// Begins to move one group from the store with most beyond its share to the one with least.
-    fn balance(&self, groups: &[&GroupRow]) -> Option<GroupChange> {
+    fn balance(&self, by_store: &BTreeMap<StoreId, Vec<&GroupRow>>) -> Option<GroupChange> {
         let present = self
             .stores
             .values()
             .filter(|facts| facts.standing == Standing::Present);
-        let mut by_excess: Vec<StoreId> = present.map(|facts| facts.id).collect();
-        by_excess.sort_by(|&one, &other| self.excess(one).total_cmp(&self.excess(other)));
-        for &from in by_excess.iter().rev() {
-            for &to in &by_excess {
+        let mut by_excess: Vec<(f64, StoreId)> = present
+            .map(|facts| (self.excess(facts.id), facts.id))
+            .collect();
+        by_excess.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        for &(most, from) in by_excess.iter().rev() {
+            for &(least, to) in by_excess.iter().take(TARGETS_MAX) {
                 // Worth it only when both come nearer to their share.
-                if self.excess(from) - self.excess(to) < 1.5 || self.excess(to) > -0.5 {
+                if most - least < 1.5 || least > -0.5 {
                     break;
                 }
-                let found = groups.iter().find_map(|group| self.moved(group, from, to));
+                let mut groups = by_store.get(&from).into_iter().flatten();
+                let found = groups.find_map(|group| self.moved(group, from, to));
                 if found.is_some() {
                     return found;
                 }
@@ -399,19 +460,18 @@ impl<'a> Planner<'a> {
         let copies = usize::from(group.replication_factor);
         let rests = group.filling.is_empty() && group.former.is_empty();
         let whole = group.members.len() == copies && self.good_copies(group) == copies;
-        let planned = self.members.get(&group.id) != Some(&group.members);
-        let fits = group.members.contains(&from) && !group.members.contains(&to);
-        if !rests || !whole || planned || !fits || !self.stores.get(&to)?.has_room {
+        let planned = self.planned.contains(&group.id);
+        if !rests || !whole || planned || group.members.contains(&to) {
             return None;
         }
         let level = self.level(group.replication_factor);
         let domain = self.domain(to, level);
         let stays = without(&group.members, from);
         let shares = |&member: &StoreId| self.domain(member, level) == domain;
-        if stays.iter().any(shares) {
+        if !self.stores.get(&to)?.has_room || stays.iter().any(shares) {
             return None;
         }
-        self.joined(group, to)
+        Some(self.joined(group, to))
     }
 }
 
@@ -421,7 +481,18 @@ fn change_of(group: &GroupRow) -> GroupChange {
         members: group.members.clone(),
         filling: group.filling.clone(),
         former: group.former.clone(),
+        returning: group.returning.clone(),
     }
+}
+
+/// A store joins as filling; one that was a member is remembered as such.
+fn join(change: &mut GroupChange, joins: StoreId) {
+    if change.former.contains(&joins) {
+        change.returning = with(&change.returning, joins);
+    }
+    change.members = with(&change.members, joins);
+    change.filling = with(&change.filling, joins);
+    change.former = without(&change.former, joins);
 }
 
 fn without(stores: &[StoreId], gone: StoreId) -> Vec<StoreId> {

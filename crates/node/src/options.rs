@@ -33,8 +33,10 @@ pub struct HostOptions {
     pub store: store::Options,
     /// Journal of a store that is formatted at start; absent: the store's own rule.
     pub journal_bytes: Option<u64>,
-    /// Placement groups per replication factor.
+    /// Placement groups per replication factor, at least.
     pub groups: u32,
+    /// Memberships of each store in groups of one replication factor, at least.
+    pub groups_per_store: u32,
     /// How long a store must be silent before its groups get other members.
     pub repair_delay: Duration,
     /// How many groups change members at a time.
@@ -71,6 +73,7 @@ impl HostOptions {
             store: store::Options::default(),
             journal_bytes: None,
             groups: 64,
+            groups_per_store: 16,
             repair_delay: Duration::from_secs(15),
             placement: curator::PlacementLimits::default(),
             collect: CollectOptions::default(),
@@ -79,6 +82,14 @@ impl HostOptions {
             session_interval: Duration::from_secs(30),
             patience: Duration::from_secs(600),
         }
+    }
+}
+
+impl HostOptions {
+    /// How many groups of this many copies so many stores should have.
+    #[must_use]
+    pub fn groups_for(&self, stores: usize, copies: u8) -> u32 {
+        catalog::wanted_groups(self.groups, self.groups_per_store, stores, copies)
     }
 }
 

@@ -99,7 +99,7 @@ async fn plan_groups(host: Rc<Host>) {
         for factor in wanted {
             let planned = host
                 .catalog
-                .ensure_groups(factor, host.options.groups)
+                .ensure_groups(factor, host.groups_for(factor))
                 .await;
             if let Err(error) = planned {
                 tracing::debug!(factor, %error, "groups are not planned yet");

@@ -84,6 +84,7 @@ impl Cluster {
         options.volume = self.config.volume.clone();
         options.journal_bytes = Some(self.config.journal_bytes);
         options.groups = self.config.groups;
+        options.groups_per_store = 1;
         options.repair_delay = self.config.moving.repair_delay;
         options.collect.interval = Duration::from_millis(700);
         options.collect.duty_percent = 50;

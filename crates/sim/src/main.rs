@@ -3,11 +3,13 @@
 #![allow(clippy::disallowed_methods, reason = "seeds are played on all cores")]
 
 mod many;
+mod scale;
 
 use many::many;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: sim --seed N | --seeds COUNT [--first N] | --corpus  [--bug NAME]";
+const USAGE: &str = "usage: sim --seed N | --seeds COUNT [--first N] | --corpus  [--bug NAME]\n       \
+    sim scale [--nodes N] [--volumes N]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,6 +35,16 @@ fn value(arguments: &[String], name: &str) -> Result<Option<u64>, String> {
 }
 
 fn run(arguments: &[String]) -> Result<ExitCode, String> {
+    if arguments.first().is_some_and(|verb| verb == "scale") {
+        let nodes = value(arguments, "--nodes")?.unwrap_or(1000);
+        let nodes = u32::try_from(nodes).map_err(|_| "--nodes is too large".to_owned())?;
+        let volumes = value(arguments, "--volumes")?.unwrap_or(100_000);
+        if nodes < 4 {
+            return Err("--nodes must be at least 4".to_owned());
+        }
+        print!("{}", scale::scale(nodes, volumes));
+        return Ok(ExitCode::SUCCESS);
+    }
     let planted = arguments
         .iter()
         .position(|argument| argument == "--bug")

@@ -31,7 +31,7 @@ fn groups_over(stores: &[StoreFacts], copies: u8, count: u32) -> Vec<GroupRow> {
         domains: facts.domains.clone(),
     };
     let rows: Vec<StoreRow> = stores.iter().map(row).collect();
-    plan_groups(&rows, copies, count)
+    plan_groups(&rows, copies, &[], count)
 }
 
 /// Applies a plan and ends all fills; returns how many stores joined groups.
@@ -50,6 +50,8 @@ fn step(groups: &mut [GroupRow], stores: &[StoreFacts]) -> usize {
         row.members.clone_from(&change.members);
         row.filling.clone_from(&change.filling);
         row.former.clone_from(&change.former);
+        row.returning.clone_from(&change.returning);
+        row.returning.retain(|store| row.filling.contains(store));
         check(row);
     }
     for row in groups.iter_mut() {
@@ -176,6 +178,29 @@ fn a_store_that_returns_before_the_fill_ends_takes_its_place_again() {
     stores[0].standing = Standing::Present;
     settle(&mut groups, &stores);
     assert_eq!(loads(&groups), loads(&before));
+}
+
+#[test]
+fn who_returned_is_filled_however_long_that_takes() {
+    let mut stores = one_per_node(4);
+    let mut groups = groups_over(&stores, 2, 32);
+    let mut apply = |stores: &[StoreFacts]| {
+        let changes = plan(&groups, stores, PlacementLimits::default());
+        for change in &changes {
+            let row = groups.iter_mut().find(|row| row.id == change.group);
+            let row = row.expect("a group that is there");
+            row.members.clone_from(&change.members);
+            row.filling.clone_from(&change.filling);
+            row.former.clone_from(&change.former);
+            row.returning.clone_from(&change.returning);
+        }
+        changes.len()
+    };
+    stores[0].standing = Standing::Lost;
+    assert!(apply(&stores) > 0);
+    stores[0].standing = Standing::Present;
+    assert!(apply(&stores) > 0, "it takes its place again");
+    assert_eq!(apply(&stores), 0, "and keeps it while it is filled");
 }
 
 #[test]

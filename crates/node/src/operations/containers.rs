@@ -74,7 +74,10 @@ impl Host {
         // Without enough stores the container waits for them; the upkeep plans its groups then.
         let planned = self
             .catalog
-            .ensure_groups(row.replication_factor, self.options.groups)
+            .ensure_groups(
+                row.replication_factor,
+                self.groups_for(row.replication_factor),
+            )
             .await;
         if let Err(error) = planned {
             tracing::warn!(container = %row.name, %error, "no placement groups yet");
@@ -139,7 +142,10 @@ impl Host {
             .map_err(catalog_error)?;
         let _ = self
             .catalog
-            .ensure_groups(row.replication_factor, self.options.groups)
+            .ensure_groups(
+                row.replication_factor,
+                self.groups_for(row.replication_factor),
+            )
             .await;
         let _ = membership::refresh(self, &[Part::Groups, Part::Containers]).await;
         let volumes = self

@@ -266,6 +266,7 @@ mod tests {
             members: ids(members),
             filling: ids(filling),
             former: Vec::new(),
+            returning: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::host::Host;
 use crate::membership::{self, ClusterView, Part};
 use catalog::{GroupChange, GroupRow, StoreRow, Subject};
 use curator::{Standing, StoreFacts};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::StoreId;
 use world::Duration;
@@ -35,6 +36,9 @@ pub(crate) async fn run(host: Rc<Host>) {
         if host.members.look(|view| is_isolated(&host, view)) {
             continue;
         }
+        if let Err(error) = more_groups(&host).await {
+            tracing::debug!(%error, "groups are added later");
+        }
         let changes = host.plan();
         if changes.is_empty() {
             continue;
@@ -44,6 +48,32 @@ pub(crate) async fn run(host: Rc<Host>) {
         }
         let _ = membership::refresh(&host, &[Part::Groups]).await;
     }
+}
+
+/// A cluster that grows gets more groups, while all of its stores take part.
+async fn more_groups(host: &Host) -> Result<(), catalog::CatalogError> {
+    let facts = host.store_facts();
+    if facts
+        .iter()
+        .any(|facts| facts.standing != Standing::Present)
+    {
+        return Ok(());
+    }
+    let counts = host.members.look(|view| {
+        let mut counts: BTreeMap<u8, u32> = BTreeMap::new();
+        for group in view.groups.values() {
+            *counts.entry(group.replication_factor).or_default() += 1;
+        }
+        counts
+    });
+    for (copies, count) in counts {
+        let wanted = host.groups_for(copies);
+        if count < wanted {
+            host.catalog.ensure_groups(copies, wanted).await?;
+            membership::refresh(host, &[Part::Groups]).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn carry_out(host: &Host, changes: &[GroupChange]) -> Result<(), catalog::CatalogError> {
@@ -99,6 +129,12 @@ fn is_isolated(host: &Host, view: &ClusterView) -> bool {
 }
 
 impl Host {
+    /// How many groups of this many copies there should be.
+    pub(crate) fn groups_for(&self, copies: u8) -> u32 {
+        let stores = self.members.look(|view| view.stores.len());
+        self.options.groups_for(stores, copies)
+    }
+
     /// The stores as the planner sees them.
     pub(crate) fn store_facts(&self) -> Vec<StoreFacts> {
         let view = self.view();

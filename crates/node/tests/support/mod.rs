@@ -36,6 +36,7 @@ fn options(name: &str) -> HostOptions {
     let mut options = HostOptions::new("test", name, Address(format!("{name}:7000")));
     options.cluster_id = format!("drawn-by-{name}");
     options.groups = 4;
+    options.groups_per_store = 1;
     options.journal_bytes = Some(64 << 20);
     options.collect.interval = Duration::from_secs(5);
     options.patience = Duration::from_secs(60);
