@@ -170,7 +170,7 @@ fn lose(out: &mut Report, groups: &mut [GroupRow], stores: &mut [StoreFacts]) {
     );
 }
 
-fn add(out: &mut Report, groups: &mut Vec<GroupRow>, stores: &mut Vec<StoreFacts>, nodes: u32) {
+fn add(out: &mut Report, groups: &mut [GroupRow], stores: &mut Vec<StoreFacts>, nodes: u32) {
     stores.push(store(nodes + 1));
     let share = groups.len() * usize::from(COPIES) / stores.len();
     let (longest, plans, joined) = settle(groups, stores, None);
