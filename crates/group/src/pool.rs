@@ -18,6 +18,22 @@ pub struct PoolOptions {
     pub patience: Duration,
     /// How long a member that failed is passed over.
     pub shun: Duration,
+    /// A planted bug: what a member sends of raw frames is believed without a look at the checksum.
+    #[cfg(feature = "bugs")]
+    pub believe_members: bool,
+}
+
+impl PoolOptions {
+    #[cfg(feature = "bugs")]
+    pub(crate) fn believes_members(&self) -> bool {
+        self.believe_members
+    }
+
+    #[cfg(not(feature = "bugs"))]
+    #[expect(clippy::unused_self, reason = "has a body in builds with planted bugs")]
+    pub(crate) fn believes_members(&self) -> bool {
+        false
+    }
 }
 
 impl Default for PoolOptions {
@@ -25,6 +41,8 @@ impl Default for PoolOptions {
         Self {
             patience: Duration::from_secs(2),
             shun: Duration::from_secs(2),
+            #[cfg(feature = "bugs")]
+            believe_members: false,
         }
     }
 }

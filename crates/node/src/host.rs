@@ -18,7 +18,7 @@ use catalog::kv::Kv;
 use catalog::{Catalog, CatalogError, NodeRow, PagePointer, StoreRow};
 use frontend::nbd;
 use futures_util::future::select;
-use group::{Pool, PoolOptions};
+use group::Pool;
 use rpc::{Directory, Hello, LocalStore, RemoteStores};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -201,7 +201,8 @@ impl Host {
         let members = Rc::new(Members::new(world.clone()));
         let health = Rc::new(Health::new(world.clone(), stores.clone()));
         let local = parts.stores.keys().copied().collect();
-        let pool = Pool::new(world.clone(), stores.clone(), local, PoolOptions::default());
+        let pool = options.pool.clone();
+        let pool = Pool::new(world.clone(), stores.clone(), local, pool);
         let pages = PageCache::new(Rc::new(PoolPages(pool.clone())), options.pages_bytes);
         let placement = LogPlacement {
             node: parts.id,

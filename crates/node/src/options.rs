@@ -31,6 +31,8 @@ pub struct HostOptions {
     pub volume: volume::Options,
     /// Stores.
     pub store: store::Options,
+    /// Extents on the members of their groups.
+    pub pool: group::PoolOptions,
     /// Journal of a store that is formatted at start; absent: the store's own rule.
     pub journal_bytes: Option<u64>,
     /// Placement groups per replication factor, at least.
@@ -71,6 +73,7 @@ impl HostOptions {
             suspicion: Duration::from_secs(1),
             volume: volume::Options::default(),
             store: store::Options::default(),
+            pool: group::PoolOptions::default(),
             journal_bytes: None,
             groups: 64,
             groups_per_store: 16,

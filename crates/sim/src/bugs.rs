@@ -30,7 +30,10 @@ impl Planted {
     pub(crate) fn plant(self, host: &mut node::HostOptions) {
         match self {
             Self::Volume(bug) => host.volume.faults.bug = Some(bug),
-            Self::Store(bug) => host.store.faults.bug = Some(bug),
+            Self::Store(bug) => {
+                host.store.faults.bug = Some(bug);
+                host.pool.believe_members = bug == store::Bug::SkipReadChecksum;
+            }
             Self::CollectInFlight | Self::CollectSnapshots => {
                 let snapshots = self == Self::CollectSnapshots;
                 let limits = host.collect.limits;
@@ -49,17 +52,23 @@ impl Planted {
 pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Volume(volume::Bug::AckFirstReplica), 2),
     (Planted::Volume(volume::Bug::ForgetUnmap), 1),
-    (Planted::Volume(volume::Bug::DropFlush), 16),
-    (Planted::Volume(volume::Bug::SkipReadConfirmation), 17),
-    (Planted::Volume(volume::Bug::DropInflight), 5),
+    (Planted::Volume(volume::Bug::DropFlush), 11),
+    (Planted::Volume(volume::Bug::SkipReadConfirmation), 19),
+    (Planted::Volume(volume::Bug::DropInflight), 1),
     (Planted::Volume(volume::Bug::UnregisteredSegment), 8),
     (Planted::Volume(volume::Bug::ReuseExtentId), 2),
     (Planted::Volume(volume::Bug::DrainAcrossBarrier), 1),
     (Planted::Volume(volume::Bug::SkipFence), 21),
-    (Planted::Store(store::Bug::AcceptStaleEpoch), 21),
-    (Planted::Store(store::Bug::SkipFlush), 10),
-    (Planted::CollectSnapshots, 5),
-    (Planted::CollectInFlight, 2),
+    (Planted::Store(store::Bug::AcceptStaleEpoch), 8),
+    (Planted::Store(store::Bug::SkipFlush), 7),
+    (Planted::Volume(volume::Bug::SkipTakeoverWait), 8),
+    (Planted::Volume(volume::Bug::SkipExtentFlush), 7),
+    (Planted::Volume(volume::Bug::RecoverShortest), 8),
+    (Planted::Store(store::Bug::ForgetPromise), 11),
+    (Planted::Store(store::Bug::AckBeforeWrite), 2),
+    (Planted::Store(store::Bug::SkipReadChecksum), 45),
+    (Planted::CollectSnapshots, 2),
+    (Planted::CollectInFlight, 1),
 ];
 
 /// Every bug that can be planted, caught reliably or not.

@@ -1,31 +1,35 @@
 //! The checks: invariants held against the whole cluster, seen from outside.
 
 use crate::clients::{self, Subject};
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 use crate::manage::{Inventory, Taken, operate};
 use api::operation::Operation;
 use catalog::{GroupRow, Row, VolumeRow};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use vocab::{Epoch, ExtentId, NodeId, StoreId, VolumeId};
+use vocab::{Epoch, ExtentId, NodeId, Position, SegmentId, StoreId, VolumeId};
 use wire::{ExtentInfo, StoreReply, StoreRequest};
 use world::Duration;
 use world_sim::SimRng;
 
 /// Bound of virtual time within which a healed cluster serves, is redundant again, and has freed garbage.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(180);
+pub const RECOVERY_LIMIT: Duration = Duration::from_secs(180);
 /// Pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Invariant 1: epochs never go back, and one epoch has one owner.
+/// Invariants 1 and 3, of the catalog: epochs never go back, one epoch has one owner, a segment has one end, and the
+/// next one begins there.
 #[derive(Default)]
-pub struct Epochs(BTreeMap<VolumeId, (Epoch, Option<NodeId>)>);
+pub struct Epochs {
+    terms: BTreeMap<VolumeId, (Epoch, Option<NodeId>)>,
+    ends: BTreeMap<(VolumeId, SegmentId), Position>,
+}
 
 impl Epochs {
     /// Looks at the catalog.
     pub fn observe(&mut self, cluster: &Cluster) -> Result<(), String> {
         for row in rows::<VolumeRow>(cluster) {
-            let seen = self.0.entry(row.id).or_insert((row.epoch, row.owner));
+            let seen = self.terms.entry(row.id).or_insert((row.epoch, row.owner));
             if row.epoch < seen.0 {
                 return Err(format!(
                     "{} of {} came after {}",
@@ -37,18 +41,35 @@ impl Epochs {
                 return Err(format!("{} of {} has two owners", row.epoch, row.name));
             }
             *seen = (row.epoch, row.owner);
+            self.observe_segments(&row)?;
+        }
+        Ok(())
+    }
+
+    fn observe_segments(&mut self, row: &VolumeRow) -> Result<(), String> {
+        for pair in row.segments.windows(2) {
+            let (one, next) = (&pair[0], &pair[1]);
+            if one.end != Some(next.start) || one.epoch > next.epoch {
+                return Err(format!(
+                    "of {}, {next:?} does not continue {one:?}",
+                    row.name
+                ));
+            }
+        }
+        for segment in &row.segments {
+            let Some(end) = segment.end else { continue };
+            let ended = *self.ends.entry((row.id, segment.id)).or_insert(end);
+            if ended != end {
+                let (id, name) = (segment.id, &row.name);
+                return Err(format!("{id} of {name} ended at {ended} and now at {end}"));
+            }
         }
         Ok(())
     }
 }
 
 fn rows<T: Row>(cluster: &Cluster) -> Vec<T> {
-    let entries = cluster.kv.entries();
-    let ours = entries
-        .iter()
-        .filter(|entry| entry.key.starts_with(T::PREFIX));
-    ours.filter_map(|entry| serde_json::from_slice(&entry.value).ok())
-        .collect()
+    cluster::rows(&cluster.kv)
 }
 
 /// Repeats `attempt` on a healed cluster until it succeeds; invariant 9: within a bound.
@@ -89,10 +110,11 @@ pub fn all_run(cluster: &Cluster) -> Result<(), String> {
     }
 }
 
-type Listing = BTreeMap<ExtentId, ExtentInfo>;
+/// What a store holds of a group.
+pub type Listing = BTreeMap<ExtentId, ExtentInfo>;
 
 /// What every store says it holds of every group.
-fn listings(cluster: &Cluster) -> Result<BTreeMap<(StoreId, u32), Listing>, String> {
+pub fn listings(cluster: &Cluster) -> Result<BTreeMap<(StoreId, u32), Listing>, String> {
     let groups = rows::<GroupRow>(cluster);
     let mut all = BTreeMap::new();
     for node in &cluster.nodes {
@@ -204,7 +226,12 @@ pub fn copies_are_identical(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-fn read_extent(cluster: &Cluster, id: StoreId, extent: ExtentId) -> Option<(u32, bytes::Bytes)> {
+/// An extent's form and sealed bytes, if this store has a good copy.
+pub fn read_extent(
+    cluster: &Cluster,
+    id: StoreId,
+    extent: ExtentId,
+) -> Option<(u32, bytes::Bytes)> {
     for node in &cluster.nodes {
         let host = node.running.borrow().clone()?;
         let Some(store) = host.stores().into_iter().find(|store| store.id() == id) else {
@@ -444,6 +471,11 @@ pub fn describe(cluster: &Cluster) -> String {
     let volumes = hosts.iter().flat_map(|host| host.volumes());
     let volumes = volumes.map(|volume| format!("{}: {:?}", volume.name(), volume.status()));
     let stores = hosts.iter().flat_map(|host| host.stores());
-    let stores = stores.map(|store| format!("{:?}", store.status()));
+    let logs = |store: &store::Store| -> Vec<_> {
+        let rows = rows::<VolumeRow>(cluster).into_iter();
+        rows.map(|row| (row.id, store.inspect_log(row.id)))
+            .collect()
+    };
+    let stores = stores.map(|store| format!("{:?} {:?}", store.status(), logs(&store)));
     volumes.chain(stores).collect::<Vec<_>>().join("; ")
 }

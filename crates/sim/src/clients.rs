@@ -86,6 +86,7 @@ impl Subject {
                 nodes: nodes.clone(),
                 shared: shared.clone(),
                 rng: Rc::new(rng.fork()),
+                detours: config.faults.usurp,
             };
             subject.start_others(&machine, &visit);
             for _ in 0..config.lanes {
@@ -147,7 +148,11 @@ impl Subject {
                 .rng
                 .duration(Duration::from_millis(100)..Duration::from_millis(900));
             visit.world.sleep(pause).await;
-            let opened = self.open(visit.world.clone(), visit.nodes.clone());
+            let mut nodes = visit.nodes.clone();
+            if visit.detours {
+                visit.rng.shuffle(&mut nodes);
+            }
+            let opened = self.open(visit.world.clone(), nodes);
             let Ok(Ok(device)) = visit.world.timeout(VISIT_PATIENCE, opened).await else {
                 continue;
             };
@@ -182,6 +187,8 @@ struct Visit {
     nodes: Vec<world::Address>,
     shared: Shared,
     rng: Rc<SimRng>,
+    /// Any node may be asked first, so that an owner that is cut off is not.
+    detours: bool,
 }
 
 /// A device on a volume, from the given world.

@@ -1,6 +1,7 @@
 //! The machines of a run: nodes that are started again whenever they are up, a catalog, a client machine.
 
 use crate::config::Config;
+use catalog::{Row, VolumeRow};
 use catalog_kv::memory::{MemoryKv, Outage};
 use node::{Host, HostOptions, StoreSpec};
 use std::cell::RefCell;
@@ -15,11 +16,21 @@ const PORT: u16 = 7000;
 /// Pause before a node that did not start is started again.
 const RESTART_PAUSE: Duration = Duration::from_millis(300);
 
+/// What the catalog holds of one kind, seen from outside.
+pub fn rows<T: Row>(kv: &MemoryKv) -> Vec<T> {
+    let entries = kv.entries();
+    let ours = entries
+        .iter()
+        .filter(|entry| entry.key.starts_with(T::PREFIX));
+    ours.filter_map(|entry| serde_json::from_slice(&entry.value).ok())
+        .collect()
+}
+
 /// A node's machine.
 pub struct Node {
     /// The machine.
     pub machine: world_sim::Host,
-    /// One disk per store.
+    /// Its disks, those of the first store first.
     pub disks: Vec<SimDisk>,
     /// The node, while it runs.
     pub running: Rc<RefCell<Option<Rc<Host>>>>,
@@ -43,6 +54,19 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
 }
 
+impl Drop for Cluster {
+    /// Tasks hold handles of their machines, and nodes hold tasks: whoever plays many seeds must end them.
+    fn drop(&mut self) {
+        for host in self.sim.hosts() {
+            host.crash();
+        }
+        for node in &self.nodes {
+            drop(node.running.borrow_mut().take());
+            node.disks.iter().for_each(SimDisk::replace_blank);
+        }
+    }
+}
+
 impl Cluster {
     /// Builds and starts it.
     #[must_use]
@@ -54,8 +78,10 @@ impl Cluster {
         let client = sim.host("client");
         let nodes = (0..config.nodes).map(|index| {
             let machine = sim.host(&format!("n{index}"));
-            let disk = |store| machine.add_disk(&format!("n{index}d{store}"), config.disk_bytes);
-            let disks = (0..config.stores_per_node).map(disk).collect();
+            let disk = |disk| machine.add_disk(&format!("n{index}d{disk}"), config.disk_bytes);
+            let disks = (0..config.stores_per_node * config.disks_per_store)
+                .map(disk)
+                .collect();
             Node {
                 machine,
                 disks,
@@ -103,11 +129,8 @@ impl Cluster {
     pub fn boot(&self, index: usize) {
         let node = &self.nodes[index];
         let (world, options) = (node.machine.world(), self.host_options(index));
-        let specs: Vec<StoreSpec> = node
-            .disks
-            .iter()
-            .enumerate()
-            .map(|(disk, handle)| self.spec(index, disk, handle))
+        let specs: Vec<StoreSpec> = (0..self.config.stores_per_node)
+            .map(|store| self.spec(index, store))
             .collect();
         let kv = self.kv.handle(world.clone());
         *node.kv.borrow_mut() = Some(kv.clone());
@@ -133,13 +156,26 @@ impl Cluster {
         });
     }
 
-    fn spec(&self, node: usize, disk: usize, handle: &SimDisk) -> StoreSpec {
-        let number = node * self.config.stores_per_node + disk + 1;
-        let id = StoreId(u32::try_from(number).expect("a handful of stores"));
+    fn spec(&self, node: usize, store: usize) -> StoreSpec {
+        let disks = self.disks_of(node, store).iter();
         StoreSpec {
-            id: Some(id),
-            disks: vec![handle.open()],
+            id: Some(self.store_id(node, store)),
+            disks: disks.map(SimDisk::open).collect(),
         }
+    }
+
+    /// The id of a store of a node.
+    #[must_use]
+    pub fn store_id(&self, node: usize, store: usize) -> StoreId {
+        let number = node * self.config.stores_per_node + store + 1;
+        StoreId(u32::try_from(number).expect("a handful of stores"))
+    }
+
+    /// The disks of a store of a node.
+    #[must_use]
+    pub fn disks_of(&self, node: usize, store: usize) -> &[SimDisk] {
+        let disks = self.config.disks_per_store;
+        &self.nodes[node].disks[store * disks..(store + 1) * disks]
     }
 
     /// The process dies.
@@ -182,11 +218,8 @@ impl Cluster {
     /// Ends every fault: all machines up, all networks and disks well, the catalog there.
     pub fn heal(&self) {
         self.sim.heal_all();
-        self.kv.set_available(true);
+        self.catalog_is_back();
         for node in &self.nodes {
-            if let Some(kv) = node.kv.borrow().as_ref() {
-                kv.set_outage_here(Outage::None);
-            }
             for disk in &node.disks {
                 disk.set_failed(false);
                 disk.set_hung(false);
@@ -198,6 +231,29 @@ impl Cluster {
             node.machine.set_clock_drift(0);
         }
         self.restart_failed();
+    }
+
+    /// The catalog is within everybody's reach.
+    pub fn catalog_is_back(&self) {
+        self.kv.set_available(true);
+        for node in &self.nodes {
+            if let Some(kv) = node.kv.borrow().as_ref() {
+                kv.set_outage_here(Outage::None);
+            }
+        }
+    }
+
+    /// Whether some node serves every volume that had an owner.
+    #[must_use]
+    pub fn all_served(&self) -> bool {
+        let served: Vec<vocab::VolumeId> = self
+            .hosts()
+            .iter()
+            .flat_map(|host| host.volumes())
+            .map(|volume| volume.id())
+            .collect();
+        let mut rows = rows::<VolumeRow>(&self.kv).into_iter();
+        rows.all(|row| row.owner.is_none() || served.contains(&row.id))
     }
 
     /// Starts nodes that are down, and nodes with a failed store again: what an operator does after a disk failed

@@ -13,6 +13,8 @@ pub struct Config {
     pub nodes: usize,
     /// Stores of each node.
     pub stores_per_node: usize,
+    /// Disks of each store. The journal's flush reaches the first one only.
+    pub disks_per_store: usize,
     /// Copies.
     pub replication_factor: u8,
     /// Copies below which writes stop.
@@ -78,6 +80,10 @@ pub struct Faults {
     pub disk_trouble: bool,
     /// Clocks run at different rates, wall clocks jump.
     pub clock: bool,
+    /// All processes die at one moment, while their disks have writes in flight.
+    pub massacre: bool,
+    /// An owner that is cut off goes on while the catalog forgets its lease.
+    pub usurp: bool,
 }
 
 impl Config {
@@ -85,6 +91,8 @@ impl Config {
     #[must_use]
     pub fn draw(seed: u64, planted: Option<Planted>) -> Self {
         let rng = SimRng::named(seed, "config");
+        // What came later draws from a source of its own: seeds without it keep their histories.
+        let later = SimRng::named(seed, "config, continued");
         let replication_factor = *rng.pick(&[1, 2, 2, 2, 3, 3]);
         let spare = usize::from(rng.chance(0.5));
         let nodes = (usize::from(replication_factor) + spare).max(2 + usize::from(rng.chance(0.6)));
@@ -98,6 +106,7 @@ impl Config {
         Self {
             nodes,
             stores_per_node,
+            disks_per_store: if later.chance(0.3) { 2 } else { 1 },
             replication_factor,
             copies_min,
             sync_always: rng.chance(0.1),
@@ -112,7 +121,7 @@ impl Config {
             ]),
             acts: 1 + rng.index(3),
             steps: 3 + rng.index(8),
-            faults: Faults::draw(&rng, strict, replication_factor),
+            faults: Faults::draw(&rng, &later, strict, replication_factor),
             manage: rng.chance(0.6),
             volume: draw_volume(&rng),
             journal_bytes: *rng.pick(&[4 << 20, 8 << 20, 16 << 20]),
@@ -129,8 +138,16 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether what is acknowledged lies on so many machines that one of them may lose it.
+    #[must_use]
+    pub fn survives(&self) -> bool {
+        self.copies_min == self.replication_factor && self.replication_factor > 1
+    }
+}
+
 impl Faults {
-    fn draw(rng: &SimRng, strict: bool, replication_factor: u8) -> Self {
+    fn draw(rng: &SimRng, later: &SimRng, strict: bool, replication_factor: u8) -> Self {
         let survives = strict && replication_factor > 1;
         Self {
             crash: rng.chance(0.6),
@@ -144,6 +161,8 @@ impl Faults {
             disk_loss: rng.chance(0.25) && survives,
             disk_trouble: rng.chance(0.2),
             clock: rng.chance(0.2),
+            massacre: later.chance(0.3),
+            usurp: later.chance(0.3),
         }
     }
 }

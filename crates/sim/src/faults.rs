@@ -5,6 +5,11 @@ use catalog_kv::memory::Outage;
 use world::Duration;
 use world_sim::{DiskSnapshot, Rot, SimRng};
 
+/// How long the volumes get to be served again after all processes died, in looks.
+const SERVED_LOOKS: u32 = 16;
+/// Pause between two of them.
+const SERVED_LOOK: Duration = Duration::from_millis(500);
+
 /// A disturbance; says what it did.
 type Strike<'a> = fn(&mut Nemesis<'a>) -> String;
 
@@ -12,32 +17,37 @@ type Strike<'a> = fn(&mut Nemesis<'a>) -> String;
 pub struct Nemesis<'a> {
     cluster: &'a Cluster,
     rng: SimRng,
+    /// For disturbances that came later: those before them strike as they always did.
+    later: SimRng,
     /// The machine that may lose data in this act; the others may not, or more copies could be lost than the
     /// replication factor allows.
     unlucky: usize,
     /// Whether it has lost data already.
     struck: bool,
-    /// A disk of the unlucky machine as it was, with the session the catalog knew then.
-    image: Option<(usize, DiskSnapshot, u64)>,
+    /// A store of the unlucky machine with its disks as they were and the session the catalog knew then.
+    image: Option<(usize, Vec<DiskSnapshot>, u64)>,
 }
 
 impl<'a> Nemesis<'a> {
     /// Disturbances for a new act.
     pub fn new(cluster: &'a Cluster, rng: SimRng) -> Self {
         let unlucky = rng.index(cluster.nodes.len());
+        let act = format!("nemesis at {}", cluster.sim.now().0);
         let nemesis = Self {
             cluster,
             rng,
+            later: SimRng::named(cluster.sim.seed(), &act),
             unlucky,
             struck: false,
             image: None,
         };
         if cluster.config.faults.disk_loss && nemesis.rng.chance(0.5) {
-            let disk = nemesis.rng.index(cluster.nodes[unlucky].disks.len());
-            let image = cluster.nodes[unlucky].disks[disk].snapshot();
-            let session = nemesis.session_of(disk);
+            let store = nemesis.rng.index(cluster.config.stores_per_node);
+            let disks = cluster.disks_of(unlucky, store).iter();
+            let image = disks.map(world_sim::SimDisk::snapshot).collect();
+            let session = nemesis.session_of(store);
             return Self {
-                image: Some((disk, image, session)),
+                image: Some((store, image, session)),
                 ..nemesis
             };
         }
@@ -45,13 +55,10 @@ impl<'a> Nemesis<'a> {
     }
 
     /// The session of a store of the unlucky machine that the catalog knows.
-    fn session_of(&self, disk: usize) -> u64 {
-        let number = (self.unlucky * self.cluster.config.stores_per_node + disk + 1) as u32;
-        let key = catalog::StoreRow::key_of(vocab::StoreId(number));
-        let entries = self.cluster.kv.entries();
-        let entry = entries.iter().find(|entry| entry.key == key);
-        let row =
-            entry.and_then(|entry| serde_json::from_slice::<catalog::StoreRow>(&entry.value).ok());
+    fn session_of(&self, store: usize) -> u64 {
+        let id = self.cluster.store_id(self.unlucky, store);
+        let rows = crate::cluster::rows::<catalog::StoreRow>(&self.cluster.kv);
+        let row = rows.into_iter().find(|row| row.id == id);
         row.map_or(0, |row| row.session)
     }
 
@@ -63,7 +70,7 @@ impl<'a> Nemesis<'a> {
     pub fn strike(&mut self) -> String {
         let faults = self.cluster.config.faults;
         let mut choices: Vec<Strike<'a>> = vec![|_| "calm".to_owned()];
-        let known: [(bool, Strike<'a>); 10] = [
+        let known: [(bool, Strike<'a>); 12] = [
             (faults.split, Self::split),
             (faults.crash, Self::crash),
             (faults.power, Self::power),
@@ -74,6 +81,8 @@ impl<'a> Nemesis<'a> {
             (faults.disk_loss, Self::lose_disk),
             (faults.disk_trouble, Self::trouble_disk),
             (faults.clock, Self::clock),
+            (faults.massacre, Self::massacre),
+            (faults.usurp, Self::usurp),
         ];
         choices.extend(
             known
@@ -216,22 +225,31 @@ impl<'a> Nemesis<'a> {
             return "calm".to_owned();
         }
         self.cluster.crash(index);
-        let disks = &self.cluster.nodes[index].disks;
-        let what = match self.image.take() {
-            // A disk that goes back to before the catalog last heard of it is found out; one that goes back
-            // by less is not, which docs/operating says.
-            Some((disk, image, session)) if self.session_of(disk) != session => {
-                disks[disk].roll_back(&image);
-                format!("{} goes back in time", disks[disk].name())
-            }
-            _ => {
-                let disk = &disks[self.rng.index(disks.len())];
-                disk.replace_blank();
-                format!("{} is replaced by a blank one", disk.name())
-            }
-        };
+        let what = self.exchange_disks();
         self.cluster.restart(index);
         what
+    }
+
+    /// A store of the unlucky machine, which is down, gets blank or older disks.
+    fn exchange_disks(&mut self) -> String {
+        let index = self.unlucky;
+        match self.image.take() {
+            // A disk that goes back to before the catalog last heard of it is found out; one that goes back
+            // by less is not, which docs/operating says.
+            Some((store, images, session)) if self.session_of(store) != session => {
+                for (disk, image) in self.cluster.disks_of(index, store).iter().zip(&images) {
+                    disk.roll_back(image);
+                }
+                format!("{} goes back in time", self.cluster.store_id(index, store))
+            }
+            _ => {
+                let store = self.rng.index(self.cluster.config.stores_per_node);
+                for disk in self.cluster.disks_of(index, store) {
+                    disk.replace_blank();
+                }
+                format!("{} gets blank disks", self.cluster.store_id(index, store))
+            }
+        }
     }
 
     fn trouble_disk(&mut self) -> String {
@@ -273,5 +291,100 @@ impl<'a> Nemesis<'a> {
         // Far more than any crystal; the allowance of a takeover is 10 %.
         machine.set_clock_drift(self.rng.below(100_000) as i32 - 50_000);
         format!("the clock of n{index} drifts")
+    }
+
+    /// All processes die at one moment, some writes under way. The machines come back in any order; the unlucky one may
+    /// have lost its power, so that it is suspect, or the disks of a store.
+    fn massacre(&mut self) -> String {
+        let (dark, said) = self.kill_all();
+        // Whoever answers first must wait for those who know more, which takes no partition on top.
+        self.cluster.sim.heal_all();
+        self.cluster.catalog_is_back();
+        let mut nodes: Vec<usize> = (0..self.cluster.nodes.len()).collect();
+        self.later.shuffle(&mut nodes);
+        if dark && self.later.chance(0.7) {
+            // The suspect one is alone for long enough to take over, and not for as long as it may wait for the others.
+            nodes.retain(|&index| index != self.unlucky);
+            self.cluster.restart(self.unlucky);
+            let pause = Duration::from_millis(3000)..Duration::from_millis(6000);
+            self.cluster.sim.run_for(self.later.duration(pause));
+        }
+        for index in nodes {
+            let pause = Duration::ZERO..Duration::from_millis(1000);
+            let pause = self.later.duration(pause) * self.later.below(2) as u32;
+            self.cluster.sim.run_for(pause);
+            self.cluster.restart(index);
+        }
+        for _ in 0..SERVED_LOOKS {
+            if self.cluster.all_served() {
+                break;
+            }
+            self.cluster.sim.run_for(SERVED_LOOK);
+        }
+        said
+    }
+
+    /// Whether the unlucky one lost its power, and what happened.
+    fn kill_all(&mut self) -> (bool, String) {
+        let disks = || self.cluster.nodes.iter().flat_map(|node| &node.disks);
+        if self.later.chance(0.7) {
+            disks().for_each(|disk| disk.set_hung(true));
+            let pause = Duration::ZERO..Duration::from_millis(40);
+            self.cluster.sim.run_for(self.later.duration(pause));
+        }
+        let faults = self.cluster.config.faults;
+        let struck = self.struck;
+        let dark = self.cluster.config.survives() && !struck && self.later.chance(0.6);
+        let blank = faults.disk_loss && !struck && !dark && self.later.chance(0.5);
+        for index in 0..self.cluster.nodes.len() {
+            match index == self.unlucky && dark {
+                true => self.cluster.power_loss(index),
+                false => self.cluster.crash(index),
+            }
+        }
+        self.struck |= dark || blank;
+        let exchanged = match blank {
+            true => format!("; {}", self.exchange_disks()),
+            false if dark => format!("; n{} loses power", self.unlucky),
+            false => String::new(),
+        };
+        disks().for_each(|disk| disk.set_hung(false));
+        (dark, format!("all processes die{exchanged}"))
+    }
+
+    /// An owner loses the catalog, which forgets its lease, and perhaps the others: the next owner is there while the
+    /// old one's reads are still confirmed.
+    fn usurp(&mut self) -> String {
+        let cluster = self.cluster;
+        let owns = |index: &usize| {
+            let host = cluster.nodes[*index].running.borrow().clone();
+            host.is_some_and(|host| !host.volumes().is_empty())
+        };
+        let owners: Vec<usize> = (0..cluster.nodes.len()).filter(owns).collect();
+        if owners.is_empty() || cluster.nodes.len() < 2 {
+            return "calm".to_owned();
+        }
+        let index = *self.later.pick(&owners);
+        let machine = &cluster.nodes[index].machine;
+        let Some(kv) = cluster.nodes[index].kv.borrow().clone() else {
+            return "calm".to_owned();
+        };
+        // Without the partition the old owner goes on writing to its replicas, which only their promises stop. With one
+        // copy the log would be cut off with its owner, and nobody could take over.
+        let apart = self.later.chance(0.6) && cluster.config.replication_factor > 1;
+        for other in (0..cluster.nodes.len()).filter(|&other| other != index && apart) {
+            let other = &cluster.nodes[other].machine;
+            cluster.sim.partition_both(machine, other);
+        }
+        kv.set_outage_here(Outage::Before);
+        cluster.kv.expire_leases();
+        let length = Duration::from_millis(1500)..Duration::from_secs(5);
+        cluster.sim.run_for(self.later.duration(length));
+        kv.set_outage_here(Outage::None);
+        cluster.sim.heal_all();
+        match apart {
+            true => format!("n{index} is cut off and its lease forgotten"),
+            false => format!("n{index} loses the catalog, which forgets its lease"),
+        }
     }
 }

@@ -18,9 +18,11 @@ mod clients;
 mod cluster;
 mod config;
 mod faults;
+mod fences;
 mod manage;
 mod moving;
 mod run;
+mod served;
 
 pub use bugs::{PLANTED, Planted, planted};
 pub use run::{Finding, Outcome, play, play_watched};

@@ -6,8 +6,10 @@ use crate::clients::{Shared, Subject};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::faults::Nemesis;
+use crate::fences::Fences;
 use crate::manage::{Inventory, operate};
 use crate::moving;
+use crate::served;
 use api::operation::{CompressionName, ContainerSpec, Operation, SyncName, VolumeSpec};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -48,6 +50,7 @@ struct Run {
     shared: Shared,
     inventory: Inventory,
     epochs: check::Epochs,
+    fences: Fences,
     trace: Vec<String>,
 }
 
@@ -99,6 +102,7 @@ fn play_checked(
         shared,
         inventory,
         epochs: check::Epochs::default(),
+        fences: Fences::default(),
         trace,
     };
     match run.play() {
@@ -238,7 +242,13 @@ impl Run {
                 self.cluster
                     .sim
                     .run_steps(self.rng.below(500), Duration::from_millis(50));
-                if let Err(what) = look(&self.cluster, &self.shared, &mut self.epochs) {
+                let looked = look(
+                    &self.cluster,
+                    &self.shared,
+                    &mut self.epochs,
+                    &mut self.fences,
+                );
+                if let Err(what) = looked {
                     self.trace.append(&mut said);
                     return Err(what);
                 }
@@ -249,7 +259,12 @@ impl Run {
     }
 
     fn look(&mut self) -> Result<(), String> {
-        look(&self.cluster, &self.shared, &mut self.epochs)
+        look(
+            &self.cluster,
+            &self.shared,
+            &mut self.epochs,
+            &mut self.fences,
+        )
     }
 
     /// Everything heals; the lanes finish what they have begun; everything is read and checked.
@@ -318,16 +333,25 @@ impl Run {
         for subject in &self.inventory.subjects {
             check::verify_live(cluster, subject)?;
         }
+        if cluster.config.faults.rot {
+            served::only_sound_bytes_are_served(cluster)?;
+        }
         check::copies_are_identical(cluster)?;
         check::everything_is_freed(cluster, rng, &volumes, &self.inventory.taken)
     }
 }
 
-fn look(cluster: &Cluster, shared: &Shared, epochs: &mut check::Epochs) -> Result<(), String> {
+fn look(
+    cluster: &Cluster,
+    shared: &Shared,
+    epochs: &mut check::Epochs,
+    fences: &mut Fences,
+) -> Result<(), String> {
     if let Some(violation) = shared.violations.borrow().first() {
         return Err(violation.clone());
     }
     epochs.observe(cluster)?;
+    fences.observe(cluster)?;
     check::committed_is_everywhere(cluster)?;
     check::bounds_hold(cluster)
 }

@@ -76,3 +76,33 @@ fn a_store_that_accepts_an_older_epoch_is_found() {
 fn a_store_that_does_not_flush_is_found() {
     assert_found("store-SkipFlush");
 }
+
+#[test]
+fn a_takeover_that_does_not_wait_for_the_old_owners_reads_is_found() {
+    assert_found("volume-SkipTakeoverWait");
+}
+
+#[test]
+fn a_root_that_refers_to_extents_without_a_flush_is_found() {
+    assert_found("volume-SkipExtentFlush");
+}
+
+#[test]
+fn a_recovery_from_the_shortest_replica_is_found() {
+    assert_found("volume-RecoverShortest");
+}
+
+#[test]
+fn a_promise_forgotten_across_a_restart_is_found() {
+    assert_found("store-ForgetPromise");
+}
+
+#[test]
+fn an_acknowledgement_before_the_write_is_found() {
+    assert_found("store-AckBeforeWrite");
+}
+
+#[test]
+fn rotten_bytes_that_nobody_checks_are_found() {
+    assert_found("store-SkipReadChecksum");
+}
