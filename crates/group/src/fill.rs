@@ -59,6 +59,11 @@ impl Pool {
         let group = self
             .group(id.group)
             .ok_or(PoolError::NoGroup { copies: 0 })?;
+        // A fill that outlasts the membership would bring a store that has left what nobody deletes there.
+        if !group.members.contains(&member) {
+            let reason = format!("{member} is no member of {}", group.id);
+            return Err(PoolError::Unreachable { id, reason });
+        }
         let mut reason = "it is the only member".to_owned();
         let incomplete = group.filling.iter().filter(|&&store| store != member);
         let complete = group.complete().filter(|&store| store != member);
