@@ -52,7 +52,7 @@ impl Planted {
 pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Volume(volume::Bug::AckFirstReplica), 2),
     (Planted::Volume(volume::Bug::ForgetUnmap), 1),
-    (Planted::Volume(volume::Bug::DropFlush), 11),
+    (Planted::Volume(volume::Bug::DropFlush), 16),
     (Planted::Volume(volume::Bug::SkipReadConfirmation), 19),
     (Planted::Volume(volume::Bug::DropInflight), 1),
     (Planted::Volume(volume::Bug::UnregisteredSegment), 8),
@@ -61,14 +61,14 @@ pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Volume(volume::Bug::SkipFence), 21),
     (Planted::Store(store::Bug::AcceptStaleEpoch), 8),
     (Planted::Store(store::Bug::SkipFlush), 7),
-    (Planted::Volume(volume::Bug::SkipTakeoverWait), 8),
+    (Planted::Volume(volume::Bug::SkipTakeoverWait), 17),
     (Planted::Volume(volume::Bug::SkipExtentFlush), 7),
     (Planted::Volume(volume::Bug::RecoverShortest), 8),
     (Planted::Store(store::Bug::ForgetPromise), 11),
     (Planted::Store(store::Bug::AckBeforeWrite), 2),
     (Planted::Store(store::Bug::SkipReadChecksum), 45),
     (Planted::CollectSnapshots, 2),
-    (Planted::CollectInFlight, 1),
+    (Planted::CollectInFlight, 2),
 ];
 
 /// Every bug that can be planted, caught reliably or not.
