@@ -3,7 +3,7 @@
 use crate::access::{Catalog, CatalogError, Transaction, Versioned};
 use crate::rows::{ContainerRow, GroupRow, Row, StoreRow, VolumeRow, numbered};
 use crate::volumes::check_name;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vocab::{ContainerId, Generation, GroupId, StoreId};
 
 fn container_name_key(name: &str) -> String {
@@ -221,20 +221,69 @@ pub fn wanted_groups(least: u32, per_store: u32, stores: usize, copies: u8) -> u
     least.max(enough.min(u64::from(GROUPS_MAX)) as u32)
 }
 
-/// The widest failure domain that gives at least `copies` distinct ones, as a name per store: node names
-/// the node, store the store itself.
-fn domain_of(store: &StoreRow, by_node: bool) -> u64 {
-    if by_node {
-        u64::from(store.node.0)
-    } else {
-        u64::from(store.id.0)
+/// The failure domain of each store at the widest level with at least `copies` of them: labels from the widest to the
+/// narrowest, then nodes, then stores.
+fn domains_of(stores: &[StoreRow], copies: u8) -> BTreeMap<StoreId, u64> {
+    let by_label = |label: usize| {
+        let (mut names, mut domains) = (BTreeMap::<&str, u64>::new(), BTreeMap::new());
+        for store in stores {
+            let fresh = (1 << 32) + names.len() as u64;
+            let domain = match store.domains.get(label) {
+                Some(name) => *names.entry(name).or_insert(fresh),
+                None => u64::from(store.node.0),
+            };
+            domains.insert(store.id, domain);
+        }
+        domains
+    };
+    let enough = |domains: &BTreeMap<StoreId, u64>| {
+        let distinct: BTreeSet<u64> = domains.values().copied().collect();
+        distinct.len() >= usize::from(copies)
+    };
+    let labels = stores.iter().map(|store| store.domains.len()).max();
+    let by_node = stores
+        .iter()
+        .map(|store| (store.id, u64::from(store.node.0)));
+    let by_store = stores.iter().map(|store| (store.id, u64::from(store.id.0)));
+    (0..labels.unwrap_or(0))
+        .rev()
+        .map(by_label)
+        .chain([by_node.collect()])
+        .find(enough)
+        .unwrap_or_else(|| by_store.collect())
+}
+
+/// How often stores are members, and meet.
+#[derive(Default)]
+struct Loads {
+    memberships: BTreeMap<StoreId, u32>,
+    pairs: BTreeMap<(StoreId, StoreId), u32>,
+}
+
+impl Loads {
+    fn add(&mut self, members: &[StoreId]) {
+        for (at, &member) in members.iter().enumerate() {
+            *self.memberships.entry(member).or_default() += 1;
+            for &other in &members[..at] {
+                *self.pairs.entry(pair(member, other)).or_default() += 1;
+            }
+        }
+    }
+
+    fn held(&self, store: StoreId) -> u32 {
+        self.memberships.get(&store).copied().unwrap_or_default()
+    }
+
+    fn meetings(&self, store: StoreId, members: &[StoreId]) -> u32 {
+        let met = |&member: &StoreId| self.pairs.get(&pair(member, store)).copied();
+        members.iter().filter_map(met).sum()
     }
 }
 
-/// Plans `count` more groups of `copies` members each beside those that are present, in distinct nodes when there are enough nodes, else in
-/// distinct stores. Pure. Every store gets the same number of memberships within one, and every pair of
-/// domains meets, so that a rebuild reads from and writes to all of them. Empty when there are fewer
-/// stores than copies.
+/// Plans `count` more groups of `copies` members each beside those that are present, in distinct failure domains of the
+/// widest level that has enough of them. Pure. Every store gets the same number of memberships within one, and every pair
+/// of domains meets, so that a rebuild reads from and writes to all of them. Empty when there are fewer stores than
+/// copies.
 #[must_use]
 pub fn plan_groups(
     stores: &[StoreRow],
@@ -242,57 +291,35 @@ pub fn plan_groups(
     present: &[GroupRow],
     count: u32,
 ) -> Vec<GroupRow> {
-    let nodes: std::collections::BTreeSet<_> = stores.iter().map(|store| store.node).collect();
-    let by_node = nodes.len() >= usize::from(copies);
-    let mut memberships: BTreeMap<StoreId, u32> = BTreeMap::new();
-    let mut pairs: BTreeMap<(StoreId, StoreId), u32> = BTreeMap::new();
-    for group in present {
-        for (at, &member) in group.members.iter().enumerate() {
-            *memberships.entry(member).or_default() += 1;
-            for &other in &group.members[..at] {
-                *pairs.entry(pair(member, other)).or_default() += 1;
-            }
-        }
-    }
-    let held = |store: &StoreRow| memberships.get(&store.id).copied().unwrap_or_default();
-    let mut load: Vec<(u32, &StoreRow)> = stores.iter().map(|store| (held(store), store)).collect();
+    let domains = domains_of(stores, copies);
+    let mut loads = Loads::default();
+    present.iter().for_each(|group| loads.add(&group.members));
     let range = u32::from(copies) * GROUPS_MAX;
     let first = present.iter().map(|group| group.id.0 - range + 1).max();
     let first = first.unwrap_or(0);
     let mut groups = Vec::new();
     for index in first..first + count {
-        let mut members: Vec<&StoreRow> = Vec::new();
+        let mut members: Vec<StoreId> = Vec::new();
         while members.len() < usize::from(copies) {
-            let meetings = |store: &StoreRow| -> u32 {
-                let met = |member: &&StoreRow| pairs.get(&pair(member.id, store.id)).copied();
-                members.iter().filter_map(met).sum()
+            let free = |store: &&StoreRow| {
+                let domain = domains[&store.id];
+                members.iter().all(|member| domains[member] != domain)
             };
-            let free = |store: &StoreRow| {
-                members
-                    .iter()
-                    .all(|member| domain_of(member, by_node) != domain_of(store, by_node))
+            let rank = |store: &&StoreRow| {
+                let (held, meetings) = (loads.held(store.id), loads.meetings(store.id, &members));
+                (held, meetings, store.id)
             };
-            let best = load
-                .iter()
-                .filter(|(_, store)| free(store))
-                .min_by_key(|(load, store)| (*load, meetings(store), store.id))
-                .map(|(_, store)| *store);
-            let Some(best) = best else { return Vec::new() };
-            members.push(best);
+            let Some(best) = stores.iter().filter(free).min_by_key(rank) else {
+                return Vec::new();
+            };
+            members.push(best.id);
         }
-        for (at, member) in members.iter().enumerate() {
-            load.iter_mut()
-                .filter(|(_, store)| store.id == member.id)
-                .for_each(|(load, _)| *load += 1);
-            for other in &members[..at] {
-                *pairs.entry(pair(member.id, other.id)).or_default() += 1;
-            }
-        }
+        loads.add(&members);
         groups.push(GroupRow {
             id: GroupId(range + index),
             generation: Generation(1),
             replication_factor: copies,
-            members: members.iter().map(|member| member.id).collect(),
+            members,
             filling: Vec::new(),
             former: Vec::new(),
             returning: Vec::new(),

@@ -49,6 +49,9 @@ pub struct PlacementLimits {
     pub moves_max: usize,
     /// Groups with filling members at a time to replace what is lost.
     pub repairs_max: usize,
+    /// A planted bug: who leaves a group is forgotten.
+    #[cfg(feature = "bugs")]
+    pub forget_former: bool,
 }
 
 impl Default for PlacementLimits {
@@ -56,6 +59,8 @@ impl Default for PlacementLimits {
         Self {
             moves_max: 4,
             repairs_max: 64,
+            #[cfg(feature = "bugs")]
+            forget_former: false,
         }
     }
 }
@@ -112,6 +117,10 @@ pub fn plan(
             planner.take(&step);
             changes.push(step);
         }
+    }
+    #[cfg(feature = "bugs")]
+    if limits.forget_former {
+        changes.iter_mut().for_each(|change| change.former.clear());
     }
     changes
 }

@@ -4,6 +4,7 @@
 //! A member lists others only after they have promised the group's present generation: what is put with an older one
 //! is refused by them from then on, so that no list misses it.
 
+use crate::options::bug;
 use crate::pool::{Pool, PoolError, is_stale};
 use bytes::Bytes;
 use catalog::GroupRow;
@@ -201,6 +202,9 @@ impl Pool {
             if info.tombstone || has || dead.contains(&id) {
                 continue;
             }
+            if bug!(self.0.options, FillInPart) && id.counter.is_multiple_of(3) {
+                continue;
+            }
             match self.repair(store, id).await {
                 Ok(bytes) => {
                     report.copied += 1;
@@ -255,7 +259,11 @@ impl Pool {
         };
         let members = group.members.iter().copied();
         let members = listed(members.filter(|&member| member != store).collect()).await;
-        let former = listed(group.former.clone()).await;
+        let former = match bug!(self.0.options, ForgetFormer) {
+            true => Vec::new(),
+            false => group.former.clone(),
+        };
+        let former = listed(former).await;
         let silent = |listed: &[(StoreId, Option<Listing>)], counts: &dyn Fn(StoreId) -> bool| {
             let silent = listed.iter().filter(|(_, listing)| listing.is_none());
             silent.filter(|(other, _)| counts(*other)).count() as u64
@@ -309,8 +317,15 @@ impl Pool {
         let dead = |id| listings.iter().any(|listing| is_dead(listing, id));
         let everywhere = |id| listings.iter().all(|listing| listing.contains_key(id));
         let mut live = held.values().filter(|info| !info.tombstone);
-        if !live.all(|info| everywhere(&info.id) || dead(&info.id)) {
+        let needless = live.all(|info| everywhere(&info.id) || dead(&info.id));
+        if !needless && !bug!(self.0.options, LeaveUnchecked) {
             return false;
+        }
+        if bug!(self.0.options, LeaveWithTombstones) {
+            for &id in held.keys() {
+                self.delete_at(former, group, id).await;
+            }
+            return true;
         }
         let (group, generation) = (group.id, group.generation);
         let request = StoreRequest::LeaveGroup { group, generation };

@@ -16,8 +16,12 @@
 //! Read next: `pool.rs`, `read.rs`, `fill.rs`.
 
 mod fill;
+mod options;
 mod pool;
 mod read;
 
 pub use fill::FillReport;
-pub use pool::{Pool, PoolError, PoolOptions, Purpose, Unflushed};
+#[cfg(feature = "bugs")]
+pub use options::Bug;
+pub use options::PoolOptions;
+pub use pool::{Pool, PoolError, Purpose, Unflushed};

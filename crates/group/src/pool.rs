@@ -1,5 +1,6 @@
 //! Puts, flushes, deletes and listings over a group's members.
 
+use crate::options::{PoolOptions, bug};
 use bytes::Bytes;
 use catalog::GroupRow;
 use futures_util::future::join_all;
@@ -10,42 +11,6 @@ use vocab::{ExtentId, GroupId, IdMap, StoreId};
 use wire::{CallError, ExtentInfo, Lane, StoreCall, StoreError, StoreReply, StoreRequest, Stores};
 use world::sync::Notify;
 use world::{Duration, Time, World};
-
-/// Tunables.
-#[derive(Clone, Debug)]
-pub struct PoolOptions {
-    /// Patience with one put or read of an extent before the member counts as failed.
-    pub patience: Duration,
-    /// How long a member that failed is passed over.
-    pub shun: Duration,
-    /// A planted bug: what a member sends of raw frames is believed without a look at the checksum.
-    #[cfg(feature = "bugs")]
-    pub believe_members: bool,
-}
-
-impl PoolOptions {
-    #[cfg(feature = "bugs")]
-    pub(crate) fn believes_members(&self) -> bool {
-        self.believe_members
-    }
-
-    #[cfg(not(feature = "bugs"))]
-    #[expect(clippy::unused_self, reason = "has a body in builds with planted bugs")]
-    pub(crate) fn believes_members(&self) -> bool {
-        false
-    }
-}
-
-impl Default for PoolOptions {
-    fn default() -> Self {
-        Self {
-            patience: Duration::from_secs(2),
-            shun: Duration::from_secs(2),
-            #[cfg(feature = "bugs")]
-            believe_members: false,
-        }
-    }
-}
 
 /// Why an operation on extents failed. A retry is safe in every case.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -504,7 +469,7 @@ impl Pool {
         }
         let mut missing = shunned;
         let told = self.tell_each(&asked, put, &missing).await;
-        if any_stale(&told) {
+        if any_stale(&told) && !bug!(self.0.options, BelieveOldMembers) {
             return None;
         }
         let mut have: Vec<StoreId> = Vec::new();
@@ -529,7 +494,7 @@ impl Pool {
                     reason = why;
                     missing.push(member);
                 }
-                Told::Stale => return None,
+                Told::Stale => missing.push(member),
             }
         }
         let mut noted = have.len();

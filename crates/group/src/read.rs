@@ -1,5 +1,6 @@
 //! Reads: the nearest healthy member first, then the others; every byte verified here again.
 
+use crate::options::bug;
 use crate::pool::{Pool, PoolError, is_stale};
 use bytes::Bytes;
 use catalog::GroupRow;
@@ -208,7 +209,7 @@ impl Pool {
             }
             let stored = body.slice(at..end);
             let decoded = decode(read, piece, &stored);
-            let decoded = match self.0.options.believes_members() {
+            let decoded = match bug!(self.0.options, BelieveMembers) {
                 true => decoded.or_else(|damage| believe(read, piece, stored, damage)),
                 false => decoded,
             };

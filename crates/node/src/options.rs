@@ -76,7 +76,7 @@ impl HostOptions {
             pool: group::PoolOptions::default(),
             journal_bytes: None,
             groups: 64,
-            groups_per_store: 16,
+            groups_per_store: 32,
             repair_delay: Duration::from_secs(15),
             placement: curator::PlacementLimits::default(),
             collect: CollectOptions::default(),

@@ -329,8 +329,9 @@ impl Host {
         }
         self.may_serve_now(&row).await?;
         if let Some(other) = self.successor(id) {
-            if row.owner.is_some() {
-                // Left from an earlier start of this node: the successor must not wait for it.
+            if row.owner == Some(self.id) {
+                // Left from an earlier start of this node, whose process is gone: the successor must not wait for its reads.
+                // Those of any other owner it must wait for.
                 let released = self.catalog.update_as_owner(id, row.epoch, |row| {
                     row.owner = None;
                     true

@@ -9,6 +9,10 @@ pub enum Planted {
     Volume(volume::Bug),
     /// In stores.
     Store(store::Bug),
+    /// In placement groups.
+    Group(group::Bug),
+    /// The plan forgets who leaves a group.
+    PlanForgetsFormer,
     /// Collection ignores what is in flight.
     CollectInFlight,
     /// Collection ignores snapshots.
@@ -22,6 +26,8 @@ impl Planted {
         match self {
             Self::Volume(bug) => format!("volume-{bug:?}"),
             Self::Store(bug) => format!("store-{bug:?}"),
+            Self::Group(bug) => format!("group-{bug:?}"),
+            Self::PlanForgetsFormer => "plan-forgets-former".to_owned(),
             Self::CollectInFlight => "collect-in-flight".to_owned(),
             Self::CollectSnapshots => "collect-snapshots".to_owned(),
         }
@@ -32,8 +38,12 @@ impl Planted {
             Self::Volume(bug) => host.volume.faults.bug = Some(bug),
             Self::Store(bug) => {
                 host.store.faults.bug = Some(bug);
-                host.pool.believe_members = bug == store::Bug::SkipReadChecksum;
+                if bug == store::Bug::SkipReadChecksum {
+                    host.pool.bug = Some(group::Bug::BelieveMembers);
+                }
             }
+            Self::Group(bug) => host.pool.bug = Some(bug),
+            Self::PlanForgetsFormer => host.placement.forget_former = true,
             Self::CollectInFlight | Self::CollectSnapshots => {
                 let snapshots = self == Self::CollectSnapshots;
                 let limits = host.collect.limits;
@@ -98,10 +108,23 @@ fn all() -> Vec<Planted> {
         S::AcceptStaleEpoch,
         S::SkipReadChecksum,
         S::TrustAfterPowerLoss,
+        S::AcceptStaleGeneration,
+    ];
+    let groups = [
+        group::Bug::LeaveUnchecked,
+        group::Bug::LeaveWithTombstones,
+        group::Bug::FillInPart,
+        group::Bug::BelieveOldMembers,
+        group::Bug::ForgetFormer,
     ];
     let mut all: Vec<Planted> = volumes.into_iter().map(Planted::Volume).collect();
     all.extend(stores.into_iter().map(Planted::Store));
-    all.extend([Planted::CollectInFlight, Planted::CollectSnapshots]);
+    all.extend(groups.into_iter().map(Planted::Group));
+    all.extend([
+        Planted::PlanForgetsFormer,
+        Planted::CollectInFlight,
+        Planted::CollectSnapshots,
+    ]);
     all
 }
 

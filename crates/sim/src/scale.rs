@@ -8,6 +8,11 @@ use vocab::{ByteCount, Incarnation, NodeId, StoreId};
 
 /// Copies of everything.
 const COPIES: u8 = 2;
+/// Memberships of a store: the default of `node::HostOptions`.
+const GROUPS_PER_STORE: u32 = 32;
+/// Every node reads groups and stores again after so long, should a watch have been lost: `RELOAD_AFTER` in
+/// `node::membership`.
+const RELOAD_SECONDS: usize = 10;
 /// Nodes of a rack.
 const RACK: u32 = 20;
 /// Bytes of a store.
@@ -24,15 +29,17 @@ const WRITTEN_BYTES_PER_SECOND: u64 = 200 << 20;
 pub fn scale(nodes: u32, volumes: u64) -> String {
     let mut out = Report::default();
     let mut stores: Vec<StoreFacts> = (1..=nodes).map(store).collect();
-    let count = wanted_groups(64, 16, stores.len(), COPIES);
+    let count = wanted_groups(64, GROUPS_PER_STORE, stores.len(), COPIES);
     let (mut groups, took) = timed(|| plan_groups(&rows(&stores), COPIES, &[], count));
     out.row(
         "first plan of all groups",
         format!("{} groups, {}", groups.len(), text(took)),
     );
+    let (_, _, moved) = settle(&mut groups, &stores, None);
     let (changes, took) = timed(|| plan(&groups, &stores, PlacementLimits::default()));
-    assert!(changes.is_empty(), "a healthy cluster rests");
-    out.row("plan while nothing is to do", text(took));
+    assert!(changes.is_empty(), "a settled cluster rests");
+    let settled = format!("{}; {moved} members moved before it rested", text(took));
+    out.row("plan while nothing is to do", settled);
     lose(&mut out, &mut groups, &mut stores);
     add(&mut out, &mut groups, &mut stores, nodes);
     sizes(&mut out, &groups, &rows(&stores), volumes);
@@ -199,6 +206,11 @@ fn sizes(out: &mut Report, groups: &[GroupRow], stores: &[StoreRow], volumes: u6
             mib(of_stores),
             mib(of_volumes)
         ),
+    );
+    let reloaded = (of_groups + of_stores) * stores.len() / RELOAD_SECONDS;
+    out.row(
+        "what all nodes together read of it to be sure",
+        format!("{:.1} MiB/s", mib(reloaded)),
     );
     let (read, took) = timed(|| {
         let row = |bytes: &Vec<u8>| serde_json::from_slice::<VolumeRow>(bytes);

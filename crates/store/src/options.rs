@@ -41,6 +41,8 @@ pub enum Bug {
     SkipFlush,
     /// Appends of older epochs are accepted.
     AcceptStaleEpoch,
+    /// Accept an older generation of a group than the one promised.
+    AcceptStaleGeneration,
     /// Extents are served without a look at their checksums, and readers trust them.
     SkipReadChecksum,
     /// After a power loss tails are trusted.

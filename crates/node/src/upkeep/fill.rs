@@ -58,15 +58,17 @@ pub(crate) async fn run(host: Rc<Host>, store: StoreId) {
         } else {
             host.upkeep.filled.borrow_mut().remove(&store);
         }
-        let pause = if done {
-            INTERVAL.max(took * REST_FACTOR)
-        } else {
-            retry.max(took * REST_FACTOR)
+        let more = joined(&host, store);
+        let rest = took * REST_FACTOR;
+        let pause = match (done, more.is_empty()) {
+            (true, _) => INTERVAL.max(rest),
+            (false, true) => retry.max(rest),
+            // Something lacks a copy for as long as this takes.
+            (false, false) => retry,
         };
         if !done {
             retry = (retry * 2).min(RETRY_MAX);
         }
-        let more = joined(&host, store);
         if more.iter().all(|group| before.contains(group)) {
             wait(&host, store, &more, returned, pause, done, &known).await;
         }

@@ -1,0 +1,63 @@
+//! How a pool behaves.
+
+use world::Duration;
+
+/// Tunables.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// Patience with one put or read of an extent before the member counts as failed.
+    pub patience: Duration,
+    /// How long a member that failed is passed over.
+    pub shun: Duration,
+    /// A deliberate bug.
+    #[cfg(feature = "bugs")]
+    pub bug: Option<Bug>,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(2),
+            shun: Duration::from_secs(2),
+            #[cfg(feature = "bugs")]
+            bug: None,
+        }
+    }
+}
+
+/// Deliberate bugs, for the simulator to find.
+#[cfg(feature = "bugs")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// What a member sends of raw frames is believed without a look at the checksum.
+    BelieveMembers,
+    /// A former member empties itself without a look at the members.
+    LeaveUnchecked,
+    /// A former member deletes what it holds, as if it were garbage.
+    LeaveWithTombstones,
+    /// A fill leaves one extent of three out.
+    FillInPart,
+    /// A put that a member refuses because the members have changed counts for those that took it.
+    BelieveOldMembers,
+    /// A member that is being filled does not ask former ones.
+    ForgetFormer,
+}
+
+/// Whether a deliberate bug is planted: constant false without the feature.
+#[cfg(feature = "bugs")]
+macro_rules! bug {
+    ($options:expr, $name:ident) => {
+        $options.bug == Some($crate::options::Bug::$name)
+    };
+}
+
+/// Whether a deliberate bug is planted: constant false without the feature.
+#[cfg(not(feature = "bugs"))]
+macro_rules! bug {
+    ($options:expr, $name:ident) => {{
+        let _ = &$options;
+        false
+    }};
+}
+
+pub(crate) use bug;
