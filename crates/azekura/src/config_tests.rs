@@ -330,3 +330,39 @@ proptest! {
         }
     }
 }
+
+/// The blocks named `*.toml` of the manifests, as the chart rendered them.
+fn rendered() -> Vec<String> {
+    let manifests = include_str!("../../../deploy/manifests/azekura.yaml");
+    let mut found: Vec<String> = Vec::new();
+    let mut inside = false;
+    for line in manifests.lines() {
+        let begins = line.starts_with("  ") && line.ends_with(".toml: |");
+        let text = line.strip_prefix("    ");
+        match (begins, text) {
+            (true, _) => found.push(String::new()),
+            (false, _) if !inside => {}
+            (false, text) => {
+                let last = found.last_mut().expect("inside of one");
+                last.push_str(text.unwrap_or_default());
+                last.push('\n');
+            }
+        }
+        inside = begins || (inside && (text.is_some() || line.is_empty()));
+    }
+    found
+}
+
+#[test]
+fn configurations_that_the_chart_renders_are_ones_that_nodes_take() {
+    let configurations = rendered();
+    assert_eq!(configurations.len(), 3, "one for each node of the example");
+    for (index, text) in configurations.iter().enumerate() {
+        // An init container puts the host's address there.
+        let text = text.replace("@HOST_IP@", "192.0.2.7");
+        let config = parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(config.node, format!("worker-{}", index + 1));
+        assert!(matches!(&config.catalog, CatalogConfig::Etcd { .. }));
+        assert_eq!(config.stores.len(), 1);
+    }
+}

@@ -176,6 +176,41 @@ const ROUTES: &[(&str, &str, &str)] = &[
         "",
         r#"{"operation":"container-delete","name":"c"}"#,
     ),
+    (
+        "GET /api/v1/resiliency",
+        "",
+        r#"{"operation":"resiliency"}"#,
+    ),
+    (
+        "GET /api/v1/nodes/n",
+        "",
+        r#"{"operation":"node-show","name":"n"}"#,
+    ),
+    (
+        "PATCH /api/v1/nodes/n",
+        r#"{"draining":true}"#,
+        r#"{"operation":"node-set","name":"n","draining":true}"#,
+    ),
+    (
+        "DELETE /api/v1/nodes/n",
+        "",
+        r#"{"operation":"node-remove","name":"n"}"#,
+    ),
+    (
+        "GET /api/v1/stores/3",
+        "",
+        r#"{"operation":"store-show","id":3}"#,
+    ),
+    (
+        "PATCH /api/v1/stores/store-3",
+        r#"{"maintenance_minutes":5}"#,
+        r#"{"operation":"store-set","id":3,"maintenance_minutes":5}"#,
+    ),
+    (
+        "DELETE /api/v1/stores/3?lost=true",
+        "",
+        r#"{"operation":"store-remove","id":3,"lost":true}"#,
+    ),
     ("GET /api/v1/volumes", "", r#"{"operation":"volume-list"}"#),
     (
         "POST /api/v1/volumes",

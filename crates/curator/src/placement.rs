@@ -398,6 +398,7 @@ impl<'a> Planner<'a> {
         }
         let mut change = change_of(group);
         change.members = without(&group.members, leaves);
+        change.filling = without(&group.filling, leaves);
         change.former = with(&group.former, leaves);
         Some(change)
     }

@@ -32,6 +32,8 @@ const ORIGIN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Patience with the machine of an owner that is asked whether its process runs.
 const PROBE_PATIENCE: Duration = Duration::from_millis(300);
+/// So many leases after a node was found gone it must have lost its own, or it is not gone.
+const LEASES_MAX: u32 = 3;
 /// Pause before it is asked again: it may be starting.
 const PROBE_PAUSE: Duration = Duration::from_millis(150);
 /// How long a volume that is handed over may drain first.
@@ -90,6 +92,8 @@ pub(crate) struct Volumes {
     owned: RefCell<BTreeMap<VolumeId, Owned>>,
     locks: RefCell<BTreeMap<VolumeId, Lock>>,
     failures: RefCell<BTreeMap<VolumeId, Failure>>,
+    /// Starts of nodes whose machine said that their process is gone, and when it said so first.
+    believed_gone: RefCell<BTreeMap<NodeId, (u64, Time)>>,
 }
 
 /// Says that a node is opening a volume. It stays when that ends the node.
@@ -273,11 +277,22 @@ impl Host {
         }
     }
 
-    /// Whether a node's address refuses connections twice in a row.
+    /// Whether a node's address refuses connections twice in a row. One that goes on renewing its lease all the same is
+    /// not gone: a filter in between refuses, and two nodes must not take volumes from each other because of that.
     async fn is_process_gone(&self, node: NodeId) -> bool {
         let Some(address) = self.address_of(node) else {
             return false;
         };
+        let start = self
+            .members
+            .look(|view| view.alive.get(&node).map(|row| row.start));
+        let start = start.unwrap_or_default();
+        let believed = self.volumes.believed_gone.borrow().get(&node).copied();
+        if believed.is_some_and(|(of, since)| {
+            of == start && self.world.now().since(since) > self.options.lease * LEASES_MAX
+        }) {
+            return false;
+        }
         for pause in [PROBE_PAUSE, Duration::ZERO] {
             let attempt = self.world.net.connect(&address);
             match self.world.timeout(PROBE_PATIENCE, attempt).await {
@@ -288,6 +303,11 @@ impl Host {
                 }
                 Ok(Err(_)) | Err(_) => return false,
             }
+        }
+        let mut believed = self.volumes.believed_gone.borrow_mut();
+        let first = believed.entry(node).or_insert((start, self.world.now()));
+        if first.0 != start {
+            *first = (start, self.world.now());
         }
         true
     }

@@ -32,7 +32,7 @@ pub fn scale(nodes: u32, volumes: u64) -> String {
     let count = wanted_groups(64, GROUPS_PER_STORE, stores.len(), COPIES);
     let (mut groups, took) = timed(|| plan_groups(&rows(&stores), COPIES, &[], count));
     out.row(
-        "first plan of all groups",
+        "first plan of all groups (the product makes 64 at a time)",
         format!("{} groups, {}", groups.len(), text(took)),
     );
     let (_, _, moved) = settle(&mut groups, &stores, None);

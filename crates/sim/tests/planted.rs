@@ -106,3 +106,28 @@ fn an_acknowledgement_before_the_write_is_found() {
 fn rotten_bytes_that_nobody_checks_are_found() {
     assert_found("store-SkipReadChecksum");
 }
+
+#[test]
+fn a_former_member_that_leaves_too_early_is_found() {
+    assert_found("group-LeaveUnchecked");
+}
+
+#[test]
+fn a_former_member_that_deletes_instead_of_leaving_is_found() {
+    assert_found("group-LeaveWithTombstones");
+}
+
+#[test]
+fn a_member_filled_in_part_is_found() {
+    assert_found("group-FillInPart");
+}
+
+#[test]
+fn a_fill_that_asks_no_former_member_is_found() {
+    assert_found("group-ForgetFormer");
+}
+
+#[test]
+fn a_plan_that_forgets_who_leaves_is_found() {
+    assert_found("plan-forgets-former");
+}

@@ -270,6 +270,30 @@ fn racks_part_copies_when_there_are_enough() {
 }
 
 #[test]
+fn a_member_that_is_not_filled_yet_can_leave_again() {
+    let mut stores = one_per_node(4);
+    let mut groups = groups_over(&stores, 2, 64);
+    stores[2].standing = Standing::Draining;
+    for round in 0..40 {
+        for change in plan(&groups, &stores, PlacementLimits::default()) {
+            let row = groups.iter_mut().find(|row| row.id == change.group);
+            let row = row.expect("a group that is there");
+            row.members.clone_from(&change.members);
+            row.filling.clone_from(&change.filling);
+            row.former.clone_from(&change.former);
+            row.returning.clone_from(&change.returning);
+            check(row);
+        }
+        // Nothing is ever filled, and another store drains in every round.
+        stores
+            .iter_mut()
+            .for_each(|store| store.standing = Standing::Present);
+        stores[round % 4].standing = Standing::Draining;
+        assert!(groups.iter().all(|row| row.complete().count() >= 2));
+    }
+}
+
+#[test]
 fn few_groups_move_at_a_time_for_balance() {
     let mut stores = one_per_node(3);
     let groups = groups_over(&stores, 2, 64);

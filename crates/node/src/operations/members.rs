@@ -5,6 +5,7 @@ use crate::host::Host;
 use crate::membership::{self, ClusterView, Part};
 use api::{Answer, ErrorKind, MemberAnswer, MemberChange, OperationError};
 use catalog::{GroupRow, IntentRow, NodeRow, Row, StoreRow, Subject, Transaction, VolumeRow};
+use std::collections::BTreeSet;
 use vocab::StoreId;
 
 /// Longest maintenance: a week.
@@ -181,7 +182,7 @@ impl Host {
             .map(|row| row.replication_factor)
             .max();
         let copies = usize::from(copies.unwrap_or(1));
-        let by_store: std::collections::BTreeSet<_> = stays.iter().map(|facts| facts.id).collect();
+        let by_store: BTreeSet<_> = stays.iter().map(|facts| facts.id).collect();
         if by_store.len() < copies {
             return Err(refused(format!(
                 "{} cannot be drained: its containers want {copies} copies, and only {} other stores take part; add \
@@ -264,16 +265,10 @@ impl Host {
                 .await
                 .map_err(catalog_error)?;
         }
-        let mut gone = Transaction::new();
-        let keys = std::iter::once(IntentRow::key_of(member.subject));
-        for key in keys.chain(
-            member
-                .stores
-                .iter()
-                .map(|row| IntentRow::key_of(Subject::Store(row.id))),
-        ) {
-            gone = gone.free_name(key);
-        }
+        let stores = member.stores.iter().map(|row| Subject::Store(row.id));
+        let subjects: BTreeSet<Subject> = stores.chain([member.subject]).collect();
+        let keys = subjects.into_iter().map(IntentRow::key_of);
+        let mut gone = keys.fold(Transaction::new(), Transaction::free_name);
         if let Subject::Node(_) = member.subject {
             gone = gone
                 .free_name(member.node.key())
