@@ -91,6 +91,12 @@ pub struct StatusAnswer {
     pub cluster_id: String,
     /// Id of the node that answered.
     pub node: u32,
+    /// `ok`, `degraded` or `critical`, as `ResiliencyAnswer` explains.
+    #[serde(default)]
+    pub verdict: String,
+    /// Why it is not `ok`, for people.
+    #[serde(default)]
+    pub reasons: Vec<String>,
     /// Every node.
     pub nodes: Vec<NodeAnswer>,
     /// Every store.

@@ -396,11 +396,16 @@ impl Table for StatusAnswer {
     fn table(&self) -> String {
         let nodes: Vec<_> = self.nodes.iter().map(node_row).collect();
         let stores: Vec<_> = self.stores.iter().map(store_row).collect();
-        let mut text = format!("cluster {}\n\n", self.cluster);
+        let mut text = format!("cluster {}: {}\n", self.cluster, self.verdict);
+        for reason in &self.reasons {
+            text += &format!("  {reason}\n");
+        }
+        text += "\n";
         text += &columns(&NODE_HEAD, &nodes);
         text += "\n";
         let head = [
-            "STORE", "NODE", "STATE", "CAPACITY", "USED", "FULL", "JOURNAL", "FILL", "REASON",
+            "STORE", "NODE", "STATE", "STANDING", "GROUPS", "CAPACITY", "USED", "FULL", "JOURNAL",
+            "FILL", "REASON",
         ];
         text += &columns(&head, &stores);
         text += "\n";
@@ -421,11 +426,25 @@ fn node_row(node: &NodeAnswer) -> Vec<String> {
     ]
 }
 
+/// Memberships, and how many of them are being filled or emptied.
+fn groups(store: &StoreAnswer) -> String {
+    let mut text = store.groups.to_string();
+    if store.filling > 0 {
+        text += &format!(", {} filling", store.filling);
+    }
+    if store.leaving > 0 {
+        text += &format!(", {} leaving", store.leaving);
+    }
+    text
+}
+
 fn store_row(store: &StoreAnswer) -> Vec<String> {
     vec![
         store.id.to_string(),
         store.node.to_string(),
         store.state.clone(),
+        store.standing.clone(),
+        groups(store),
         bytes(store.capacity),
         bytes(store.used),
         percent(store.used, store.capacity),

@@ -70,6 +70,8 @@ fn answer(operation: Operation) -> Result<Answer, OperationError> {
 
 fn cluster() -> StatusAnswer {
     StatusAnswer {
+        verdict: "ok".to_owned(),
+        reasons: Vec::new(),
         cluster: "test".into(),
         cluster_id: "test".into(),
         node: 1,

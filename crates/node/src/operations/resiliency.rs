@@ -98,6 +98,11 @@ fn resilient_bytes(domains: &[u64], copies: u8) -> u64 {
 impl Host {
     pub(super) async fn resiliency(&self) -> Result<Answer> {
         crate::health::refresh(self).await;
+        Ok(Answer::Resiliency(self.verdict()))
+    }
+
+    /// The verdict by what the stores said last.
+    pub(super) fn verdict(&self) -> ResiliencyAnswer {
         let facts = self.store_facts();
         let stores: BTreeMap<StoreId, StoreFacts> =
             facts.into_iter().map(|facts| (facts.id, facts)).collect();
@@ -135,13 +140,13 @@ impl Host {
             (false, false) => "degraded",
             (false, true) => "ok",
         };
-        Ok(Answer::Resiliency(ResiliencyAnswer {
+        ResiliencyAnswer {
             verdict: verdict.to_owned(),
             reasons,
             data,
             repair,
             capacity,
-        }))
+        }
     }
 
     fn repair_answer(&self, waiting: u32) -> RepairAnswer {

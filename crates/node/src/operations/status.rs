@@ -4,7 +4,9 @@ use super::Result;
 use crate::ClusterView;
 use crate::health::Seen;
 use crate::host::Host;
-use api::{Answer, ClusterAnswer, ListQuery, NodeAnswer, StatusAnswer, StoreAnswer};
+use api::{
+    Answer, ClusterAnswer, ListQuery, NodeAnswer, ResiliencyAnswer, StatusAnswer, StoreAnswer,
+};
 use catalog::{StoreRow, Subject};
 use curator::Standing;
 use std::collections::BTreeMap;
@@ -111,7 +113,12 @@ impl Host {
             let standing = standings.get(&row.id).copied().unwrap_or(Standing::Away);
             place(describe(row, self.health.seen(row.id)), &view, standing)
         };
+        let ResiliencyAnswer {
+            verdict, reasons, ..
+        } = self.verdict();
         Ok(Answer::Status(StatusAnswer {
+            verdict,
+            reasons,
             cluster: self.options.cluster.clone(),
             node: self.id.0,
             cluster_id: self.cluster_id.clone(),
