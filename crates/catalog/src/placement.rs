@@ -7,7 +7,7 @@
 use crate::access::{Catalog, CatalogError, Transaction, Versioned};
 use crate::rows::{GroupRow, Row, StoreRow, numbered};
 use serde::{Deserialize, Serialize};
-use vocab::{Generation, GroupId, NodeId, StoreId};
+use vocab::{GroupId, NodeId, StoreId};
 
 /// What an intent is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -104,48 +104,61 @@ impl Catalog {
             ..found.row.clone()
         };
         row.returning.retain(|store| row.filling.contains(store));
-
         let replaced = self
             .commit(Transaction::new().replace(&found, &row))
             .await?;
         Ok(replaced.map(|_| row))
     }
 
-    /// A member of this generation has everything that the group holds. Nothing happens when the members have changed.
+    /// A member has everything that the group holds, as it was when that began. Nothing happens, and the answer is
+    /// `false`, when the members have changed since, or when one that was taken for complete has lost what it held: then
+    /// it has to be found out again.
     ///
     /// # Errors
-    /// [`CatalogError::NotFound`], [`CatalogError::Contended`], [`CatalogError::Kv`].
+    /// [`CatalogError::NotFound`], [`CatalogError::Contended`], [`CatalogError::Kv`]. A retry is safe.
     pub async fn group_filled(
         &self,
-        group: GroupId,
-        generation: Generation,
+        known: &GroupRow,
         store: StoreId,
-    ) -> Result<GroupRow, CatalogError> {
-        self.update("group", &group_key(group), |row: &mut GroupRow| {
-            let counts = row.generation == generation && row.filling.contains(&store);
-            row.filling.retain(|filling| *filling != store || !counts);
-            row.returning.retain(|filling| *filling != store || !counts);
-            Ok(counts)
+    ) -> Result<bool, CatalogError> {
+        self.update_same(known, |row| {
+            let still = |filling: &StoreId| known.filling.contains(filling);
+            let counts = row.filling.contains(&store) && row.filling.iter().all(still);
+            if counts {
+                row.filling.retain(|filling| *filling != store);
+                row.returning.retain(|filling| *filling != store);
+            }
+            counts
         })
         .await
     }
 
-    /// A former member of this generation holds nothing any more.
+    /// A former member holds nothing any more; whether that counted.
     ///
     /// # Errors
     /// As [`Catalog::group_filled`].
-    pub async fn group_left(
-        &self,
-        group: GroupId,
-        generation: Generation,
-        store: StoreId,
-    ) -> Result<GroupRow, CatalogError> {
-        self.update("group", &group_key(group), |row: &mut GroupRow| {
-            let counts = row.generation == generation && row.former.contains(&store);
-            row.former.retain(|former| *former != store || !counts);
-            Ok(counts)
+    pub async fn group_left(&self, known: &GroupRow, store: StoreId) -> Result<bool, CatalogError> {
+        self.update_same(known, |row| {
+            let before = row.former.len();
+            row.former.retain(|former| *former != store);
+            row.former.len() < before
         })
         .await
+    }
+
+    /// Changes a group that is still of the generation that the caller knows; whether it did.
+    async fn update_same(
+        &self,
+        known: &GroupRow,
+        mut change: impl FnMut(&mut GroupRow) -> bool,
+    ) -> Result<bool, CatalogError> {
+        let mut changed = false;
+        self.update("group", &group_key(known.id), |row: &mut GroupRow| {
+            changed = row.generation == known.generation && change(row);
+            Ok(changed)
+        })
+        .await?;
+        Ok(changed)
     }
 
     /// The store starts a new life without what it held: it lacks everything in all of its groups.

@@ -335,3 +335,23 @@ fn volumes_of_a_lost_node_find_an_owner_without_being_asked_for() {
     let done = cluster.sim.run_until(served, Duration::from_secs(10));
     assert!(done, "{:?}", cluster.show(asked, "v"));
 }
+
+#[test]
+fn a_fill_from_a_member_that_lost_everything_meanwhile_does_not_count() {
+    let cluster = filled(47, 3);
+    let known = groups(&cluster, 0).remove(0);
+    let (lost, other) = (known.members[0], known.members[1]);
+    let catalog = cluster.node(0).catalog().clone();
+    let counted = cluster.run(0, async move {
+        // Both lose what they held; the fill of one began before the other did.
+        catalog.store_lost_all(other).await.unwrap();
+        let before = catalog.group(known.id).await.unwrap().row;
+        assert_eq!(before.filling, [other]);
+        catalog.store_lost_all(lost).await.unwrap();
+        let stale = catalog.group_filled(&before, other).await.unwrap();
+        let now = catalog.group(known.id).await.unwrap().row;
+        let fresh = catalog.group_filled(&now, other).await.unwrap();
+        (stale, fresh)
+    });
+    assert_eq!(counted, (false, true));
+}

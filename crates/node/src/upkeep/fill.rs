@@ -88,10 +88,9 @@ async fn fill_groups(host: &Host, store: StoreId) -> FillReport {
         let report = host.pool.fill(store, group, &answers).await;
         total.add(&report);
         if report.is_whole() && group.filling.contains(&store) {
-            let (id, generation) = (group.id, group.generation);
-            match host.catalog.group_filled(id, generation, store).await {
-                Ok(_) => told = true,
-                Err(_) => total.silent += 1,
+            match host.catalog.group_filled(group, store).await {
+                Ok(true) => told = true,
+                Ok(false) | Err(_) => total.silent += 1,
             }
         }
     }

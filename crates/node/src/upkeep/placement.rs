@@ -207,11 +207,8 @@ pub(crate) async fn leave(host: Rc<Host>, store: StoreId) {
         for group in &groups {
             let answers = |member: &StoreId| host.health.fitness(*member) != Fitness::Unfit;
             if group.members.iter().all(answers) && host.pool.leave(store, group).await {
-                let told = host
-                    .catalog
-                    .group_left(group.id, group.generation, store)
-                    .await;
-                left += usize::from(told.is_ok());
+                let told = host.catalog.group_left(group, store).await;
+                left += usize::from(matches!(told, Ok(true)));
             }
         }
         if left > 0 {
