@@ -258,7 +258,7 @@ fn serve_granted(
     if arguments.published.published.is_some() && nobody_listens() {
         bail!("whoever has started this process has ended before it began: nothing is attached");
     }
-    let options = client_options(status, granted.generation_of(client), arguments);
+    let options = client_options(status, client, granted.generation_of(client), arguments);
     let backend = ShardBackend::start(ShardOptions::default(), move |world| {
         Box::pin(open(world, options))
     })?;
@@ -317,7 +317,12 @@ fn announce(report: &DeviceReport, form: Form) {
     }
 }
 
-fn client_options(status: &StatusAnswer, generation: u64, arguments: &AttachArgs) -> ClientOptions {
+fn client_options(
+    status: &StatusAnswer,
+    client: &str,
+    generation: u64,
+    arguments: &AttachArgs,
+) -> ClientOptions {
     let mut nodes: Vec<_> = status.nodes.iter().collect();
     nodes.sort_by_key(|node| !node.alive);
     ClientOptions {
@@ -330,7 +335,7 @@ fn client_options(status: &StatusAnswer, generation: u64, arguments: &AttachArgs
             Some(name) => name.clone(),
             None => arguments.volume.clone(),
         },
-        client: 0,
+        client: client::client_id(client),
         attachment: AttachmentGeneration(generation),
         read_only: arguments.read_only,
         // A file system must not see an error because the cluster was away for a while.

@@ -31,7 +31,8 @@ pub struct ClientOptions {
     pub nodes: Vec<Address>,
     /// Name of the volume.
     pub volume: String,
-    /// Name of this client, kept over reconnects; 0 draws a random one.
+    /// Who the client is, kept over reconnects: a newer session of the same client ends the older one first, also when
+    /// its process died and another one came ([`client_id`]). 0 draws a random one.
     pub client: u64,
     /// Attachment generation we were given; 0 = whatever is current.
     pub attachment: AttachmentGeneration,
@@ -39,6 +40,12 @@ pub struct ClientOptions {
     pub read_only: bool,
     /// How long a request (or `open`) waits while no owner can be reached; [`Duration::MAX`] is for ever.
     pub patience: Duration,
+}
+
+/// What a client of this name calls itself, in each of its processes; never 0.
+#[must_use]
+pub fn client_id(name: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(name.as_bytes()).max(1)
 }
 
 /// Why a volume could not be opened.

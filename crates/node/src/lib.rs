@@ -30,5 +30,7 @@ mod volumes;
 
 pub use crate::host::Host;
 pub use crate::membership::ClusterView;
-pub use crate::options::{CollectOptions, HostError, HostOptions, ScrubOptions, StoreSpec};
+#[cfg(feature = "bugs")]
+pub use crate::options::Bug;
+pub use crate::options::{CollectOptions, Faults, HostError, HostOptions, ScrubOptions, StoreSpec};
 pub use crate::upkeep::ScrubReport;

@@ -53,7 +53,48 @@ pub struct HostOptions {
     pub session_interval: Duration,
     /// How long a gateway's request waits for an owner before it fails.
     pub patience: Duration,
+    /// For the simulator.
+    pub faults: Faults,
 }
+
+/// Deliberate bugs, which the simulator must catch; empty outside builds with the feature `bugs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// The planted bug.
+    #[cfg(feature = "bugs")]
+    pub bug: Option<Bug>,
+}
+
+/// One deliberate bug.
+#[cfg(feature = "bugs")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A detach does not end sessions.
+    KeepDetached,
+    /// A newer session of a client does not end the older one.
+    KeepOlder,
+    /// Sessions of any attachment generation are let in.
+    AdmitAnyGeneration,
+}
+
+/// Whether a deliberate bug is planted: constant false without the feature.
+#[cfg(feature = "bugs")]
+macro_rules! bug {
+    ($faults:expr, $name:ident) => {
+        $faults.bug == Some($crate::options::Bug::$name)
+    };
+}
+
+/// Whether a deliberate bug is planted: constant false without the feature.
+#[cfg(not(feature = "bugs"))]
+macro_rules! bug {
+    ($faults:expr, $name:ident) => {{
+        let _ = &$faults;
+        false
+    }};
+}
+
+pub(crate) use bug;
 
 impl HostOptions {
     /// Options for a node of this cluster and name that serves at `listen`, everything else by default. The cluster's id
@@ -84,6 +125,7 @@ impl HostOptions {
             pages_bytes: 64 << 20,
             session_interval: Duration::from_secs(30),
             patience: Duration::from_secs(600),
+            faults: Faults::default(),
         }
     }
 }

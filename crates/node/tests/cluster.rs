@@ -358,6 +358,49 @@ fn readers_are_let_in_and_fenced_one_by_one() {
 }
 
 #[test]
+fn a_client_that_is_started_again_supersedes_its_forerunner() {
+    let cluster = three(44);
+    cluster.create_volume(0, "v", 16 * MIB);
+    let attach = || Operation::Attach {
+        volume: name("v"),
+        client: name("x"),
+        read_only: false,
+        shared: false,
+    };
+    let granted = || match cluster.operate(0, attach()) {
+        Answer::Attachment(now) => now.generation_of("x"),
+        other => panic!("not an attachment: {other:?}"),
+    };
+    let generation = granted();
+    let id = client::client_id("x");
+    let open = |generation| Client::open_as(&cluster, 2, "v", generation, id);
+    let first = open(generation).expect("it is attached");
+    assert_eq!(first.write(1), Ok(()));
+    // Processes are ordered by the milliseconds of their starts.
+    cluster.sim.run_for(Duration::from_millis(20));
+    let second = open(generation).expect("the same client");
+    assert_eq!(second.write(2), Ok(()));
+    assert!(first.write(3).is_err(), "there is a newer one");
+    assert_eq!(second.read(), Ok(2));
+
+    // A clock that went back hides who is newer; a new attachment shows it.
+    cluster.machines[2].host.jump_wall_clock(-3_600_000);
+    let refused = open(generation).err().expect("it looks older").to_string();
+    assert!(refused.contains("clock"), "{refused}");
+    cluster.operate(
+        1,
+        Operation::Detach {
+            volume: name("v"),
+            client: None,
+        },
+    );
+    let third = open(granted()).expect("a newer generation");
+    assert_eq!(third.write(4), Ok(()));
+    assert!(second.write(5).is_err(), "it was sent away");
+    assert_eq!(third.read(), Ok(4));
+}
+
+#[test]
 fn a_detach_succeeds_although_the_owner_is_cut_off_from_all_nodes() {
     let cluster = three(9);
     cluster.create_volume(0, "v", 16 * MIB);

@@ -11,6 +11,8 @@ pub enum Planted {
     Store(store::Bug),
     /// In placement groups.
     Group(group::Bug),
+    /// In nodes.
+    Node(node::Bug),
     /// The plan forgets who leaves a group.
     PlanForgetsFormer,
     /// Collection ignores what is in flight.
@@ -27,6 +29,7 @@ impl Planted {
             Self::Volume(bug) => format!("volume-{bug:?}"),
             Self::Store(bug) => format!("store-{bug:?}"),
             Self::Group(bug) => format!("group-{bug:?}"),
+            Self::Node(bug) => format!("node-{bug:?}"),
             Self::PlanForgetsFormer => "plan-forgets-former".to_owned(),
             Self::CollectInFlight => "collect-in-flight".to_owned(),
             Self::CollectSnapshots => "collect-snapshots".to_owned(),
@@ -43,6 +46,7 @@ impl Planted {
                 }
             }
             Self::Group(bug) => host.pool.bug = Some(bug),
+            Self::Node(bug) => host.faults.bug = Some(bug),
             Self::PlanForgetsFormer => host.placement.forget_former = true,
             Self::CollectInFlight | Self::CollectSnapshots => {
                 let snapshots = self == Self::CollectSnapshots;
@@ -63,27 +67,32 @@ pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Volume(volume::Bug::AckFirstReplica), 2),
     (Planted::Volume(volume::Bug::ForgetUnmap), 1),
     (Planted::Volume(volume::Bug::DropFlush), 27),
-    (Planted::Volume(volume::Bug::SkipReadConfirmation), 19),
+    (Planted::Volume(volume::Bug::SkipReadConfirmation), 8),
     (Planted::Volume(volume::Bug::DropInflight), 1),
     (Planted::Volume(volume::Bug::UnregisteredSegment), 8),
     (Planted::Volume(volume::Bug::ReuseExtentId), 2),
-    (Planted::Volume(volume::Bug::DrainAcrossBarrier), 1),
+    (Planted::Volume(volume::Bug::DrainAcrossBarrier), 5),
     (Planted::Volume(volume::Bug::SkipFence), 67),
     (Planted::Store(store::Bug::AcceptStaleEpoch), 8),
-    (Planted::Store(store::Bug::SkipFlush), 7),
+    (Planted::Store(store::Bug::SkipFlush), 5),
     (Planted::Volume(volume::Bug::SkipTakeoverWait), 17),
-    (Planted::Volume(volume::Bug::SkipExtentFlush), 7),
-    (Planted::Volume(volume::Bug::RecoverShortest), 8),
-    (Planted::Store(store::Bug::ForgetPromise), 11),
+    (Planted::Volume(volume::Bug::SkipExtentFlush), 10),
+    (Planted::Volume(volume::Bug::RecoverShortest), 15),
+    (Planted::Store(store::Bug::ForgetPromise), 1),
     (Planted::Store(store::Bug::AckBeforeWrite), 5),
     (Planted::Store(store::Bug::SkipReadChecksum), 66),
     (Planted::Group(group::Bug::LeaveUnchecked), 36),
     (Planted::Group(group::Bug::LeaveWithTombstones), 14),
-    (Planted::Group(group::Bug::FillInPart), 1),
+    (Planted::Group(group::Bug::FillInPart), 4),
     (Planted::Group(group::Bug::ForgetFormer), 17),
     (Planted::PlanForgetsFormer, 9),
-    (Planted::CollectSnapshots, 2),
+    (Planted::CollectSnapshots, 5),
     (Planted::CollectInFlight, 2),
+    (Planted::Node(node::Bug::KeepDetached), 5),
+    (Planted::Node(node::Bug::KeepOlder), 1),
+    (Planted::Node(node::Bug::AdmitAnyGeneration), 5),
+    (Planted::Store(store::Bug::IgnoreFlushError), 7),
+    (Planted::Store(store::Bug::SkipReserve), 44),
 ];
 
 /// Every bug that can be planted, caught reliably or not.
@@ -112,6 +121,8 @@ fn all() -> Vec<Planted> {
         S::SkipFlush,
         S::AcceptStaleEpoch,
         S::SkipReadChecksum,
+        S::IgnoreFlushError,
+        S::SkipReserve,
         S::TrustAfterPowerLoss,
         S::AcceptStaleGeneration,
     ];
@@ -125,6 +136,12 @@ fn all() -> Vec<Planted> {
     let mut all: Vec<Planted> = volumes.into_iter().map(Planted::Volume).collect();
     all.extend(stores.into_iter().map(Planted::Store));
     all.extend(groups.into_iter().map(Planted::Group));
+    let nodes = [
+        node::Bug::KeepDetached,
+        node::Bug::KeepOlder,
+        node::Bug::AdmitAnyGeneration,
+    ];
+    all.extend(nodes.into_iter().map(Planted::Node));
     all.extend([
         Planted::PlanForgetsFormer,
         Planted::CollectInFlight,

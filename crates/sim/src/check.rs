@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::{Epoch, ExtentId, NodeId, Position, SegmentId, StoreId, VolumeId};
 use wire::{ExtentInfo, StoreReply, StoreRequest};
+use workload::pattern::Content;
 use world::Duration;
 use world_sim::SimRng;
 
@@ -252,11 +253,7 @@ pub fn read_extent(
 }
 
 /// Everything the volume holds, read by a client.
-fn image_of(
-    cluster: &Cluster,
-    subject: &str,
-    blocks: u64,
-) -> Result<Vec<workload::pattern::Content>, String> {
+fn image_of(cluster: &Cluster, subject: &str, blocks: u64) -> Result<Vec<Content>, String> {
     let (world, nodes, name) = (
         cluster.client.world(),
         cluster.addresses(),
@@ -305,14 +302,15 @@ pub fn verify_live(cluster: &Cluster, subject: &Subject) -> Result<(), String> {
     verified.map_err(|violation| format!("{}: {violation}", subject.name))
 }
 
-/// Invariant 6: a snapshot holds what it held when it was taken; read through a fresh clone.
+/// Invariant 6: a snapshot holds what it held when it was taken; read through a fresh clone, whose name and contents it
+/// returns.
 pub fn verify_snapshot(
     cluster: &Cluster,
     rng: &SimRng,
     inventory: &Inventory,
     taken: &Taken,
     number: usize,
-) -> Result<String, String> {
+) -> Result<(String, Vec<Content>), String> {
     let name = format!("v{number}-{}", taken.name);
     within_bound(cluster, "a clone for checking", || {
         inventory.create_clone(cluster, rng, taken, &name)
@@ -320,7 +318,7 @@ pub fn verify_snapshot(
     let image = image_of(cluster, &name, taken.image.blocks())?;
     let verified = taken.image.verify_image(|lba| image[lba.0 as usize]);
     verified.map_err(|violation| format!("{}@{}: {violation}", taken.volume, taken.name))?;
-    Ok(name)
+    Ok((name, image))
 }
 
 /// Invariant 2: what an owner counts as committed is on every replica of its open segment.

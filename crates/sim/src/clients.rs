@@ -37,7 +37,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    fn note_refusal(&self, error: &blockdev::BlockError) {
+    pub(crate) fn violate(&self, what: String) {
+        self.violations.borrow_mut().push(what);
+    }
+
+    pub(crate) fn note_refusal(&self, error: &blockdev::BlockError) {
         let mut refused = self.refused.borrow_mut();
         *refused = (refused.0 + 1, error.to_string());
     }
@@ -53,6 +57,13 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// An empty volume whose writes carry `seed`.
+    #[must_use]
+    pub fn new(name: String, seed: u64, blocks: u64) -> Self {
+        let history = Rc::new(RefCell::new(History::new(seed, blocks)));
+        Self { name, history }
+    }
+
     /// Opens the volume from the client machine.
     pub async fn open(
         &self,
@@ -173,7 +184,7 @@ impl Subject {
         let start = visit.rng.below((size - blocks + 1).min(12));
         if let Err(Trouble::Violation(violation)) = checked.read(Lba(start), blocks as u32).await {
             let said = format!("{}, seen by another client: {violation}", self.name);
-            visit.shared.violations.borrow_mut().push(said);
+            visit.shared.violate(said);
             return false;
         }
         true
@@ -191,18 +202,29 @@ struct Visit {
     detours: bool,
 }
 
-/// A device on a volume, from the given world.
+/// A device on a volume, from the given world, without an attachment.
 pub async fn open(
     world: World,
     nodes: Vec<world::Address>,
     volume: &str,
 ) -> Result<RemoteDevice, String> {
+    open_as(world, nodes, volume, 0, AttachmentGeneration(0)).await
+}
+
+/// A device on a volume for a client with an attachment.
+pub async fn open_as(
+    world: World,
+    nodes: Vec<world::Address>,
+    volume: &str,
+    client: u64,
+    attachment: AttachmentGeneration,
+) -> Result<RemoteDevice, String> {
     let options = ClientOptions {
         cluster: CLUSTER.to_owned(),
         nodes,
         volume: volume.to_owned(),
-        client: 0,
-        attachment: AttachmentGeneration(0),
+        client,
+        attachment,
         read_only: false,
         patience: Duration::from_secs(300),
     };
@@ -211,12 +233,13 @@ pub async fn open(
         .map_err(|error| error.to_string())
 }
 
-struct Lane {
-    world: World,
-    checked: Checked,
-    shared: Shared,
-    rng: SimRng,
-    name: String,
+/// Random requests, one after the other.
+pub(crate) struct Lane {
+    pub(crate) world: World,
+    pub(crate) checked: Checked,
+    pub(crate) shared: Shared,
+    pub(crate) rng: SimRng,
+    pub(crate) name: String,
 }
 
 impl Lane {
@@ -230,10 +253,7 @@ impl Lane {
                     self.world.sleep(Duration::from_millis(20)).await;
                 }
                 Err(Trouble::Violation(violation)) => {
-                    self.shared
-                        .violations
-                        .borrow_mut()
-                        .push(format!("{}: {violation}", self.name));
+                    self.shared.violate(format!("{}: {violation}", self.name));
                     return;
                 }
             }
@@ -243,7 +263,8 @@ impl Lane {
         }
     }
 
-    async fn request(&self, bypass_blocks: u64) -> Result<(), Trouble> {
+    /// One random request.
+    pub(crate) async fn request(&self, bypass_blocks: u64) -> Result<(), Trouble> {
         let rng = &self.rng;
         let size = self.checked.history().borrow().blocks();
         // Half of the requests fall on few blocks, so that they meet.

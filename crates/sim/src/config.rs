@@ -1,7 +1,9 @@
 //! What a seed makes of a run: swarm testing (Groce et al., 2012) - each run leaves most features at one
 //! setting and most faults out, so that the rest interact more.
 
+use crate::attached::Attached;
 use crate::bugs::Planted;
+use crate::full::Cramped;
 use crate::moving::Moving;
 use world::Duration;
 use world_sim::{Options, SimRng};
@@ -39,6 +41,10 @@ pub struct Config {
     pub faults: Faults,
     /// Snapshots, clones, deletions, growth.
     pub manage: bool,
+    /// Whether there is a volume with attachments.
+    pub attached: bool,
+    /// Whether the pool is filled up.
+    pub full: bool,
     /// Tunables of volumes.
     pub volume: volume::Options,
     /// Bytes of a store's journal.
@@ -84,12 +90,32 @@ pub struct Faults {
     pub massacre: bool,
     /// An owner that is cut off goes on while the catalog forgets its lease.
     pub usurp: bool,
+    /// A flush of one machine fails and its data is never durable.
+    pub lost_flush: bool,
+    /// Extents of one machine are written elsewhere.
+    pub misdirect: bool,
 }
 
 impl Config {
     /// The configuration of a seed.
     #[must_use]
     pub fn draw(seed: u64, planted: Option<Planted>) -> Self {
+        let drawn = Self::draw_at_ease(seed, planted);
+        match Cramped::draw(seed) {
+            Some(cramped) => Self {
+                full: true,
+                disk_bytes: cramped.disk_bytes,
+                journal_bytes: 4 << 20,
+                // What is written shall take the space that it seems to take.
+                compress: false,
+                blocks: drawn.blocks.min(512),
+                ..drawn
+            },
+            None => drawn,
+        }
+    }
+
+    fn draw_at_ease(seed: u64, planted: Option<Planted>) -> Self {
         let rng = SimRng::named(seed, "config");
         // What came later draws from a source of its own: seeds without it keep their histories.
         let later = SimRng::named(seed, "config, continued");
@@ -121,8 +147,10 @@ impl Config {
             ]),
             acts: 1 + rng.index(3),
             steps: 3 + rng.index(8),
-            faults: Faults::draw(&rng, &later, strict, replication_factor),
+            faults: Faults::draw(&rng, &later, strict, replication_factor).with_lies(seed),
             manage: rng.chance(0.6),
+            attached: Attached::draw(seed),
+            full: false,
             volume: draw_volume(&rng),
             journal_bytes: *rng.pick(&[4 << 20, 8 << 20, 16 << 20]),
             disk_bytes: *rng.pick(&[512 << 20, 1 << 30]),
@@ -163,6 +191,18 @@ impl Faults {
             clock: rng.chance(0.2),
             massacre: later.chance(0.3),
             usurp: later.chance(0.3),
+            lost_flush: survives,
+            misdirect: survives,
+        }
+    }
+
+    /// Disks that lie, for some of the seeds that bear it.
+    fn with_lies(self, seed: u64) -> Self {
+        let rng = SimRng::named(seed, "lies");
+        Self {
+            lost_flush: rng.chance(0.2) && self.lost_flush,
+            misdirect: rng.chance(0.2) && self.misdirect,
+            ..self
         }
     }
 }

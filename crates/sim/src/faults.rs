@@ -2,8 +2,9 @@
 
 use crate::cluster::Cluster;
 use catalog_kv::memory::Outage;
+use std::ops::Range;
 use world::Duration;
-use world_sim::{DiskSnapshot, Rot, SimRng};
+use world_sim::{DiskSnapshot, Rot, SimDisk, SimRng};
 
 /// How long the volumes get to be served again after all processes died, in looks.
 const SERVED_LOOKS: u32 = 16;
@@ -70,7 +71,7 @@ impl<'a> Nemesis<'a> {
     pub fn strike(&mut self) -> String {
         let faults = self.cluster.config.faults;
         let mut choices: Vec<Strike<'a>> = vec![|_| "calm".to_owned()];
-        let known: [(bool, Strike<'a>); 12] = [
+        let known: [(bool, Strike<'a>); 14] = [
             (faults.split, Self::split),
             (faults.crash, Self::crash),
             (faults.power, Self::power),
@@ -83,6 +84,8 @@ impl<'a> Nemesis<'a> {
             (faults.clock, Self::clock),
             (faults.massacre, Self::massacre),
             (faults.usurp, Self::usurp),
+            (faults.lost_flush, Self::lose_flush),
+            (faults.misdirect, Self::misdirect),
         ];
         choices.extend(
             known
@@ -217,6 +220,28 @@ impl<'a> Nemesis<'a> {
             );
         }
         format!("{struck} rotten pages on {}", disk.name())
+    }
+
+    /// The disk says that a flush failed, once, and never makes durable what it held, although it goes on returning it.
+    fn lose_flush(&mut self) -> String {
+        self.struck = true;
+        let disks = &self.cluster.nodes[self.unlucky].disks;
+        let disk = &disks[self.later.index(disks.len())];
+        disk.lose_next_flush();
+        format!("a flush of {} fails and is lost", disk.name())
+    }
+
+    /// A piece of an extent is written over something else. Not so a batch of the journal: when the newest one is not
+    /// there although the disk said so, nothing on the disk tells, and its store is believed when it starts again.
+    fn misdirect(&mut self) -> String {
+        self.struck = true;
+        let disks = &self.cluster.nodes[self.unlucky].disks;
+        let disk = &disks[self.later.index(disks.len())];
+        let extents = extents_of(disk);
+        // Anywhere behind the headers and marks, the journal and the state included.
+        let target = self.later.range(4 * 4096..disk.size());
+        disk.misdirect_next_write(extents, target);
+        format!("an extent of {} is written to byte {target}", disk.name())
     }
 
     fn lose_disk(&mut self) -> String {
@@ -387,4 +412,15 @@ impl<'a> Nemesis<'a> {
             false => format!("n{index} loses the catalog, which forgets its lease"),
         }
     }
+}
+
+/// Where a disk has its extents (docs/formats/disk-header.md).
+fn extents_of(disk: &SimDisk) -> Range<u64> {
+    let page = disk.peek(0, 4096);
+    let number = |at: usize| {
+        let bytes = page[at..at + 8].try_into().expect("eight bytes");
+        u64::from_le_bytes(bytes)
+    };
+    let (offset, length) = (number(192), number(200));
+    offset..offset + length
 }

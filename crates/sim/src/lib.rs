@@ -2,7 +2,8 @@
 //!
 //! A run (`run.rs`) draws a configuration from its seed (`config.rs`), starts a cluster (`cluster.rs`), and
 //! plays acts: clients read and write (`clients.rs`), volumes are snapshotted, cloned, grown and deleted
-//! (`manage.rs`) while things break (`faults.rs`). Between acts everything heals, and the checks of
+//! (`manage.rs`), attached and detached (`attached.rs`), and the pool fills up (`full.rs`) while things break
+//! (`faults.rs`). Between acts everything heals, and the checks of
 //! `check.rs` hold the cluster against the invariants of ARCHITECTURE.md.
 //!
 //! Invariants
@@ -12,15 +13,20 @@
 //!
 //! Read next: `run.rs`, `config.rs`, `check.rs`.
 
+mod attached;
 mod bugs;
 mod check;
 mod clients;
 mod cluster;
 mod config;
+mod diffs;
 mod faults;
 mod fences;
+mod flushes;
+mod full;
 mod manage;
 mod moving;
+mod others;
 mod run;
 mod served;
 

@@ -1,20 +1,21 @@
 //! One run: configure, start, acts of disturbance, calm and checks, and the end.
 
+use crate::attached::Attached;
 use crate::bugs::Planted;
 use crate::check;
 use crate::clients::{Shared, Subject};
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::diffs;
 use crate::faults::Nemesis;
 use crate::fences::Fences;
+use crate::flushes::FlushErrors;
 use crate::manage::{Inventory, operate};
 use crate::moving;
+use crate::others::Others;
 use crate::served;
 use api::operation::{CompressionName, ContainerSpec, Operation, SyncName, VolumeSpec};
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
-use workload::oracle::History;
 use world::Duration;
 use world_sim::{Progress, SimRng};
 
@@ -42,6 +43,11 @@ pub struct Outcome {
     pub trace: Vec<String>,
 }
 
+/// Blocks of the volume with attachments.
+const HELD_BLOCKS: u64 = 512;
+/// What its writes carry; those of other volumes carry less than this or more than 1000.
+const HELD_SEED: u64 = 500;
+
 struct Run {
     cluster: Cluster,
     rng: SimRng,
@@ -49,8 +55,8 @@ struct Run {
     movements: SimRng,
     shared: Shared,
     inventory: Inventory,
-    epochs: check::Epochs,
-    fences: Fences,
+    others: Others,
+    eyes: Eyes,
     trace: Vec<String>,
 }
 
@@ -101,8 +107,8 @@ fn play_checked(
         movements: SimRng::named(seed, "movements"),
         shared,
         inventory,
-        epochs: check::Epochs::default(),
-        fences: Fences::default(),
+        others: Others::new(seed),
+        eyes: Eyes::default(),
         trace,
     };
     match run.play() {
@@ -181,11 +187,21 @@ impl Run {
             check::within_bound(cluster, "creating a volume", || {
                 done(operate(cluster, rng, Operation::VolumeCreate(spec.clone())))
             })?;
-            let history = History::new(number as u64 + 1, config.blocks);
-            self.inventory.subjects.push(Subject {
-                name,
-                history: Rc::new(RefCell::new(history)),
-            });
+            let subject = Subject::new(name, number as u64 + 1, config.blocks);
+            self.inventory.subjects.push(subject);
+        }
+        if config.attached {
+            let spec = VolumeSpec {
+                name: "held".to_owned(),
+                container: Some("pool".to_owned()),
+                size: Some(HELD_BLOCKS * 4096),
+                ..VolumeSpec::default()
+            };
+            check::within_bound(cluster, "creating a volume", || {
+                done(operate(cluster, rng, Operation::VolumeCreate(spec.clone())))
+            })?;
+            let subject = Subject::new(spec.name, HELD_SEED, HELD_BLOCKS);
+            self.others.attached = Some(Attached::new(subject, cluster.sim.seed()));
         }
         Ok(())
     }
@@ -202,6 +218,9 @@ impl Run {
         } else {
             self.calm_down()?
         }
+        self.others
+            .filler
+            .end(&self.cluster, &self.inventory.subjects)?;
         let (cluster, rng) = (&self.cluster, &self.movements);
         if cluster.config.moving.drains {
             check::within_bound(cluster, "taking part again", || {
@@ -235,6 +254,10 @@ impl Run {
                 if self.cluster.config.manage && self.rng.chance(0.5) {
                     said.push(self.inventory.step(&self.cluster, &self.shared, &self.rng));
                 }
+                if let Err(what) = self.others.step(&self.cluster, &self.shared, &mut said) {
+                    self.trace.append(&mut said);
+                    return Err(what);
+                }
                 let pause = self
                     .rng
                     .duration(Duration::from_millis(10)..Duration::from_millis(1500));
@@ -242,12 +265,7 @@ impl Run {
                 self.cluster
                     .sim
                     .run_steps(self.rng.below(500), Duration::from_millis(50));
-                let looked = look(
-                    &self.cluster,
-                    &self.shared,
-                    &mut self.epochs,
-                    &mut self.fences,
-                );
+                let looked = self.eyes.look(&self.cluster, &self.shared);
                 if let Err(what) = looked {
                     self.trace.append(&mut said);
                     return Err(what);
@@ -259,12 +277,7 @@ impl Run {
     }
 
     fn look(&mut self) -> Result<(), String> {
-        look(
-            &self.cluster,
-            &self.shared,
-            &mut self.epochs,
-            &mut self.fences,
-        )
+        self.eyes.look(&self.cluster, &self.shared)
     }
 
     /// Everything heals; the lanes finish what they have begun; everything is read and checked.
@@ -283,6 +296,9 @@ impl Run {
             subject.history.borrow_mut().on_takeover();
             check::verify_live(&self.cluster, subject)?;
         }
+        self.others.verify_live(&self.cluster)?;
+        let restored = self.others.restore(&self.cluster, &self.inventory)?;
+        restored.into_iter().for_each(|said| self.note(said));
         Ok(())
     }
 
@@ -295,6 +311,7 @@ impl Run {
         for subject in &self.inventory.subjects {
             subject.history.borrow_mut().on_crash();
         }
+        self.others.black_out();
         self.cluster.client.crash();
         self.shared = Shared {
             violations: self.shared.violations.clone(),
@@ -309,6 +326,7 @@ impl Run {
         for subject in &self.inventory.subjects {
             check::verify_after_blackout(&self.cluster, subject)?;
         }
+        self.others.verify_after_blackout(&self.cluster)?;
         self.look()
     }
 
@@ -321,15 +339,15 @@ impl Run {
             .iter()
             .map(|subject| subject.name.clone())
             .collect();
+        let mut images = Vec::new();
         for (number, taken) in self.inventory.taken.iter().enumerate() {
-            volumes.push(check::verify_snapshot(
-                cluster,
-                rng,
-                &self.inventory,
-                taken,
-                number,
-            )?);
+            let (name, image) =
+                check::verify_snapshot(cluster, rng, &self.inventory, taken, number)?;
+            volumes.push(name);
+            images.push(image);
         }
+        diffs::lead_from_one_to_the_next(cluster, rng, &self.inventory.taken, &images)?;
+        volumes.extend(self.others.volume());
         for subject in &self.inventory.subjects {
             check::verify_live(cluster, subject)?;
         }
@@ -341,19 +359,25 @@ impl Run {
     }
 }
 
-fn look(
-    cluster: &Cluster,
-    shared: &Shared,
-    epochs: &mut check::Epochs,
-    fences: &mut Fences,
-) -> Result<(), String> {
-    if let Some(violation) = shared.violations.borrow().first() {
-        return Err(violation.clone());
+/// What must hold at all times, and what was seen of it so far.
+#[derive(Default)]
+struct Eyes {
+    epochs: check::Epochs,
+    fences: Fences,
+    flush_errors: FlushErrors,
+}
+
+impl Eyes {
+    fn look(&mut self, cluster: &Cluster, shared: &Shared) -> Result<(), String> {
+        if let Some(violation) = shared.violations.borrow().first() {
+            return Err(violation.clone());
+        }
+        self.epochs.observe(cluster)?;
+        self.fences.observe(cluster)?;
+        self.flush_errors.observe(cluster)?;
+        check::committed_is_everywhere(cluster)?;
+        check::bounds_hold(cluster)
     }
-    epochs.observe(cluster)?;
-    fences.observe(cluster)?;
-    check::committed_is_everywhere(cluster)?;
-    check::bounds_hold(cluster)
 }
 
 fn done(outcome: Option<Result<api::answer::Answer, String>>) -> Result<(), String> {

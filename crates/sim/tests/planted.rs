@@ -131,3 +131,28 @@ fn a_fill_that_asks_no_former_member_is_found() {
 fn a_plan_that_forgets_who_leaves_is_found() {
     assert_found("plan-forgets-former");
 }
+
+#[test]
+fn a_detach_that_ends_no_session_is_found() {
+    assert_found("node-KeepDetached");
+}
+
+#[test]
+fn an_older_session_that_goes_on_is_found() {
+    assert_found("node-KeepOlder");
+}
+
+#[test]
+fn a_session_of_a_generation_that_is_over_is_found() {
+    assert_found("node-AdmitAnyGeneration");
+}
+
+#[test]
+fn a_flush_that_failed_and_counts_is_found() {
+    assert_found("store-IgnoreFlushError");
+}
+
+#[test]
+fn a_pool_without_a_reserve_is_found() {
+    assert_found("store-SkipReserve");
+}

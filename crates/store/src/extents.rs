@@ -179,6 +179,9 @@ impl Store {
     }
 
     fn reserve(&self) -> u64 {
+        if bug!(self.0.options.faults, SkipReserve) {
+            return 0;
+        }
         (self.0.space.borrow().granules() / RESERVE_DIVISOR).max(RESERVE_GRANULES_MIN)
     }
 
@@ -385,10 +388,11 @@ impl Store {
             return Ok(());
         }
         self.0.data_flushes.set(self.0.data_flushes.get() + 1);
-        self.0.disks[disk]
-            .flush()
-            .await
-            .map_err(|error| self.fail(&error))?;
+        if let Err(error) = self.0.disks[disk].flush().await
+            && !bug!(self.0.options.faults, IgnoreFlushError)
+        {
+            return Err(self.fail(&error));
+        }
         progress.flushed.set(progress.flushed.get().max(target));
         Ok(())
     }

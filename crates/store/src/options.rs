@@ -45,6 +45,10 @@ pub enum Bug {
     AcceptStaleGeneration,
     /// Extents are served without a look at their checksums, and readers trust them.
     SkipReadChecksum,
+    /// A flush of the device that fails counts as done.
+    IgnoreFlushError,
+    /// New data may take the space that drains and rewrites need.
+    SkipReserve,
     /// After a power loss tails are trusted.
     TrustAfterPowerLoss,
 }

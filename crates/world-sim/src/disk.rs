@@ -22,6 +22,7 @@ use bytes::Bytes;
 use image::Image;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 use world::{Buf, Disk, DiskError, LocalBoxFuture, PAGE};
 
@@ -40,7 +41,8 @@ struct Orders {
     slow: Cell<u32>,
     lose_next_flush: Cell<bool>,
     ignore_flushes: Cell<bool>,
-    misdirect_next_write: Cell<Option<u64>>,
+    /// Where the next write to the range lands.
+    misdirect_next_write: RefCell<Option<(Range<u64>, u64)>>,
     lose_next_write: Cell<bool>,
     fail_next_write: Cell<bool>,
 }
@@ -53,6 +55,7 @@ pub(crate) struct DiskState {
     bytes: u64,
     rng: SimRng,
     image: RefCell<Image>,
+    flush_errors: Cell<u64>,
     in_flight: RefCell<BTreeMap<u64, Operation>>,
     /// Operations whose time came while the disk hung.
     held: RefCell<Vec<u64>>,
@@ -80,6 +83,7 @@ impl DiskState {
             host: host.index,
             bytes,
             image: RefCell::default(),
+            flush_errors: Cell::default(),
             in_flight: RefCell::default(),
             held: RefCell::default(),
             next_operation: Cell::new(0),
@@ -231,12 +235,19 @@ impl DiskState {
 
     /// Where a write lands.
     fn target_of(&self, offset: u64, len: usize, faults: &DiskFaults) -> u64 {
-        let ordered = self.orders.misdirect_next_write.take();
+        let ordered = self.ordered_elsewhere(offset);
         let thrown = || self.rng.chance(faults.misdirected_write);
         let target = ordered.or_else(|| thrown().then(|| self.elsewhere(len)));
         let Some(target) = target else { return offset };
         self.core.count(|counters| counters.writes_misdirected += 1);
         target.min(self.bytes - len as u64)
+    }
+
+    /// Where an order sends a write to `offset`; the order is done then.
+    fn ordered_elsewhere(&self, offset: u64) -> Option<u64> {
+        let mut order = self.orders.misdirect_next_write.borrow_mut();
+        let (_, target) = order.take_if(|(range, _)| range.contains(&offset))?;
+        Some(target)
     }
 
     /// Nothing, everything or any part of a write happens.
@@ -265,6 +276,7 @@ impl DiskState {
         let lost = self.orders.lose_next_flush.replace(false) || self.rng.chance(chance);
         if lost || self.orders.failed.get() {
             self.core.count(|counters| counters.flushes_lost += 1);
+            self.flush_errors.set(self.flush_errors.get() + 1);
             self.image.borrow_mut().doom(self.finished_writes.get());
             return Err(self.error("flush", 0, "simulated fault"));
         }

@@ -252,7 +252,7 @@ fn rot_changes_stored_bytes_and_survives_a_power_loss() {
 fn writes_can_be_misdirected_lost_or_fail() {
     let (sim, host, disk) = machine(5);
     let open = disk.open();
-    disk.misdirect_next_write(40_960);
+    disk.misdirect_next_write(0..disk.size(), 40_960);
     disk.lose_next_write();
     let writer = open.clone();
     run(&sim, &host, async move { writer.write(0, page(1)).await }).unwrap();

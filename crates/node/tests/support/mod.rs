@@ -278,12 +278,23 @@ impl<'a> Client<'a> {
         volume: &str,
         generation: u64,
     ) -> Result<Self, ClientError> {
+        Self::open_as(cluster, index, volume, generation, 0)
+    }
+
+    /// With a client id that other sessions may have, too.
+    pub fn open_as(
+        cluster: &'a Cluster,
+        index: usize,
+        volume: &str,
+        generation: u64,
+        client: u64,
+    ) -> Result<Self, ClientError> {
         let address = |machine: &Machine| Address(format!("{}:7000", machine.host.name()));
         let options = ClientOptions {
             cluster: "test".to_owned(),
             nodes: cluster.machines.iter().map(address).collect(),
             volume: volume.to_owned(),
-            client: 0,
+            client,
             attachment: AttachmentGeneration(generation),
             read_only: false,
             patience: Duration::from_secs(30),

@@ -240,7 +240,9 @@ impl History {
     pub fn on_fail(&mut self, op: OpId) {
         let now = self.tick();
         let ended = self.log.borrow_mut().end(op, now, "failed");
-        self.each_cluster(op, ended.action, |cluster| cluster.settled = now);
+        self.each_cluster(op, ended.action, |cluster| {
+            cluster.settled = cluster.settled.min(now);
+        });
     }
 
     /// Nobody waits for an operation any more: it may happen until the next takeover or crash.
@@ -418,6 +420,21 @@ impl History {
     pub fn on_takeover(&mut self) {
         let now = self.tick();
         self.settle_abandoned(now);
+    }
+
+    /// Every client so far was fenced off: what it began has happened or never will, also where its answer is still on
+    /// the way. Call it once the device's keeper has said so.
+    pub fn on_fenced(&mut self) {
+        let now = self.tick();
+        self.settle_abandoned(now);
+        let under_way = self.log.borrow().under_way();
+        for op in under_way {
+            let action = self.log.borrow().get(op).map(|op| op.action);
+            let Some(action) = action else { continue };
+            self.each_cluster(op, action, |cluster| {
+                cluster.settled = cluster.settled.min(now);
+            });
+        }
     }
 
     fn settle_abandoned(&mut self, now: u64) {

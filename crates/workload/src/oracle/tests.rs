@@ -312,3 +312,28 @@ fn values_are_forgotten_once_they_are_overwritten_durably() {
     }
     assert!(history.values() < 32, "{} values", history.values());
 }
+
+#[test]
+fn a_write_of_a_client_that_was_fenced_off_cannot_land_later() {
+    let mut history = History::new(SEED, 8);
+    let old = written(&mut history, 3);
+    let early = write(&mut history, 3, 1);
+    history.on_fenced();
+    // It may have happened before the fence, also when its answer comes after it.
+    let mut happened = read(&mut history, 3, of(early, 3));
+    assert_eq!(happened, Ok(()));
+    history.on_ack(early);
+    happened = read(&mut history, 3, of(early, 3));
+    assert_eq!(happened, Ok(()));
+    says(
+        read(&mut history, 3, of(old, 3)),
+        &["lba-3 returned", "op-1"],
+    );
+
+    let late = write(&mut history, 5, 1);
+    history.on_fenced();
+    assert_eq!(read(&mut history, 5, Content::Zero), Ok(()));
+    says(read(&mut history, 5, of(late, 5)), &["lba-5 returned"]);
+    history.on_fail(late);
+    says(read(&mut history, 5, of(late, 5)), &["lba-5 returned"]);
+}

@@ -161,11 +161,11 @@ impl SimDisk {
         Some(offset)
     }
 
-    /// The next write succeeds but lands at `offset` (rounded down to a page).
-    pub fn misdirect_next_write(&self, offset: u64) {
+    /// The next write that starts in `range` succeeds but lands at `offset` (rounded down to a page).
+    pub fn misdirect_next_write(&self, range: Range<u64>, offset: u64) {
         self.fault(22);
         let offset = offset - offset % PAGE as u64;
-        self.state.orders.misdirect_next_write.set(Some(offset));
+        *self.state.orders.misdirect_next_write.borrow_mut() = Some((range, offset));
     }
 
     /// The next write succeeds and changes nothing.
@@ -185,6 +185,12 @@ impl SimDisk {
     pub fn lose_next_flush(&self) {
         self.fault(25);
         self.state.orders.lose_next_flush.set(true);
+    }
+
+    /// Flushes that have failed so far.
+    #[must_use]
+    pub fn flush_errors(&self) -> u64 {
+        self.state.flush_errors.get()
     }
 
     /// Whether flushes succeed without effect: a lying disk, against which no software is safe. For
