@@ -51,6 +51,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// The catalog's process.
     pub etcd: Option<Child>,
+    /// Where it serves clients and members.
+    etcd_addresses: Vec<String>,
     /// Holds the administrator's token, when the API asks for one.
     pub admin_token: Option<PathBuf>,
     binary: PathBuf,
@@ -62,6 +64,8 @@ pub struct Cluster {
 pub struct Node {
     /// Its name in the catalog.
     pub name: String,
+    /// Where it serves nodes and clients.
+    listen: String,
     /// Its API.
     pub api: Api,
     /// Address of the NBD gateway.
@@ -79,6 +83,12 @@ impl Node {
     /// Process id while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// Where it serves nodes and clients.
+    pub fn port(&self) -> Option<u16> {
+        let port = self.listen.rsplit(':').next()?;
+        port.parse().ok()
     }
 }
 
@@ -156,12 +166,14 @@ impl Cluster {
             folder,
             nodes: Vec::new(),
             etcd: None,
+            etcd_addresses: Vec::new(),
             admin_token,
             binary,
             detached,
             keep: false,
         };
         let catalog = if plan.etcd {
+            cluster.etcd_addresses = free_addresses(2)?;
             Some(cluster.start_etcd()?)
         } else {
             None
@@ -179,7 +191,7 @@ impl Cluster {
 
     fn start_etcd(&mut self) -> Result<String> {
         let program = find_program("etcd").context("etcd is missing: install etcd-server")?;
-        let addresses = free_addresses(2)?;
+        let addresses = self.etcd_addresses.clone();
         let client = format!("http://{}", addresses[0]);
         let peer = format!("http://{}", addresses[1]);
         let mut command = Command::new(program);
@@ -251,6 +263,7 @@ impl Cluster {
         };
         Ok(Node {
             name,
+            listen,
             api,
             nbd,
             disks,
@@ -335,6 +348,66 @@ impl Cluster {
         child.kill()?;
         child.wait()?;
         Ok(())
+    }
+
+    /// Sends a signal to a node's process.
+    pub fn signal_node(&self, index: usize, signal: &str) -> Result<()> {
+        let pid = self.nodes[index].pid().context("the node does not run")?;
+        let status = Command::new("kill")
+            .args(["-s", signal, &pid.to_string()])
+            .status()?;
+        ensure!(status.success(), "cannot send SIG{signal} to {pid}");
+        Ok(())
+    }
+
+    /// Ends a node as an operator does, and waits until it has.
+    pub fn end_node(&mut self, index: usize) -> Result<()> {
+        self.signal_node(index, "TERM")?;
+        let child = self.nodes[index].child.take();
+        let status = child.context("the node does not run")?.wait()?;
+        ensure!(
+            status.success(),
+            "{} ended with {status}",
+            self.nodes[index].name
+        );
+        Ok(())
+    }
+
+    /// SIGKILL of etcd.
+    pub fn kill_etcd(&mut self) -> Result<()> {
+        let mut child = self.etcd.take().context("etcd does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Starts etcd again on what it left.
+    pub fn restart_etcd(&mut self) -> Result<()> {
+        self.start_etcd().map(drop)
+    }
+
+    /// The command line, for this cluster.
+    pub fn azekura(&self) -> Result<Command> {
+        let api = self.any_api().context("no node runs")?;
+        let mut command = Command::new(&self.binary);
+        command.args(["--api", &format!("http://{api}")]);
+        Ok(command)
+    }
+
+    /// Waits until `azekura resiliency` would say this.
+    pub fn wait_verdict(&self, wanted: &str, patience: Duration) -> Result<()> {
+        let begun = Instant::now();
+        let mut last = "no node runs".to_owned();
+        while begun.elapsed() < patience {
+            match self.any_api().map(|api| rest::get(api, "/resiliency")) {
+                Some(Ok(answer)) if answer["verdict"] == wanted => return Ok(()),
+                Some(Ok(answer)) => last = answer["reasons"].to_string(),
+                Some(Err(error)) => last = format!("{error:#}"),
+                None => {}
+            }
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        bail!("the verdict is not {wanted} within {patience:?}: {last}")
     }
 
     /// Position of the node that owns a volume now.

@@ -136,7 +136,7 @@ impl Drop for Driver {
 }
 
 /// Where the attachments of a folder are recorded.
-fn attachments(folder: &Path) -> PathBuf {
+pub fn attachments(folder: &Path) -> PathBuf {
     folder.join("attach")
 }
 

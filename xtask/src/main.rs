@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask test | tidy | sim | fuzz | chart | demo | bench`.
+//! Project tasks: `cargo xtask test | tidy | sim | fuzz | chart | demo | soak | bench`.
 //!
 //! The same commands run on a laptop and in CI, and every one works from a fresh clone. Nothing here is part of
 //! the product: `demo` and `bench` drive the shipped `azekura` binary from outside, through its configuration
@@ -20,6 +20,7 @@ mod packages;
 mod process;
 mod rest;
 mod scenario;
+mod soak;
 mod source;
 mod stall;
 mod steps;
@@ -38,6 +39,7 @@ cargo xtask fuzz  [--seconds N]            the fuzz tests again and again with f
 cargo xtask chart [--write]                the Helm chart and the manifests rendered from it
 cargo xtask demo  [--keep] [--dir DIR] [--rootless] [--without-etcd] [--binary FILE]
                                               a database on a replicated volume that survives kill -9
+cargo xtask soak  [--minutes N] [--seed N] [--dir DIR]  file systems and a database under random faults
 cargo xtask bench [--help]                 raw disk, protocol ceiling and Azekura in one run";
 
 fn main() -> ExitCode {
@@ -67,6 +69,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         "chart" => chart::run(rest),
         "demo" => demo::run(rest),
         "bench" => bench::run(rest),
+        "soak" => soak::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(true)

@@ -47,6 +47,14 @@ pub const TEST: &[Need] = &[
     need("mount", "mount"),
 ];
 
+/// What the soak test uses beside the database and file systems.
+pub const SOAK: &[Need] = &[
+    need("etcd", "etcd-server"),
+    need("nft", "nftables"),
+    need("ip", "iproute2"),
+    need("unshare", "util-linux"),
+];
+
 /// What the benchmark uses.
 pub const BENCH: &[Need] = &[
     need("fio", "fio"),

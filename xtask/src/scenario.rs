@@ -7,7 +7,7 @@
 //!
 //! Whatever ends the run, mounts and devices are taken away before the cluster, unless it was asked to keep them.
 
-mod database;
+pub mod database;
 mod sites;
 mod steps;
 mod tasks;
@@ -156,7 +156,7 @@ impl Scenario {
         })?;
         let folder = self.cluster.folder.clone();
         let database = self.tasks.run("start mariadbd", &mysql.name, || {
-            Database::start(&data, "mysql", &folder)
+            Database::start(&data, "mysql", &folder, Path::new(RUN_FOLDER))
         })?;
         Sites::start(database, mysql, web)
     }

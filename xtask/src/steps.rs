@@ -90,6 +90,12 @@ pub fn test(arguments: &[String]) -> Result<bool> {
     run.step("simulator", || {
         run_seeds(&["--seeds".into(), request.seeds.to_string()])
     });
+    if request.long {
+        run.step("soak", || {
+            let fine = crate::soak::run(&["--minutes".into(), "10".into()])?;
+            Ok(Found::check(fine))
+        });
+    }
     Ok(run.finish())
 }
 

@@ -1,6 +1,5 @@
 //! Debian's MariaDB on a mounted volume: installed, started, asked, compared row by row.
 
-use super::RUN_FOLDER;
 use crate::cluster;
 use crate::driver::output;
 use anyhow::{Context, Result, bail, ensure};
@@ -49,9 +48,10 @@ pub fn install(data: &Path) -> Result<()> {
 }
 
 impl Database {
-    /// Starts a server and waits until it answers.
-    pub fn start(data: &Path, name: &str, folder: &Path) -> Result<Self> {
-        let socket = Path::new(RUN_FOLDER).join(format!("{name}.sock"));
+    /// Starts a server and waits until it answers. Its log goes to `folder`; the names of sockets are short, so they are
+    /// linked in `sockets`.
+    pub fn start(data: &Path, name: &str, folder: &Path, sockets: &Path) -> Result<Self> {
+        let socket = sockets.join(format!("{name}.sock"));
         let log = folder.join(format!("{name}.log"));
         let mut command = Command::new("mariadbd");
         command.args([

@@ -5,6 +5,7 @@ use super::workload::{Workload, verify_pages};
 use super::{GIB, RUN_FOLDER, Scenario};
 use crate::driver::Claim;
 use anyhow::{Context, Result, ensure};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long the workload runs before and after the kill.
@@ -76,7 +77,7 @@ impl Scenario {
         let folder = self.cluster.folder.clone();
         let data = clone.target.join("data");
         let database = self.tasks.run("start mariadbd, recover", &clone.name, || {
-            Database::start(&data, "clone", &folder)
+            Database::start(&data, "clone", &folder, Path::new(RUN_FOLDER))
         })?;
         let rows = database.session()?.verify()?;
         ensure!(
@@ -176,7 +177,12 @@ impl Scenario {
             self.mount(claim)?;
         }
         let folder = self.cluster.folder.clone();
-        let database = Database::start(&mysql.target.join("data"), "mysql", &folder)?;
+        let database = Database::start(
+            &mysql.target.join("data"),
+            "mysql",
+            &folder,
+            Path::new(RUN_FOLDER),
+        )?;
         let found = database.session()?.verify()?;
         ensure!(
             found == rows,

@@ -1,0 +1,123 @@
+//! What is done to the cluster.
+
+use super::Dice;
+use crate::cluster::Cluster;
+use crate::driver::output;
+use anyhow::{Context, Result};
+use std::process::Command;
+use std::time::Duration;
+
+/// One kind of disturbance.
+#[derive(Clone, Copy, Debug)]
+pub enum Strike {
+    /// kill -9 of a node, which comes back.
+    KillNode,
+    /// SIGSTOP of a node.
+    StopNode,
+    /// kill -9 of etcd, which comes back.
+    KillEtcd,
+    /// kill -9 of all nodes.
+    KillAll,
+    /// A node loses its disk and gets a blank one.
+    BlankDisk,
+    /// Nobody reaches a node.
+    Cut,
+    /// All nodes are stopped and started, one after the other.
+    RollingRestart,
+}
+
+const ALL: [Strike; 7] = [
+    Strike::KillNode,
+    Strike::StopNode,
+    Strike::KillEtcd,
+    Strike::KillAll,
+    Strike::BlankDisk,
+    Strike::Cut,
+    Strike::RollingRestart,
+];
+
+impl Strike {
+    /// Any of them.
+    pub fn draw(dice: &mut Dice) -> Self {
+        ALL[dice.below(ALL.len() as u64) as usize]
+    }
+
+    /// Does it and ends it; says what it did.
+    pub fn carry_out(self, cluster: &mut Cluster, dice: &mut Dice) -> Result<String> {
+        let index = dice.below(cluster.nodes.len() as u64) as usize;
+        let name = cluster.nodes[index].name.clone();
+        let pause = Duration::from_millis(200 + dice.below(12_000));
+        match self {
+            Self::KillNode => {
+                cluster.kill_node(index)?;
+                std::thread::sleep(pause);
+                start(cluster, index)?;
+                Ok(format!("kill -9 of {name}, away for {pause:.1?}"))
+            }
+            Self::StopNode => {
+                cluster.signal_node(index, "STOP")?;
+                std::thread::sleep(pause);
+                cluster.signal_node(index, "CONT")?;
+                Ok(format!("SIGSTOP of {name} for {pause:.1?}"))
+            }
+            Self::KillEtcd => {
+                cluster.kill_etcd()?;
+                std::thread::sleep(pause);
+                cluster.restart_etcd()?;
+                Ok(format!("kill -9 of etcd, away for {pause:.1?}"))
+            }
+            Self::KillAll => {
+                for index in 0..cluster.nodes.len() {
+                    cluster.kill_node(index)?;
+                }
+                std::thread::sleep(pause / 4);
+                for index in 0..cluster.nodes.len() {
+                    cluster.start_node(index)?;
+                }
+                for index in 0..cluster.nodes.len() {
+                    cluster.wait_ready(index)?;
+                }
+                Ok(format!("kill -9 of all nodes, away for {:.1?}", pause / 4))
+            }
+            Self::BlankDisk => {
+                cluster.kill_node(index)?;
+                for disk in &cluster.nodes[index].disks {
+                    std::fs::remove_file(disk)?;
+                }
+                start(cluster, index)?;
+                Ok(format!("{name} is killed and starts with a blank disk"))
+            }
+            Self::Cut => {
+                let port = cluster.nodes[index]
+                    .port()
+                    .context("a node without a port")?;
+                cut(port)?;
+                std::thread::sleep(pause);
+                output(Command::new("nft").args(["delete", "table", "inet", "soak"]))?;
+                Ok(format!("nobody reaches {name} for {pause:.1?}"))
+            }
+            Self::RollingRestart => {
+                for index in 0..cluster.nodes.len() {
+                    cluster.end_node(index)?;
+                    start(cluster, index)?;
+                    cluster.wait_verdict("ok", Duration::from_secs(300))?;
+                }
+                Ok("all nodes are restarted, one after the other".to_owned())
+            }
+        }
+    }
+}
+
+fn start(cluster: &mut Cluster, index: usize) -> Result<()> {
+    cluster.start_node(index)?;
+    cluster.wait_ready(index)
+}
+
+/// Packets to and from a port are dropped, in the namespace of this process.
+fn cut(port: u16) -> Result<()> {
+    let rules = format!(
+        "table inet soak {{\nchain output {{\ntype filter hook output priority 0;\n\
+         tcp dport {port} drop;\ntcp sport {port} drop;\n}}\n}}\n"
+    );
+    output(Command::new("nft").arg(rules)).map(drop)
+}
