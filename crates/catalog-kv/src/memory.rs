@@ -206,6 +206,10 @@ impl Kv for MemoryKv {
         self.call(move |state| Ok(state.range(&prefix, after.as_deref(), limit)))
     }
 
+    fn snapshot(&self, prefix: &str) -> KvFuture<Page> {
+        self.range(prefix, None, usize::MAX)
+    }
+
     fn txn(&self, compares: Vec<Compare>, changes: Vec<Op>) -> KvFuture<Outcome> {
         if let Err(error) = check_txn(&compares, &changes) {
             return Box::pin(std::future::ready(Err(error)));

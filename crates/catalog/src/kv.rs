@@ -124,6 +124,12 @@ pub trait Kv {
     /// most `limit`.
     fn range(&self, prefix: &str, after: Option<&str>, limit: usize) -> KvFuture<Page>;
 
+    /// Every entry whose key starts with `prefix`, as they were at one revision: that of the page.
+    ///
+    /// # Errors
+    /// [`KvError::Compacted`] when the store forgot that revision meanwhile: try again.
+    fn snapshot(&self, prefix: &str) -> KvFuture<Page>;
+
     /// Applies `changes` atomically if all `compares` hold.
     fn txn(&self, compares: Vec<Compare>, changes: Vec<Op>) -> KvFuture<Outcome>;
 

@@ -15,8 +15,10 @@
 mod access;
 mod attachment;
 mod cluster;
+pub mod dump;
 mod groups;
 pub mod kv;
+mod notes;
 mod placement;
 mod rows;
 mod snapshots;
@@ -30,6 +32,7 @@ pub use access::{Catalog, CatalogError, Transaction, Versioned};
 pub use attachment::{Attachment, AttachmentMode, Held};
 pub use cluster::{plan_groups, wanted_groups};
 pub use groups::{Begun, GroupSnapshotRow};
+pub use notes::{COUNTERS, LogNote, NOTED, is_noted, name_of};
 pub use placement::{GroupChange, IntentRow, Subject};
 pub use rows::{
     AliveRow, ClusterRow, Compression, ContainerRow, GroupRow, LineageRow, MapRoot, NodeRow,
@@ -38,4 +41,4 @@ pub use rows::{
 };
 pub use snapshots::{NewSnapshot, SnapshotMarks};
 pub use tokens::TokenRow;
-pub use volumes::{NewVolume, Takeover};
+pub use volumes::{NewVolume, Takeover, incomplete};

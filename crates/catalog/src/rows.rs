@@ -33,6 +33,9 @@ pub struct ClusterRow {
     pub name: String,
     /// Version of the catalog's layout.
     pub version: u32,
+    /// How often the catalog was made anew: from the disks, from a backup, or in another place. Revisions start over then.
+    #[serde(default)]
+    pub era: u64,
 }
 
 impl Row for ClusterRow {
@@ -362,6 +365,9 @@ pub enum VolumeState {
     Deleting,
     /// Stopped to protect data; the reason says what is missing.
     Stopped(String),
+    /// The catalog was made anew, and what it says of the volume cannot be proved; the reason says what is missing. Nobody
+    /// opens it before a person has accepted the loss.
+    Incomplete(String),
 }
 
 /// A volume.

@@ -269,6 +269,9 @@ impl Catalog {
                             row.name
                         )));
                     }
+                    VolumeState::Incomplete(reason) => {
+                        return Err(CatalogError::Refused(incomplete(&row.name, reason)));
+                    }
                     VolumeState::Ready | VolumeState::Stopped(_) => {}
                 }
                 previous = row.owner;
@@ -555,6 +558,15 @@ impl Catalog {
         }
         Err(CatalogError::Contended)
     }
+}
+
+/// Why nobody opens a volume that a rebuild could not prove, and what to do.
+#[must_use]
+pub fn incomplete(name: &str, reason: &str) -> String {
+    format!(
+        "volume {name} is incomplete since the catalog was made anew: {reason}; bring back what is missing and rebuild \
+         again, or accept what is there: azekura catalog accept {name}"
+    )
 }
 
 fn blank_volume(id: VolumeId, container: ContainerId, new: &NewVolume) -> VolumeRow {

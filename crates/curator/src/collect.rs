@@ -117,6 +117,9 @@ pub enum CollectError {
     /// Roots joined or left while they were read.
     #[error("the lineage changed while its roots were read")]
     Changed,
+    /// A volume of it is incomplete after a rebuild of the catalog: what it needs is not known.
+    #[error("{0} is incomplete, so that nobody knows what its lineage needs")]
+    Incomplete(VolumeId),
 }
 
 /// The roots of a lineage at one moment.
@@ -210,6 +213,9 @@ async fn read_roots(
             Err(CatalogError::NotFound { .. }) => return Err(CollectError::Changed),
             other => other?.row,
         };
+        if matches!(row.state, VolumeState::Incomplete(_)) {
+            return Err(CollectError::Incomplete(volume));
+        }
         let settled = if row.state == VolumeState::Pending {
             (Epoch(0), 0)
         } else {

@@ -9,10 +9,11 @@
 //!   a root joins, leaves or is set back.
 //! - Every step may be repeated; a collection that stops half-way leaves garbage, never damage.
 //!
-//! Read next: `collect.rs`, `placement.rs`.
+//! Read next: `collect.rs`, `placement.rs`, `rebuild.rs`.
 
 mod collect;
 mod placement;
+pub mod rebuild;
 mod sparse;
 
 pub use collect::{Attempts, CollectError, CollectReport, Limits, collect_lineage};

@@ -209,7 +209,8 @@ impl Host {
             members: members.clone(),
             health: health.clone(),
         };
-        let volume_options = fitting(options.volume.clone(), &parts.stores);
+        let mut volume_options = fitting(options.volume.clone(), &parts.stores);
+        volume_options.describe_logs |= options.describe_disks;
         let room = Room::new(volume_options.undrained_node_bytes_max);
         let context = Context {
             world: world.clone(),

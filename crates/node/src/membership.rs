@@ -275,6 +275,7 @@ pub(crate) async fn check_cluster(
         id: options.cluster_id.clone(),
         name: options.cluster.clone(),
         version: 1,
+        era: 0,
     };
     // Lost only to another first node, whose row is read then.
     catalog.commit(Transaction::new().create(&row)).await?;

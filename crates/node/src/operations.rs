@@ -19,6 +19,7 @@ mod volumes;
 pub(crate) use self::resiliency::Progress;
 use self::snapshots::Part;
 use crate::host::Host;
+use crate::upkeep::mirror;
 use crate::volumes::Refusal;
 use api::{Answer, ErrorKind, Operation, OperationError};
 use catalog::{CatalogError, SnapshotMarks};
@@ -108,10 +109,15 @@ impl Host {
     /// [`OperationError`], with a message for people; [`ErrorKind::Unavailable`] says that a retry may
     /// succeed.
     pub async fn operate(self: &Rc<Self>, operation: Operation) -> Result<Answer> {
-        match owned_by(&operation) {
+        let changes = self.options.describe_disks && mirror::changes_catalog(&operation);
+        let answer = match owned_by(&operation) {
             Some(name) => self.at_owner(name, &operation).await,
             None => self.operate_anywhere(operation).await,
+        };
+        if changes && answer.is_ok() {
+            self.noted().await;
         }
+        answer
     }
 
     /// An operation that another node forwarded: carried out here or refused.

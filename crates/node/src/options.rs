@@ -55,6 +55,9 @@ pub struct HostOptions {
     pub patience: Duration,
     /// For the simulator.
     pub faults: Faults,
+    /// Whether the disks are told of the catalog and of logs, so that a lost catalog can be made anew from them. Off here:
+    /// a product switches it on.
+    pub describe_disks: bool,
 }
 
 /// Deliberate bugs, which the simulator must catch; empty outside builds with the feature `bugs`.
@@ -126,6 +129,7 @@ impl HostOptions {
             session_interval: Duration::from_secs(30),
             patience: Duration::from_secs(600),
             faults: Faults::default(),
+            describe_disks: false,
         }
     }
 }

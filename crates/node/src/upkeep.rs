@@ -6,6 +6,7 @@ mod adopt;
 mod collect;
 mod fill;
 mod logs;
+pub(crate) mod mirror;
 mod placement;
 mod relieve;
 mod scrub;
@@ -64,6 +65,9 @@ pub(crate) fn start(host: &Rc<Host>) {
     host.spawn(placement::evacuate(host.clone()));
     host.spawn(adopt::run(host.clone()));
     host.spawn(collect::run(host.clone()));
+    if host.options.describe_disks {
+        host.spawn(mirror::run(host.clone()));
+    }
 }
 
 /// Lets the catalog know of a new session now and then, while the store is written to.

@@ -345,6 +345,9 @@ impl Host {
         match &row.state {
             VolumeState::Deleting => return Err(Refusal::NoVolume(row.name)),
             VolumeState::Pending => return Err(self.hasten_origin(&row).await),
+            VolumeState::Incomplete(reason) => {
+                return Err(Refusal::Failed(catalog::incomplete(&row.name, reason)));
+            }
             VolumeState::Ready | VolumeState::Stopped(_) => {}
         }
         self.may_serve_now(&row).await?;

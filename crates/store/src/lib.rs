@@ -23,11 +23,13 @@ mod format;
 mod header;
 mod journal;
 mod logs;
+mod notes;
 mod open;
 mod options;
 mod space;
 mod state;
 mod store;
+mod survey;
 mod upkeep;
 
 pub use format::{FormatError, FormatOptions, Identity, Inspection, format, inspect};
@@ -36,6 +38,7 @@ pub use open::OpenError;
 pub use options::Bug;
 pub use options::{Faults, Options};
 pub use store::Store;
+pub use survey::survey;
 
 /// Unit of space in the extent areas.
 pub(crate) const GRANULE_BYTES: u64 = 64 << 10;

@@ -63,11 +63,11 @@ pub enum OpenError {
 }
 
 /// What the disks hold.
-struct Loaded {
-    state: State,
+pub(crate) struct Loaded {
+    pub(crate) state: State,
     checkpoint: u64,
     replayed: Replayed,
-    amnesia: bool,
+    pub(crate) amnesia: bool,
 }
 
 impl Store {
@@ -152,7 +152,7 @@ impl Store {
 }
 
 /// Reads the headers and puts the disks in order.
-async fn identify(disks: Vec<Rc<dyn Disk>>) -> Result<(Vec<Rc<dyn Disk>>, Vec<Header>), OpenError> {
+pub(crate) async fn identify(disks: Vec<Rc<dyn Disk>>) -> Result<(Vec<Rc<dyn Disk>>, Vec<Header>), OpenError> {
     let mut found: Vec<(Rc<dyn Disk>, Header)> = Vec::new();
     for (index, disk) in disks.into_iter().enumerate() {
         let header = read_header(&disk).await?.map_err(|damage| match damage {
@@ -199,7 +199,7 @@ async fn identify(disks: Vec<Rc<dyn Disk>>) -> Result<(Vec<Rc<dyn Disk>>, Vec<He
     Ok(found.into_iter().unzip())
 }
 
-async fn load(
+pub(crate) async fn load(
     disks: &[Rc<dyn Disk>],
     headers: &[Header],
     mark: Option<&Mark>,

@@ -36,7 +36,7 @@ fn request(store: &Store, (kind, [a, b, c, d], flag, bytes): &Parts) -> StoreReq
     };
     let ids = vec![id; bytes.len() % 3];
     let limit = *d as u32;
-    match kind % 18 {
+    match kind % 20 {
         0 => R::Status,
         1 => R::Fence { volume, epoch },
         2 => R::Append {
@@ -111,13 +111,27 @@ fn request(store: &Store, (kind, [a, b, c, d], flag, bytes): &Parts) -> StoreReq
             limit,
         },
         16 => R::ForgetTombstones { group, ids },
-        _ => R::LeaveGroup { group, generation },
+        17 => R::LeaveGroup { group, generation },
+        18 => R::PutNotes {
+            notes: vec![Note {
+                key: format!("k{}", a % 3),
+                version: NoteVersion {
+                    term: *b,
+                    number: *c,
+                },
+                value: flag.then(|| "x".repeat(bytes.len() * 300)),
+            }],
+        },
+        _ => R::ListNotes {
+            after: flag.then(|| format!("k{c}")),
+            limit,
+        },
     }
 }
 
 /// A body for it: records that fit an append, or the bytes.
 fn body((kind, [a, b, c, d], flag, bytes): &Parts) -> Vec<Bytes> {
-    if kind % 18 != 2 || !flag {
+    if kind % 20 != 2 || !flag {
         return vec![Bytes::from(bytes.clone())];
     }
     let count = (*d as u32).min(3);

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use vocab::{
     Epoch, ExtentId, Generation, GroupId, Incarnation, Position, SegmentId, StoreId, VolumeId,
 };
-use wire::{RECORD_HEAD_BYTES, RecordHead};
+use wire::{Note, NoteVersion, RECORD_HEAD_BYTES, RecordHead};
 use world::PAGE;
 
 /// Where a record's data lies.
@@ -215,6 +215,8 @@ pub enum Meta {
     Found(StoreId, Vec<ExtentId>),
     /// All of a group is gone, tombstones too: others are its members.
     Leave(GroupId),
+    /// A note, if it is newer than the one of its key.
+    Note(Note),
 }
 
 /// Any epoch and counter of a group.
@@ -246,6 +248,8 @@ pub struct State {
     pub extents: BTreeMap<ExtentId, Extent>,
     /// Deleted extents with the last form.
     pub tombstones: BTreeMap<ExtentId, u32>,
+    /// What it keeps for others, see docs/formats/notes.md.
+    pub notes: BTreeMap<String, (NoteVersion, String)>,
 }
 
 impl State {
@@ -265,6 +269,7 @@ impl State {
                 let log = self.logs.entry(*volume).or_default();
                 log.promised = log.promised.max(*epoch);
                 log.segments.clear();
+                self.notes.remove(&wire::log_note_key(*volume));
             }
             Meta::Group(group, generation) => {
                 let promised = self.groups.entry(*group).or_default();
@@ -281,8 +286,23 @@ impl State {
                 }
             }
             Meta::Leave(group) => return self.leave(*group),
+            Meta::Note(note) => self.note(note),
         }
         Vec::new()
+    }
+
+    fn note(&mut self, note: &Note) {
+        let held = self.notes.get(&note.key);
+        if held.is_some_and(|(version, _)| *version >= note.version) {
+            return;
+        }
+        match &note.value {
+            Some(value) => {
+                let kept = (note.version, value.clone());
+                self.notes.insert(note.key.clone(), kept);
+            }
+            None => drop(self.notes.remove(&note.key)),
+        }
     }
 
     fn leave(&mut self, group: GroupId) -> Vec<Run> {
@@ -405,12 +425,24 @@ impl State {
                 .map(|(&id, &form)| (id, form))
                 .collect(),
         };
-        postcard::to_allocvec(&saved).expect("the state holds nothing that cannot be encoded")
+        let mut encoded =
+            postcard::to_allocvec(&saved).expect("the state holds nothing that cannot be encoded");
+        // Behind the rest, where releases that know no notes do not look.
+        let notes: Vec<(&String, &(NoteVersion, String))> = self.notes.iter().collect();
+        if !notes.is_empty() {
+            let notes = postcard::to_allocvec(&notes).expect("notes are text and numbers");
+            encoded.extend_from_slice(&notes);
+        }
+        encoded
     }
 
     /// Decodes a state; `None` when the bytes are none.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let saved: Saved = postcard::from_bytes(bytes).ok()?;
+        let (saved, rest): (Saved, &[u8]) = postcard::take_from_bytes(bytes).ok()?;
+        let notes: Vec<(String, (NoteVersion, String))> = match rest {
+            [] => Vec::new(),
+            rest => postcard::from_bytes(rest).ok()?,
+        };
         if saved.replay_at.max(saved.replay_batch) > COUNT_MAX {
             return None;
         }
@@ -432,6 +464,7 @@ impl State {
             groups: saved.groups.into_iter().collect(),
             extents: saved.extents.into_iter().collect(),
             tombstones: saved.tombstones.into_iter().collect(),
+            notes: notes.into_iter().collect(),
         })
     }
 }

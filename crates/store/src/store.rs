@@ -311,6 +311,8 @@ impl Store {
             } => done(self.clear_missing(store, ids).await),
             R::ForgetTombstones { group: _, ids } => done(self.forget_tombstones(ids).await),
             R::LeaveGroup { group, generation } => done(self.leave_group(group, generation).await),
+            R::PutNotes { notes } => done(self.put_notes(notes).await),
+            R::ListNotes { after, limit } => Ok(self.list_notes(after, limit)),
             other => {
                 let reason = format!("{other:?} is not about extents");
                 Err(StoreError::BadRequest { reason })

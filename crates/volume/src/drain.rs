@@ -167,7 +167,7 @@ impl Volume {
     /// Makes the root findable by a takeover, then trims the log behind it.
     async fn make_root_known(&self, root: VolumeRoot, layer: &Layer) -> Result<(), String> {
         if bug!(self.context.options, TrimBeforeCheckpoint) {
-            self.log.drained(root.position);
+            self.log.drained(root);
         }
         let (_, outcome) = self.log.append(Change::Checkpoint(root), true);
         let logged = async {
@@ -183,7 +183,7 @@ impl Volume {
             self.log_or_publish(root, logged).await?;
             self.offer_root(root).await;
         }
-        self.log.drained(root.position);
+        self.log.drained(root);
         if self.overlay.bytes() == 0 {
             return self.leave_the_log().await;
         }
@@ -242,7 +242,7 @@ impl Volume {
         if self.root.get().position <= position {
             self.root.set(root);
         }
-        self.log.drained(position);
+        self.log.drained(root);
         self.drained.notify_all();
         Ok(())
     }
@@ -312,6 +312,7 @@ impl Volume {
                 .await
             {
                 Ok(_) => {
+                    self.log.note_settled(settled);
                     let known = (root.position, root.floor);
                     self.published.set(self.published.get().max(known));
                     return Ok(());

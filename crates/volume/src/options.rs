@@ -37,6 +37,9 @@ pub struct Options {
     pub publish_every: u32,
     /// After so long with fewer replicas than wanted the owner tries to get back to full width.
     pub widen_after: Duration,
+    /// Whether owners note on the replicas of a log what it is, so that the catalog can be made anew from the disks. One more
+    /// call before a segment is opened and before a log is trimmed. Off where nothing is told.
+    pub describe_logs: bool,
     /// How a replica is given up and bugs are planted; all off outside the simulator.
     pub faults: Faults,
 }
@@ -59,6 +62,7 @@ impl Default for Options {
             space_patience: Duration::from_secs(25),
             publish_every: 2,
             widen_after: Duration::from_secs(2),
+            describe_logs: false,
             faults: Faults::default(),
         }
     }

@@ -16,11 +16,11 @@ mod survey;
 use crate::change::Change;
 use crate::drain::LayerWriter;
 use crate::extents::{ExtentIds, Policy};
-use crate::log::{Log, Parts, Start};
+use crate::log::{Log, Parts, Start, put_note};
 use crate::options::bug;
 use crate::overlay::Overlay;
 use crate::volume::{Context, Volume, VolumeError, apply, copies_of, policy_of};
-use catalog::{SnapshotState, VolumeRoot, VolumeRow};
+use catalog::{LogNote, SnapshotState, VolumeRoot, VolumeRow};
 use group::PoolError;
 use std::rc::Rc;
 use survey::Survey;
@@ -36,6 +36,8 @@ struct Found {
     flushed: Position,
     /// When the first replica of the open segment had promised the new epoch.
     fenced_at: Option<Time>,
+    /// Snapshots that were given their roots on the way.
+    settled: Vec<(SnapshotId, catalog::MapRoot)>,
 }
 
 /// Takes a volume over for `node` and opens it. Safe to repeat after any error. `seen` is the epoch of the row
@@ -93,6 +95,7 @@ async fn recover(
         }
         other => other?,
     };
+    let note = describe(context, row, &found, &copied).await?;
     if previous.is_some() && !bug!(context.options, SkipTakeoverWait) {
         wait_for_old_reads(context, found.fenced_at).await;
     }
@@ -116,6 +119,7 @@ async fn recover(
         last,
         last_crc: copied.last_crc,
         confirmed_at: copied.confirmed_at,
+        note,
     };
     let log = Log::new(parts, row.id, row.epoch, copies_of(policy), start);
     let overlay = Overlay::new(found.root.position);
@@ -128,7 +132,8 @@ async fn recover(
         apply(&overlay, *position, change);
     }
     let volume = Volume::assemble(context.clone(), &row, policy, log, overlay, found.root, ids);
-    settle_snapshot_at_root(context, &row, found.root).await?;
+    let settled = settle_snapshot_at_root(context, &row, found.root).await?;
+    volume.log.note_settled(&settled);
     volume.run();
     Ok(volume)
 }
@@ -170,7 +175,35 @@ async fn drain_found(
     publish.await?;
     found.records.clear();
     found.flushed = position;
+    found.settled = settled;
     Ok(())
+}
+
+/// Tells the replicas of the new segment of the log that they are about to be.
+async fn describe(
+    context: &Context,
+    row: &VolumeRow,
+    found: &Found,
+    copied: &copy::Copied,
+) -> Result<LogNote, VolumeError> {
+    let note = LogNote {
+        volume: row.id,
+        epoch: row.epoch,
+        root: found.root,
+        segments: vec![copied.segment.clone()],
+        next_segment: copied.segment.id.next(),
+        settled: found.settled.clone(),
+    };
+    if context.options.describe_logs {
+        for replica in &copied.segment.replicas {
+            let told = put_note(&context.world, &*context.stores, replica.store, &note, 1).await;
+            told.map_err(|reason| VolumeError::Unavailable {
+                volume: row.id,
+                reason,
+            })?;
+        }
+    }
+    Ok(note)
 }
 
 /// Reads may have been served by the old owner on the word of replicas given just before they were fenced.
@@ -189,6 +222,7 @@ async fn find(context: &Context, row: &VolumeRow) -> Result<Found, VolumeError> 
             records: Vec::new(),
             flushed,
             fenced_at: None,
+            settled: Vec::new(),
         });
     }
     let mut survey = Survey::new(context, row);
@@ -242,6 +276,7 @@ async fn find(context: &Context, row: &VolumeRow) -> Result<Found, VolumeError> 
             records,
             flushed: survey.flushed(),
             fenced_at: survey.fenced_at(),
+            settled: Vec::new(),
         });
     }
 }
@@ -351,7 +386,7 @@ async fn settle_snapshot_at_root(
     context: &Context,
     row: &VolumeRow,
     root: VolumeRoot,
-) -> Result<(), VolumeError> {
+) -> Result<Vec<(SnapshotId, catalog::MapRoot)>, VolumeError> {
     let lineage = context.catalog.lineage(row.lineage).await?.row;
     let mut settled: Vec<(SnapshotId, catalog::MapRoot)> = Vec::new();
     for id in lineage.snapshots {
@@ -369,5 +404,5 @@ async fn settle_snapshot_at_root(
             .publish_root(row.id, row.epoch, root, &settled)
             .await?;
     }
-    Ok(())
+    Ok(settled)
 }

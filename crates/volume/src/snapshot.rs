@@ -110,6 +110,7 @@ impl Volume {
             let mut root = row.root;
             root.map = map;
             self.root.set(root);
+            self.log.set_back(root).await;
             drop(held);
             return Ok(());
         }

@@ -7,14 +7,19 @@
 //! - Decoders accept any bytes and answer with a value or an error; they never panic and never allocate
 //!   more than the bytes they were given.
 //!
-//! No behaviour lives here. Read next: `record.rs`, `store.rs`, `volume.rs`, `frame.rs`.
+//! No behaviour lives here. Read next: `record.rs`, `store.rs`, `note.rs`, `volume.rs`, `frame.rs`.
 
 mod frame;
+mod note;
 mod record;
 mod store;
 mod volume;
 
 pub use frame::{Frame, FrameError, FrameHeader, FrameKind, MESSAGE_BYTES_MAX, PROTOCOL_VERSION};
+pub use note::{
+    GroupSurvey, LOG_NOTES, LogSurvey, NOTE_BYTES_MAX, NOTES_MAX, Note, NoteVersion, StoreSurvey,
+    log_note_key,
+};
 pub use record::{RECORD_HEAD_BYTES, Record, RecordDamage, RecordHead, RecordKind};
 pub use store::{
     CallError, ExtentInfo, FramePiece, FrameRead, Lane, SegmentTail, StoreCall, StoreError,

@@ -1,6 +1,7 @@
 //! What a store may be asked. Logs: fence, append, flush, read, trim. Extents: put, read, list, delete,
 //! compact. See docs/protocols/store.md.
 
+use crate::note::{Note, NoteVersion};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -202,6 +203,19 @@ pub enum StoreRequest {
         /// Its generation, of which the store is no member.
         generation: Generation,
     },
+    /// Keep notes, each if it is newer than the one of its key -> `Done`, once they are in the journal before whatever is
+    /// asked for next. At most [`crate::NOTES_MAX`], of at most [`crate::NOTE_BYTES_MAX`] bytes each.
+    PutNotes {
+        /// The notes.
+        notes: Vec<Note>,
+    },
+    /// Keys and versions of the notes here that are not about logs, in key order, after `after` -> `Notes`.
+    ListNotes {
+        /// Start after this key.
+        after: Option<String>,
+        /// Bound of the answer.
+        limit: u32,
+    },
 }
 
 /// A part of an extent to read.
@@ -366,6 +380,11 @@ pub enum StoreReply {
         session: u64,
         /// Only what is kept back for draining and repair is left: take no new data.
         full: bool,
+    },
+    /// Notes that are here.
+    Notes {
+        /// In key order.
+        notes: Vec<(String, NoteVersion)>,
     },
 }
 

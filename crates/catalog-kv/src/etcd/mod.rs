@@ -302,11 +302,29 @@ async fn range(
     connections.call(Tries::Repeat, ask).await
 }
 
+/// Rows read by one call of a snapshot.
+const SNAPSHOT_ROWS: usize = 500;
+
+/// All rows as they were at the revision of the first page.
+async fn snapshot(connections: &Connections, prefix: &str) -> Result<Page, KvError> {
+    let mut whole = page(connections, prefix, None, SNAPSHOT_ROWS, 0).await?;
+    while whole.more {
+        let last = whole.entries.last().map(|entry| entry.key.clone());
+        let at = whole.revision;
+        let next = page(connections, prefix, last.as_deref(), SNAPSHOT_ROWS, at).await?;
+        whole.more = next.more && !next.entries.is_empty();
+        whole.entries.extend(next.entries);
+    }
+    Ok(whole)
+}
+
+/// A page as of `revision`; 0: as of now.
 async fn page(
     connections: &Connections,
     prefix: &str,
     after: Option<&str>,
     limit: usize,
+    revision: Revision,
 ) -> Result<Page, KvError> {
     let mut start = connections.full_key(prefix);
     let range_end = prefix_end(&start);
@@ -319,6 +337,7 @@ async fn page(
         range_end,
         // etcd takes 0 for "no limit".
         limit: i64::try_from(limit.max(1)).unwrap_or(i64::MAX),
+        revision: signed(revision),
     };
     let reply = range(connections, request).await?;
     let more = reply.more || reply.kvs.len() > limit;
@@ -419,6 +438,7 @@ impl Kv for EtcdKv {
                     key: range_start(connections.full_key(&key)),
                     range_end: Vec::new(),
                     limit: 1,
+                    ..proto::RangeRequest::default()
                 };
                 let row = range(&connections, request).await?.kvs.pop();
                 row.map(|row| entry_of(&connections, row)).transpose()
@@ -429,7 +449,14 @@ impl Kv for EtcdKv {
     fn range(&self, prefix: &str, after: Option<&str>, limit: usize) -> KvFuture<Page> {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         self.call(move |connections| {
-            Box::pin(async move { page(&connections, &prefix, after.as_deref(), limit).await })
+            Box::pin(async move { page(&connections, &prefix, after.as_deref(), limit, 0).await })
+        })
+    }
+
+    fn snapshot(&self, prefix: &str) -> KvFuture<Page> {
+        let prefix = prefix.to_owned();
+        self.call(move |connections| {
+            Box::pin(async move { snapshot(&connections, &prefix).await })
         })
     }
 

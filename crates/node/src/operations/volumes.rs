@@ -118,6 +118,7 @@ impl Host {
             VolumeState::Pending => ("pending", None),
             VolumeState::Deleting => ("deleting", None),
             VolumeState::Stopped(reason) => ("stopped", Some(reason.clone())),
+            VolumeState::Incomplete(reason) => ("incomplete", Some(reason.clone())),
         };
         if reason.is_none() && !log.is_empty() && log.len() < usize::from(rf) {
             reason = Some(format!("its log has {} of {rf} copies", log.len()));

@@ -88,6 +88,10 @@ async fn tidy(host: &Host, store: StoreId) -> Result<(), String> {
     // A volume that this catalog has never named is not gone: the catalog is older than the volume.
     let named = host.catalog.resolve("counter/volume").await;
     let named = named.map_err(|error| error.to_string())?.unwrap_or(0);
+    // A log must not be let go of before the disks know where the volume starts without it.
+    if host.options.describe_disks && !host.noted().await {
+        return Err("the disks do not know the catalog yet".to_owned());
+    }
     for volume in held {
         let request = match rows.get(&volume) {
             None if volume.0 > named => continue,

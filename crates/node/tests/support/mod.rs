@@ -30,6 +30,8 @@ pub struct Cluster {
     pub sim: Simulation,
     pub kv: MemoryKv,
     pub machines: Vec<Machine>,
+    /// Whether the disks are told of the catalog.
+    pub describe: bool,
 }
 
 fn options(name: &str) -> HostOptions {
@@ -47,6 +49,15 @@ fn options(name: &str) -> HostOptions {
 impl Cluster {
     /// So many nodes with a disk of 1 GiB each, started.
     pub fn new(seed: u64, nodes: usize) -> Self {
+        Self::start_all(seed, nodes, false)
+    }
+
+    /// The same, with disks that are told of the catalog.
+    pub fn described(seed: u64, nodes: usize) -> Self {
+        Self::start_all(seed, nodes, true)
+    }
+
+    fn start_all(seed: u64, nodes: usize, describe: bool) -> Self {
         let sim = Simulation::new(seed, Options::default());
         let catalog = sim.host("catalog");
         let kv = MemoryKv::new(catalog.world());
@@ -62,7 +73,12 @@ impl Cluster {
             }
         };
         let machines = (0..nodes).map(machine).collect();
-        let cluster = Self { sim, kv, machines };
+        let cluster = Self {
+            sim,
+            kv,
+            machines,
+            describe,
+        };
         for index in 0..nodes {
             cluster.start(index);
         }
@@ -109,6 +125,7 @@ impl Cluster {
         mut options: HostOptions,
     ) -> Result<Rc<Host>, node::HostError> {
         let machine = &self.machines[index];
+        options.describe_disks |= self.describe;
         options.store.boot_id = machine.host.boot_id().to_le_bytes();
         let world = machine.host.world();
         let kv = self.kv.handle(world.clone());

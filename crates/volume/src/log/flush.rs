@@ -3,7 +3,7 @@
 use super::rotate::late;
 use super::{Log, LogError};
 use crate::options::bug;
-use catalog::SegmentReplica;
+use catalog::{SegmentReplica, VolumeRoot};
 use futures_util::future::join_all;
 use std::rc::Rc;
 use vocab::{Position, SegmentId};
@@ -244,9 +244,10 @@ impl Log {
         self.progress.notify_all();
     }
 
-    /// The map holds everything up to `through`, durably: closed segments below it are done with, and so are
+    /// The map of `root` holds everything up to its position, durably: closed segments below it are done with, and so are
     /// flushes that waited for them. Tells the stores to trim.
-    pub fn drained(self: &Rc<Self>, through: Position) {
+    pub fn drained(self: &Rc<Self>, root: VolumeRoot) {
+        let through = root.position;
         let stores = {
             let mut state = self.state.borrow_mut();
             let mut stores: Vec<_> = state
@@ -264,7 +265,12 @@ impl Log {
             stores
         };
         self.durable_through(through);
+        let note = self.describe_root(root);
         for store in stores {
+            if let Some(note) = note.clone() {
+                self.trim_noted(store, note, through);
+                continue;
+            }
             let request = StoreRequest::TrimLog {
                 volume: self.volume,
                 epoch: self.epoch,
@@ -277,6 +283,23 @@ impl Log {
                 let _ = world.timeout(patience, call).await;
             });
         }
+    }
+
+    /// Trims once the store knows where the volume starts.
+    fn trim_noted(self: &Rc<Self>, store: vocab::StoreId, note: wire::Note, through: Position) {
+        let log = self.clone();
+        self.world.spawn(async move {
+            if log.tell(store, note).await.is_err() {
+                return;
+            }
+            let request = StoreRequest::TrimLog {
+                volume: log.volume,
+                epoch: log.epoch,
+                through,
+            };
+            let call = log.stores.call(store, Lane::Log, request.into());
+            let _ = log.world.timeout(log.options.ack_lost, call).await;
+        });
     }
 
     /// Resolves when every replica of the open segment is known, from an answer to a call sent within T,

@@ -12,15 +12,18 @@
 //!   committed is sent again to the next segment under the same positions.
 //! - Once a store answers with a newer epoch the log is lost for good and nothing more is acknowledged.
 //!
-//! Read next: `append.rs`, `flush.rs`, `rotate.rs`.
+//! Read next: `append.rs`, `flush.rs`, `rotate.rs`, `describe.rs`.
 
 mod append;
+mod describe;
 mod flush;
 mod rotate;
 
 use crate::change::Change;
 use crate::options::Options;
-use catalog::{Catalog, SegmentReplica, SegmentRow};
+use catalog::{Catalog, LogNote, SegmentReplica, SegmentRow};
+use describe::Described;
+pub(crate) use describe::put_note;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -98,6 +101,7 @@ impl Replica {
 struct OpenSegment {
     id: SegmentId,
     start: Position,
+    wanted: u8,
     replicas: Vec<Replica>,
     /// Checksum of the last record sent: the chain.
     last_crc: u32,
@@ -106,7 +110,9 @@ struct OpenSegment {
 /// A closed segment whose records are not all in the map yet.
 struct ClosedSegment {
     id: SegmentId,
+    start: Position,
     end: Position,
+    wanted: u8,
     replicas: Vec<(SegmentReplica, bool)>,
 }
 
@@ -197,6 +203,8 @@ pub struct Log {
     /// Positions moved, or the log was lost.
     progress: Notify,
     confirming: Lock,
+    /// What the stores are told of the log.
+    described: RefCell<Described>,
 }
 
 /// What recovery hands to a new log: one registered segment that holds everything undrained, flushed.
@@ -209,6 +217,8 @@ pub struct Start {
     pub last_crc: u32,
     /// When its replicas were last known to have promised nothing higher.
     pub confirmed_at: Time,
+    /// What recovery has noted of it.
+    pub note: LogNote,
 }
 
 /// What a log is made of.
@@ -248,6 +258,7 @@ impl Log {
         let open = OpenSegment {
             id: start.segment.id,
             start: start.segment.start,
+            wanted: start.segment.wanted,
             replicas: start.segment.replicas.iter().map(replica).collect(),
             last_crc: start.last_crc,
         };
@@ -286,6 +297,7 @@ impl Log {
             work: Notify::default(),
             progress: Notify::default(),
             confirming: Lock::default(),
+            described: RefCell::new(Described::of(start.note)),
         })
     }
 

@@ -166,7 +166,9 @@ impl Log {
                 self.forgive();
                 continue;
             }
-            if self.pardon_without_catalog().await {
+            // Once its end was told the open segment takes nothing more.
+            let closing = self.state.borrow().closing;
+            if !closing && self.pardon_without_catalog().await {
                 return Ok(());
             }
             // From here on nothing is committed in the old segment, so its end can be told.
@@ -175,9 +177,26 @@ impl Log {
                 state.closing = true;
                 state.committed.next()
             };
-            self.register(end, replicas).await?;
+            let row = self.next_row(end, &replicas);
+            if !self.describe_segment(&row).await {
+                self.world.sleep(RETRY_PAUSE).await;
+                continue;
+            }
+            self.register(&row, &replicas).await?;
             *self.waiting.borrow_mut() = None;
             return Ok(());
+        }
+    }
+
+    /// The segment after the open one, which ends before `start`.
+    fn next_row(&self, start: Position, replicas: &[(SegmentReplica, Time)]) -> SegmentRow {
+        SegmentRow {
+            id: self.state.borrow().open.id.next(),
+            epoch: self.epoch,
+            start,
+            end: None,
+            replicas: replicas.iter().map(|(replica, _)| *replica).collect(),
+            wanted: self.copies.get().wanted,
         }
     }
 
@@ -269,35 +288,31 @@ impl Log {
                 None
             }
             _ => {
-                let until = self.world.now() + SHUN;
-                self.state.borrow_mut().shunned.insert(store, until);
+                self.shun(store);
                 None
             }
         }
     }
 
+    /// Passes a store over for a while.
+    pub(super) fn shun(&self, store: StoreId) {
+        let until = self.world.now() + SHUN;
+        self.state.borrow_mut().shunned.insert(store, until);
+    }
+
     async fn register(
         &self,
-        end: Position,
-        replicas: Vec<(SegmentReplica, Time)>,
+        row: &SegmentRow,
+        replicas: &[(SegmentReplica, Time)],
     ) -> Result<(), LogError> {
-        let wanted = self.copies.get().wanted;
-        let row = SegmentRow {
-            id: self.state.borrow().open.id.next(),
-            epoch: self.epoch,
-            start: end,
-            end: None,
-            replicas: replicas.iter().map(|(replica, _)| *replica).collect(),
-            wanted,
-        };
         if bug!(self.options, UnregisteredSegment) {
-            self.switch(&row, &replicas);
+            self.switch(row, replicas);
             return Ok(());
         }
         loop {
             match self
                 .catalog
-                .open_segment(self.volume, self.epoch, &row)
+                .open_segment(self.volume, self.epoch, row)
                 .await
             {
                 Ok(_) => break,
@@ -315,7 +330,7 @@ impl Log {
                 }
             }
         }
-        self.switch(&row, &replicas);
+        self.switch(row, replicas);
         Ok(())
     }
 
@@ -325,6 +340,7 @@ impl Log {
         let open = OpenSegment {
             id: row.id,
             start: row.start,
+            wanted: row.wanted,
             replicas: replicas
                 .iter()
                 .map(|&(replica, confirmed_at)| Replica {
@@ -358,7 +374,9 @@ impl Log {
                 let replicas = old.replicas.iter().map(replica).collect();
                 state.closed.push(ClosedSegment {
                     id: old.id,
+                    start: old.start,
                     end: row.start,
+                    wanted: old.wanted,
                     replicas,
                 });
             }

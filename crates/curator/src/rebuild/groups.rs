@@ -1,0 +1,76 @@
+//! Groups of a catalog made anew: who may hold what, and nobody is trusted to hold all of it.
+
+use super::{Merged, RebuildError};
+use catalog::GroupRow;
+use std::collections::BTreeMap;
+use vocab::{Generation, GroupId, StoreId};
+
+/// Generations left out: more changes than a group can have seen after its newest note.
+const GENERATIONS_JUMP: u64 = 1 << 10;
+/// Groups of one replication factor have ids of one range (`catalog::plan_groups`).
+const IDS_PER_FACTOR: u32 = 100_000;
+
+/// What the stores say of a group.
+#[derive(Default)]
+struct Seen {
+    promised: Generation,
+    holders: Vec<StoreId>,
+    promisers: Vec<StoreId>,
+}
+
+pub(super) fn find(merged: &Merged<'_>) -> Result<Vec<GroupRow>, RebuildError> {
+    let mut seen: BTreeMap<GroupId, Seen> = BTreeMap::new();
+    for survey in &merged.sources.surveys {
+        for group in &survey.groups {
+            let seen = seen.entry(group.group).or_default();
+            seen.promised = seen.promised.max(group.promised);
+            if group.extents > 0 {
+                seen.holders.push(survey.store);
+            }
+            if group.promised > Generation(0) {
+                seen.promisers.push(survey.store);
+            }
+        }
+    }
+    let mut groups = Vec::new();
+    for row in merged.list::<GroupRow>()? {
+        let seen = seen.remove(&row.id).unwrap_or_default();
+        groups.push(renew(row, &seen));
+    }
+    // Made after the newest note, and used already.
+    for (id, seen) in seen.into_iter().filter(|(_, seen)| !seen.holders.is_empty()) {
+        let copies = id.0 / IDS_PER_FACTOR;
+        let mut members = seen.holders.clone();
+        members.extend(&seen.promisers);
+        members.sort_unstable();
+        members.dedup();
+        let row = GroupRow {
+            id,
+            generation: Generation(0),
+            replication_factor: u8::try_from(copies.clamp(1, 3)).unwrap_or(1),
+            members,
+            filling: Vec::new(),
+            former: Vec::new(),
+            returning: Vec::new(),
+        };
+        groups.push(renew(row, &seen));
+    }
+    Ok(groups)
+}
+
+/// Members stay; whoever else holds something is asked last, and every member is compared with all others before it
+/// counts as complete.
+fn renew(row: GroupRow, seen: &Seen) -> GroupRow {
+    let mut former = row.former.clone();
+    former.extend(&seen.holders);
+    former.retain(|store| !row.members.contains(store));
+    former.sort_unstable();
+    former.dedup();
+    GroupRow {
+        generation: Generation(row.generation.0.max(seen.promised.0) + GENERATIONS_JUMP),
+        filling: row.members.clone(),
+        returning: row.members.clone(),
+        former,
+        ..row
+    }
+}
