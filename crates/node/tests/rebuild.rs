@@ -24,6 +24,7 @@ struct Drill {
     cluster: Cluster,
     model: Model,
     fill: u8,
+    catalogs: u8,
 }
 
 impl Drill {
@@ -32,6 +33,7 @@ impl Drill {
             cluster: Cluster::described(seed, 3),
             model: Model::default(),
             fill: 0,
+            catalogs: 0,
         };
         drill.cluster.create_container("c", 2);
         drill
@@ -71,7 +73,7 @@ impl Drill {
             name: name.to_owned(),
             from: Some(SnapshotRef {
                 volume: volume.to_owned(),
-                snapshot: snapshot.to_owned(),
+                snapshot: Some(snapshot.to_owned()),
             }),
             ..VolumeSpec::default()
         };
@@ -103,7 +105,9 @@ impl Drill {
     }
 
     fn fill_catalog(&mut self, rebuilt: &Rebuilt) {
-        let host = self.cluster.sim.host(&format!("catalog-{}", self.fill));
+        self.catalogs += 1;
+        let host = format!("catalog-{}", self.catalogs);
+        let host = self.cluster.sim.host(&host);
         let kv = MemoryKv::new(host.world());
         let (catalog, rows) = (Catalog::new(Rc::new(kv.clone())), rebuilt.rows.clone());
         let filled = async move { catalog.fill(&rows).await };

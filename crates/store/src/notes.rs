@@ -89,7 +89,15 @@ impl Store {
         (StoreReply::Notes { notes }, Vec::new())
     }
 
-    /// The version of a note that is here.
+    /// Resolves when every note that is here survives a power loss.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn notes_durable(&self) -> Result<(), StoreError> {
+        self.durable(self.0.journal.last_ticket()).await
+    }
+
+    /// The version of a note that is here, though perhaps not on the disk yet.
     #[must_use]
     pub fn note_version(&self, key: &str) -> Option<NoteVersion> {
         let state = self.0.state.borrow();

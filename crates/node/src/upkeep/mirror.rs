@@ -276,7 +276,7 @@ impl Host {
         let deadline = self.world.now() + NOTED_PATIENCE;
         loop {
             if store.note_version(SYNCED).is_some_and(|held| held >= wanted) {
-                return true;
+                return store.notes_durable().await.is_ok();
             }
             if self.world.now() >= deadline {
                 return false;
