@@ -1,7 +1,9 @@
 //! The command line: verbs, arguments and their help.
 
+mod catalog;
 mod cluster;
 
+pub use catalog::{CatalogVerb, DisksArgs};
 pub use cluster::{CapacityArgs, ClusterVerb, GroupSnapshotVerb, MemberVerb};
 
 use crate::config::parse_name;
@@ -56,6 +58,9 @@ pub enum Verb {
     /// Prepare and look at disks
     #[command(subcommand)]
     Disk(DiskVerb),
+    /// Back the catalog up, make it anew from the disks, move it to etcd
+    #[command(subcommand)]
+    Catalog(CatalogVerb),
     /// Storage containers: the policies of the volumes in them
     #[command(subcommand)]
     Container(ContainerVerb),

@@ -259,6 +259,23 @@ pub async fn prepare(
     Ok(disks)
 }
 
+/// What the disks of a configured store say, read without changing them.
+pub async fn survey(
+    machine: &Machine,
+    cluster: &str,
+    config: &StoreConfig,
+) -> anyhow::Result<wire::StoreSurvey> {
+    let mut disks = Vec::new();
+    for one in &config.disks {
+        let disk = open(machine, &one.path, one.buffered)?;
+        let found = inspect(&disk, &one.path).await?;
+        check_content(cluster, config.id, one, &found)?;
+        disks.push(disk);
+    }
+    let surveyed = store::survey(disks).await;
+    surveyed.with_context(|| format!("store {}", config.id))
+}
+
 /// Refuses a disk that is not this store's.
 fn check_content(
     cluster: &str,

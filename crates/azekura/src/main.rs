@@ -1,7 +1,7 @@
 //! Azekura: the one binary and its verbs.
 //!
 //! `azekura node` puts a node together from its configuration (`config.rs`, `node.rs`); `azekura disk` works
-//! on disks of this machine (`disk.rs`); `azekura csi` serves the CSI driver (`csi_verbs.rs`), whose devices are processes of
+//! on disks of this machine (`disk.rs`), and `azekura catalog` on the catalog itself (`catalog_verbs.rs`); `azekura csi` serves the CSI driver (`csi_verbs.rs`), whose devices are processes of
 //! their own (`local.rs`, `launch.rs`); `azekura attach` is a process of its own (`attach.rs`), and so is
 //! the hidden `azekura bench` (`bench.rs`); all other verbs are calls to a node's REST API (`verbs.rs`, `remote.rs`), printed by `output.rs`.
 //!
@@ -15,6 +15,7 @@
 
 mod attach;
 mod bench;
+mod catalog_verbs;
 mod cli;
 mod config;
 #[cfg(test)]
@@ -65,6 +66,7 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         }
         Verb::Disk(DiskVerb::Format(arguments)) => disk::format(arguments, cli.output)?,
         Verb::Disk(DiskVerb::Show { path }) => disk::show(&path, cli.output)?,
+        Verb::Catalog(verb) => catalog_verbs::run(verb, cli.output)?,
         Verb::Csi(verb) => csi_verbs::run(endpoint, verb).map(|()| String::new())?,
         Verb::Attach(arguments) => attach::attach(endpoint, &arguments, cli.output)?,
         Verb::Detach(arguments) => attach::detach(endpoint, &arguments, cli.output)?,

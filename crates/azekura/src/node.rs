@@ -170,6 +170,7 @@ fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptio
     options.nbd_listen = config.nbd.clone().map(Address);
     options.api = api.map(|api| api_url(api.bound, config.advertise.as_deref()));
     options.domains.clone_from(&config.domains);
+    options.describe_disks = true;
     options.store.boot_id = world_linux::boot_id().context("cannot tell this boot from another")?;
     tune(&mut options, &config.tuning)?;
     Ok(options)
@@ -212,7 +213,7 @@ fn tune(options: &mut HostOptions, tuning: &Tuning) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open_catalog(config: &CatalogConfig) -> anyhow::Result<Rc<dyn Kv>> {
+pub(crate) fn open_catalog(config: &CatalogConfig) -> anyhow::Result<Rc<dyn Kv>> {
     match config {
         CatalogConfig::Embedded(path) => {
             let kv = EmbeddedKv::open(path);

@@ -3,9 +3,9 @@
 //! Lines of JSON: a header, one object per line, a trailer with the number of lines and the checksum of all bytes before it.
 //! What was cut or changed is refused as a whole.
 
-use crate::access::{Catalog, CatalogError, encode};
+use crate::access::{Catalog, CatalogError, decode, encode};
 use crate::kv::{Compare, Op, Outcome, Page, Revision};
-use crate::notes::is_noted;
+use crate::notes::{is_noted, name_of};
 use crate::rows::{ClusterRow, Row};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -19,6 +19,19 @@ struct Header {
     format: String,
     version: u32,
     cluster: String,
+    /// Of a backup: the moment of the catalog.
+    revision: u64,
+}
+
+/// What a file of ours holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened<T> {
+    /// The cluster.
+    pub cluster: String,
+    /// Of a backup: the revision that it is as of.
+    pub revision: u64,
+    /// The lines.
+    pub items: Vec<T>,
 }
 
 /// What the last line says.
@@ -47,9 +60,9 @@ pub enum DumpError {
     Damaged(String),
 }
 
-/// A file of `items`, of a format and a cluster.
+/// A file of `items`, of a format and a cluster, as of a revision where that means something.
 #[must_use]
-pub fn seal<T: Serialize>(format: &str, cluster: &str, items: &[T]) -> String {
+pub fn seal<T: Serialize>(format: &str, cluster: &str, revision: u64, items: &[T]) -> String {
     let line = |value: &dyn Fn() -> serde_json::Result<String>| {
         value().expect("rows have string keys only") + "\n"
     };
@@ -57,6 +70,7 @@ pub fn seal<T: Serialize>(format: &str, cluster: &str, items: &[T]) -> String {
         format: format.to_owned(),
         version: VERSION,
         cluster: cluster.to_owned(),
+        revision,
     };
     let mut text = line(&|| serde_json::to_string(&header));
     for item in items {
@@ -77,7 +91,7 @@ pub fn seal<T: Serialize>(format: &str, cluster: &str, items: &[T]) -> String {
 pub fn open<T: DeserializeOwned>(
     format: &'static str,
     text: &str,
-) -> Result<(String, Vec<T>), DumpError> {
+) -> Result<Opened<T>, DumpError> {
     let foreign = |reason: String| DumpError::Foreign {
         wanted: format,
         reason,
@@ -113,7 +127,11 @@ pub fn open<T: DeserializeOwned>(
     if items.len() as u64 != trailer.lines {
         return Err(damaged("lines are missing"));
     }
-    Ok((header.cluster, items))
+    Ok(Opened {
+        cluster: header.cluster,
+        revision: header.revision,
+        items,
+    })
 }
 
 /// Format of a backup.
@@ -194,12 +212,20 @@ impl Catalog {
         Ok(page.entries.is_empty() || unfinished(&page).is_some())
     }
 
-    /// Fills an empty catalog with rows. Until it is done the cluster's row names none, so that no node starts; one that
-    /// was not finished is started over.
+    /// Fills an empty catalog with rows.
+    ///
+    /// # Errors
+    /// As [`Catalog::begin_fill`].
+    pub async fn fill(&self, rows: &BTreeMap<String, Vec<u8>>) -> Result<(), CatalogError> {
+        self.begin_fill(rows).await?.finish().await
+    }
+
+    /// Writes rows into an empty catalog, but none that lets a node start: until [`Filled::finish`] the cluster's row names
+    /// no cluster. One that was not finished is started over.
     ///
     /// # Errors
     /// [`CatalogError::Refused`] when something is there or somebody else fills it, too; [`CatalogError::Kv`].
-    pub async fn fill(&self, rows: &BTreeMap<String, Vec<u8>>) -> Result<(), CatalogError> {
+    pub async fn begin_fill(&self, rows: &BTreeMap<String, Vec<u8>>) -> Result<Filled, CatalogError> {
         let kv = self.kv();
         let page = kv.snapshot("").await?;
         let marker = ClusterRow {
@@ -208,7 +234,8 @@ impl Catalog {
             version: 1,
             era: 0,
         };
-        let mark = Op::Put(marker.key(), encode(&marker));
+        let cluster = rows.get(&marker.key());
+        let cluster = cluster.ok_or_else(|| refused("the rows name no cluster"))?;
         let compare = match unfinished(&page) {
             Some(version) => Compare::Version(marker.key(), version),
             None if page.entries.is_empty() => Compare::Absent(marker.key()),
@@ -218,7 +245,7 @@ impl Catalog {
                 ));
             }
         };
-        let raced = || refused("somebody else writes into the catalog: start over");
+        let mark = Op::Put(marker.key(), encode(&marker));
         let Outcome::Committed(marked) = kv.txn(vec![compare], vec![mark]).await? else {
             return Err(raced());
         };
@@ -239,15 +266,97 @@ impl Catalog {
                 }
             }
         }
-        let row = rows
-            .get(&marker.key())
-            .ok_or_else(|| refused("the rows name no cluster"))?;
-        let finish = vec![Op::Put(marker.key(), row.clone())];
-        let unfinished = vec![Compare::Version(marker.key(), marked)];
-        match kv.txn(unfinished, finish).await? {
+        Ok(Filled {
+            catalog: self.clone(),
+            marked,
+            cluster: cluster.clone(),
+        })
+    }
+
+    /// Says in the cluster's row that the catalog has moved, so that no node of any release starts with it again.
+    ///
+    /// # Errors
+    /// [`CatalogError::Refused`] when it has moved somewhere else; [`CatalogError::Kv`], [`CatalogError::Damaged`].
+    pub async fn mark_moved(&self, to: &str) -> Result<(), CatalogError> {
+        let name = format!("{MOVED}{to})");
+        self.update("cluster", "cluster", |row: &mut ClusterRow| {
+            if let Some(before) = moved_to(&row.name).filter(|before| *before != to) {
+                return Err(CatalogError::Refused(format!(
+                    "this catalog was moved to {before} before"
+                )));
+            }
+            let changes = row.name != name;
+            row.name.clone_from(&name);
+            Ok(changes)
+        })
+        .await
+        .map(drop)
+    }
+}
+
+/// Start of the cluster's name in a catalog that has moved.
+const MOVED: &str = "(moved to ";
+
+/// Where a catalog has moved, by the name in its cluster's row.
+#[must_use]
+pub fn moved_to(name: &str) -> Option<&str> {
+    name.strip_prefix(MOVED)?.strip_suffix(')')
+}
+
+/// A catalog that has all rows but the one that lets nodes start.
+pub struct Filled {
+    catalog: Catalog,
+    marked: Revision,
+    cluster: Vec<u8>,
+}
+
+impl Filled {
+    /// Lets nodes start.
+    ///
+    /// # Errors
+    /// [`CatalogError::Refused`] when somebody else fills it; [`CatalogError::Kv`].
+    pub async fn finish(self) -> Result<(), CatalogError> {
+        let key = "cluster".to_owned();
+        let unfinished = vec![Compare::Version(key.clone(), self.marked)];
+        let finish = vec![Op::Put(key, self.cluster)];
+        match self.catalog.kv().txn(unfinished, finish).await? {
             Outcome::Committed(_) => Ok(()),
             Outcome::Conflict => Err(raced()),
         }
+    }
+}
+
+fn raced() -> CatalogError {
+    refused("somebody else writes into the catalog: start over")
+}
+
+impl Rows {
+    /// What another catalog is filled with: the rows as they are, their names, and the next era.
+    ///
+    /// # Errors
+    /// [`CatalogError::Damaged`], [`CatalogError::Refused`] when they name no cluster, or one that is not `cluster`.
+    pub fn for_another(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, CatalogError> {
+        let mut rows = BTreeMap::new();
+        for row in &self.rows {
+            let mut value = row.value.to_string().into_bytes();
+            if row.key == "cluster" {
+                let mut named: ClusterRow = decode(&row.key, &value)?;
+                if named.name != cluster && moved_to(&named.name).is_none() {
+                    return Err(CatalogError::Refused(format!(
+                        "the catalog belongs to cluster {}, not to {cluster}",
+                        named.name
+                    )));
+                }
+                cluster.clone_into(&mut named.name);
+                named.era += 1;
+                value = encode(&named);
+            }
+            if let Some((name, id)) = name_of(&row.key, &value)? {
+                rows.insert(name, id.to_string().into_bytes());
+            }
+            rows.insert(row.key.clone(), value);
+        }
+        Ok(rows)
     }
 }
 
@@ -274,19 +383,21 @@ mod tests {
 
     #[test]
     fn a_backup_survives_its_file() {
-        let text = seal(BACKUP, "lab", &rows());
-        assert_eq!(open(BACKUP, &text), Ok(("lab".to_owned(), rows())));
+        let text = seal(BACKUP, "lab", 7, &rows());
+        let opened = open(BACKUP, &text).expect("a backup");
+        assert_eq!((opened.cluster.as_str(), opened.revision), ("lab", 7));
+        assert_eq!(opened.items, rows());
     }
 
     #[test]
     fn a_backup_of_the_future_is_named() {
-        let text = seal(BACKUP, "lab", &rows()).replace("\"version\":1", "\"version\":2");
+        let text = seal(BACKUP, "lab", 7, &rows()).replace("\"version\":1", "\"version\":2");
         assert_eq!(open::<DumpRow>(BACKUP, &text), Err(DumpError::Newer(2)));
     }
 
     #[test]
     fn another_kind_of_file_is_refused_by_name() {
-        let text = seal("azekura-store-survey", "lab", &rows());
+        let text = seal("azekura-store-survey", "lab", 0, &rows());
         let refused = open::<DumpRow>(BACKUP, &text).expect_err("another format");
         assert!(
             refused.to_string().contains("azekura-store-survey"),
@@ -297,7 +408,7 @@ mod tests {
     proptest! {
         #[test]
         fn fuzz_a_cut_or_changed_backup_is_refused(at: prop::sample::Index, bit in 0_u8..7, cut: bool) {
-            let text = seal(BACKUP, "lab", &rows());
+            let text = seal(BACKUP, "lab", 7, &rows());
             let mut bytes = text.clone().into_bytes();
             let at = at.index(bytes.len());
             if cut {
@@ -307,10 +418,10 @@ mod tests {
             }
             if let Ok(changed) = String::from_utf8(bytes)
                 && changed != text
-                && let Ok((_, read)) = open::<DumpRow>(BACKUP, &changed)
+                && let Ok(read) = open::<DumpRow>(BACKUP, &changed)
             {
                 // Only what means the same: a different space or letter case of an escape in the last line.
-                prop_assert_eq!(read, rows());
+                prop_assert_eq!(read.items, rows());
             }
         }
 

@@ -282,6 +282,9 @@ pub(crate) async fn check_cluster(
     let present = catalog.read::<ClusterRow>(&row.key()).await?;
     // Nothing deletes it.
     let present = present.map_or(row, |present| present.row);
+    if let Some(to) = catalog::dump::moved_to(&present.name) {
+        return Err(HostError::Moved { to: to.to_owned() });
+    }
     if present.name != options.cluster {
         return Err(HostError::WrongCluster {
             found: present.name,

@@ -209,6 +209,12 @@ pub enum HostError {
         /// In the configuration.
         expected: String,
     },
+    /// The catalog is somewhere else now.
+    #[error("the catalog has moved to {to}: put that into [catalog] of the configuration")]
+    Moved {
+        /// Where.
+        to: String,
+    },
     /// A node of this name runs.
     #[error(
         "a node named {name} is running already: stop it, or give this one another name (after a crash its \

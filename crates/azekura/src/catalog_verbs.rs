@@ -1,0 +1,324 @@
+//! `azekura catalog`: backups, rebuilds and moves of the catalog. docs/operating/catalog.md is for operators.
+//!
+//! Invariants
+//! - Disks are only read here.
+//! - A catalog is only ever written when it is empty, and none is left half made: until the last write no node starts with it.
+//! - At every moment at most one of the two catalogs of a move lets a node start.
+
+use crate::cli::{CatalogVerb, DisksArgs, Form};
+use crate::config::{CatalogConfig, Config};
+use crate::disk;
+use crate::node::open_catalog;
+use crate::output::{Table, columns, render};
+use anyhow::{Context, bail};
+use catalog::dump::{BACKUP, DumpRow, Rows, open, seal};
+use catalog::{Catalog, ClusterRow, VolumeState};
+use curator::rebuild::{Rebuilt, Sources, rebuild};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use vocab::StoreId;
+use wire::StoreSurvey;
+use world_linux::{Machine, ShardOptions};
+
+/// Format of a survey.
+const SURVEY: &str = "azekura-store-survey";
+/// Files are read whole: 100,000 volumes with their snapshots are some 200 MB.
+const FILE_BYTES_MAX: u64 = 4 << 30;
+
+/// What was done.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// In a sentence.
+    done: String,
+    /// Rows written.
+    rows: usize,
+    /// Volumes that stay offline.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    incomplete: Vec<Incomplete>,
+    /// What else matters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remarks: Vec<String>,
+}
+
+/// A volume that stays offline.
+#[derive(Debug, Serialize)]
+struct Incomplete {
+    volume: String,
+    reason: String,
+}
+
+impl Table for Report {
+    fn table(&self) -> String {
+        let mut text = format!("{}\n", self.done);
+        for remark in &self.remarks {
+            text += &format!("note: {remark}\n");
+        }
+        if self.incomplete.is_empty() {
+            return text;
+        }
+        text += "\nThese volumes stay offline until their loss is accepted (azekura catalog accept VOLUME):\n";
+        let row = |one: &Incomplete| vec![one.volume.clone(), one.reason.clone()];
+        let rows: Vec<_> = self.incomplete.iter().map(row).collect();
+        text + &columns(&["VOLUME", "REASON"], &rows)
+    }
+}
+
+fn simple(done: String, rows: usize) -> Report {
+    Report {
+        done,
+        rows,
+        incomplete: Vec::new(),
+        remarks: Vec::new(),
+    }
+}
+
+/// Carries out a verb.
+///
+/// # Errors
+/// For people; nothing was changed then, or what was can be repeated.
+pub fn run(verb: CatalogVerb, form: Form) -> anyhow::Result<String> {
+    let report = world_linux::run(ShardOptions::default(), move |_, machine| {
+        Box::pin(async move {
+            match verb {
+                CatalogVerb::Backup { file, config } => backup(&file, &config).await,
+                CatalogVerb::Survey { file, config } => survey(&machine, &file, &config).await,
+                CatalogVerb::Rebuild { disks } => make_anew(&machine, &disks, None).await,
+                CatalogVerb::Restore { file, disks } => {
+                    make_anew(&machine, &disks, Some(&file)).await
+                }
+                CatalogVerb::Accept { volume, config } => accept(&volume, &config).await,
+                CatalogVerb::Move { config, to, prefix } => move_to(&config, to, prefix).await,
+            }
+        })
+    })??;
+    Ok(render(&report, form))
+}
+
+fn read_file(path: &Path) -> anyhow::Result<String> {
+    let read = || {
+        let bytes = std::fs::metadata(path)?.len();
+        if bytes > FILE_BYTES_MAX {
+            bail!("it has {bytes} bytes, more than any file of ours");
+        }
+        Ok(std::fs::read_to_string(path)?)
+    };
+    read().with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Writes a file that is there as a whole or not at all.
+fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    let write = || {
+        if path.exists() {
+            bail!("something is there already; name another file");
+        }
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".part");
+        let beside = Path::new(&beside);
+        let mut file = std::fs::File::create(beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(beside, path)?;
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The catalog of a configuration, which must exist.
+fn present_catalog(config: &Config) -> anyhow::Result<Catalog> {
+    if let CatalogConfig::Embedded(path) = &config.catalog
+        && !path.exists()
+    {
+        bail!("there is no catalog at {}", path.display());
+    }
+    Ok(Catalog::new(open_catalog(&config.catalog)?))
+}
+
+async fn backup(file: &Path, config: &Path) -> anyhow::Result<Report> {
+    let config = Config::read(config)?;
+    let dumped = present_catalog(&config)?.dump().await?;
+    let cluster = dumped.rows.iter().find(|row| row.key == "cluster");
+    let cluster = cluster.context("the catalog is empty: there is nothing to back up")?;
+    let name = serde_json::from_value::<ClusterRow>(cluster.value.clone())?.name;
+    if name != config.cluster {
+        bail!("the catalog belongs to cluster {name}, the configuration to {}", config.cluster);
+    }
+    write_file(file, &seal(BACKUP, &name, dumped.revision, &dumped.rows))?;
+    let done = format!(
+        "{} rows of cluster {name}, as of revision {}, are in {}",
+        dumped.rows.len(),
+        dumped.revision,
+        file.display()
+    );
+    Ok(simple(done, dumped.rows.len()))
+}
+
+/// The rows of a backup.
+fn read_backup(file: &Path, cluster: &str) -> anyhow::Result<Rows> {
+    let text = read_file(file)?;
+    let read = open::<DumpRow>(BACKUP, &text);
+    let backup = read.with_context(|| file.display().to_string())?;
+    if backup.cluster != cluster {
+        let (file, found) = (file.display(), backup.cluster);
+        bail!("{file} is of cluster {found}, the configuration of {cluster}");
+    }
+    let row = backup.items.iter().find(|row| row.key == "cluster");
+    let row = row.and_then(|row| serde_json::from_value::<ClusterRow>(row.value.clone()).ok());
+    Ok(Rows {
+        era: row.map_or(0, |row| row.era),
+        revision: backup.revision,
+        rows: backup.items,
+    })
+}
+
+async fn survey_stores(machine: &Machine, config: &Config) -> anyhow::Result<Vec<StoreSurvey>> {
+    let mut surveys = Vec::new();
+    for store in &config.stores {
+        surveys.push(disk::survey(machine, &config.cluster, store).await?);
+    }
+    Ok(surveys)
+}
+
+async fn survey(machine: &Machine, file: &Path, config: &Path) -> anyhow::Result<Report> {
+    let config = Config::read(config)?;
+    let surveys = survey_stores(machine, &config).await?;
+    if surveys.is_empty() {
+        bail!("this node has no stores");
+    }
+    write_file(file, &seal(SURVEY, &config.cluster, 0, &surveys))?;
+    let done = format!("what {} stores say is in {}", surveys.len(), file.display());
+    Ok(simple(done, 0))
+}
+
+async fn sources(
+    machine: &Machine,
+    disks: &DisksArgs,
+    backup: Option<&Path>,
+) -> anyhow::Result<(Config, Sources)> {
+    let mut configs = Vec::new();
+    for path in &disks.configs {
+        configs.push(Config::read(path)?);
+    }
+    let first = configs[0].clone();
+    let mut surveys = Vec::new();
+    for config in &configs {
+        if config.cluster != first.cluster {
+            bail!("the configurations are of two clusters: {} and {}", first.cluster, config.cluster);
+        }
+        surveys.extend(survey_stores(machine, config).await?);
+    }
+    for path in &disks.surveys {
+        let text = read_file(path)?;
+        let read = open::<StoreSurvey>(SURVEY, &text);
+        surveys.extend(read.with_context(|| path.display().to_string())?.items);
+    }
+    let sources = Sources {
+        cluster: first.cluster.clone(),
+        surveys,
+        backup: backup
+            .map(|file| read_backup(file, &first.cluster))
+            .transpose()?,
+        without: disks.without.iter().copied().map(StoreId).collect(),
+        accepted: disks.accept_loss.iter().cloned().collect::<BTreeSet<_>>(),
+    };
+    Ok((first, sources))
+}
+
+async fn make_anew(
+    machine: &Machine,
+    disks: &DisksArgs,
+    backup: Option<&Path>,
+) -> anyhow::Result<Report> {
+    let (config, sources) = sources(machine, disks, backup).await?;
+    let rebuilt = rebuild(&sources)?;
+    let stores = sources.surveys.len();
+    let verb = match disks.dry_run {
+        true => "would be",
+        false => {
+            let catalog = Catalog::new(open_catalog(&config.catalog)?);
+            let filled = catalog.fill(&rebuilt.rows).await;
+            filled.with_context(|| describe(&config.catalog))?;
+            "is"
+        }
+    };
+    let done = format!(
+        "the catalog of cluster {} {verb} made anew from {stores} stores{}: {} rows. Start all nodes now",
+        config.cluster,
+        backup.map_or("", |_| " and a backup"),
+        rebuilt.rows.len()
+    );
+    Ok(report(done, rebuilt))
+}
+
+fn report(done: String, rebuilt: Rebuilt) -> Report {
+    let incomplete = rebuilt.incomplete.into_iter();
+    Report {
+        done,
+        rows: rebuilt.rows.len(),
+        incomplete: incomplete
+            .map(|(volume, reason)| Incomplete { volume, reason })
+            .collect(),
+        remarks: rebuilt.remarks,
+    }
+}
+
+fn describe(catalog: &CatalogConfig) -> String {
+    match catalog {
+        CatalogConfig::Embedded(path) => format!("catalog {}", path.display()),
+        CatalogConfig::Etcd { endpoints, prefix } => {
+            format!("{}, prefix {prefix}", endpoints.join(","))
+        }
+    }
+}
+
+async fn accept(volume: &str, config: &Path) -> anyhow::Result<Report> {
+    let catalog = present_catalog(&Config::read(config)?)?;
+    let id = catalog.volume_named(volume).await?.row.id;
+    let mut reason = None;
+    let change = |row: &mut catalog::VolumeRow| {
+        let VolumeState::Incomplete(why) = &row.state else {
+            return false;
+        };
+        reason = Some(why.clone());
+        row.state = VolumeState::Ready;
+        true
+    };
+    catalog.describe_volume(id, change).await?;
+    let Some(reason) = reason else {
+        bail!("volume {volume} is not incomplete: there is nothing to accept");
+    };
+    let done = format!("volume {volume} is used as it is from now on, although {reason}");
+    Ok(simple(done, 1))
+}
+
+async fn move_to(config: &Path, endpoints: Vec<String>, prefix: String) -> anyhow::Result<Report> {
+    let config = Config::read(config)?;
+    if !matches!(config.catalog, CatalogConfig::Embedded(_)) {
+        bail!("the configuration names no catalog in a file: only such a catalog is moved");
+    }
+    let target = CatalogConfig::Etcd { endpoints, prefix };
+    let (old, new) = (
+        present_catalog(&config)?,
+        Catalog::new(open_catalog(&target)?),
+    );
+    let rows = old.dump().await?.for_another(&config.cluster)?;
+    let place = describe(&target);
+    let filled = new.begin_fill(&rows).await;
+    let filled = filled.with_context(|| place.clone())?;
+    // From here on neither lets a node start; a move that stops here is repeated.
+    old.mark_moved(&place).await?;
+    filled.finish().await.with_context(|| place.clone())?;
+    let done = format!(
+        "the catalog of cluster {} is in {place} now: {} rows. Put that into [catalog] of the configuration and start \
+         the node; {} says that it has moved",
+        config.cluster,
+        rows.len(),
+        describe(&config.catalog)
+    );
+    Ok(simple(done, rows.len()))
+}

@@ -1,0 +1,80 @@
+//! Verbs on the catalog itself. All but `backup` of an etcd catalog need the nodes concerned to be stopped.
+
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// Verbs on the catalog.
+#[derive(Debug, Subcommand)]
+pub enum CatalogVerb {
+    /// Write all rows of the catalog, as they are at one moment, into a file
+    Backup {
+        /// Where to write it; nothing may be there.
+        file: PathBuf,
+        /// Configuration of a node: it says where the catalog is.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Write what the stores of this machine say into a file, for a rebuild elsewhere; the node must be stopped
+    Survey {
+        /// Where to write it; nothing may be there.
+        file: PathBuf,
+        /// Configuration of the node whose stores these are.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Make an empty catalog anew from what the disks of all stores say; all nodes must be stopped
+    Rebuild {
+        /// Where the stores are.
+        #[command(flatten)]
+        disks: DisksArgs,
+    },
+    /// Make an empty catalog anew from a backup and from what the disks have learned since; all nodes must be stopped
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// Where the stores are.
+        #[command(flatten)]
+        disks: DisksArgs,
+    },
+    /// Let a volume that a rebuild found incomplete be used as it is
+    Accept {
+        /// Its name.
+        volume: String,
+        /// Configuration of a node: it says where the catalog is.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Move the catalog of a single process from its file to etcd; the node must be stopped
+    Move {
+        /// Configuration of the node, which names the file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// etcd's client URLs.
+        #[arg(long, value_name = "URL", required = true, num_args = 1..)]
+        to: Vec<String>,
+        /// Before every key in etcd.
+        #[arg(long, default_value = "azekura/")]
+        prefix: String,
+    },
+}
+
+/// Where the stores of a cluster are, and what goes on without.
+#[derive(Debug, Args)]
+pub struct DisksArgs {
+    /// Configuration of a node whose disks are in this machine; may be repeated. The first one names the catalog.
+    #[arg(long = "config", value_name = "FILE", required = true)]
+    pub configs: Vec<PathBuf>,
+    /// What `azekura catalog survey` wrote on another machine; may be repeated.
+    #[arg(long = "survey", value_name = "FILE")]
+    pub surveys: Vec<PathBuf>,
+    /// Id of a store that is lost for good; may be repeated.
+    #[arg(long = "without", value_name = "STORE")]
+    pub without: Vec<u32>,
+    /// A volume that is used as it is found, although it may lack what was written last; `volume-N` or `snapshot-N` for one
+    /// without a name; may be repeated.
+    #[arg(long = "accept-loss", value_name = "NAME")]
+    pub accept_loss: Vec<String>,
+    /// Say what would be made, and make nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
