@@ -18,7 +18,7 @@ pub const NODES: usize = 3;
 
 /// An address that stays the same over restarts. It lies below the ports that the kernel gives to outgoing
 /// connections: they could take it, or even connect to themselves, while its process is down.
-fn lasting_address() -> String {
+pub fn lasting_address() -> String {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
     let text = range.unwrap_or_default();
     let first = text.split_whitespace().next();
@@ -47,7 +47,7 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    fn new(directory: &Directory) -> Self {
+    pub fn new(directory: &Directory) -> Self {
         let (client, peer) = (lasting_address(), lasting_address());
         let data = directory.path("etcd");
         let process = Self::spawn(&data, &client, &peer);
@@ -93,6 +93,17 @@ impl Etcd {
 
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Kills it, and all of its data is gone.
+    pub fn lose(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(&self.data).unwrap();
+    }
+
+    /// Its URL for clients.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.client)
     }
 
     /// After [`Etcd::kill`].
