@@ -146,7 +146,10 @@ async fn backup(file: &Path, config: &Path) -> anyhow::Result<Report> {
     let cluster = cluster.context("the catalog is empty: there is nothing to back up")?;
     let name = serde_json::from_value::<ClusterRow>(cluster.value.clone())?.name;
     if name != config.cluster {
-        bail!("the catalog belongs to cluster {name}, the configuration to {}", config.cluster);
+        bail!(
+            "the catalog belongs to cluster {name}, the configuration to {}",
+            config.cluster
+        );
     }
     write_file(file, &seal(BACKUP, &name, dumped.revision, &dumped.rows))?;
     let done = format!(
@@ -208,7 +211,11 @@ async fn sources(
     let mut surveys = Vec::new();
     for config in &configs {
         if config.cluster != first.cluster {
-            bail!("the configurations are of two clusters: {} and {}", first.cluster, config.cluster);
+            bail!(
+                "the configurations are of two clusters: {} and {}",
+                first.cluster,
+                config.cluster
+            );
         }
         surveys.extend(survey_stores(machine, config).await?);
     }

@@ -53,7 +53,9 @@ pub enum DumpError {
         reason: String,
     },
     /// Written by a newer release.
-    #[error("it has format version {0}, which is newer than this release: use the release that wrote it")]
+    #[error(
+        "it has format version {0}, which is newer than this release: use the release that wrote it"
+    )]
     Newer(u32),
     /// Cut or changed.
     #[error("it is damaged ({0}): use another copy")]
@@ -88,10 +90,7 @@ pub fn seal<T: Serialize>(format: &str, cluster: &str, revision: u64, items: &[T
 ///
 /// # Errors
 /// [`DumpError`].
-pub fn open<T: DeserializeOwned>(
-    format: &'static str,
-    text: &str,
-) -> Result<Opened<T>, DumpError> {
+pub fn open<T: DeserializeOwned>(format: &'static str, text: &str) -> Result<Opened<T>, DumpError> {
     let foreign = |reason: String| DumpError::Foreign {
         wanted: format,
         reason,
@@ -114,8 +113,7 @@ pub fn open<T: DeserializeOwned>(
         .rfind('\n')
         .ok_or_else(|| damaged("its end is missing"))?;
     let (sealed, last) = (&text[..=at], &body[at + 1..]);
-    let trailer: Trailer =
-        serde_json::from_str(last).map_err(|_| damaged("its end is missing"))?;
+    let trailer: Trailer = serde_json::from_str(last).map_err(|_| damaged("its end is missing"))?;
     if crc32c::crc32c(sealed.as_bytes()) != trailer.crc32c {
         return Err(damaged("its checksum does not match"));
     }
@@ -225,7 +223,10 @@ impl Catalog {
     ///
     /// # Errors
     /// [`CatalogError::Refused`] when something is there or somebody else fills it, too; [`CatalogError::Kv`].
-    pub async fn begin_fill(&self, rows: &BTreeMap<String, Vec<u8>>) -> Result<Filled, CatalogError> {
+    pub async fn begin_fill(
+        &self,
+        rows: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Filled, CatalogError> {
         let kv = self.kv();
         let page = kv.snapshot("").await?;
         let marker = ClusterRow {

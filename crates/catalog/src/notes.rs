@@ -2,9 +2,9 @@
 
 use crate::access::{CatalogError, decode};
 use crate::rows::{ContainerRow, GroupRow, MapRoot, SegmentRow, VolumeRoot};
+use crate::rows::{LineageRow, NodeRow, Row, SnapshotRow, StoreRow, VolumeRow};
 use crate::snapshots::snapshot_name_key;
 use crate::volumes::volume_name_key;
-use crate::rows::{LineageRow, NodeRow, Row, SnapshotRow, StoreRow, VolumeRow};
 use crate::{ClusterRow, GroupSnapshotRow, IntentRow, TokenRow};
 use serde::{Deserialize, Serialize};
 use vocab::{Epoch, SegmentId, SnapshotId, VolumeId};

@@ -389,7 +389,9 @@ impl Merged<'_> {
     }
 
     fn is_accepted(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.sources.accepted.contains(*name))
+        names
+            .iter()
+            .any(|name| self.sources.accepted.contains(*name))
     }
 }
 

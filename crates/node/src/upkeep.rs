@@ -19,7 +19,7 @@ use catalog::kv::{Compare, KvError, Op, Outcome};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use vocab::StoreId;
+use vocab::{StoreId, VolumeId};
 use world::Duration;
 
 /// Stores that start together join the first plan of groups together.
@@ -43,6 +43,8 @@ pub(crate) struct Upkeep {
     pub(crate) progress: Cell<Option<crate::operations::Progress>>,
     /// What was read of copies that nobody asked for.
     pub(crate) scrubbed: Cell<ScrubReport>,
+    /// Volumes whose logs are on their way to other nodes.
+    pub(crate) spreading: RefCell<BTreeSet<VolumeId>>,
     /// What collections rewrote already.
     pub(crate) attempts: RefCell<curator::Attempts>,
 }
@@ -136,7 +138,7 @@ fn wanted_factors(host: &Host) -> Vec<u8> {
     })
 }
 
-/// Lets go of volumes that were lost, also when nobody asks for them.
+/// Lets go of volumes that were lost, also when nobody asks for them, and spreads the logs of the others.
 async fn sweep_lost(host: Rc<Host>) {
     loop {
         if host.volumes.is_empty() {
@@ -144,6 +146,7 @@ async fn sweep_lost(host: Rc<Host>) {
             continue;
         }
         host.drop_lost();
+        host.spread_logs();
         host.world.sleep(SWEEP_INTERVAL).await;
     }
 }

@@ -68,7 +68,13 @@ impl Drill {
         self.model.snapshots.insert(key, blocks);
     }
 
-    fn try_clone(&self, node: usize, volume: &str, snapshot: &str, name: &str) -> Result<Answer, OperationError> {
+    fn try_clone(
+        &self,
+        node: usize,
+        volume: &str,
+        snapshot: &str,
+        name: &str,
+    ) -> Result<Answer, OperationError> {
         let spec = VolumeSpec {
             name: name.to_owned(),
             from: Some(SnapshotRef {
@@ -77,11 +83,13 @@ impl Drill {
             }),
             ..VolumeSpec::default()
         };
-        self.cluster.try_operate(node, Operation::VolumeCreate(spec))
+        self.cluster
+            .try_operate(node, Operation::VolumeCreate(spec))
     }
 
     fn clone_of(&mut self, node: usize, volume: &str, snapshot: &str, name: &str) {
-        self.try_clone(node, volume, snapshot, name).expect("cloned");
+        self.try_clone(node, volume, snapshot, name)
+            .expect("cloned");
         let blocks = self.model.snapshots[&(volume.to_owned(), snapshot.to_owned())].clone();
         self.model.volumes.insert(name.to_owned(), blocks);
     }
@@ -99,7 +107,9 @@ impl Drill {
             self.cluster.machines[index].host.restart();
             let disk = self.cluster.machines[index].disk.open();
             let surveyed = async move { store::survey(vec![disk as Rc<dyn Disk>]).await };
-            self.cluster.run(index, surveyed).expect("the disks can be read")
+            self.cluster
+                .run(index, surveyed)
+                .expect("the disks can be read")
         });
         surveys.collect()
     }
@@ -133,7 +143,8 @@ impl Drill {
         }
         for ((volume, snapshot), blocks) in &model.snapshots {
             let name = format!("check-of-{snapshot}");
-            self.try_clone(1, volume, snapshot, &name).expect("its snapshot is there");
+            self.try_clone(1, volume, snapshot, &name)
+                .expect("its snapshot is there");
             self.check_volume(&name, blocks);
             self.cluster.operate(1, Operation::VolumeDelete { name });
         }
@@ -193,7 +204,10 @@ fn story(drill: &mut Drill, steps: usize) {
             drill
                 .cluster
                 .operate(0, Operation::SnapshotDelete { volume, name });
-            drill.model.snapshots.remove(&("a".to_owned(), "s1".to_owned()));
+            drill
+                .model
+                .snapshots
+                .remove(&("a".to_owned(), "s1".to_owned()));
         }),
         Box::new(|drill| drill.write(0, "b", 1, 12)),
     ];
@@ -243,7 +257,11 @@ fn nothing_is_decided_without_a_store_that_nobody_named() {
         ..sources(surveys.clone())
     };
     let rebuilt = rebuild(&without).expect("named");
-    assert_eq!(rebuilt.incomplete.len(), 1, "the store may hold writes alone");
+    assert_eq!(
+        rebuilt.incomplete.len(),
+        1,
+        "the store may hold writes alone"
+    );
     let accepted = Sources {
         accepted: ["a".to_owned()].into(),
         ..without
@@ -277,7 +295,10 @@ fn an_incomplete_volume_stays_offline() {
     }
     let node = drill.cluster.node(0);
     let refused = drill.cluster.run(0, async move {
-        node.device("a", false).await.map(drop).map_err(|error| error.to_string())
+        node.device("a", false)
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string())
     });
     let text = refused.expect_err("it is offline");
     assert!(text.contains("azekura catalog accept a"), "{text}");

@@ -152,7 +152,9 @@ impl Store {
 }
 
 /// Reads the headers and puts the disks in order.
-pub(crate) async fn identify(disks: Vec<Rc<dyn Disk>>) -> Result<(Vec<Rc<dyn Disk>>, Vec<Header>), OpenError> {
+pub(crate) async fn identify(
+    disks: Vec<Rc<dyn Disk>>,
+) -> Result<(Vec<Rc<dyn Disk>>, Vec<Header>), OpenError> {
     let mut found: Vec<(Rc<dyn Disk>, Header)> = Vec::new();
     for (index, disk) in disks.into_iter().enumerate() {
         let header = read_header(&disk).await?.map_err(|damage| match damage {

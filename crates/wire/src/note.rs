@@ -2,9 +2,7 @@
 //! not read them. See docs/formats/notes.md.
 
 use serde::{Deserialize, Serialize};
-use vocab::{
-    Epoch, Generation, GroupId, Incarnation, Position, SegmentId, StoreId, VolumeId,
-};
+use vocab::{Epoch, Generation, GroupId, Incarnation, Position, SegmentId, StoreId, VolumeId};
 
 use crate::SegmentTail;
 

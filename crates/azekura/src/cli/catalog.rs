@@ -53,7 +53,7 @@ pub enum CatalogVerb {
         #[arg(long, value_name = "URL", required = true, num_args = 1..)]
         to: Vec<String>,
         /// Before every key in etcd.
-        #[arg(long, default_value = "azekura/")]
+        #[arg(long, default_value = "/azekura/")]
         prefix: String,
     },
 }

@@ -37,7 +37,10 @@ fn check(directory: &Directory, node: &Node, volume: &str, content: &[u8]) {
     let found = std::fs::read(&file).unwrap();
     let (start, rest) = found.split_at(content.len());
     assert!(start == content, "{volume} has other bytes");
-    assert!(rest.iter().all(|&byte| byte == 0), "{volume} has more bytes");
+    assert!(
+        rest.iter().all(|&byte| byte == 0),
+        "{volume} has more bytes"
+    );
 }
 
 fn check_all(directory: &Directory, node: &Node, contents: &Contents) {

@@ -9,7 +9,15 @@ fn story(cluster: &mut Cluster) -> Contents {
     let node = cluster.node(0);
     node.ask(&["container", "create", "c", "--rf", "2"]);
     for volume in ["a", "b"] {
-        node.ask(&["volume", "create", volume, "--container", "c", "--size", "32MiB"]);
+        node.ask(&[
+            "volume",
+            "create",
+            volume,
+            "--container",
+            "c",
+            "--size",
+            "32MiB",
+        ]);
     }
     let old = write(directory, node, "a", 1, 12 * MIB);
     node.ask(&["snapshot", "create", "a", "s"]);
@@ -75,7 +83,14 @@ fn real_old_backup_loses_nothing_that_was_written_since() {
         .collect();
     let surveyed = text(&cluster.directory.path("survey"));
     catalog(&["survey", &surveyed, "--config", &configs[2]]).unwrap();
-    let from = ["--config", &configs[0], "--config", &configs[1], "--survey", &surveyed];
+    let from = [
+        "--config",
+        &configs[0],
+        "--config",
+        &configs[1],
+        "--survey",
+        &surveyed,
+    ];
     let cut = cluster.directory.path("cut");
     let whole = std::fs::read_to_string(&backup).unwrap();
     std::fs::write(&cut, &whole[..whole.len() - 30]).unwrap();

@@ -455,9 +455,7 @@ impl Kv for EtcdKv {
 
     fn snapshot(&self, prefix: &str) -> KvFuture<Page> {
         let prefix = prefix.to_owned();
-        self.call(move |connections| {
-            Box::pin(async move { snapshot(&connections, &prefix).await })
-        })
+        self.call(move |connections| Box::pin(async move { snapshot(&connections, &prefix).await }))
     }
 
     fn txn(&self, compares: Vec<Compare>, changes: Vec<Op>) -> KvFuture<Outcome> {

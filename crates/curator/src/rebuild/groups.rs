@@ -38,7 +38,10 @@ pub(super) fn find(merged: &Merged<'_>) -> Result<Vec<GroupRow>, RebuildError> {
         groups.push(renew(row, &seen));
     }
     // Made after the newest note, and used already.
-    for (id, seen) in seen.into_iter().filter(|(_, seen)| !seen.holders.is_empty()) {
+    for (id, seen) in seen
+        .into_iter()
+        .filter(|(_, seen)| !seen.holders.is_empty())
+    {
         let copies = id.0 / IDS_PER_FACTOR;
         let mut members = seen.holders.clone();
         members.extend(&seen.promisers);

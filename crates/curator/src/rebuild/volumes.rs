@@ -230,7 +230,10 @@ fn problems_of(
         let is_there = |store: &StoreId| !merged.blind.contains(store);
         let mut stores = segment.replicas.iter().map(|replica| replica.store);
         if !stores.any(|store| is_there(&store)) {
-            problems.push(format!("all copies of {} of its log are missing", segment.id));
+            problems.push(format!(
+                "all copies of {} of its log are missing",
+                segment.id
+            ));
         }
     }
     problems

@@ -80,7 +80,9 @@ async fn lead(host: &Host) -> Result<(), String> {
         let silent = host.world.timeout(PAUSE, watch.next()).await;
         if let Ok(changes) = silent {
             let changes = changes.map_err(|error| error.to_string())?;
-            changes.into_iter().for_each(|change| mirror.on_change(change));
+            changes
+                .into_iter()
+                .for_each(|change| mirror.on_change(change));
             host.world.sleep(GATHER).await;
         }
         let leads = host.leads().await.map_err(|error| error.to_string())?;
@@ -275,7 +277,10 @@ impl Host {
         };
         let deadline = self.world.now() + NOTED_PATIENCE;
         loop {
-            if store.note_version(SYNCED).is_some_and(|held| held >= wanted) {
+            if store
+                .note_version(SYNCED)
+                .is_some_and(|held| held >= wanted)
+            {
                 return store.notes_durable().await.is_ok();
             }
             if self.world.now() >= deadline {

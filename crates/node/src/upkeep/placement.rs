@@ -8,7 +8,7 @@ use crate::host::Host;
 use crate::membership::{self, ClusterView, Part};
 use catalog::{GroupChange, GroupRow, StoreRow, Subject};
 use curator::{Standing, StoreFacts};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use vocab::StoreId;
 use world::Duration;
@@ -187,6 +187,39 @@ pub(crate) async fn evacuate(host: Rc<Host>) {
             host.hand_over().await;
         }
         host.world.sleep(EVACUATE_INTERVAL).await;
+    }
+}
+
+impl Host {
+    /// Logs of volumes served here whose replicas share a node, although another one has a good store, are opened again
+    /// there: a single machine that became several.
+    pub(crate) fn spread_logs(&self) {
+        for volume in self.volumes() {
+            let replicas = volume.status().log.replicas;
+            let (mut used, mut surplus) = (BTreeSet::new(), Vec::new());
+            let good = self.members.look(|view| {
+                for store in &replicas {
+                    let node = view.stores.get(store).map(|row| row.node);
+                    if !used.insert(node) {
+                        surplus.push(*store);
+                    }
+                }
+                let rows = view.stores.values().filter(|row| !view.drains(row));
+                let good = rows.filter(|row| self.health.fitness(row.id) == Fitness::Good);
+                good.map(|row| row.node).collect::<BTreeSet<_>>().len()
+            });
+            let mut spreading = self.upkeep.spreading.borrow_mut();
+            if !surplus.is_empty() && good > used.len() {
+                volume.leave_stores(&surplus);
+                spreading.insert(volume.id());
+            } else if spreading.contains(&volume.id()) {
+                // The segment that was closed needs its old replicas until it is drained.
+                volume.leave_stores(&[]);
+                if volume.status().log.closed_segments == 0 {
+                    spreading.remove(&volume.id());
+                }
+            }
+        }
     }
 }
 

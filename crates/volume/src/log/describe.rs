@@ -23,6 +23,8 @@ pub(super) struct Described {
     count: u64,
     /// The segment that was told of last: it may be about to be registered.
     told: Option<SegmentRow>,
+    /// The catalog has a closed segment without records: until it is told of a root, takeovers ask its replicas.
+    pub(super) left_empty: bool,
 }
 
 impl Described {
@@ -31,6 +33,7 @@ impl Described {
             note,
             count: 1,
             told: None,
+            left_empty: false,
         }
     }
 
@@ -70,12 +73,7 @@ pub(crate) async fn put_note(
     put(world, stores, store, note_of(note, number)).await
 }
 
-async fn put(
-    world: &World,
-    stores: &dyn Stores,
-    store: StoreId,
-    note: Note,
-) -> Result<(), String> {
+async fn put(world: &World, stores: &dyn Stores, store: StoreId, note: Note) -> Result<(), String> {
     let request = StoreRequest::PutNotes { notes: vec![note] };
     let call = stores.call(store, Lane::Log, request.into());
     match world.timeout(NOTE_PATIENCE, call).await {

@@ -266,6 +266,7 @@ impl Log {
         };
         self.durable_through(through);
         let note = self.describe_root(root);
+        self.described.borrow_mut().left_empty = false;
         for store in stores {
             if let Some(note) = note.clone() {
                 self.trim_noted(store, note, through);

@@ -366,7 +366,7 @@ impl Log {
     /// Whether closed segments wait for the drain.
     #[must_use]
     pub fn has_closed_segments(&self) -> bool {
-        !self.state.borrow().closed.is_empty()
+        !self.state.borrow().closed.is_empty() || self.described.borrow().left_empty
     }
 
     /// New policy from the container.
@@ -388,7 +388,7 @@ impl Log {
                 .iter()
                 .map(|replica| replica.store)
                 .collect(),
-            closed_segments: state.closed.len(),
+            closed_segments: state.closed.len() + usize::from(self.described.borrow().left_empty),
             stall: state.stall,
             waiting: self.waiting.borrow().clone(),
             pending: state.pending.len(),

@@ -379,6 +379,8 @@ impl Log {
                     wanted: old.wanted,
                     replicas,
                 });
+            } else if self.options.describe_logs {
+                self.described.borrow_mut().left_empty = true;
             }
             if bug!(self.options, DropInflight) {
                 for record in state.pending.drain(..) {
