@@ -385,7 +385,7 @@ mod tests {
     #[test]
     fn a_backup_survives_its_file() {
         let text = seal(BACKUP, "lab", 7, &rows());
-        let opened = open(BACKUP, &text).expect("a backup");
+        let opened = open::<DumpRow>(BACKUP, &text).expect("a backup");
         assert_eq!((opened.cluster.as_str(), opened.revision), ("lab", 7));
         assert_eq!(opened.items, rows());
     }

@@ -83,10 +83,9 @@ pub fn name_of(key: &str, value: &[u8]) -> Result<Option<(String, u64)>, Catalog
         value: &[u8],
         name: impl FnOnce(T) -> (String, u64),
     ) -> Result<Option<(String, u64)>, CatalogError> {
-        Ok(key
-            .starts_with(T::PREFIX)
+        key.starts_with(T::PREFIX)
             .then(|| decode(key, value).map(name))
-            .transpose()?)
+            .transpose()
     }
     let node = |row: NodeRow| (format!("node-name/{}", row.name), u64::from(row.id.0));
     let container = |row: ContainerRow| {
@@ -96,9 +95,10 @@ pub fn name_of(key: &str, value: &[u8]) -> Result<Option<(String, u64)>, Catalog
     let volume = |row: VolumeRow| (volume_name_key(&row.name), row.id.0);
     let snapshot = |row: SnapshotRow| (snapshot_name_key(row.volume, &row.name), row.id.0);
     let group = |row: GroupSnapshotRow| (format!("group-snapshot-name/{}", row.name), row.id);
-    Ok(named(key, value, node)?
+    let found = named(key, value, node)?
         .or(named(key, value, container)?)
         .or(named(key, value, volume)?)
         .or(named(key, value, snapshot)?)
-        .or(named(key, value, group)?))
+        .or(named(key, value, group)?);
+    Ok(found)
 }

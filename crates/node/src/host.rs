@@ -209,8 +209,7 @@ impl Host {
             members: members.clone(),
             health: health.clone(),
         };
-        let mut volume_options = fitting(options.volume.clone(), &parts.stores);
-        volume_options.describe_logs |= options.describe_disks;
+        let volume_options = fitting(&options, &parts.stores);
         let room = Room::new(volume_options.undrained_node_bytes_max);
         let context = Context {
             world: world.clone(),
@@ -445,7 +444,8 @@ fn reach_stores(
 
 /// Bounds undrained data by the smallest local ring: a volume starts to drain when it fills a quarter of it and
 /// makes writers wait at half, so that small rings are not simply full; all volumes together fill no more than one.
-fn fitting(options: volume::Options, stores: &BTreeMap<StoreId, Store>) -> volume::Options {
+fn fitting(host: &HostOptions, stores: &BTreeMap<StoreId, Store>) -> volume::Options {
+    let options = host.volume.clone();
     let ring = stores
         .values()
         .map(|store| store.status().journal_capacity.0)
@@ -455,6 +455,7 @@ fn fitting(options: volume::Options, stores: &BTreeMap<StoreId, Store>) -> volum
         drain_bytes: options.drain_bytes.min(ring / 4),
         undrained_bytes_max: options.undrained_bytes_max.min(ring / 2),
         undrained_node_bytes_max: options.undrained_node_bytes_max.min(ring),
+        describe_logs: options.describe_logs || host.describe_disks,
         ..options
     }
 }

@@ -114,6 +114,7 @@ fn a_cluster_made_before_ids_were_drawn_keeps_its_name_as_id() {
         id: "test".to_owned(),
         name: "test".to_owned(),
         version: 1,
+        era: 0,
     };
     let written = async move {
         let catalog = Catalog::new(Rc::new(kv));

@@ -169,9 +169,11 @@ fn sources(surveys: Vec<StoreSurvey>) -> Sources {
     }
 }
 
+type Step = Box<dyn Fn(&mut Drill)>;
+
 /// One thing after the other; the catalog is lost right after the step of this number.
 fn story(drill: &mut Drill, steps: usize) {
-    let script: Vec<Box<dyn Fn(&mut Drill)>> = vec![
+    let script: Vec<Step> = vec![
         Box::new(|drill| drill.create("a")),
         Box::new(|drill| drill.write(0, "a", 3, 40)),
         Box::new(|drill| drill.snapshot(0, "a", "s1")),

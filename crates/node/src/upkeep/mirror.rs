@@ -51,10 +51,10 @@ struct Mirror {
 
 pub(crate) async fn run(host: Rc<Host>) {
     loop {
-        if matches!(host.leads().await, Ok(true)) {
-            if let Err(reason) = lead(&host).await {
-                tracing::debug!(reason, "the disks are told of the catalog later");
-            }
+        if matches!(host.leads().await, Ok(true))
+            && let Err(reason) = lead(&host).await
+        {
+            tracing::debug!(reason, "the disks are told of the catalog later");
         }
         host.world.sleep(PAUSE).await;
     }
