@@ -171,6 +171,7 @@ fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptio
     options.api = api.map(|api| api_url(api.bound, config.advertise.as_deref()));
     options.domains.clone_from(&config.domains);
     options.describe_disks = true;
+    options.spread_logs = true;
     options.store.boot_id = world_linux::boot_id().context("cannot tell this boot from another")?;
     tune(&mut options, &config.tuning)?;
     Ok(options)

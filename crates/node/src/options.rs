@@ -58,6 +58,8 @@ pub struct HostOptions {
     /// Whether the disks are told of the catalog and of logs, so that a lost catalog can be made anew from them. Off here:
     /// a product switches it on.
     pub describe_disks: bool,
+    /// Whether logs whose copies share a machine move to others as soon as there are some. Off here, as above.
+    pub spread_logs: bool,
 }
 
 /// Deliberate bugs, which the simulator must catch; empty outside builds with the feature `bugs`.
@@ -130,6 +132,7 @@ impl HostOptions {
             patience: Duration::from_secs(600),
             faults: Faults::default(),
             describe_disks: false,
+            spread_logs: false,
         }
     }
 }

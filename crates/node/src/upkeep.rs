@@ -146,7 +146,9 @@ async fn sweep_lost(host: Rc<Host>) {
             continue;
         }
         host.drop_lost();
-        host.spread_logs();
+        if host.options.spread_logs {
+            host.spread_logs();
+        }
         host.world.sleep(SWEEP_INTERVAL).await;
     }
 }

@@ -12,6 +12,7 @@ use world::{Disk, Duration, World};
 use world_sim::{Host, Options as SimOptions, SimDisk, Simulation};
 
 mod extents;
+mod notes;
 mod ring;
 
 const VOLUME: VolumeId = VolumeId(1);

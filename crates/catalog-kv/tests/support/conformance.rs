@@ -12,6 +12,7 @@ pub async fn run(kv: Rc<dyn Kv>, world: World) {
     conditions_see_versions(&*kv).await;
     revisions_grow_only_with_changes(&*kv).await;
     ranges_are_paged_in_key_order(&*kv).await;
+    a_snapshot_has_every_entry_at_one_revision(&*kv).await;
     values_of_all_sizes_survive(&*kv).await;
     out_of_bounds_is_refused(&*kv).await;
     concurrent_increments_all_count(&kv, &world).await;
@@ -43,6 +44,24 @@ async fn value(kv: &dyn Kv, key: &str) -> Option<String> {
     let entry = kv.get(key).await.expect("reachable")?;
     assert_eq!(entry.key, key);
     Some(String::from_utf8(entry.value).expect("written as text"))
+}
+
+async fn a_snapshot_has_every_entry_at_one_revision(kv: &dyn Kv) {
+    let names: Vec<String> = (0..1200)
+        .map(|index| key("snapshot", &format!("{index:04}")))
+        .collect();
+    let mut revision = 0;
+    for part in names.chunks(100) {
+        revision = commit(kv, part.iter().map(|key| put(key, "x")).collect()).await;
+    }
+    let page = kv.snapshot(&key("snapshot", "")).await.expect("reachable");
+    let found: Vec<&String> = page.entries.iter().map(|entry| &entry.key).collect();
+    assert_eq!(found, names.iter().collect::<Vec<_>>());
+    assert!(!page.more && page.revision >= revision);
+    for part in names.chunks(100) {
+        let delete = part.iter().map(|key| Op::Delete(key.clone()));
+        commit(kv, delete.collect()).await;
+    }
 }
 
 async fn reads_find_what_was_written(kv: &dyn Kv) {

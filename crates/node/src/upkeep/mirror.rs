@@ -15,16 +15,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use vocab::{Incarnation, StoreId};
 use wire::{Lane, NOTE_BYTES_MAX, NOTES_MAX, Note, NoteVersion, StoreReply, StoreRequest, Stores};
-use world::Duration;
+use world::{Duration, Time};
 
 /// Key of the note that says how far a store's notes go.
 const SYNCED: &str = "synced";
 /// Changes that come together are sent together.
 const GATHER: Duration = Duration::from_millis(20);
-/// Pause before a node that does not lead asks again, and before a store that did not answer is asked again.
+/// Pause before a node that does not lead asks again, and between two looks at who leads and which stores there are.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How long a store that did not answer is left alone.
+const REST: Duration = Duration::from_secs(10);
 /// Patience with one call to a store.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Notes of one listing.
 const LIST_LIMIT: u32 = 1000;
 /// How long an operation waits until what it changed is noted, and how often it looks.
@@ -47,6 +49,8 @@ struct Mirror {
     revision: Revision,
     rows: BTreeMap<String, (Revision, String)>,
     stores: BTreeMap<StoreId, Synced>,
+    /// Stores that did not answer, and when they are asked again: the others must not wait for them every time.
+    resting: BTreeMap<StoreId, Time>,
 }
 
 pub(crate) async fn run(host: Rc<Host>) {
@@ -69,6 +73,7 @@ async fn lead(host: &Host) -> Result<(), String> {
         revision: page.revision,
         rows: BTreeMap::new(),
         stores: BTreeMap::new(),
+        resting: BTreeMap::new(),
     };
     for entry in page.entries {
         mirror.on_change(Change::Put(entry));
@@ -144,8 +149,13 @@ impl Mirror {
 
     /// Brings every store that answers up to date.
     async fn send(&mut self, host: &Host) {
+        let now = host.world.now();
+        self.resting.retain(|_, until| *until > now);
         let lives: BTreeMap<StoreId, Life> = host.members.look(|view| {
             let life = |row: &catalog::StoreRow| {
+                if self.resting.contains_key(&row.id) {
+                    return None;
+                }
                 let alive = view.alive.get(&row.node)?;
                 Some((row.id, (row.incarnation, alive.start)))
             };
@@ -165,6 +175,7 @@ impl Mirror {
                 Err(reason) => {
                     tracing::debug!(%store, reason, "not told of the catalog");
                     self.stores.remove(&store);
+                    self.resting.insert(store, host.world.now() + REST);
                 }
             }
         }

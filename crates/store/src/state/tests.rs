@@ -57,6 +57,11 @@ fn sample() -> State {
         };
         state.replay_record(slot, false);
     }
+    state.apply(&Meta::Note(Note {
+        key: "volume/7".to_owned(),
+        version: NoteVersion { term: 1, number: 2 },
+        value: Some("{}".to_owned()),
+    }));
     let kept = Extent {
         form: 1,
         disk: 0,
