@@ -111,7 +111,7 @@ fn rows_are_refused_when_they_would_fill_the_state_and_logs_are_not() {
 
 #[test]
 fn a_survey_changes_nothing_and_says_what_is_there() {
-    let mut machine = Machine::new(44, 1);
+    let machine = Machine::new(44, 1);
     let store = machine.open();
     machine.ask(&store, fence(3)).expect("promised");
     let mut chain = Chain::new(3);
