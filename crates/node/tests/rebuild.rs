@@ -2,7 +2,7 @@
 
 mod support;
 
-use api::{Answer, Operation, OperationError, SnapshotRef, VolumeSpec};
+use api::{Answer, MemberChange, Operation, OperationError, SnapshotRef, VolumeSpec};
 use blockdev::BlockDevice;
 use catalog::{Catalog, VolumeState};
 use catalog_kv::memory::MemoryKv;
@@ -25,6 +25,8 @@ struct Drill {
     model: Model,
     fill: u8,
     catalogs: u8,
+    /// Whether the machines lose power, and not only their processes.
+    power: bool,
 }
 
 impl Drill {
@@ -34,6 +36,7 @@ impl Drill {
             model: Model::default(),
             fill: 0,
             catalogs: 0,
+            power: false,
         };
         drill.cluster.create_container("c", 2);
         drill
@@ -101,6 +104,9 @@ impl Drill {
     /// Everything dies, and with it the catalog.
     fn lose_the_catalog(&mut self) -> Vec<StoreSurvey> {
         for index in 0..3 {
+            if self.power {
+                self.cluster.machines[index].host.power_loss();
+            }
             self.cluster.crash(index);
         }
         let surveys = (0..3).map(|index| {
@@ -212,6 +218,19 @@ fn story(drill: &mut Drill, steps: usize) {
                 .remove(&("a".to_owned(), "s1".to_owned()));
         }),
         Box::new(|drill| drill.write(0, "b", 1, 12)),
+        // Groups change their members.
+        Box::new(|drill| {
+            let change = MemberChange {
+                draining: Some(true),
+                ..MemberChange::default()
+            };
+            drill
+                .cluster
+                .operate(0, Operation::StoreSet { id: 2, change });
+            drill.wait(Duration::from_millis(2500));
+            drill.write(0, "a", 6, 20);
+        }),
+        Box::new(|drill| drill.wait(Duration::from_secs(6))),
     ];
     for step in script.iter().take(steps) {
         step(drill);
@@ -220,12 +239,25 @@ fn story(drill: &mut Drill, steps: usize) {
 
 #[test]
 fn a_catalog_lost_at_any_moment_is_made_anew() {
-    for steps in 1..=13 {
+    for steps in 1..=15 {
         let mut drill = Drill::new(300 + steps as u64);
         story(&mut drill, steps);
         drill.rebuild();
         drill.check();
         drill.write(0, "a", 1, 5);
+        drill.check();
+    }
+}
+
+#[test]
+fn a_catalog_lost_together_with_all_power_is_made_anew() {
+    for steps in 1..=15 {
+        let mut drill = Drill::new(400 + steps as u64);
+        drill.power = true;
+        story(&mut drill, steps);
+        // Some moment within the drain, the notes and the trims that follow.
+        drill.wait(Duration::from_micros(steps as u64 * 7919 % 400_000));
+        drill.rebuild();
         drill.check();
     }
 }
