@@ -265,9 +265,9 @@ pub struct VolumeAnswer {
     pub owner: Option<u32>,
     /// The owner's term.
     pub epoch: u64,
-    /// `ready`, `pending`, `deleting` or `stopped`.
+    /// `ready`, `pending`, `deleting`, `stopped` or `incomplete`.
     pub state: String,
-    /// Why, when it is stopped or runs with fewer copies than wanted.
+    /// Why, when it is stopped or incomplete or runs with fewer copies than wanted.
     #[serde(default)]
     pub reason: Option<String>,
     /// Copies wanted.
