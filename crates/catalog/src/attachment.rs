@@ -8,7 +8,8 @@ use crate::access::{Catalog, CatalogError};
 use crate::rows::{Row, VolumeRow, numbered};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use vocab::{AttachmentGeneration, VolumeId};
+use crate::volumes::check_owner;
+use vocab::{AttachmentGeneration, Epoch, VolumeId};
 
 /// How a volume is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,18 +127,21 @@ impl Attachment {
 }
 
 impl Catalog {
-    /// Changes who may use a volume: `change` returns what it becomes, or nothing. Sessions that the new attachment does
-    /// not admit are refused from then on. The caller tells the owner, or takes the volume over, before it relies on that.
+    /// Changes, as the volume's owner of term `epoch`, who may use it: `change` returns what it becomes, or nothing. The owner
+    /// then ends the sessions that this does not admit; one that comes later reads the row before it lets anybody in. So
+    /// an owner that was replaced may change nothing: its successor may have let sessions in by the row of before.
     ///
     /// # Errors
-    /// `change`'s refusal, [`CatalogError::NotFound`], [`CatalogError::Kv`].
+    /// `change`'s refusal, [`CatalogError::StaleOwner`], [`CatalogError::NotFound`], [`CatalogError::Kv`].
     pub async fn set_attachment(
         &self,
         id: VolumeId,
+        epoch: Epoch,
         mut change: impl FnMut(&Attachment) -> Result<Option<Attachment>, CatalogError>,
     ) -> Result<VolumeRow, CatalogError> {
         let key = numbered(VolumeRow::PREFIX, id.0);
         self.update("volume", &key, |row: &mut VolumeRow| {
+            check_owner(row, epoch)?;
             let Some(attachment) = change(&row.attachment)? else {
                 return Ok(false);
             };

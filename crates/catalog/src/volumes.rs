@@ -83,7 +83,7 @@ fn check_size(size: ByteCount) -> Result<(), CatalogError> {
     Ok(())
 }
 
-fn check_owner(row: &VolumeRow, epoch: Epoch) -> Result<(), CatalogError> {
+pub(crate) fn check_owner(row: &VolumeRow, epoch: Epoch) -> Result<(), CatalogError> {
     if row.epoch == epoch {
         Ok(())
     } else {

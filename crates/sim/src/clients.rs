@@ -247,7 +247,7 @@ impl Lane {
         while !self.shared.stop.get() {
             let outcome = self.request(bypass_blocks).await;
             match outcome {
-                Ok(()) => self.shared.done.set(self.shared.done.get() + 1),
+                Ok(_) => self.shared.done.set(self.shared.done.get() + 1),
                 Err(Trouble::Refused(error)) => {
                     self.shared.note_refusal(&error);
                     self.world.sleep(Duration::from_millis(20)).await;
@@ -264,7 +264,7 @@ impl Lane {
     }
 
     /// One random request.
-    pub(crate) async fn request(&self, bypass_blocks: u64) -> Result<(), Trouble> {
+    pub(crate) async fn request(&self, bypass_blocks: u64) -> Result<Done, Trouble> {
         let rng = &self.rng;
         let size = self.checked.history().borrow().blocks();
         // Half of the requests fall on few blocks, so that they meet.
@@ -278,22 +278,40 @@ impl Lane {
             WriteMode::Buffered
         };
         match rng.below(100) {
-            0..50 => Ok(self.checked.write(Lba(start), small as u32, mode).await?),
+            0..50 => {
+                self.checked.write(Lba(start), small as u32, mode).await?;
+                Ok(Done::Written)
+            }
             50..57 => {
                 let large = (bypass_blocks + rng.below(8)).min(size - start);
-                Ok(self.checked.write(Lba(start), large as u32, mode).await?)
+                self.checked.write(Lba(start), large as u32, mode).await?;
+                Ok(Done::Written)
             }
             57..64 => {
                 let blocks = (1 + rng.below(64)).min(size - start);
-                Ok(self.checked.unmap(Lba(start), blocks).await?)
+                self.checked.unmap(Lba(start), blocks).await?;
+                Ok(Done::Unmapped)
             }
-            64..74 => Ok(self.checked.flush().await?),
+            64..74 => {
+                self.checked.flush().await?;
+                Ok(Done::Flushed)
+            }
             _ => {
                 let blocks = (1 + rng.below(16)).min(size - start);
-                self.checked.read(Lba(start), blocks as u32).await
+                self.checked.read(Lba(start), blocks as u32).await?;
+                Ok(Done::Read)
             }
         }
     }
+}
+
+/// What a request did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Written,
+    Unmapped,
+    Flushed,
+    Read,
 }
 
 /// Everything a device holds, block by block.

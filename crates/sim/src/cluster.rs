@@ -111,6 +111,8 @@ impl Cluster {
         options.journal_bytes = Some(self.config.journal_bytes);
         options.groups = self.config.groups;
         options.groups_per_store = 1;
+        options.describe_disks = self.config.described;
+        options.spread_logs = self.config.described;
         options.repair_delay = self.config.moving.repair_delay;
         options.collect.interval = Duration::from_millis(700);
         options.collect.duty_percent = 50;

@@ -45,6 +45,8 @@ pub struct Config {
     pub attached: bool,
     /// Whether the pool is filled up.
     pub full: bool,
+    /// Whether stores are told of logs and of the catalog.
+    pub described: bool,
     /// Tunables of volumes.
     pub volume: volume::Options,
     /// Bytes of a store's journal.
@@ -151,6 +153,7 @@ impl Config {
             manage: rng.chance(0.6),
             attached: Attached::draw(seed),
             full: false,
+            described: SimRng::named(seed, "notes").chance(0.6),
             volume: draw_volume(&rng),
             journal_bytes: *rng.pick(&[4 << 20, 8 << 20, 16 << 20]),
             disk_bytes: *rng.pick(&[512 << 20, 1 << 30]),
