@@ -97,6 +97,9 @@ pub struct StatusAnswer {
     /// Why it is not `ok`, for people.
     #[serde(default)]
     pub reasons: Vec<String>,
+    /// Whether the node that answered encrypts its connections and asks for certificates.
+    #[serde(default)]
+    pub encrypted: bool,
     /// Every node.
     pub nodes: Vec<NodeAnswer>,
     /// Every store.

@@ -2,7 +2,10 @@
 
 mod cluster;
 
-pub use cluster::{CapacityArgs, ClusterVerb, GroupSnapshotVerb, MemberVerb};
+pub use cluster::{
+    CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, GroupSnapshotVerb, InitArgs,
+    MemberVerb,
+};
 
 use crate::config::parse_name;
 use crate::quantity::{parse_duration, parse_size};
@@ -28,6 +31,14 @@ pub struct Cli {
     /// File that holds the token for the API, when that asks for one.
     #[arg(long, global = true, env = "AZEKURA_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Folder with this machine's certificate, in a cluster that has any; connections are encrypted then.
+    #[arg(
+        long,
+        global = true,
+        env = "AZEKURA_CREDENTIALS",
+        value_name = "FOLDER"
+    )]
+    pub credentials: Option<PathBuf>,
     /// Form of the answer.
     #[arg(short, long, global = true, value_enum, default_value_t = Form::Table)]
     pub output: Form,
@@ -567,6 +578,8 @@ pub enum TokenScope {
     Viewer,
     /// What the CSI driver needs.
     Csi,
+    /// To attach and detach volumes.
+    Client,
 }
 
 /// Arguments of `detach`.

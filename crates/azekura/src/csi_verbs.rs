@@ -22,19 +22,20 @@ pub fn run(api: Endpoint<'_>, verb: CsiVerb) -> anyhow::Result<()> {
     }
 }
 
-fn options_of(api: Endpoint<'_>, shared: &CsiArgs) -> ApiOptions {
+fn options_of(api: Endpoint<'_>, shared: &CsiArgs) -> anyhow::Result<ApiOptions> {
     let urls = [api.api]
         .into_iter()
         .chain(shared.also.iter().map(String::as_str));
     // The first option may name several, as the environment does.
     let urls = urls.flat_map(|text| text.split(','));
-    ApiOptions {
+    Ok(ApiOptions {
         endpoints: urls
-            .map(|url| url.trim().to_owned())
-            .filter(|url| !url.is_empty())
+            .filter(|url| !url.trim().is_empty())
+            .map(|url| api.url(url))
             .collect(),
         token_file: api.token_file.map(Path::to_owned),
-    }
+        credentials: api.credentials()?,
+    })
 }
 
 fn log_to_stderr(json: bool) {
@@ -73,7 +74,7 @@ fn controller(api: Endpoint<'_>, arguments: &CsiControllerArgs) -> anyhow::Resul
     log_to_stderr(arguments.shared.log_json);
     let options = ControllerOptions {
         socket: arguments.shared.endpoint.clone(),
-        api: options_of(api, &arguments.shared),
+        api: options_of(api, &arguments.shared)?,
         blocks: match arguments.metadata_blocks {
             Blocks::Variable => BlockStyle::Variable,
             Blocks::Fixed => BlockStyle::Fixed,
@@ -92,10 +93,11 @@ fn node(api: Endpoint<'_>, arguments: CsiNodeArgs) -> anyhow::Result<()> {
     };
     let options = NodeOptions {
         socket: arguments.shared.endpoint.clone(),
-        api: options_of(api, &arguments.shared),
+        api: options_of(api, &arguments.shared)?,
         node: arguments.node_id,
         work_dir: arguments.work_dir,
         attach: Box::new(Local {
+            credentials: api.credentials.map(Path::to_owned),
             run_dir: arguments.run_dir,
             host: host.then_some(Host {
                 root: arguments.host_root,

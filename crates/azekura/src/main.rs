@@ -19,6 +19,7 @@ mod cli;
 mod config;
 #[cfg(test)]
 mod config_tests;
+mod credentials;
 mod csi_verbs;
 mod disk;
 mod launch;
@@ -58,6 +59,7 @@ fn run(cli: Cli) -> anyhow::Result<String> {
     let endpoint = Endpoint {
         api: &cli.api,
         token_file: cli.token_file.as_deref(),
+        credentials: cli.credentials.as_deref(),
     };
     let text = match cli.verb {
         Verb::Node(arguments) if arguments.verb.is_none() => {
@@ -65,6 +67,10 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         }
         Verb::Disk(DiskVerb::Format(arguments)) => disk::format(arguments, cli.output)?,
         Verb::Disk(DiskVerb::Show { path }) => disk::show(&path, cli.output)?,
+        Verb::Cluster(ClusterVerb::Init(arguments)) => credentials::init(&arguments, cli.output)?,
+        Verb::Cluster(ClusterVerb::Credentials(verb)) => {
+            credentials::credentials(verb, cli.output)?
+        }
         Verb::Csi(verb) => csi_verbs::run(endpoint, verb).map(|()| String::new())?,
         Verb::Attach(arguments) => attach::attach(endpoint, &arguments, cli.output)?,
         Verb::Detach(arguments) => attach::detach(endpoint, &arguments, cli.output)?,

@@ -400,6 +400,9 @@ impl Table for StatusAnswer {
         for reason in &self.reasons {
             text += &format!("  {reason}\n");
         }
+        if !self.encrypted {
+            text += "  connections are not encrypted: see docs/operating/security.md\n";
+        }
         text += "\n";
         text += &columns(&NODE_HEAD, &nodes);
         text += "\n";

@@ -157,7 +157,7 @@ impl Host {
         }
         let listener = world.net.listen(&options.listen).await?;
         let nbd_listener = match &options.nbd_listen {
-            Some(address) => Some(world.net.listen(address).await?),
+            Some(address) => Some(world.net.listen_plain(address).await?),
             None => None,
         };
         let address = options

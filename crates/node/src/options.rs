@@ -21,6 +21,8 @@ pub struct HostOptions {
     pub nbd_listen: Option<Address>,
     /// Where the API is served, for the catalog.
     pub api: Option<String>,
+    /// Whether connections are encrypted and show who calls. New nodes wait until they are approved then.
+    pub secured: bool,
     /// Labels of the enclosing failure domains, narrowest first (rack, zone).
     pub domains: Vec<String>,
     /// Time to live of the lease that says that this node lives; whole seconds.
@@ -109,6 +111,7 @@ impl HostOptions {
             advertise: None,
             nbd_listen: None,
             api: None,
+            secured: false,
             domains: Vec::new(),
             lease: Duration::from_secs(2),
             suspicion: Duration::from_secs(1),

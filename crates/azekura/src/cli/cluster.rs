@@ -4,13 +4,66 @@ use super::parse_label;
 use crate::config::parse_name;
 use crate::quantity::parse_duration;
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 use std::time::Duration;
+use world::Role;
 
 /// Verbs on the cluster.
 #[derive(Debug, Subcommand)]
 pub enum ClusterVerb {
     /// Show the cluster's id and its nodes
     Show,
+    /// Make the authority of a new cluster, and credentials for its first node and its administrator
+    Init(InitArgs),
+    /// Certificates for people and machines
+    #[command(subcommand)]
+    Credentials(CredentialsVerb),
+}
+
+/// Arguments of `cluster init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Name of the cluster.
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    pub cluster: String,
+    /// Name of the first node, as in its configuration.
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    pub node: String,
+    /// Where everything goes; must not hold an authority yet.
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: PathBuf,
+}
+
+/// Verbs on certificates. They work where the authority's file is and need no running node.
+#[derive(Debug, Subcommand)]
+pub enum CredentialsVerb {
+    /// Make a folder with a new key and certificate
+    Create(CredentialsArgs),
+    /// Say whose a folder's certificate is, and until when it holds
+    Show {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+/// Arguments of `cluster credentials create`.
+#[derive(Debug, Args)]
+pub struct CredentialsArgs {
+    /// Whose they are: a person, a machine, a node.
+    #[arg(value_parser = parse_name)]
+    pub name: String,
+    /// What they allow: node, admin, viewer, csi or client.
+    #[arg(long)]
+    pub role: Role,
+    /// The authority's file.
+    #[arg(long, value_name = "FILE")]
+    pub authority: PathBuf,
+    /// The folder to make.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// How long they hold.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: Option<u32>,
 }
 
 /// Verbs on a node or a store.

@@ -37,7 +37,7 @@ pub(super) fn find(hash: &str) -> Result<Answer, OperationError> {
 
 async fn guarded() -> Server {
     let admin = Digest::of(ADMIN);
-    Server::start_with(Auth::Tokens { admin }).await
+    Server::start_with(Auth::Tokens { admin: Some(admin) }).await
 }
 
 async fn send(server: &Server, request: &str, body: &str, token: Option<&str>) -> (u16, String) {

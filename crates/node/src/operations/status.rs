@@ -122,6 +122,7 @@ impl Host {
             cluster: self.options.cluster.clone(),
             node: self.id.0,
             cluster_id: self.cluster_id.clone(),
+            encrypted: self.options.secured,
             nodes: nodes_of(&view),
             stores: view.stores.values().map(store).collect(),
             volumes: self.volume_answers(&ListQuery::default()).await?,
