@@ -121,6 +121,25 @@ fn every_operation() -> Vec<Operation> {
             hash: text("00"),
         },
         Operation::TokenList,
+        Operation::JoinTokenCreate {
+            spec: JoinTokenSpec {
+                ttl_seconds: Some(60),
+            },
+            hash: text("00"),
+        },
+        Operation::NodeJoin {
+            hash: text("00"),
+            name: text("n"),
+            request: text("r"),
+            stores: 1,
+        },
+        Operation::CertificateRenew {
+            name: text("n"),
+            request: text("r"),
+        },
+        Operation::AuthorityShow,
+        Operation::AuthorityRotate,
+        Operation::AuthorityRetire(Retirement { force: true }),
         Operation::TokenDelete { name: text("t") },
         Operation::TokenFind { hash: text("00") },
         Operation::VolumeList(ListQuery {

@@ -3,8 +3,8 @@
 mod cluster;
 
 pub use cluster::{
-    CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, GroupSnapshotVerb, InitArgs,
-    MemberVerb,
+    CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, GroupSnapshotVerb,
+    InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb,
 };
 
 use crate::config::parse_name;
@@ -111,7 +111,7 @@ pub enum Verb {
 pub struct NodeArgs {
     /// What becomes of a node; nothing: run one here.
     #[command(subcommand)]
-    pub verb: Option<MemberVerb>,
+    pub verb: Option<NodeVerb>,
     /// Configuration, see docs/operating/configuration.md.
     #[arg(long, value_name = "FILE", required = true)]
     pub config: Option<PathBuf>,

@@ -14,6 +14,7 @@
 )]
 
 mod attach;
+mod authority;
 mod bench;
 mod cli;
 mod config;
@@ -22,6 +23,7 @@ mod config_tests;
 mod credentials;
 mod csi_verbs;
 mod disk;
+mod joining;
 mod launch;
 mod local;
 mod members;
@@ -32,7 +34,7 @@ mod remote;
 mod verbs;
 
 use clap::Parser;
-use cli::{Cli, ClusterVerb, DiskVerb, Form, NodeArgs, Verb};
+use cli::{Cli, ClusterVerb, DiskVerb, Form, NodeArgs, NodeVerb, Verb};
 use remote::{Endpoint, Remote, RemoteError};
 use std::io::Write;
 use std::process::ExitCode;
@@ -65,6 +67,10 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         Verb::Node(arguments) if arguments.verb.is_none() => {
             node::run(&arguments).map(|()| String::new())?
         }
+        Verb::Node(NodeArgs {
+            verb: Some(NodeVerb::Join(arguments)),
+            ..
+        }) => joining::join(&arguments, cli.output)?,
         Verb::Disk(DiskVerb::Format(arguments)) => disk::format(arguments, cli.output)?,
         Verb::Disk(DiskVerb::Show { path }) => disk::show(&path, cli.output)?,
         Verb::Cluster(ClusterVerb::Init(arguments)) => credentials::init(&arguments, cli.output)?,
@@ -95,11 +101,17 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         Verb::Token(verb) => console.token(verb),
         Verb::Node(NodeArgs {
             verb: Some(verb), ..
-        }) => console.member("nodes", verb),
+        }) => match verb {
+            NodeVerb::Member(verb) => console.member("nodes", verb),
+            NodeVerb::Token(verb) => console.join_token(verb),
+            NodeVerb::Approve { name } => console.approve(&name),
+            NodeVerb::Join(_) => unreachable!("it is carried out here"),
+        },
         Verb::Store(verb) => console.member("stores", verb),
         Verb::Resiliency => console.resiliency(),
         Verb::Status => console.status(),
         Verb::Cluster(ClusterVerb::Show) => console.cluster(),
+        Verb::Cluster(ClusterVerb::Ca(verb)) => console.authority(verb),
         Verb::Capacity(arguments) => console.capacity(&arguments),
         Verb::GroupSnapshot(verb) => console.group_snapshot(verb),
         other => unreachable!("{other:?} is no call to the API"),

@@ -8,6 +8,7 @@
 //! - A stop answers the API's requests in progress, then gives the volumes up, then closes the stores
 //!   cleanly. A second signal ends the process at once; that is as safe as a power cut.
 
+use crate::authority::{self, FileSigner};
 use crate::bench;
 use crate::cli::NodeArgs;
 use crate::config::{ApiAuth, CatalogConfig, Config, TlsConfig, Tuning};
@@ -254,6 +255,20 @@ fn open_catalog(config: &CatalogConfig) -> anyhow::Result<Rc<dyn Kv>> {
     }
 }
 
+/// What a node that joins is told of the catalog. An embedded one belongs to this process.
+fn catalog_table(config: &CatalogConfig) -> Option<String> {
+    let CatalogConfig::Etcd { endpoints, prefix } = config else {
+        return None;
+    };
+    let quoted = |text: &String| toml::Value::String(text.clone()).to_string();
+    let endpoints: Vec<String> = endpoints.iter().map(quoted).collect();
+    Some(format!(
+        "[catalog]\netcd = [{}]\nprefix = {}\n",
+        endpoints.join(", "),
+        quoted(prefix)
+    ))
+}
+
 /// The shard's side of the calls from the control thread.
 struct Running {
     world: World,
@@ -281,6 +296,10 @@ async fn serve(
     }
     let mut options = options(&config, api.as_ref().map(|(socket, _)| socket))?;
     options.cluster_id = format!("{:016x}", world.rng.next_u64());
+    options.catalog_table = catalog_table(&config.catalog);
+    if let Some(path) = config.tls.as_ref().and_then(|tls| tls.authority.as_deref()) {
+        options.signer = Some(Rc::new(FileSigner::read(&config.cluster, path)?));
+    }
     let kv = open_catalog(&config.catalog)?;
     let mut stores = Vec::new();
     for store in &config.stores {
@@ -296,6 +315,9 @@ async fn serve(
         stopping: Cell::new(false),
     });
     world.spawn(trim_memory(world.clone(), host.clone()));
+    if let Some(credentials) = credentials.clone() {
+        world.spawn(authority::keep(world.clone(), host.clone(), credentials));
+    }
     let handle = machine.remote(running.clone());
     if let Some(socket) = bench {
         serve_bench(&socket, handle.clone())?;

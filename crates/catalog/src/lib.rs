@@ -16,6 +16,7 @@ mod access;
 mod attachment;
 mod cluster;
 mod groups;
+mod joining;
 pub mod kv;
 mod placement;
 mod rows;
@@ -30,6 +31,7 @@ pub use access::{Catalog, CatalogError, Transaction, Versioned};
 pub use attachment::{Attachment, AttachmentMode, Held};
 pub use cluster::{plan_groups, wanted_groups};
 pub use groups::{Begun, GroupSnapshotRow};
+pub use joining::{AuthorityRow, CertificateRow, JoinTokenRow};
 pub use placement::{GroupChange, IntentRow, Subject};
 pub use rows::{
     AliveRow, ClusterRow, Compression, ContainerRow, GroupRow, LineageRow, MapRoot, NodeRow,

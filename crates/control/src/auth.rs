@@ -121,13 +121,21 @@ pub(crate) fn current() -> Access {
 /// # Errors
 /// When the kernel gives no randomness.
 pub fn make_token() -> std::io::Result<(String, Digest)> {
-    use std::io::Read;
-    let mut secret = [0_u8; 32];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
-    let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = make_secret()?;
     let token = format!("{TOKEN_PREFIX}{digits}");
     let digest = Digest::of(&token);
     Ok((token, digest))
+}
+
+/// 256 bits of the kernel's randomness in hexadecimal digits.
+///
+/// # Errors
+/// When the kernel gives no randomness.
+pub(crate) fn make_secret() -> std::io::Result<String> {
+    use std::io::Read;
+    let mut secret = [0_u8; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    Ok(secret.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What the sender of a request may do.
@@ -182,6 +190,8 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
         Scope::Admin => !matches!(
             operation,
             Operation::TokenFind { .. }
+                | Operation::NodeJoin { .. }
+                | Operation::CertificateRenew { .. }
                 | Operation::VolumePause { .. }
                 | Operation::VolumeResume { .. }
         ),

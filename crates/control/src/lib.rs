@@ -37,6 +37,7 @@ mod server;
 mod tests;
 
 use api::{Answer, Operation, OperationError};
+pub(crate) use auth::make_secret;
 pub use auth::{Auth, Digest, make_token};
 pub use futures_util::future::BoxFuture;
 pub use routes::{ANSWER_SECONDS_MAX, REQUESTS_MAX, router};

@@ -3,7 +3,7 @@
 //! On disk: one file with the private key, the authority's certificate and, after a rotation, a cross certificate: the
 //! new authority's key, signed by the old one. Whoever knows only the old authority believes the new one by it.
 
-use crate::certificate::{fingerprint, split, uri_of};
+use crate::certificate::{Certificate, fingerprint, split, uri_of};
 use crate::files::{read_private, write_private};
 use crate::{IdentityError, NODE_NAME};
 use rcgen::{
@@ -31,6 +31,7 @@ pub struct Authority {
     certificate: String,
     cross: Option<String>,
     fingerprint: String,
+    name: String,
 }
 
 fn bad(error: rcgen::Error) -> IdentityError {
@@ -92,6 +93,7 @@ impl Authority {
             certificate,
             cross,
             fingerprint: fingerprint(&der),
+            name: Certificate::parse(&der)?.subject,
         })
     }
 
@@ -148,6 +150,12 @@ impl Authority {
     #[must_use]
     pub fn certificate(&self) -> &str {
         &self.certificate
+    }
+
+    /// Its name, as certificates name who has signed them.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// SHA-256 of its certificate, in hexadecimal digits.

@@ -61,9 +61,9 @@ impl Handler for Service {
             Request::Node(request) => request,
             Request::Ping => return Box::pin(std::future::ready((Reply::Pong, Vec::new()))),
         };
-        let (host, connection) = (self.0.clone(), connection.id);
+        let (host, connection) = (self.0.clone(), connection.clone());
         Box::pin(async move {
-            match host.node_request(connection, request, body).await {
+            match host.node_request(&connection, request, body).await {
                 Ok((reply, body)) => (Reply::Node(Ok(reply)), body),
                 Err(error) => (Reply::Node(Err(error)), Vec::new()),
             }
@@ -79,7 +79,7 @@ impl Host {
     /// Answers a client or another node.
     pub(crate) async fn node_request(
         self: &Rc<Self>,
-        connection: u64,
+        connection: &Connection,
         request: NodeRequest,
         body: Bytes,
     ) -> Result<(NodeReply, Vec<Bytes>), NodeError> {
@@ -89,10 +89,11 @@ impl Host {
                 Ok((located, Vec::new()))
             }
             NodeRequest::Operate { operation } => {
-                let answer = self.operate_encoded(&operation).await;
+                let answer = self.operate_encoded(&operation, connection.caller.as_ref());
+                let answer = answer.await;
                 Ok((NodeReply::Answer { answer }, Vec::new()))
             }
-            session => self.session_request(connection, session, body).await,
+            session => self.session_request(connection.id, session, body).await,
         }
     }
 

@@ -82,6 +82,7 @@ fn nodes_of(view: &ClusterView) -> Vec<NodeAnswer> {
     let node = |row: &catalog::NodeRow| NodeAnswer {
         draining: intent(row).is_some_and(|intent| intent.draining),
         maintenance_until_ms: intent(row).map_or(0, |intent| intent.maintenance_until_ms),
+        candidate: intent(row).is_some_and(|intent| intent.candidate),
         id: row.id.0,
         name: row.name.clone(),
         address: row.address.clone(),
