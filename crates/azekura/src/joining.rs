@@ -229,11 +229,11 @@ fn configuration(
         let disk = disk.to_str().context("a disk's name is not text")?;
         write!(text, "\n[[store]]\nid = {id}\n")?;
         if let Some(journal) = arguments.journal {
-            writeln!(text, "journal = \"{journal} B\"")?;
+            writeln!(text, "journal = \"{journal}\"")?;
         }
         write!(text, "\n[[store.disk]]\npath = {}\n", quoted(disk))?;
         if let Some(create) = arguments.create {
-            writeln!(text, "create = \"{create} B\"")?;
+            writeln!(text, "create = \"{create}\"")?;
         }
     }
     Ok(text)

@@ -184,6 +184,7 @@ fn nobody_gets_in_without_a_certificate_or_with_one_of_another_role() {
     // What attaching does, without a device: a right from the API, a session with the owner.
     let bench = [
         "bench",
+        "--volume",
         "v",
         "--through",
         "remote",
@@ -192,7 +193,7 @@ fn nobody_gets_in_without_a_certificate_or_with_one_of_another_role() {
         "--seconds",
         "1",
         "--span",
-        "16777216",
+        "16 MiB",
     ];
     let (done, said) = ask_as(Some(&client), &first.api, &bench);
     assert!(done, "{said}");
