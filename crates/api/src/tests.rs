@@ -3,6 +3,7 @@
 use crate::answer::Answer;
 use crate::copies::MinCopies;
 use crate::http;
+use crate::join::{JoinTokenSpec, Retirement};
 use crate::operation::{
     CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, Operation,
     OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,

@@ -8,6 +8,7 @@ use anyhow::Context;
 use csi::{ApiOptions, BlockStyle, ControllerOptions, NodeOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads for requests: each may wait for the cluster or a program. Idle ones end.
@@ -91,22 +92,44 @@ fn node(api: Endpoint<'_>, arguments: CsiNodeArgs) -> anyhow::Result<()> {
         Home::Here => false,
         Home::Auto => is_contained(),
     };
+    let local = Local {
+        credentials: api.credentials.map(Path::to_owned),
+        run_dir: arguments.run_dir,
+        host: host.then_some(Host {
+            root: arguments.host_root,
+            programs: arguments.host_bin,
+        }),
+    };
+    if host && local.credentials.is_some() {
+        follow_credentials(local.clone())?;
+    }
     let options = NodeOptions {
         socket: arguments.shared.endpoint.clone(),
         api: options_of(api, &arguments.shared)?,
         node: arguments.node_id,
         work_dir: arguments.work_dir,
-        attach: Box::new(Local {
-            credentials: api.credentials.map(Path::to_owned),
-            run_dir: arguments.run_dir,
-            host: host.then_some(Host {
-                root: arguments.host_root,
-                programs: arguments.host_bin,
-            }),
-        }),
+        attach: Box::new(local),
     };
     tracing::info!(socket = %options.socket.display(), host, "the CSI node serves");
     Ok(runtime()?.block_on(csi::serve_node(options, stopped()))?)
+}
+
+/// How often the processes of attachments are given what has changed of the credentials.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Hands changed credentials on to attachments that exist, for as long as this process runs.
+fn follow_credentials(local: Local) -> anyhow::Result<()> {
+    let follow = move || {
+        loop {
+            if let Err(refusal) = local.place_credentials() {
+                tracing::warn!(?refusal, "attachments keep their old credentials");
+            }
+            std::thread::sleep(FOLLOW_INTERVAL);
+        }
+    };
+    let thread = std::thread::Builder::new().name("credentials".to_owned());
+    thread.spawn(follow).context("cannot start a thread")?;
+    Ok(())
 }
 
 /// Whether this process sees other mounts than process 1.

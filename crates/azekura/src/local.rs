@@ -21,6 +21,7 @@ const VOLUME_BYTES: u64 = 24 << 20;
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
 /// Attaches by processes.
+#[derive(Clone)]
 pub struct Local {
     /// Where attachments are recorded and mounted; the same folder inside and outside of a container.
     pub run_dir: PathBuf,
@@ -31,6 +32,7 @@ pub struct Local {
 }
 
 /// The host of the container that this process runs in.
+#[derive(Clone)]
 pub struct Host {
     /// Where its files are seen from here.
     pub root: PathBuf,

@@ -67,10 +67,11 @@ impl Door {
                     }
                 }
                 accepted = self.listener.accept(), if room => match accepted {
-                    Ok((stream, from)) => match self.begin(stream, from) {
-                        Some(plain) => return plain,
-                        None => {}
-                    },
+                    Ok((stream, from)) => {
+                        if let Some(plain) = self.begin(stream, from) {
+                            return plain;
+                        }
+                    }
                     Err(error) => {
                         tracing::debug!(%error, "the API's socket gives no connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;

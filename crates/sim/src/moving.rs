@@ -55,6 +55,7 @@ fn set_drain(
         change: MemberChange {
             draining: Some(drains),
             maintenance_minutes: None,
+            ..MemberChange::default()
         },
     };
     operate(cluster, rng, operation).map(|answer| answer.map(drop))
