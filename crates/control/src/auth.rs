@@ -198,6 +198,7 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
         Scope::Viewer => matches!(
             operation,
             Operation::Status
+                | Operation::AuthorityShow
                 | Operation::Resiliency
                 | Operation::NodeShow { .. }
                 | Operation::StoreShow { .. }

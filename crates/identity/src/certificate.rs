@@ -46,8 +46,8 @@ impl Certificate {
             .map_err(|error| odd(format!("it cannot be read ({error})")))?;
         let names = found.subject_alternative_name();
         let names = names.map_err(|error| odd(format!("its names cannot be read ({error})")))?;
-        let mut callers = names.iter().flat_map(|names| &names.value.general_names);
-        let mut uris = callers.by_ref().filter_map(|name| match name {
+        let names = names.iter().flat_map(|names| &names.value.general_names);
+        let mut uris = names.filter_map(|name| match name {
             GeneralName::URI(uri) => parse_uri(uri),
             _ => None,
         });
@@ -94,11 +94,11 @@ pub fn split(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, Iden
 /// SHA-256 of a certificate, in hexadecimal digits.
 #[must_use]
 pub fn fingerprint(der: &[u8]) -> String {
-    let hash = rcgen_digest(der);
+    let hash = sha256(der);
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn rcgen_digest(der: &[u8]) -> Vec<u8> {
+fn sha256(der: &[u8]) -> Vec<u8> {
     use rustls::crypto::hash::Hash;
     // The provider's SHA-256, so that there is one implementation of it.
     let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
