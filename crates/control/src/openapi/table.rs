@@ -473,7 +473,7 @@ fn beside() -> Vec<Describe> {
             "The cluster's state for Prometheus",
         )
         .text("Prometheus text, exposition format 0.0.4")
-        .scopes(LOOKING),
+        .scopes(&[Admin, Viewer, Client]),
         Describe::outside(Get, "/healthz", "healthz", "Whether the server answers").text("`ok`"),
     ]
 }
