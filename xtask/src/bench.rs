@@ -167,6 +167,14 @@ fn settings(request: &Request) -> Vec<(String, String)> {
             format!("{} GiB", request.bytes >> 30),
         ),
         (
+            "connections".into(),
+            match request.tls {
+                true => "TLS 1.3 with certificates on both sides; NBD plain",
+                false => "plain",
+            }
+            .into(),
+        ),
+        (
             "one job".into(),
             format!(
                 "{} s, the sustained one {} s; median of {}",
@@ -189,6 +197,7 @@ fn start_cluster(binary: PathBuf, request: &Request) -> Result<Cluster> {
         prewritten: true,
         bench: true,
         tokens: false,
+        tls: request.tls,
         detached: false,
     };
     let cluster = Cluster::start(binary, &plan)?;

@@ -39,6 +39,8 @@ pub struct Plan {
     pub bench: bool,
     /// Whether the API asks for a token; the administrator's is then in [`Cluster::admin_token`].
     pub tokens: bool,
+    /// Whether connections are encrypted, with certificates on both sides.
+    pub tls: bool,
     /// Whether the processes are meant to outlive this one, and so must not end with its terminal.
     pub detached: bool,
 }
@@ -180,6 +182,9 @@ impl Cluster {
         };
         for index in 0..plan.nodes {
             let node = cluster.configure(index, plan, catalog.as_deref())?;
+            if plan.tls {
+                cluster.make_credentials(&node.name)?;
+            }
             cluster.nodes.push(node);
             cluster.start_node(index)?;
         }
@@ -239,6 +244,12 @@ impl Cluster {
                 file.display()
             ));
         }
+        if plan.tls {
+            text.push_str(&format!(
+                "\n[tls]\ncredentials = \"{}\"\n",
+                self.credentials_of(&name).display()
+            ));
+        }
         let mut disks = Vec::new();
         for number in (1..=plan.disks).filter(|number| (number - 1) % plan.nodes == index) {
             let path = format!("disk-{number}");
@@ -260,6 +271,7 @@ impl Cluster {
         let api = Api {
             address: api,
             token_file: self.admin_token.clone(),
+            credentials: plan.tls.then(|| self.folder.join("tls/admin")),
         };
         Ok(Node {
             name,
@@ -272,6 +284,39 @@ impl Cluster {
             log,
             child: None,
         })
+    }
+
+    /// The first node's with the authority, the others' with it.
+    fn make_credentials(&self, node: &str) -> Result<()> {
+        let authority = self.folder.join("tls/authority.pem");
+        let mut command = Command::new(&self.binary);
+        command.arg("cluster");
+        match authority.exists() {
+            false => command
+                .args(["init", "--cluster", CLUSTER, "--node", node, "--dir"])
+                .arg(self.folder.join("tls")),
+            true => command
+                .args([
+                    "credentials",
+                    "create",
+                    node,
+                    "--role",
+                    "node",
+                    "--authority",
+                ])
+                .arg(&authority)
+                .arg("--out")
+                .arg(self.credentials_of(node)),
+        };
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "no credentials for {node}: {said}");
+        Ok(())
+    }
+
+    fn credentials_of(&self, node: &str) -> PathBuf {
+        let name = if node == "node-1" { "node" } else { node };
+        self.folder.join("tls").join(name)
     }
 
     fn format_disk(&self, number: usize, bytes: u64) -> Result<()> {

@@ -147,6 +147,7 @@ impl Demo {
             prewritten: false,
             bench: false,
             tokens: false,
+            tls: false,
             detached: request.keep,
         };
         let cluster = Cluster::start(binary, &plan)?;

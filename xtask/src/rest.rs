@@ -1,6 +1,8 @@
-//! The REST API of a node, called over plain HTTP/1.1: one request per connection.
+//! The REST API of a node, called over HTTP/1.1, plain or encrypted: one request per connection.
 
 use anyhow::{Context, Result, bail};
+use identity::Credentials;
+use identity::rustls::StreamOwned;
 use serde_json::Value;
 use std::fmt;
 use std::io::{Read, Write};
@@ -20,6 +22,8 @@ pub struct Api {
     pub address: String,
     /// Holds the token, where one is asked for.
     pub token_file: Option<PathBuf>,
+    /// Folder with certificates, where connections are encrypted.
+    pub credentials: Option<PathBuf>,
 }
 
 impl fmt::Display for Api {
@@ -28,7 +32,30 @@ impl fmt::Display for Api {
     }
 }
 
+/// A connection.
+trait Talk: Read + Write {}
+impl<T: Read + Write> Talk for T {}
+
 impl Api {
+    /// Its URL.
+    pub fn url(&self) -> String {
+        match self.credentials {
+            Some(_) => format!("https://{}", self.address),
+            None => format!("http://{}", self.address),
+        }
+    }
+
+    fn connect(&self) -> Result<Box<dyn Talk>> {
+        let stream = TcpStream::connect(&self.address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let Some(folder) = &self.credentials else {
+            return Ok(Box::new(stream));
+        };
+        let connection = Credentials::read(folder)?.last().call()?;
+        Ok(Box::new(StreamOwned::new(connection, stream)))
+    }
+
     fn authorization(&self) -> Result<String> {
         let Some(file) = &self.token_file else {
             return Ok(String::new());
@@ -63,9 +90,7 @@ pub fn post(api: &Api, path: &str, body: &Value) -> Result<Value> {
 }
 
 fn exchange(api: &Api, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect(&api.address)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = api.connect()?;
     let body = body.map(Value::to_string).unwrap_or_default();
     let authorization = api.authorization()?;
     let request = format!(

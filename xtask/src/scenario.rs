@@ -74,6 +74,7 @@ impl Scenario {
             prewritten: false,
             bench: false,
             tokens: true,
+            tls: false,
             detached: keep,
         };
         let mut tasks = Tasks::new();

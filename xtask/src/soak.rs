@@ -162,6 +162,7 @@ impl Soak {
             prewritten: false,
             bench: false,
             tokens: false,
+            tls: false,
             detached: false,
         };
         let cluster = Cluster::start(binary, &plan)?;

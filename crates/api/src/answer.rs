@@ -1,5 +1,6 @@
 //! What the management plane answers.
 
+use crate::join::{AuthorityAnswer, JoinAnswer, JoinTokenAnswer};
 use crate::members::{MemberAnswer, ResiliencyAnswer};
 use crate::token::TokenAnswer;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,12 @@ pub enum Answer {
     Member(MemberAnswer),
     /// How much loss the cluster can take.
     Resiliency(ResiliencyAnswer),
+    /// A token that lets one node join.
+    JoinToken(JoinTokenAnswer),
+    /// What a node needs to take part.
+    Joined(JoinAnswer),
+    /// The authorities of the cluster.
+    Authority(AuthorityAnswer),
 }
 
 impl Answer {
@@ -74,6 +81,9 @@ impl Answer {
             Self::GroupSnapshots(value) => serde_json::to_value(value),
             Self::Token(value) => serde_json::to_value(value),
             Self::Tokens(value) => serde_json::to_value(value),
+            Self::JoinToken(value) => serde_json::to_value(value),
+            Self::Joined(value) => serde_json::to_value(value),
+            Self::Authority(value) => serde_json::to_value(value),
             Self::Member(value) => serde_json::to_value(value),
             Self::Resiliency(value) => serde_json::to_value(value),
         }
@@ -97,6 +107,9 @@ pub struct StatusAnswer {
     /// Why it is not `ok`, for people.
     #[serde(default)]
     pub reasons: Vec<String>,
+    /// Whether the node that answered encrypts its connections and asks for certificates.
+    #[serde(default)]
+    pub encrypted: bool,
     /// Every node.
     pub nodes: Vec<NodeAnswer>,
     /// Every store.
@@ -171,6 +184,9 @@ pub struct NodeAnswer {
     /// Until when it may be away without being replaced, Unix milliseconds; 0: no such time.
     #[serde(default)]
     pub maintenance_until_ms: u64,
+    /// Whether it has joined and waits to be approved.
+    #[serde(default)]
+    pub candidate: bool,
 }
 
 /// A store.

@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::time::Duration;
 use ureq::http::{Request, Response};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Body};
 
 pub use ureq::http::Method;
@@ -67,6 +69,16 @@ pub enum ClientError {
     Refused(OperationError),
 }
 
+fn config(program: &str, connect_max: Duration) -> ureq::config::Config {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .max_redirects(0)
+        .timeout_connect(Some(connect_max))
+        .user_agent(program)
+        .build()
+}
+
 /// Sends requests; keeps connections open between them.
 #[derive(Debug)]
 pub struct Client(Agent);
@@ -75,14 +87,18 @@ impl Client {
     /// Connects to nobody yet. `program` is what servers are told that asks.
     #[must_use]
     pub fn new(program: &str, connect_max: Duration) -> Self {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .max_redirects(0)
-            .timeout_connect(Some(connect_max))
-            .user_agent(program)
-            .build();
-        Self(config.new_agent())
+        Self(config(program, connect_max).new_agent())
+    }
+
+    /// As [`Client::new`], with connections made by `connector`: one that encrypts.
+    #[must_use]
+    pub fn over(program: &str, connect_max: Duration, connector: impl Connector) -> Self {
+        let resolver = DefaultResolver::default();
+        Self(Agent::with_parts(
+            config(program, connect_max),
+            connector,
+            resolver,
+        ))
     }
 
     /// Sends a request and waits for its answer.

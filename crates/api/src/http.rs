@@ -26,6 +26,10 @@
 //! | `GET, DELETE /api/v1/group-snapshots/{id}` | group-snapshot-show, group-snapshot-delete |
 //! | `GET, POST /api/v1/tokens` | token-list, token-create |
 //! | `DELETE /api/v1/tokens/{name}` | token-delete |
+//! | `POST /api/v1/join-tokens` `{"ttl_seconds"}` | join-token-create |
+//! | `POST /api/v1/join` `{"secret", "name", "request", "stores"}` | node-join |
+//! | `GET /api/v1/authority` | authority-show |
+//! | `POST /api/v1/authority/rotate`, `POST /api/v1/authority/retire` `{"force"}` | authority-rotate, authority-retire |
 //! | `GET /api/v1/openapi.json` | none: the description of all of these |
 //!
 //! `volume-<id>` and `snapshot-<id>` stand for a volume's or snapshot's name anywhere.

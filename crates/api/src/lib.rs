@@ -16,6 +16,7 @@ pub mod answer;
 pub mod client;
 pub mod copies;
 pub mod http;
+pub mod join;
 pub mod members;
 pub mod operation;
 pub mod query;
@@ -29,6 +30,10 @@ pub use answer::{
     StoreAnswer, VolumeAnswer,
 };
 pub use copies::{MinCopies, NotCopies};
+pub use join::{
+    AuthorityAnswer, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec,
+    NodeCertificateAnswer, Retirement,
+};
 pub use members::{
     CopiesAnswer, MemberAnswer, MemberChange, RemoveQuery, RepairAnswer, ResiliencyAnswer,
     ResilientCapacityAnswer,

@@ -13,6 +13,9 @@ pub struct MemberChange {
     /// So many minutes from now it may be away without being replaced; 0 ends that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance_minutes: Option<u32>,
+    /// A node that has joined takes part from now on; `true` is all that can be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<bool>,
 }
 
 /// Query of a removal.
@@ -39,6 +42,9 @@ pub struct MemberAnswer {
     pub draining: bool,
     /// Until when it may be away, Unix milliseconds; 0: no such time.
     pub maintenance_until_ms: u64,
+    /// Whether it has joined and waits to be approved.
+    #[serde(default)]
+    pub candidate: bool,
     /// Placement groups that have a member there.
     pub groups: u32,
     /// Placement groups that it has left and whose data it still holds.

@@ -5,6 +5,7 @@
 //! `{"operation":"volume-resize","name":"db","size":1073741824}`.
 
 use crate::copies::MinCopies;
+use crate::join::{JoinTokenSpec, Retirement};
 use crate::members::MemberChange;
 use crate::query::ListQuery;
 use crate::token::TokenSpec;
@@ -216,6 +217,38 @@ pub enum Operation {
         /// Hash of its secret, in hexadecimal digits.
         hash: String,
     },
+    /// Records a token that lets one node join -> `Answer::JoinToken`.
+    JoinTokenCreate {
+        /// How long it can be used.
+        #[serde(flatten)]
+        spec: JoinTokenSpec,
+        /// Hash of its secret, in hexadecimal digits.
+        hash: String,
+    },
+    /// Lets a node join that has a token -> `Answer::Joined`.
+    NodeJoin {
+        /// Hash of the token's secret.
+        hash: String,
+        /// The name it wants.
+        name: String,
+        /// The request for a certificate.
+        request: String,
+        /// How many ids of stores it needs.
+        stores: u32,
+    },
+    /// A new certificate for a node of the cluster, asked for by itself -> `Answer::Joined`.
+    CertificateRenew {
+        /// Its name.
+        name: String,
+        /// The request for a certificate.
+        request: String,
+    },
+    /// Who signs, and what nodes show -> `Answer::Authority`.
+    AuthorityShow,
+    /// A new authority signs from now on; the old one is still believed -> `Answer::Authority`.
+    AuthorityRotate,
+    /// Authorities that sign no more are not believed any more -> `Answer::Authority`.
+    AuthorityRetire(Retirement),
     /// Every token, without secrets -> `Answer::Tokens`.
     TokenList,
     /// Deletes a token: it is refused from now on -> `Answer::Done`.
@@ -314,6 +347,12 @@ impl Operation {
             Self::GroupSnapshotDelete { .. } => "group-snapshot-delete",
             Self::TokenCreate { .. } => "token-create",
             Self::TokenList => "token-list",
+            Self::JoinTokenCreate { .. } => "join-token-create",
+            Self::NodeJoin { .. } => "node-join",
+            Self::CertificateRenew { .. } => "certificate-renew",
+            Self::AuthorityShow => "authority-show",
+            Self::AuthorityRotate => "authority-rotate",
+            Self::AuthorityRetire(_) => "authority-retire",
             Self::TokenDelete { .. } => "token-delete",
             Self::TokenFind { .. } => "token-find",
             Self::Attach { .. } => "attach",

@@ -3,6 +3,7 @@
 use crate::answer::Answer;
 use crate::copies::MinCopies;
 use crate::http;
+use crate::join::{JoinTokenSpec, Retirement};
 use crate::operation::{
     CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, Operation,
     OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,
@@ -121,6 +122,25 @@ fn every_operation() -> Vec<Operation> {
             hash: text("00"),
         },
         Operation::TokenList,
+        Operation::JoinTokenCreate {
+            spec: JoinTokenSpec {
+                ttl_seconds: Some(60),
+            },
+            hash: text("00"),
+        },
+        Operation::NodeJoin {
+            hash: text("00"),
+            name: text("n"),
+            request: text("r"),
+            stores: 1,
+        },
+        Operation::CertificateRenew {
+            name: text("n"),
+            request: text("r"),
+        },
+        Operation::AuthorityShow,
+        Operation::AuthorityRotate,
+        Operation::AuthorityRetire(Retirement { force: true }),
         Operation::TokenDelete { name: text("t") },
         Operation::TokenFind { hash: text("00") },
         Operation::VolumeList(ListQuery {

@@ -17,6 +17,8 @@ pub enum Scope {
     Viewer,
     /// What the CSI driver needs.
     Csi,
+    /// To attach and detach volumes.
+    Client,
 }
 
 impl fmt::Display for Scope {
@@ -25,6 +27,7 @@ impl fmt::Display for Scope {
             Self::Admin => "admin",
             Self::Viewer => "viewer",
             Self::Csi => "csi",
+            Self::Client => "client",
         })
     }
 }

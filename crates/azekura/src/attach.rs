@@ -9,19 +9,21 @@
 
 use crate::cli::{AttachArgs, DetachArgs, Form};
 use crate::output::{Done, Table, render};
-use crate::remote::{Endpoint, Remote};
+use crate::remote::{Endpoint, Remote, secured};
 use ::attach::{AttachError, AttachOptions, Detached, Listed, ShardBackend, Signals};
 use anyhow::{Context, bail};
 use api::http::{self, path};
 use api::{AttachmentAnswer, NodeAnswer, StatusAnswer};
 use blockdev::BlockDevice;
 use client::{ClientOptions, RemoteDevice};
+use identity::Credentials;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vocab::AttachmentGeneration;
 use world::{Address, World};
@@ -97,6 +99,11 @@ fn start(
     if let Some(file) = api.token_file {
         command.arg("--token-file").arg(file);
     }
+    if let Some(folder) = api.credentials {
+        // The process may be in another working directory when it reads them again.
+        let folder = std::path::absolute(folder).context("cannot tell the working directory")?;
+        command.arg("--credentials").arg(folder);
+    }
     command.args(["--client", client, "--run-dir"]).arg(run_dir);
     command.args(["--block-size", &arguments.block_size.to_string()]);
     if arguments.read_only {
@@ -160,6 +167,10 @@ fn serve(
         eprintln!("azekura: {missing}");
     }
     let volume = &arguments.volume;
+    let client_side = ClientSide {
+        name: client,
+        credentials: api.credentials()?,
+    };
     refuse_second(&arguments.run_dir, volume)?;
     if let Some(generation) = arguments.published.published {
         let known = known_cluster(arguments);
@@ -168,7 +179,7 @@ fn serve(
             ..AttachmentAnswer::default()
         };
         // Who made the attachment gives it back.
-        return serve_granted(&known, &granted, arguments, client, form, &signals);
+        return serve_granted(&known, &granted, arguments, &client_side, form, &signals);
     }
     let remote = Remote::new(api)?;
     let wanted = http::Attach {
@@ -178,7 +189,7 @@ fn serve(
     };
     let status: StatusAnswer = remote.get(&path(&["status"]))?;
     let granted: AttachmentAnswer = remote.post(&path(&["volumes", volume, "attach"]), &wanted)?;
-    let served = serve_granted(&status, &granted, arguments, client, form, &signals);
+    let served = serve_granted(&status, &granted, arguments, &client_side, form, &signals);
     let holds_on = matches!(
         served.as_ref().map_err(|error| error.downcast_ref()),
         Err(Some(
@@ -245,11 +256,17 @@ fn wait_for_end(pid: u32) {
     }
 }
 
+/// Who attaches.
+struct ClientSide<'a> {
+    name: &'a str,
+    credentials: Option<Arc<Credentials>>,
+}
+
 fn serve_granted(
     status: &StatusAnswer,
     granted: &AttachmentAnswer,
     arguments: &AttachArgs,
-    client: &str,
+    side: &ClientSide<'_>,
     form: Form,
     signals: &Signals,
 ) -> anyhow::Result<()> {
@@ -258,9 +275,11 @@ fn serve_granted(
     if arguments.published.published.is_some() && nobody_listens() {
         bail!("whoever has started this process has ended before it began: nothing is attached");
     }
+    let client = side.name;
     let options = client_options(status, client, granted.generation_of(client), arguments);
+    let credentials = side.credentials.clone();
     let backend = ShardBackend::start(ShardOptions::default(), move |world| {
-        Box::pin(open(world, options))
+        Box::pin(open(secured(world, credentials), options))
     })?;
     let mut attached = reserved.attach(
         AttachOptions {

@@ -9,7 +9,7 @@
 
 use crate::cli::{BenchArgs, BenchKind, Form, Through};
 use crate::output::{Table, render};
-use crate::remote::{Endpoint, Remote};
+use crate::remote::{Endpoint, Remote, secured};
 use ::node::Host;
 use anyhow::{Context, anyhow, bail};
 use api::http::{self, path};
@@ -214,8 +214,10 @@ fn through_remote(api: Endpoint<'_>, job: &Job) -> anyhow::Result<Outcome> {
         patience: Duration::from_secs(PATIENCE_SECONDS),
     };
     let of_shard = job.clone();
+    let credentials = api.credentials()?;
     let outcome = world_linux::run(ShardOptions::default(), move |world, _| {
         Box::pin(async move {
+            let world = secured(world, credentials);
             let device = Rc::new(RemoteDevice::open(world.clone(), options).await?);
             let outcome = run_job(&world, device.clone(), &of_shard).await;
             device.close().await;

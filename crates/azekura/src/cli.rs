@@ -5,6 +5,10 @@ mod cluster;
 
 pub use catalog::{CatalogVerb, DisksArgs};
 pub use cluster::{CapacityArgs, ClusterVerb, GroupSnapshotVerb, MemberVerb};
+pub use cluster::{
+    CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, GroupSnapshotVerb,
+    InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb,
+};
 
 use crate::config::parse_name;
 use crate::quantity::{parse_duration, parse_size};
@@ -30,6 +34,14 @@ pub struct Cli {
     /// File that holds the token for the API, when that asks for one.
     #[arg(long, global = true, env = "AZEKURA_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Folder with this machine's certificate, in a cluster that has any; connections are encrypted then.
+    #[arg(
+        long,
+        global = true,
+        env = "AZEKURA_CREDENTIALS",
+        value_name = "FOLDER"
+    )]
+    pub credentials: Option<PathBuf>,
     /// Form of the answer.
     #[arg(short, long, global = true, value_enum, default_value_t = Form::Table)]
     pub output: Form,
@@ -105,7 +117,7 @@ pub enum Verb {
 pub struct NodeArgs {
     /// What becomes of a node; nothing: run one here.
     #[command(subcommand)]
-    pub verb: Option<MemberVerb>,
+    pub verb: Option<NodeVerb>,
     /// Configuration, see docs/operating/configuration.md.
     #[arg(long, value_name = "FILE", required = true)]
     pub config: Option<PathBuf>,
@@ -572,6 +584,8 @@ pub enum TokenScope {
     Viewer,
     /// What the CSI driver needs.
     Csi,
+    /// To attach and detach volumes.
+    Client,
 }
 
 /// Arguments of `detach`.

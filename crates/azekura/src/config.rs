@@ -42,6 +42,8 @@ pub struct Config {
     pub api: Option<String>,
     /// Who may use the API.
     pub api_auth: ApiAuth,
+    /// Certificates; nothing: connections are plain.
+    pub tls: Option<TlsConfig>,
     /// Failure domains, narrowest first.
     pub domains: Vec<String>,
     /// The catalog.
@@ -61,6 +63,15 @@ pub enum ApiAuth {
     Open,
     /// Who has a token. The administrator's is in this file, which is made when it is missing.
     Token(PathBuf),
+}
+
+/// Certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The folder with this node's key and certificate and the authorities that are believed.
+    pub credentials: PathBuf,
+    /// The file of the cluster's authority, if this node signs.
+    pub authority: Option<PathBuf>,
 }
 
 /// Which catalog.
@@ -273,6 +284,7 @@ struct FileTable {
     nbd: Option<Endpoint>,
     api: Option<TcpEndpoint>,
     api_auth: Option<Spanned<ApiAuthTable>>,
+    tls: Option<TlsTable>,
     #[serde(default)]
     domains: Vec<Name>,
     catalog: Spanned<CatalogTable>,
@@ -287,6 +299,13 @@ struct FileTable {
 struct ApiAuthTable {
     mode: ApiAuthMode,
     admin_token_file: Option<FilePath>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    credentials: FilePath,
+    authority: Option<FilePath>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -465,6 +484,10 @@ fn check(table: FileTable, base: &Path) -> Result<Config, Problem> {
         nbd: table.nbd.map(|nbd| nbd.0),
         api: table.api.map(|api| api.0),
         api_auth: check_api_auth(table.api_auth, base)?,
+        tls: table.tls.map(|tls| TlsConfig {
+            credentials: base.join(tls.credentials.0),
+            authority: tls.authority.map(|path| base.join(path.0)),
+        }),
         domains: table.domains.into_iter().map(|domain| domain.0).collect(),
         catalog,
         stores: check_stores(table.store, base)?,

@@ -1,6 +1,6 @@
 //! What the configuration file's errors look like, word for word.
 
-use crate::config::{ApiAuth, CatalogConfig, Config, DiskConfig};
+use crate::config::{ApiAuth, CatalogConfig, Config, DiskConfig, TlsConfig};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,20 @@ fn who_may_use_the_api_is_said_in_full() {
 }
 
 #[test]
+fn certificates_are_in_a_folder_and_the_authority_is_a_file() {
+    let with = |table: &str| parse(&GOOD.replace("[catalog]", &format!("{table}\n\n[catalog]")));
+    assert_eq!(parse(GOOD).unwrap().tls, None);
+    let both = with("[tls]\ncredentials = \"n1\"\nauthority = \"/ca/authority.pem\"");
+    let expected = TlsConfig {
+        credentials: PathBuf::from("etc/n1"),
+        authority: Some(PathBuf::from("/ca/authority.pem")),
+    };
+    assert_eq!(both.unwrap().tls, Some(expected));
+    let problem = with("[tls]\nauthority = \"x\"").unwrap_err();
+    assert!(problem.contains("credentials"), "{problem}");
+}
+
+#[test]
 fn example_file_in_the_documentation_is_valid() {
     let text = include_str!("../../../docs/operating/node.toml");
     let config = parse(text).unwrap();
@@ -75,6 +89,8 @@ fn every_key_is_documented() {
         "api",
         "mode",
         "admin_token_file",
+        "credentials",
+        "authority",
         "domains",
         "embedded",
         "etcd",
@@ -134,7 +150,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "node = \"a\"",
         "nodes = \"a\"",
-        "3: nodes: unknown field `nodes`, expected one of `cluster`, `node`, `listen`, `advertise`, `nbd`, `api`, `api_auth`, `domains`, `catalog`, `store`, `tuning`",
+        "3: nodes: unknown field `nodes`, expected one of `cluster`, `node`, `listen`, `advertise`, `nbd`, `api`, `api_auth`, `tls`, `domains`, `catalog`, `store`, `tuning`",
     ),
     (
         "listen = \"127.0.0.1:7401\"",

@@ -8,6 +8,7 @@ use anyhow::Context;
 use csi::{ApiOptions, BlockStyle, ControllerOptions, NodeOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads for requests: each may wait for the cluster or a program. Idle ones end.
@@ -22,19 +23,20 @@ pub fn run(api: Endpoint<'_>, verb: CsiVerb) -> anyhow::Result<()> {
     }
 }
 
-fn options_of(api: Endpoint<'_>, shared: &CsiArgs) -> ApiOptions {
+fn options_of(api: Endpoint<'_>, shared: &CsiArgs) -> anyhow::Result<ApiOptions> {
     let urls = [api.api]
         .into_iter()
         .chain(shared.also.iter().map(String::as_str));
     // The first option may name several, as the environment does.
     let urls = urls.flat_map(|text| text.split(','));
-    ApiOptions {
+    Ok(ApiOptions {
         endpoints: urls
-            .map(|url| url.trim().to_owned())
-            .filter(|url| !url.is_empty())
+            .filter(|url| !url.trim().is_empty())
+            .map(|url| api.url(url))
             .collect(),
         token_file: api.token_file.map(Path::to_owned),
-    }
+        credentials: api.credentials()?,
+    })
 }
 
 fn log_to_stderr(json: bool) {
@@ -73,7 +75,7 @@ fn controller(api: Endpoint<'_>, arguments: &CsiControllerArgs) -> anyhow::Resul
     log_to_stderr(arguments.shared.log_json);
     let options = ControllerOptions {
         socket: arguments.shared.endpoint.clone(),
-        api: options_of(api, &arguments.shared),
+        api: options_of(api, &arguments.shared)?,
         blocks: match arguments.metadata_blocks {
             Blocks::Variable => BlockStyle::Variable,
             Blocks::Fixed => BlockStyle::Fixed,
@@ -90,21 +92,44 @@ fn node(api: Endpoint<'_>, arguments: CsiNodeArgs) -> anyhow::Result<()> {
         Home::Here => false,
         Home::Auto => is_contained(),
     };
+    let local = Local {
+        credentials: api.credentials.map(Path::to_owned),
+        run_dir: arguments.run_dir,
+        host: host.then_some(Host {
+            root: arguments.host_root,
+            programs: arguments.host_bin,
+        }),
+    };
+    if host && local.credentials.is_some() {
+        follow_credentials(local.clone())?;
+    }
     let options = NodeOptions {
         socket: arguments.shared.endpoint.clone(),
-        api: options_of(api, &arguments.shared),
+        api: options_of(api, &arguments.shared)?,
         node: arguments.node_id,
         work_dir: arguments.work_dir,
-        attach: Box::new(Local {
-            run_dir: arguments.run_dir,
-            host: host.then_some(Host {
-                root: arguments.host_root,
-                programs: arguments.host_bin,
-            }),
-        }),
+        attach: Box::new(local),
     };
     tracing::info!(socket = %options.socket.display(), host, "the CSI node serves");
     Ok(runtime()?.block_on(csi::serve_node(options, stopped()))?)
+}
+
+/// How often the processes of attachments are given what has changed of the credentials.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Hands changed credentials on to attachments that exist, for as long as this process runs.
+fn follow_credentials(local: Local) -> anyhow::Result<()> {
+    let follow = move || {
+        loop {
+            if let Err(refusal) = local.place_credentials() {
+                tracing::warn!(?refusal, "attachments keep their old credentials");
+            }
+            std::thread::sleep(FOLLOW_INTERVAL);
+        }
+    };
+    let thread = std::thread::Builder::new().name("credentials".to_owned());
+    thread.spawn(follow).context("cannot start a thread")?;
+    Ok(())
 }
 
 /// Whether this process sees other mounts than process 1.

@@ -21,14 +21,18 @@ const VOLUME_BYTES: u64 = 24 << 20;
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
 /// Attaches by processes.
+#[derive(Clone)]
 pub struct Local {
     /// Where attachments are recorded and mounted; the same folder inside and outside of a container.
     pub run_dir: PathBuf,
+    /// Certificates, as this process sees them.
+    pub credentials: Option<PathBuf>,
     /// Where the processes live; nothing: beside this one.
     pub host: Option<Host>,
 }
 
 /// The host of the container that this process runs in.
+#[derive(Clone)]
 pub struct Host {
     /// Where its files are seen from here.
     pub root: PathBuf,
@@ -166,8 +170,40 @@ impl Local {
         if wanted.read_only {
             command.arg("--read-only");
         }
+        if let Some(folder) = self.place_credentials()? {
+            command.arg("--credentials").arg(folder);
+        }
         command.arg("--").arg(&name);
         Ok(command)
+    }
+
+    /// Copies the credentials beside the records of attachments, where the processes find them also when this container is
+    /// gone. `None` when connections are plain.
+    pub fn place_credentials(&self) -> Result<Option<PathBuf>, AttachRefusal> {
+        let Some(from) = &self.credentials else {
+            return Ok(None);
+        };
+        let to = self.run_dir.join("credentials");
+        if self.host.is_none() {
+            return Ok(Some(from.clone()));
+        }
+        let copy = || {
+            fs::create_dir_all(&to)?;
+            // The authorities first: a process that reads in between believes more and shows the same.
+            for name in [identity::AUTHORITIES_FILE, identity::IDENTITY_FILE] {
+                let fresh = fs::read_to_string(from.join(name))?;
+                if fs::read_to_string(to.join(name)).is_ok_and(|known| known == fresh) {
+                    continue;
+                }
+                identity::write_private(&to.join(name), &fresh).map_err(io::Error::other)?;
+            }
+            Ok(())
+        };
+        copy().map_err(failed(format!(
+            "cannot copy credentials to {}",
+            to.display()
+        )))?;
+        Ok(Some(to))
     }
 }
 

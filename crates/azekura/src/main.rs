@@ -14,14 +14,17 @@
 )]
 
 mod attach;
+mod authority;
 mod bench;
 mod catalog_verbs;
 mod cli;
 mod config;
 #[cfg(test)]
 mod config_tests;
+mod credentials;
 mod csi_verbs;
 mod disk;
+mod joining;
 mod launch;
 mod local;
 mod members;
@@ -32,7 +35,7 @@ mod remote;
 mod verbs;
 
 use clap::Parser;
-use cli::{Cli, ClusterVerb, DiskVerb, Form, NodeArgs, Verb};
+use cli::{Cli, ClusterVerb, DiskVerb, Form, NodeArgs, NodeVerb, Verb};
 use remote::{Endpoint, Remote, RemoteError};
 use std::io::Write;
 use std::process::ExitCode;
@@ -59,14 +62,23 @@ fn run(cli: Cli) -> anyhow::Result<String> {
     let endpoint = Endpoint {
         api: &cli.api,
         token_file: cli.token_file.as_deref(),
+        credentials: cli.credentials.as_deref(),
     };
     let text = match cli.verb {
         Verb::Node(arguments) if arguments.verb.is_none() => {
             node::run(&arguments).map(|()| String::new())?
         }
+        Verb::Node(NodeArgs {
+            verb: Some(NodeVerb::Join(arguments)),
+            ..
+        }) => joining::join(&arguments, cli.output)?,
         Verb::Disk(DiskVerb::Format(arguments)) => disk::format(arguments, cli.output)?,
         Verb::Disk(DiskVerb::Show { path }) => disk::show(&path, cli.output)?,
         Verb::Catalog(verb) => catalog_verbs::run(verb, cli.output)?,
+        Verb::Cluster(ClusterVerb::Init(arguments)) => credentials::init(&arguments, cli.output)?,
+        Verb::Cluster(ClusterVerb::Credentials(verb)) => {
+            credentials::credentials(verb, cli.output)?
+        }
         Verb::Csi(verb) => csi_verbs::run(endpoint, verb).map(|()| String::new())?,
         Verb::Attach(arguments) => attach::attach(endpoint, &arguments, cli.output)?,
         Verb::Detach(arguments) => attach::detach(endpoint, &arguments, cli.output)?,
@@ -91,11 +103,17 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         Verb::Token(verb) => console.token(verb),
         Verb::Node(NodeArgs {
             verb: Some(verb), ..
-        }) => console.member("nodes", verb),
+        }) => match verb {
+            NodeVerb::Member(verb) => console.member("nodes", verb),
+            NodeVerb::Token(verb) => console.join_token(verb),
+            NodeVerb::Approve { name } => console.approve(&name),
+            NodeVerb::Join(_) => unreachable!("it is carried out here"),
+        },
         Verb::Store(verb) => console.member("stores", verb),
         Verb::Resiliency => console.resiliency(),
         Verb::Status => console.status(),
         Verb::Cluster(ClusterVerb::Show) => console.cluster(),
+        Verb::Cluster(ClusterVerb::Ca(verb)) => console.authority(verb),
         Verb::Capacity(arguments) => console.capacity(&arguments),
         Verb::GroupSnapshot(verb) => console.group_snapshot(verb),
         other => unreachable!("{other:?} is no call to the API"),

@@ -23,6 +23,7 @@ impl Console<'_> {
         let change = |draining, minutes| MemberChange {
             draining,
             maintenance_minutes: minutes,
+            approved: None,
         };
         match verb {
             MemberVerb::Show { name } => self.show::<MemberAnswer>(self.remote.get(&one(&name))),
@@ -85,6 +86,7 @@ impl Table for MemberAnswer {
         fields(&[
             (&self.kind, self.id.to_string()),
             ("node", self.node.clone()),
+            ("waits to be approved", yes(self.candidate)),
             ("draining", yes(self.draining)),
             ("maintenance until", until),
             ("groups", self.groups.to_string()),

@@ -8,10 +8,12 @@
 //! - A stop answers the API's requests in progress, then gives the volumes up, then closes the stores
 //!   cleanly. A second signal ends the process at once; that is as safe as a power cut.
 
+use crate::authority::{self, FileSigner};
 use crate::bench;
 use crate::cli::NodeArgs;
-use crate::config::{ApiAuth, CatalogConfig, Config, Tuning};
+use crate::config::{ApiAuth, CatalogConfig, Config, TlsConfig, Tuning};
 use crate::disk;
+use crate::remote::secured;
 use ::node::{Host, HostOptions, StoreSpec};
 use anyhow::{Context, anyhow};
 use api::{Answer, Operation, OperationError};
@@ -19,6 +21,7 @@ use catalog::kv::Kv;
 use catalog_kv::embedded::EmbeddedKv;
 use catalog_kv::etcd::{EtcdKv, EtcdOptions};
 use control::{Auth, Backend, BoxFuture, Digest};
+use identity::Credentials;
 use std::cell::Cell;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -29,7 +32,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use world::sync::Notify;
-use world::{Address, LocalBoxFuture, World};
+use world::{Address, LocalBoxFuture, Role, World};
 use world_linux::{Machine, RemoteHandle, ShardOptions};
 
 /// Open files a node must be allowed: 128 disks, a few peers with two connections each, 64 API requests,
@@ -48,21 +51,17 @@ pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
     start_log(arguments.log_json);
     world_linux::check_open_files(OPEN_FILES_MIN)?;
     let api = config.api.as_deref().map(listen_api).transpose()?;
+    let credentials = config.tls.as_ref().map(|tls| credentials(&config, tls));
+    let credentials = credentials.transpose()?;
     let auth = match &api {
-        Some(socket) => authentication(&config.api_auth, socket.bound)?,
+        Some(socket) => authentication(&config.api_auth, socket.bound, credentials.is_some())?,
         None => Auth::Open,
     };
     let bench = arguments.bench_socket.clone();
     world_linux::run(ShardOptions::default(), move |world, machine| {
         Box::pin(async move {
-            serve(
-                world,
-                machine,
-                config,
-                api.map(|socket| (socket, auth)),
-                bench,
-            )
-            .await
+            let api = api.map(|socket| (socket, auth));
+            serve(world, machine, config, credentials, api, bench).await
         })
     })?
 }
@@ -99,10 +98,32 @@ fn listen_api(address: &str) -> anyhow::Result<ApiSocket> {
     })
 }
 
-/// How requests are authenticated. The administrator's token is made when its file is missing.
-fn authentication(wanted: &ApiAuth, bound: SocketAddr) -> anyhow::Result<Auth> {
+/// This node's certificate, which must say that it is this node's.
+fn credentials(config: &Config, tls: &TlsConfig) -> anyhow::Result<Arc<Credentials>> {
+    let folder = tls.credentials.display();
+    let credentials = Credentials::read(&tls.credentials);
+    let credentials = credentials.with_context(|| {
+        format!(
+            "cannot use the credentials in {folder}: `azekura cluster init` or `azekura node join` makes them"
+        )
+    })?;
+    let caller = &credentials.last().caller;
+    if caller.role != Role::Node || caller.name != config.node {
+        return Err(anyhow!(
+            "the credentials in {folder} are those of {caller}, and this is node {}: correct `node` or \
+             `tls.credentials`",
+            config.node
+        ));
+    }
+    Ok(credentials)
+}
+
+/// How requests are authenticated. The administrator's token is made when its file is missing. With certificates nobody needs
+/// a token.
+fn authentication(wanted: &ApiAuth, bound: SocketAddr, secured: bool) -> anyhow::Result<Auth> {
     match wanted {
         ApiAuth::Open => Ok(Auth::Open),
+        ApiAuth::Unsaid if secured => Ok(Auth::Tokens { admin: None }),
         ApiAuth::Unsaid if bound.ip().is_loopback() => Ok(Auth::Open),
         ApiAuth::Unsaid => Err(anyhow!(
             "the API is to listen on {bound}, where others can reach it, and nothing says who may use it. Write\n\n    \
@@ -113,7 +134,7 @@ fn authentication(wanted: &ApiAuth, bound: SocketAddr) -> anyhow::Result<Auth> {
             let token = admin_token(path)
                 .with_context(|| format!("the administrator's token in {}", path.display()))?;
             Ok(Auth::Tokens {
-                admin: Digest::of(&token),
+                admin: Some(Digest::of(&token)),
             })
         }
     }
@@ -152,7 +173,7 @@ fn is_token(text: &str) -> bool {
 }
 
 /// The URL of the API for other machines: on every address, the advertised host stands for it.
-fn api_url(bound: SocketAddr, advertise: Option<&str>) -> String {
+fn api_url(bound: SocketAddr, advertise: Option<&str>, secured: bool) -> String {
     let host = match advertise.and_then(|address| address.rsplit_once(':')) {
         Some((host, _)) if bound.ip().is_unspecified() => host.to_owned(),
         _ => match bound {
@@ -160,7 +181,8 @@ fn api_url(bound: SocketAddr, advertise: Option<&str>) -> String {
             SocketAddr::V6(address) => format!("[{}]", address.ip()),
         },
     };
-    format!("http://{host}:{}", bound.port())
+    let scheme = if secured { "https" } else { "http" };
+    format!("{scheme}://{host}:{}", bound.port())
 }
 
 fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptions> {
@@ -168,7 +190,9 @@ fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptio
     let mut options = HostOptions::new(&config.cluster, &config.node, listen);
     options.advertise = config.advertise.clone().map(Address);
     options.nbd_listen = config.nbd.clone().map(Address);
-    options.api = api.map(|api| api_url(api.bound, config.advertise.as_deref()));
+    options.secured = config.tls.is_some();
+    let url = |api: &ApiSocket| api_url(api.bound, config.advertise.as_deref(), options.secured);
+    options.api = api.map(url);
     options.domains.clone_from(&config.domains);
     options.describe_disks = true;
     options.spread_logs = true;
@@ -233,6 +257,20 @@ pub(crate) fn open_catalog(config: &CatalogConfig) -> anyhow::Result<Rc<dyn Kv>>
     }
 }
 
+/// What a node that joins is told of the catalog. An embedded one belongs to this process.
+fn catalog_table(config: &CatalogConfig) -> Option<String> {
+    let CatalogConfig::Etcd { endpoints, prefix } = config else {
+        return None;
+    };
+    let quoted = |text: &String| toml::Value::String(text.clone()).to_string();
+    let endpoints: Vec<String> = endpoints.iter().map(quoted).collect();
+    Some(format!(
+        "[catalog]\netcd = [{}]\nprefix = {}\n",
+        endpoints.join(", "),
+        quoted(prefix)
+    ))
+}
+
 /// The shard's side of the calls from the control thread.
 struct Running {
     world: World,
@@ -245,14 +283,25 @@ async fn serve(
     world: World,
     machine: Machine,
     config: Config,
+    credentials: Option<Arc<Credentials>>,
     api: Option<(ApiSocket, Auth)>,
     bench: Option<PathBuf>,
 ) -> anyhow::Result<()> {
+    if credentials.is_none() {
+        tracing::warn!(
+            "connections are not encrypted and nobody is asked who he is: see `tls` in docs/operating/security.md"
+        );
+    }
+    let world = secured(world, credentials.clone());
     if let Some(reason) = machine.why_threads() {
         tracing::warn!(%reason, "io_uring is not available: disks are slower through threads");
     }
     let mut options = options(&config, api.as_ref().map(|(socket, _)| socket))?;
     options.cluster_id = format!("{:016x}", world.rng.next_u64());
+    options.catalog_table = catalog_table(&config.catalog);
+    if let Some(path) = config.tls.as_ref().and_then(|tls| tls.authority.as_deref()) {
+        options.signer = Some(Rc::new(FileSigner::read(&config.cluster, path)?));
+    }
     let kv = open_catalog(&config.catalog)?;
     let mut stores = Vec::new();
     for store in &config.stores {
@@ -268,6 +317,9 @@ async fn serve(
         stopping: Cell::new(false),
     });
     world.spawn(trim_memory(world.clone(), host.clone()));
+    if let Some(credentials) = credentials.clone() {
+        world.spawn(authority::keep(world.clone(), host.clone(), credentials));
+    }
     let handle = machine.remote(running.clone());
     if let Some(socket) = bench {
         serve_bench(&socket, handle.clone())?;
@@ -275,7 +327,7 @@ async fn serve(
     let (stopped, is_stopped) = oneshot::channel();
     let control = std::thread::Builder::new()
         .name("control".to_owned())
-        .spawn(move || control_thread(&handle, api, is_stopped))
+        .spawn(move || control_thread(&handle, api, credentials, is_stopped))
         .context("cannot start a thread")?;
     say_ready(&config.node, url.as_deref(), &host);
     running.stopped().await;
@@ -376,13 +428,14 @@ impl Backend for Bridge {
 fn control_thread(
     handle: &RemoteHandle<Running>,
     api: Option<(ApiSocket, Auth)>,
+    credentials: Option<Arc<Credentials>>,
     stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let control = async |handle: &RemoteHandle<Running>| {
-        let served = serve_api(handle, api).await;
+        let served = serve_api(handle, api, credentials).await;
         if let Err(error) = &served {
             tracing::error!(error = format!("{error:#}"), "the node stops");
         }
@@ -413,6 +466,7 @@ fn tell_to_stop(handle: &RemoteHandle<Running>) {
 async fn serve_api(
     handle: &RemoteHandle<Running>,
     api: Option<(ApiSocket, Auth)>,
+    credentials: Option<Arc<Credentials>>,
 ) -> anyhow::Result<()> {
     let terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
@@ -427,7 +481,7 @@ async fn serve_api(
     let stop = async move {
         let _told = heard.await;
     };
-    control::serve(listener, backend, auth, stop)
+    control::serve(listener, backend, auth, credentials, stop)
         .await
         .context("the API's socket failed")
 }

@@ -400,6 +400,9 @@ impl Table for StatusAnswer {
         for reason in &self.reasons {
             text += &format!("  {reason}\n");
         }
+        if !self.encrypted {
+            text += "  connections are not encrypted: see docs/operating/security.md\n";
+        }
         text += "\n";
         text += &columns(&NODE_HEAD, &nodes);
         text += "\n";
@@ -419,7 +422,12 @@ fn node_row(node: &NodeAnswer) -> Vec<String> {
     vec![
         node.id.to_string(),
         node.name.clone(),
-        if node.alive { "yes" } else { "no" }.to_owned(),
+        match (node.alive, node.candidate) {
+            (true, true) => "candidate",
+            (true, false) => "yes",
+            (false, _) => "no",
+        }
+        .to_owned(),
         node.address.clone(),
         optional(node.nbd.as_ref()),
         optional(node.api.as_ref()),

@@ -3,14 +3,19 @@
 use anyhow::Context;
 use api::OperationError;
 use api::client::{Ask, Client, ClientError, Method, Token, body_of};
+use identity::Credentials;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+use world::World;
 
 /// A little more than the server's own patience, so that its answer is heard.
 const ANSWER_SECONDS_MAX: u64 = 150;
+/// What servers are told that asks.
+pub const PROGRAM: &str = concat!("azekura/", env!("CARGO_PKG_VERSION"));
 /// Longest wait for a connection.
 const CONNECT_SECONDS_MAX: u64 = 5;
 
@@ -28,6 +33,41 @@ pub struct Endpoint<'a> {
     pub api: &'a str,
     /// File with the token.
     pub token_file: Option<&'a Path>,
+    /// Folder with certificates.
+    pub credentials: Option<&'a Path>,
+}
+
+impl Endpoint<'_> {
+    /// The certificates, if a folder is named.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub fn credentials(&self) -> anyhow::Result<Option<Arc<Credentials>>> {
+        let read = |folder: &Path| {
+            let read = Credentials::read(folder);
+            read.with_context(|| format!("cannot use the credentials in {}", folder.display()))
+        };
+        self.credentials.map(read).transpose()
+    }
+
+    /// The URL: with credentials nothing is ever sent in the clear.
+    #[must_use]
+    pub fn url(&self, named: &str) -> String {
+        let url = named.trim().trim_end_matches('/');
+        match (self.credentials, url.strip_prefix("http://")) {
+            (Some(_), Some(rest)) => format!("https://{rest}"),
+            _ => url.to_owned(),
+        }
+    }
+}
+
+/// The network as it is, or encrypted when there are credentials.
+#[must_use]
+pub fn secured(world: World, credentials: Option<Arc<Credentials>>) -> World {
+    match credentials {
+        Some(credentials) => world_linux::tls::encrypt(&world, credentials),
+        None => world,
+    }
 }
 
 fn read_token(path: &Path) -> anyhow::Result<Token> {
@@ -68,7 +108,7 @@ impl fmt::Display for RemoteError {
             Self::Unreachable { url, reason } => write!(
                 f,
                 "no answer from the API at {url} ({reason}): is a node running there? \
-                 Say another URL with --api or AZEKURA_API"
+                 Say another URL with --api or AZEKURA_API, and --credentials where connections are encrypted"
             ),
             Self::Odd { url, reason } => write!(
                 f,
@@ -100,10 +140,22 @@ impl Remote {
     /// # Errors
     /// When the token file cannot be used.
     pub fn new(endpoint: Endpoint<'_>) -> anyhow::Result<Self> {
+        let base = endpoint.url(endpoint.api);
         let connect_max = Duration::from_secs(CONNECT_SECONDS_MAX);
+        let client = match endpoint.credentials()? {
+            Some(credentials) => {
+                let connector = identity::http::with(credentials);
+                Client::over(PROGRAM, connect_max, connector)
+            }
+            None if base.starts_with("https:") => anyhow::bail!(
+                "{base} asks for a certificate: name a folder of credentials with --credentials or \
+                 AZEKURA_CREDENTIALS (`azekura cluster credentials create` makes one)"
+            ),
+            None => Client::new(PROGRAM, connect_max),
+        };
         Ok(Self {
-            base: endpoint.api.trim_end_matches('/').to_owned(),
-            client: Client::new(concat!("azekura/", env!("CARGO_PKG_VERSION")), connect_max),
+            base,
+            client,
             token: endpoint.token_file.map(read_token).transpose()?,
         })
     }

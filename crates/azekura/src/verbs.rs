@@ -135,6 +135,7 @@ impl Console<'_> {
                         TokenScope::Admin => Scope::Admin,
                         TokenScope::Viewer => Scope::Viewer,
                         TokenScope::Csi => Scope::Csi,
+                        TokenScope::Client => Scope::Client,
                     },
                     containers,
                 };

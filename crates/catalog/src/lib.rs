@@ -17,6 +17,7 @@ mod attachment;
 mod cluster;
 pub mod dump;
 mod groups;
+mod joining;
 pub mod kv;
 mod notes;
 mod placement;
@@ -33,6 +34,7 @@ pub use attachment::{Attachment, AttachmentMode, Held};
 pub use cluster::{plan_groups, wanted_groups};
 pub use groups::{Begun, GroupSnapshotRow};
 pub use notes::{COUNTERS, LogNote, NOTED, is_noted, name_of};
+pub use joining::{AuthorityRow, CertificateRow, JoinTokenRow};
 pub use placement::{GroupChange, IntentRow, Subject};
 pub use rows::{
     AliveRow, ClusterRow, Compression, ContainerRow, GroupRow, LineageRow, MapRoot, NodeRow,

@@ -5,7 +5,7 @@ use crate::rows::{ContainerRow, GroupRow, MapRoot, SegmentRow, VolumeRoot};
 use crate::rows::{LineageRow, NodeRow, Row, SnapshotRow, StoreRow, VolumeRow};
 use crate::snapshots::snapshot_name_key;
 use crate::volumes::volume_name_key;
-use crate::{ClusterRow, GroupSnapshotRow, IntentRow, TokenRow};
+use crate::{AuthorityRow, CertificateRow, ClusterRow, GroupSnapshotRow, IntentRow, TokenRow};
 use serde::{Deserialize, Serialize};
 use vocab::{Epoch, SegmentId, SnapshotId, VolumeId};
 
@@ -49,7 +49,7 @@ impl LogNote {
 
 /// Kinds of rows that are noted and backed up: all that others cannot be made from. Names follow from the rows, leases end
 /// anyhow.
-pub const NOTED: [&str; 12] = [
+pub const NOTED: [&str; 14] = [
     ClusterRow::PREFIX,
     NodeRow::PREFIX,
     StoreRow::PREFIX,
@@ -61,6 +61,8 @@ pub const NOTED: [&str; 12] = [
     SnapshotRow::PREFIX,
     GroupSnapshotRow::PREFIX,
     TokenRow::PREFIX,
+    AuthorityRow::PREFIX,
+    CertificateRow::PREFIX,
     COUNTERS,
 ];
 

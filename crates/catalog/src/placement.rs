@@ -30,6 +30,9 @@ pub struct IntentRow {
     /// It may be away until then without being replaced, Unix milliseconds; 0: no such time.
     #[serde(default)]
     pub maintenance_until_ms: u64,
+    /// It has joined and waits to be approved: it takes no part yet.
+    #[serde(default)]
+    pub candidate: bool,
 }
 
 impl Row for IntentRow {
@@ -40,6 +43,17 @@ impl Row for IntentRow {
 }
 
 impl IntentRow {
+    /// What it is as long as nobody wants anything.
+    #[must_use]
+    pub fn none(subject: Subject) -> Self {
+        Self {
+            subject,
+            draining: false,
+            maintenance_until_ms: 0,
+            candidate: false,
+        }
+    }
+
     /// Key of the row of a node or store.
     #[must_use]
     pub fn key_of(subject: Subject) -> String {
@@ -212,12 +226,7 @@ impl Catalog {
     /// [`CatalogError::Kv`], [`CatalogError::Damaged`].
     pub async fn intent(&self, subject: Subject) -> Result<IntentRow, CatalogError> {
         let found = self.read::<IntentRow>(&IntentRow::key_of(subject)).await?;
-        let none = IntentRow {
-            subject,
-            draining: false,
-            maintenance_until_ms: 0,
-        };
-        Ok(found.map_or(none, |found| found.row))
+        Ok(found.map_or(IntentRow::none(subject), |found| found.row))
     }
 
     /// Notes what an operator wants.

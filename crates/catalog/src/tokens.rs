@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct TokenRow {
     /// Unique name.
     pub name: String,
-    /// `admin`, `viewer` or `csi`.
+    /// `admin`, `viewer`, `csi` or `client`.
     pub scope: String,
     /// Containers that it is limited to; empty: all.
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! Who asks, and whether they may: tokens, scopes, and the id of each request.
+//! Who asks, and whether they may: certificates, tokens, scopes.
 //!
 //! Invariants
 //! - What a scope allows is one pure function of the operation, [`allows`]; routes know nothing of it.
@@ -12,13 +12,15 @@
 
 use crate::Backend;
 use crate::reply::Reply;
+use crate::server::Peer;
 use api::token::TOKEN_PREFIX;
 use api::{Answer, ErrorKind, Operation, OperationError, Scope};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
+use world::{Caller, Role};
 
 tokio::task_local! {
     static ACCESS: Access;
@@ -47,10 +49,11 @@ impl Digest {
 pub enum Auth {
     /// Everybody may do everything: for a loopback address.
     Open,
-    /// A token is needed; this one may do everything, others are in the catalog.
+    /// A token is needed, or a certificate of the cluster. Tokens are in the catalog.
     Tokens {
-        /// Hash of the token in the node's own file. The comparison takes the same time for all inputs.
-        admin: Digest,
+        /// Hash of the token in the node's own file, which may do everything. The comparison takes the same time for all
+        /// inputs.
+        admin: Option<Digest>,
     },
 }
 
@@ -58,13 +61,18 @@ impl Auth {
     async fn access(
         self,
         backend: &dyn Backend,
+        caller: Option<&Caller>,
         header: Option<&str>,
     ) -> Result<Access, OperationError> {
         let Self::Tokens { admin } = self else {
             return Ok(Access::all());
         };
+        // Who sends a token wants its rights: it may be limited to containers, a certificate is not.
+        if let (Some(caller), None) = (caller, header) {
+            return Ok(Access::of(caller.role));
+        }
         let digest = Digest::of(bearer(header)?);
-        if digest == admin {
+        if Some(digest) == admin {
             return Ok(Access::all());
         }
         let hash = digest.to_hex();
@@ -91,7 +99,10 @@ pub(crate) struct Gate {
 pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let header = request.headers().get(AUTHORIZATION);
     let header = header.and_then(|value| value.to_str().ok());
-    match gate.auth.access(&*gate.backend, header).await {
+    let peer = request.extensions().get::<ConnectInfo<Peer>>();
+    let caller = peer.and_then(|ConnectInfo(Peer(caller))| caller.clone());
+    let access = gate.auth.access(&*gate.backend, caller.as_ref(), header);
+    match access.await {
         Ok(access) => ACCESS.scope(access, next.run(request)).await,
         Err(error) => Reply::from(error).into_response(),
     }
@@ -110,13 +121,21 @@ pub(crate) fn current() -> Access {
 /// # Errors
 /// When the kernel gives no randomness.
 pub fn make_token() -> std::io::Result<(String, Digest)> {
-    use std::io::Read;
-    let mut secret = [0_u8; 32];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
-    let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = make_secret()?;
     let token = format!("{TOKEN_PREFIX}{digits}");
     let digest = Digest::of(&token);
     Ok((token, digest))
+}
+
+/// 256 bits of the kernel's randomness in hexadecimal digits.
+///
+/// # Errors
+/// When the kernel gives no randomness.
+pub(crate) fn make_secret() -> std::io::Result<String> {
+    use std::io::Read;
+    let mut secret = [0_u8; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    Ok(secret.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What the sender of a request may do.
@@ -128,6 +147,20 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// What a certificate allows.
+    fn of(role: Role) -> Self {
+        Self {
+            scope: match role {
+                Role::Admin => Scope::Admin,
+                // Nodes change things by calls among themselves.
+                Role::Viewer | Role::Node => Scope::Viewer,
+                Role::Csi => Scope::Csi,
+                Role::Client => Scope::Client,
+            },
+            containers: Vec::new(),
+        }
+    }
+
     pub(crate) fn all() -> Self {
         Self {
             scope: Scope::Admin,
@@ -142,7 +175,8 @@ pub(crate) fn check(access: &Access, operation: &Operation) -> Result<(), Operat
         return Ok(());
     }
     let message = format!(
-        "a token of scope {} does not allow {}: use one that does (`azekura token create`)",
+        "scope {} does not allow {}: use a token or credentials that do (`azekura token create`, `azekura cluster \
+         credentials create`)",
         access.scope,
         operation.name()
     );
@@ -156,12 +190,15 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
         Scope::Admin => !matches!(
             operation,
             Operation::TokenFind { .. }
+                | Operation::NodeJoin { .. }
+                | Operation::CertificateRenew { .. }
                 | Operation::VolumePause { .. }
                 | Operation::VolumeResume { .. }
         ),
         Scope::Viewer => matches!(
             operation,
             Operation::Status
+                | Operation::AuthorityShow
                 | Operation::Resiliency
                 | Operation::NodeShow { .. }
                 | Operation::StoreShow { .. }
@@ -175,6 +212,14 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
                 | Operation::SnapshotDiff { .. }
                 | Operation::GroupSnapshotList
                 | Operation::GroupSnapshotShow { .. }
+        ),
+        Scope::Client => matches!(
+            operation,
+            Operation::Status
+                | Operation::Cluster
+                | Operation::VolumeShow { .. }
+                | Operation::Attach { .. }
+                | Operation::Detach { .. }
         ),
         Scope::Csi => match operation {
             Operation::ContainerCreate(spec) => spec.name.starts_with("csi-"),
@@ -211,8 +256,9 @@ pub(crate) fn bearer(header: Option<&str>) -> Result<&str, OperationError> {
         .ok_or_else(|| {
             OperationError::new(
                 ErrorKind::Unauthenticated,
-                "this API needs a token: send `Authorization: Bearer azk_...`, or name a file that holds one \
-                 with --token-file or AZEKURA_TOKEN_FILE",
+                "this API needs a token or a certificate: send `Authorization: Bearer azk_...`, or name a file that \
+                 holds one with --token-file or AZEKURA_TOKEN_FILE, or a folder of credentials with --credentials or \
+                 AZEKURA_CREDENTIALS",
             )
         })
 }

@@ -11,10 +11,10 @@
 //! - Requests that change something must say `Content-Type: application/json`, which a web page of
 //!   another origin cannot send without being asked for permission first.
 //!
-//! - With [`Auth::Tokens`] nothing but `/healthz` is answered without a token that is known, and nothing is carried
-//!   out that its scope does not allow.
+//! - With [`Auth::Tokens`] nothing but `/healthz` and joining is answered without a token that is known or a certificate,
+//!   and nothing is carried out that its scope does not allow.
 //!
-//! It does not encrypt: listen on a loopback or management address only.
+//! Without credentials it does not encrypt: listen on a loopback or management address only.
 //!
 //! Read next: `routes.rs`, `auth.rs`, `openapi.rs`, `metrics.rs`, `server.rs`.
 
@@ -37,6 +37,7 @@ mod server;
 mod tests;
 
 use api::{Answer, Operation, OperationError};
+pub(crate) use auth::make_secret;
 pub use auth::{Auth, Digest, make_token};
 pub use futures_util::future::BoxFuture;
 pub use routes::{ANSWER_SECONDS_MAX, REQUESTS_MAX, router};

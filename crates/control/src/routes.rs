@@ -1,5 +1,6 @@
 //! Paths to operations. The table is in `api::http`; `openapi/table.rs` says what each takes and answers.
 
+mod joining;
 mod members;
 
 use crate::reply::{Reply, no_such_method, no_such_path, parse, parse_or_default, require_json};
@@ -35,14 +36,19 @@ struct Shared {
 
 impl Shared {
     async fn call(&self, operation: Operation) -> Result<Answer, OperationError> {
+        let access = auth::current();
+        auth::check(&access, &operation)?;
+        let operation = limits::apply(&*self.backend, &access, operation).await?;
+        self.carry_out(operation).await
+    }
+
+    /// Carries out what somebody may.
+    async fn carry_out(&self, operation: Operation) -> Result<Answer, OperationError> {
         let Ok(_permit) = self.permits.try_acquire() else {
             return Err(OperationError::unavailable(format!(
                 "{REQUESTS_MAX} requests are being worked on already; try again in a moment"
             )));
         };
-        let access = auth::current();
-        auth::check(&access, &operation)?;
-        let operation = limits::apply(&*self.backend, &access, operation).await?;
         let name = operation.name();
         let subject = operation.subject().unwrap_or_default().to_owned();
         let request = request_id::current();
@@ -141,6 +147,7 @@ pub fn router(backend: Arc<dyn Backend>, auth: Auth) -> Router {
         .route("/tokens", get(token_list).post(token_create))
         .route("/tokens/{name}", delete(token_delete))
         .route("/openapi.json", get(openapi::serve))
+        .merge(joining::routes())
         .merge(members::routes());
     Router::new()
         .nest(PREFIX, version_1)
@@ -150,6 +157,10 @@ pub fn router(backend: Arc<dyn Backend>, auth: Auth) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(gate, auth::layer))
         .route("/healthz", get(async || "ok\n"))
+        .route(
+            &format!("{PREFIX}/join"),
+            post(joining::join).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)),
+        )
         .layer(axum::middleware::from_fn(request_id::layer))
         .with_state(shared)
 }

@@ -74,6 +74,7 @@ fn cluster() -> StatusAnswer {
         reasons: Vec::new(),
         cluster: "test".into(),
         cluster_id: "test".into(),
+        encrypted: false,
         node: 1,
         nodes: vec![NodeAnswer {
             name: "a \"quoted\" name".into(),
@@ -116,7 +117,7 @@ impl Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(serve(listener, fake.clone(), auth, async move {
+        let served = tokio::spawn(serve(listener, fake.clone(), auth, None, async move {
             let _ = stopped.await;
         }));
         Self {

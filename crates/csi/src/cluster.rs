@@ -10,12 +10,13 @@ use crate::handle::Handles;
 use api::client::{Ask, Client, ClientError, Method, Token, body_of};
 use api::http::path;
 use api::{ClusterAnswer, ErrorKind, OperationError};
+use identity::Credentials;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tonic::Status;
 
@@ -34,6 +35,8 @@ pub struct ApiOptions {
     pub endpoints: Vec<String>,
     /// File with the bearer token; read for every call, so that it may be replaced at any time.
     pub token_file: Option<PathBuf>,
+    /// Certificates, when the endpoints are `https` URLs.
+    pub credentials: Option<Arc<Credentials>>,
 }
 
 /// Why a call failed.
@@ -99,7 +102,8 @@ impl From<ApiError> for Status {
                 ErrorKind::BadRequest => Self::invalid_argument(text),
                 // Not the caller's secrets, but the driver's own token.
                 ErrorKind::Unauthenticated | ErrorKind::Forbidden => Self::internal(format!(
-                    "{text}: the driver needs a token of scope csi, see its --token-file"
+                    "{text}: the driver needs a token of scope csi or credentials of role csi, see its --token-file and \
+                     --credentials"
                 )),
                 ErrorKind::Failed => Self::internal(text),
             },
@@ -121,12 +125,17 @@ impl Cluster {
     /// Calls nobody yet.
     pub fn new(options: ApiOptions) -> Self {
         assert!(!options.endpoints.is_empty(), "there is an endpoint");
+        const PROGRAM: &str = concat!("azekura-csi/", env!("CARGO_PKG_VERSION"));
+        let client = match &options.credentials {
+            Some(credentials) => {
+                let connector = identity::http::with(credentials.clone());
+                Client::over(PROGRAM, CONNECT_MAX, connector)
+            }
+            None => Client::new(PROGRAM, CONNECT_MAX),
+        };
         Self {
             options,
-            client: Client::new(
-                concat!("azekura-csi/", env!("CARGO_PKG_VERSION")),
-                CONNECT_MAX,
-            ),
+            client,
             preferred: AtomicUsize::new(0),
             handles: Mutex::new(None),
         }

@@ -15,7 +15,7 @@ use crate::upkeep::{self, Upkeep};
 use crate::volumes::Volumes;
 use bytes::Bytes;
 use catalog::kv::Kv;
-use catalog::{Catalog, CatalogError, NodeRow, PagePointer, StoreRow};
+use catalog::{Catalog, CatalogError, NodeRow, PagePointer, StoreRow, Subject};
 use frontend::nbd;
 use futures_util::future::select;
 use group::Pool;
@@ -157,7 +157,7 @@ impl Host {
         }
         let listener = world.net.listen(&options.listen).await?;
         let nbd_listener = match &options.nbd_listen {
-            Some(address) => Some(world.net.listen(address).await?),
+            Some(address) => Some(world.net.listen_plain(address).await?),
             None => None,
         };
         let address = options
@@ -287,7 +287,14 @@ impl Host {
     }
 
     /// Writes a local store's row as it stands. A store that starts another life lacks what its groups hold.
+    /// A candidate's stores are not announced, so nothing can be planned there.
     pub(crate) async fn announce_store(&self, store: &Store) -> Result<(), CatalogError> {
+        if self.options.secured {
+            let intent = self.catalog.intent(Subject::Node(self.id)).await?;
+            if intent.candidate {
+                return Ok(());
+            }
+        }
         let known = self
             .catalog
             .read::<StoreRow>(&StoreRow::key_of(store.id()))
@@ -358,6 +365,12 @@ impl Host {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.get()
+    }
+
+    /// Whether this node has joined and waits to be approved, as far as it knows.
+    #[must_use]
+    pub fn is_candidate(&self) -> bool {
+        self.members.look(|view| view.is_candidate(self.id))
     }
 
     /// This node's id.

@@ -30,6 +30,7 @@ mod volumes;
 
 pub use crate::host::Host;
 pub use crate::membership::ClusterView;
+pub use crate::operations::Signer;
 #[cfg(feature = "bugs")]
 pub use crate::options::Bug;
 pub use crate::options::{CollectOptions, Faults, HostError, HostOptions, ScrubOptions, StoreSpec};

@@ -57,6 +57,19 @@ impl ClusterView {
         intents.any(|intent| intent.draining)
     }
 
+    /// Whether a node has joined and waits to be approved.
+    #[must_use]
+    pub fn is_candidate(&self, node: NodeId) -> bool {
+        let intent = self.intents.get(&Subject::Node(node));
+        intent.is_some_and(|intent| intent.candidate)
+    }
+
+    /// Whether volumes may come to a node.
+    #[must_use]
+    pub fn takes_volumes(&self, node: NodeId) -> bool {
+        !self.node_drains(node) && !self.is_candidate(node)
+    }
+
     /// Whether everything shall move away from a node.
     #[must_use]
     pub fn node_drains(&self, node: NodeId) -> bool {

@@ -9,6 +9,7 @@ mod capacity;
 mod clones;
 mod containers;
 mod groups;
+mod joining;
 mod members;
 mod resiliency;
 mod snapshots;
@@ -16,6 +17,7 @@ mod status;
 mod tokens;
 mod volumes;
 
+pub use self::joining::Signer;
 pub(crate) use self::resiliency::Progress;
 use self::snapshots::Part;
 use crate::host::Host;
@@ -28,7 +30,7 @@ use std::rc::Rc;
 use vocab::{NodeId, VolumeId};
 use volume::{Volume, VolumeError};
 use wire::{Lane, NodeReply, NodeRequest};
-use world::{Duration, Time};
+use world::{Caller, Duration, Time};
 
 /// How long an owner is looked for before the operation fails.
 const OWNER_PATIENCE: Duration = Duration::from_secs(20);
@@ -121,9 +123,16 @@ impl Host {
     }
 
     /// An operation that another node forwarded: carried out here or refused.
-    pub(crate) async fn operate_encoded(self: &Rc<Self>, operation: &[u8]) -> Vec<u8> {
+    pub(crate) async fn operate_encoded(
+        self: &Rc<Self>,
+        operation: &[u8],
+        caller: Option<&Caller>,
+    ) -> Vec<u8> {
         let result = match serde_json::from_slice::<Operation>(operation) {
-            Ok(operation) => self.operate_here(operation).await,
+            Ok(operation) => match joining::may_forward(caller, &operation) {
+                Ok(()) => self.operate_here(operation).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(OperationError::bad_request(format!(
                 "this node does not know the operation ({error}): are all nodes of one release?"
             ))),
@@ -135,6 +144,9 @@ impl Host {
         match &operation {
             Operation::VolumeShow { name } => return self.show_volume_here(name).await,
             Operation::VolumeDelete { name } => return self.delete_volume_here(name).await,
+            Operation::NodeJoin { .. }
+            | Operation::CertificateRenew { .. }
+            | Operation::AuthorityRotate => return self.sign_here(operation).await,
             _ => {}
         }
         let Some(name) = owned_by(&operation) else {
@@ -191,6 +203,12 @@ impl Host {
             Operation::TokenList => self.list_tokens().await,
             Operation::TokenDelete { name } => self.delete_token(&name).await,
             Operation::TokenFind { hash } => self.find_token(&hash).await,
+            Operation::JoinTokenCreate { spec, hash } => self.create_join_token(spec, hash).await,
+            Operation::NodeJoin { .. }
+            | Operation::CertificateRenew { .. }
+            | Operation::AuthorityRotate => Box::pin(self.at_signer(operation)).await,
+            Operation::AuthorityShow => self.show_authority().await,
+            Operation::AuthorityRetire(retirement) => self.retire_authority(retirement.force).await,
             other => Err(OperationError::failed(format!(
                 "operation {} must go to the volume's owner; this is a bug",
                 other.name()

@@ -1,5 +1,6 @@
 //! How a node is started, and why it cannot be.
 
+use crate::operations::Signer;
 use std::rc::Rc;
 use vocab::StoreId;
 use world::{Address, Disk, Duration};
@@ -21,6 +22,12 @@ pub struct HostOptions {
     pub nbd_listen: Option<Address>,
     /// Where the API is served, for the catalog.
     pub api: Option<String>,
+    /// Whether connections are encrypted and show who calls. New nodes wait until they are approved then.
+    pub secured: bool,
+    /// The authority's key, where it is.
+    pub signer: Option<Rc<dyn Signer>>,
+    /// The table `catalog` of the configuration of a node that joins (TOML); nothing: no other node can reach the catalog.
+    pub catalog_table: Option<String>,
     /// Labels of the enclosing failure domains, narrowest first (rack, zone).
     pub domains: Vec<String>,
     /// Time to live of the lease that says that this node lives; whole seconds.
@@ -114,6 +121,9 @@ impl HostOptions {
             advertise: None,
             nbd_listen: None,
             api: None,
+            secured: false,
+            signer: None,
+            catalog_table: None,
             domains: Vec::new(),
             lease: Duration::from_secs(2),
             suspicion: Duration::from_secs(1),

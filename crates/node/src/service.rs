@@ -6,10 +6,22 @@ use bytes::Bytes;
 use rpc::{Connection, Handler, Reply, Request};
 use std::rc::Rc;
 use wire::{NodeError, NodeReply, NodeRequest};
-use world::LocalBoxFuture;
+use world::{Caller, LocalBoxFuture, Role};
 
 /// Hands requests to stores, sessions and operations.
 pub(crate) struct Service(pub(crate) Rc<Host>);
+
+/// Whether a caller may ask for it. Pure. Without certificates everybody may: the network is trusted then.
+fn may_ask(caller: Option<&Caller>, request: &Request) -> bool {
+    let Some(caller) = caller else { return true };
+    match (caller.role, request) {
+        (Role::Node, _) | (_, Request::Ping) => true,
+        // Stores and forwarded operations ask nobody again.
+        (_, Request::Store { .. } | Request::Node(NodeRequest::Operate { .. })) => false,
+        (Role::Admin | Role::Csi | Role::Client, Request::Node(_)) => true,
+        (Role::Viewer, Request::Node(_)) => false,
+    }
+}
 
 impl Handler for Service {
     fn handle(
@@ -18,6 +30,14 @@ impl Handler for Service {
         request: Request,
         body: Bytes,
     ) -> LocalBoxFuture<'static, (Reply, Vec<Bytes>)> {
+        if !may_ask(connection.caller.as_ref(), &request) {
+            let caller = connection.caller.as_ref().map(Caller::to_string);
+            let reason = format!(
+                "the certificate of {} does not allow this: use credentials of another role",
+                caller.unwrap_or_default()
+            );
+            return Box::pin(std::future::ready((Reply::Refused(reason), Vec::new())));
+        }
         let request = match request {
             Request::Store { store, request } => {
                 let Some(local) = self.0.stores.get(&store) else {
@@ -41,9 +61,9 @@ impl Handler for Service {
             Request::Node(request) => request,
             Request::Ping => return Box::pin(std::future::ready((Reply::Pong, Vec::new()))),
         };
-        let (host, connection) = (self.0.clone(), connection.id);
+        let (host, connection) = (self.0.clone(), connection.clone());
         Box::pin(async move {
-            match host.node_request(connection, request, body).await {
+            match host.node_request(&connection, request, body).await {
                 Ok((reply, body)) => (Reply::Node(Ok(reply)), body),
                 Err(error) => (Reply::Node(Err(error)), Vec::new()),
             }
@@ -59,7 +79,7 @@ impl Host {
     /// Answers a client or another node.
     pub(crate) async fn node_request(
         self: &Rc<Self>,
-        connection: u64,
+        connection: &Connection,
         request: NodeRequest,
         body: Bytes,
     ) -> Result<(NodeReply, Vec<Bytes>), NodeError> {
@@ -69,10 +89,11 @@ impl Host {
                 Ok((located, Vec::new()))
             }
             NodeRequest::Operate { operation } => {
-                let answer = self.operate_encoded(&operation).await;
+                let answer = self.operate_encoded(&operation, connection.caller.as_ref());
+                let answer = answer.await;
                 Ok((NodeReply::Answer { answer }, Vec::new()))
             }
-            session => self.session_request(connection, session, body).await,
+            session => self.session_request(connection.id, session, body).await,
         }
     }
 
@@ -107,5 +128,40 @@ impl Host {
     /// A volume's row by its name.
     pub(crate) async fn volume_row(&self, name: &str) -> Result<catalog::VolumeRow, Refusal> {
         Ok(self.catalog.volume_named(name).await?.row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vocab::StoreId;
+    use wire::StoreRequest;
+
+    fn ask(role: Option<Role>, request: &Request) -> bool {
+        let name = "x".to_owned();
+        may_ask(role.map(|role| Caller { role, name }).as_ref(), request)
+    }
+
+    #[test]
+    fn only_nodes_reach_stores_and_forward_operations() {
+        let store = Request::Store {
+            store: StoreId(1),
+            request: StoreRequest::ListLogs {
+                after: None,
+                limit: 1,
+            },
+        };
+        let operate = Request::Node(NodeRequest::Operate { operation: vec![] });
+        let locate = Request::Node(NodeRequest::Locate {
+            volume: "v".to_owned(),
+        });
+        for request in [&store, &operate, &locate, &Request::Ping] {
+            assert!(ask(None, request) && ask(Some(Role::Node), request));
+        }
+        for role in [Role::Admin, Role::Csi, Role::Client, Role::Viewer] {
+            assert!(!ask(Some(role), &store) && !ask(Some(role), &operate));
+            assert!(ask(Some(role), &Request::Ping));
+            assert_eq!(ask(Some(role), &locate), role != Role::Viewer);
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! are gone, deletions that stopped half-way, journals that fill up, and collection of garbage. Each piece is bounded,
 //! may be repeated, and sleeps while nothing has changed.
 
+mod admission;
 mod adopt;
 mod collect;
 mod fill;
@@ -69,6 +70,9 @@ pub(crate) fn start(host: &Rc<Host>) {
     host.spawn(collect::run(host.clone()));
     if host.options.describe_disks {
         host.spawn(mirror::run(host.clone()));
+    }
+    if host.options.secured {
+        host.spawn(admission::run(host.clone()));
     }
 }
 
@@ -170,6 +174,9 @@ async fn sweep_internal(host: Rc<Host>) {
 impl Host {
     /// Whether this node leads now: the first that asks does, for as long as its lease lives.
     pub(crate) async fn leads(&self) -> Result<bool, KvError> {
+        if self.is_candidate() {
+            return Ok(false);
+        }
         let kv = self.catalog.kv();
         let own = self.lease.start().to_string().into_bytes();
         if let Some(leader) = kv.get(LEADER_KEY).await? {

@@ -241,6 +241,9 @@ impl Host {
 
     /// Whether this node may serve the volume as its row stands.
     fn may_serve(&self, row: &VolumeRow) -> Result<(), Refusal> {
+        if self.is_candidate() {
+            return Err(self.elsewhere(row));
+        }
         let owner = match row.owner {
             Some(owner) if owner != self.id => owner,
             Some(_) | None => return Ok(()),
@@ -258,6 +261,23 @@ impl Host {
             )));
         }
         Ok(())
+    }
+
+    /// Who serves a volume in place of this node, which is a candidate: its owner, or any node that takes part.
+    fn elsewhere(&self, row: &VolumeRow) -> Refusal {
+        let other = self.members.look(|view| {
+            let alive = |node: &NodeId| view.alive.contains_key(node) && view.takes_volumes(*node);
+            row.owner
+                .filter(alive)
+                .or_else(|| view.alive.keys().copied().find(alive))
+        });
+        match other {
+            Some(node) => Refusal::Elsewhere(node),
+            None => Refusal::Busy(
+                "this node waits to be approved (`azekura node approve`), and no other one runs"
+                    .to_owned(),
+            ),
+        }
     }
 
     /// As [`Self::may_serve`], but an owner whose process is gone is not waited for, whatever its lease says: its machine
@@ -320,7 +340,7 @@ impl Host {
                 return None;
             }
             let alive = view.alive.keys().copied();
-            let stays: Vec<NodeId> = alive.filter(|&node| !view.node_drains(node)).collect();
+            let stays: Vec<NodeId> = alive.filter(|&node| view.takes_volumes(node)).collect();
             let turn = usize::try_from(id.0).unwrap_or(0);
             stays.get(turn % stays.len().max(1)).copied()
         })

@@ -83,6 +83,7 @@ fn draining(name: &str, draining: bool) -> Operation {
         change: MemberChange {
             draining: Some(draining),
             maintenance_minutes: None,
+            ..MemberChange::default()
         },
     }
 }
@@ -142,6 +143,7 @@ fn maintenance_excuses_a_longer_one() {
         change: MemberChange {
             draining: None,
             maintenance_minutes: Some(5),
+            ..MemberChange::default()
         },
     };
     let answer = member(cluster.operate(0, excused));

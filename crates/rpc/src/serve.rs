@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use wire::{Frame, FrameError, FrameKind, Lane, MESSAGE_BYTES_MAX};
 use world::sync::Notify;
-use world::{Duration, Listener, LocalBoxFuture, Stream, Time, World};
+use world::{Caller, Duration, Listener, LocalBoxFuture, Stream, Time, World};
 
 /// Connections of one listener. A thousand nodes with two lanes each, as much again for clients.
 const CONNECTIONS_MAX: usize = 4096;
@@ -56,6 +56,8 @@ pub struct Connection {
     pub hello: Hello,
     /// For what.
     pub lane: Lane,
+    /// Who it is by its certificate; nothing where connections are not encrypted.
+    pub caller: Option<Caller>,
     link: Rc<Link>,
 }
 
@@ -152,6 +154,7 @@ impl Server {
         let connection = Connection {
             id,
             lane: greeting.lane(),
+            caller: link.stream.caller(),
             hello: greeting.hello,
             link: link.clone(),
         };

@@ -13,9 +13,9 @@
 //! - When [`run`] returns no operation is under way any more.
 //!
 //! It does not: share a shard's state between threads ([`RemoteHandle`] runs closures on the shard
-//! instead), encrypt, or retry failed I/O.
+//! instead), or retry failed I/O.
 //!
-//! Read next: `shard.rs`, `reactor.rs`, `ring.rs`, `disk.rs`, `net.rs`.
+//! Read next: `shard.rs`, `reactor.rs`, `ring.rs`, `disk.rs`, `net.rs`, `tls.rs`.
 // This crate is what the banned operating system calls are kept in.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -34,6 +34,7 @@ mod ring;
 mod shard;
 mod socket;
 mod threads;
+pub mod tls;
 mod wake;
 
 pub use limits::{TooFewFiles, boot_id, check_open_files};

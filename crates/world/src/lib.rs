@@ -13,6 +13,7 @@
 //! Read next: `disk.rs`, `net.rs`, `exec.rs`, `sync.rs`.
 
 mod buf;
+mod caller;
 mod disk;
 mod exec;
 mod net;
@@ -20,6 +21,7 @@ pub mod sync;
 mod time;
 
 pub use buf::{Buf, PAGE};
+pub use caller::{Caller, Role};
 pub use disk::{Disk, DiskError};
 pub use exec::Executor;
 pub use futures_util::future::LocalBoxFuture;

@@ -1,6 +1,6 @@
 //! Byte streams between nodes and from clients.
 
-use crate::LocalBoxFuture;
+use crate::{Caller, LocalBoxFuture};
 use bytes::Bytes;
 use std::fmt;
 use std::rc::Rc;
@@ -38,6 +38,14 @@ pub enum NetError {
         /// The operating system's words.
         reason: String,
     },
+    /// Somebody answers there who is not known to be of the cluster, or does not take us for one of it.
+    #[error("no safe connection to {address}: {reason}")]
+    Untrusted {
+        /// Whom we called.
+        address: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {reason}")]
     CannotListen {
@@ -62,6 +70,11 @@ pub trait Stream {
 
     /// Ends the connection in both directions; pending reads and writes fail.
     fn close(&self);
+
+    /// Who is at the other end. Nothing where connections are not encrypted: then it may be anybody.
+    fn caller(&self) -> Option<Caller> {
+        None
+    }
 }
 
 /// Accepts connections.
@@ -86,4 +99,12 @@ pub trait Net {
         &self,
         address: &Address,
     ) -> LocalBoxFuture<'static, Result<Rc<dyn Listener>, NetError>>;
+
+    /// Listens for programs that are not of the cluster, such as NBD clients: never encrypted.
+    fn listen_plain(
+        &self,
+        address: &Address,
+    ) -> LocalBoxFuture<'static, Result<Rc<dyn Listener>, NetError>> {
+        self.listen(address)
+    }
 }

@@ -65,6 +65,7 @@ fn start_cluster(binary: &Path, request: &Request) -> Result<Cluster> {
         prewritten: true,
         bench: false,
         tokens: true,
+        tls: false,
         detached: false,
     };
     let cluster = Cluster::start(binary.to_owned(), &plan)?;

@@ -30,7 +30,10 @@ impl Engine {
     pub fn run(&self, job: &Job, bytes: u64, seconds: u64) -> Result<Outcome> {
         let mut command = Command::new(&self.binary);
         command.args(["bench", "--output", "json", "--api"]);
-        command.arg(format!("http://{}", self.api));
+        command.arg(self.api.url());
+        if let Some(folder) = &self.api.credentials {
+            command.arg("--credentials").arg(folder);
+        }
         command.args(["--volume", &self.volume]);
         match &self.socket {
             Some(socket) => command.args(["--through", "owner", "--socket"]).arg(socket),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub const USAGE: &str = "\
 cargo xtask bench [--quick] [--seconds N] [--runs N] [--gib N] [--losses N] [--only DEVICES]
-                  [--jobs JOBS] [--binary FILE] [--dir DIR] [--publish]
+                  [--jobs JOBS] [--tls] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --peer ceph [--quick] [--seconds N] [--runs N] [--gib N] [--dir DIR] [--publish]
 cargo xtask bench --csi [--quick] [--seconds N] [--runs N] [--gib N] [--volumes N] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --publish
@@ -19,6 +19,7 @@ cargo xtask bench --publish
   --losses N      how often a replica and an owner are killed at each size (3; quick 1)
   --only DEVICES  some of raw,nbdkit,rf1,rf2,rf3 and rf2-remote, rf2-owner and the like, comma-separated
   --jobs JOBS     some of read-1, read-32, read-seq, write-1, burst, sustained, flush, write-seq, comma-separated
+  --tls           encrypt all connections but NBD, with certificates on both sides
   --binary FILE   measure this azekura instead of building one
   --dir DIR       where files and disks are (target/bench/data); the results are in target/bench/
   --peer ceph     the same jobs on a three-OSD Ceph cluster instead, and on the raw disk beside it
@@ -46,6 +47,8 @@ pub struct Request {
     pub binary: Option<PathBuf>,
     /// Where disks and logs are.
     pub folder: PathBuf,
+    /// Whether connections are encrypted.
+    pub tls: bool,
     /// Whether the CSI driver is measured instead.
     pub csi: bool,
     /// Volumes that are attached at once.
@@ -76,6 +79,7 @@ impl Request {
             jobs: Vec::new(),
             binary: None,
             folder: PathBuf::from("target/bench/data"),
+            tls: has("--tls"),
             csi,
             volumes: if quick { 20 } else { 100 },
             peer: false,
@@ -84,7 +88,7 @@ impl Request {
         };
         let mut left = arguments.iter();
         while let Some(name) = left.next() {
-            if matches!(name.as_str(), "--quick" | "--publish" | "--csi") {
+            if matches!(name.as_str(), "--quick" | "--publish" | "--csi" | "--tls") {
                 continue;
             }
             let value = left

@@ -2,15 +2,161 @@
 
 use super::parse_label;
 use crate::config::parse_name;
-use crate::quantity::parse_duration;
+use crate::quantity::{parse_duration, parse_size};
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 use std::time::Duration;
+use world::Role;
 
 /// Verbs on the cluster.
 #[derive(Debug, Subcommand)]
 pub enum ClusterVerb {
     /// Show the cluster's id and its nodes
     Show,
+    /// Make the authority of a new cluster, and credentials for its first node and its administrator
+    Init(InitArgs),
+    /// Certificates for people and machines
+    #[command(subcommand)]
+    Credentials(CredentialsVerb),
+    /// The authority that signs the cluster's certificates
+    #[command(subcommand)]
+    Ca(CaVerb),
+}
+
+/// Verbs on the authority.
+#[derive(Debug, Subcommand)]
+pub enum CaVerb {
+    /// Who signs, who is believed, and what nodes show
+    Show,
+    /// Have a new authority sign; the old one is still believed, and nodes renew by themselves
+    Rotate {
+        /// Return at once instead of when every node has renewed.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// End a rotation: what the old authority has signed is refused
+    Retire {
+        /// Also when nodes still show its certificates: they are locked out.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Verbs on a node.
+#[derive(Debug, Subcommand)]
+pub enum NodeVerb {
+    /// What any member has
+    #[command(flatten)]
+    Member(MemberVerb),
+    /// Tokens that let nodes join
+    #[command(subcommand)]
+    Token(JoinTokenVerb),
+    /// Make this machine a node of a cluster: its key, its certificate and a configuration
+    Join(Box<JoinArgs>),
+    /// Let a node take part that has joined
+    Approve {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Verbs on tokens to join.
+#[derive(Debug, Subcommand)]
+pub enum JoinTokenVerb {
+    /// Make a token, which lets one node join
+    Create {
+        /// How long it can be used: an hour, if nothing is said.
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        ttl: Option<Duration>,
+    },
+}
+
+/// Arguments of `node join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// The token, or - to read it from standard input.
+    #[arg(long)]
+    pub token: String,
+    /// The configuration to write.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Name of the node: this machine's, if nothing is said.
+    #[arg(long, value_parser = parse_name)]
+    pub name: Option<String>,
+    /// Folder for key and certificate: `credentials` beside the configuration, if nothing is said.
+    #[arg(long = "out", value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Where to serve nodes and clients.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7401")]
+    pub listen: String,
+    /// What to tell others, when it differs.
+    #[arg(long, value_name = "ADDRESS")]
+    pub advertise: Option<String>,
+    /// Where to serve NBD.
+    #[arg(long, value_name = "ADDRESS")]
+    pub nbd: Option<String>,
+    /// Where to serve the API; with certificates it may be any address.
+    #[arg(
+        long = "serve-api",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:7400"
+    )]
+    pub serve_api: String,
+    /// A disk, which becomes a store; may be repeated.
+    #[arg(long = "disk", value_name = "PATH")]
+    pub disks: Vec<PathBuf>,
+    /// Make the disks as files of this size when they are absent.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub create: Option<u64>,
+    /// Size of each store's journal.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub journal: Option<u64>,
+}
+
+/// Arguments of `cluster init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Name of the cluster.
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    pub cluster: String,
+    /// Name of the first node, as in its configuration.
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    pub node: String,
+    /// Where everything goes; must not hold an authority yet.
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: PathBuf,
+}
+
+/// Verbs on certificates. They work where the authority's file is and need no running node.
+#[derive(Debug, Subcommand)]
+pub enum CredentialsVerb {
+    /// Make a folder with a new key and certificate
+    Create(CredentialsArgs),
+    /// Say whose a folder's certificate is, and until when it holds
+    Show {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+/// Arguments of `cluster credentials create`.
+#[derive(Debug, Args)]
+pub struct CredentialsArgs {
+    /// Whose they are: a person, a machine, a node.
+    #[arg(value_parser = parse_name)]
+    pub name: String,
+    /// What they allow: node, admin, viewer, csi or client.
+    #[arg(long)]
+    pub role: Role,
+    /// The authority's file.
+    #[arg(long, value_name = "FILE")]
+    pub authority: PathBuf,
+    /// The folder to make.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// How long they hold.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: Option<u32>,
 }
 
 /// Verbs on a node or a store.

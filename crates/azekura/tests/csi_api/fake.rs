@@ -253,6 +253,7 @@ impl Plugins {
         let api = ApiOptions {
             endpoints: endpoints.iter().map(|&url| url.to_owned()).collect(),
             token_file: token.map(|name| folder.join(name)),
+            credentials: None,
         };
         let controller = ControllerOptions {
             socket: folder.join("controller"),

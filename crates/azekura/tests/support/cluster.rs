@@ -1,7 +1,7 @@
 //! Three node processes with a store each and a real etcd, on loopback, in one directory.
 
 use super::process::{Process, find_program};
-use super::{Directory, Node, Starting};
+use super::{Directory, Node, Starting, azekura};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -125,6 +125,8 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 pub struct Cluster {
     /// By position; none: killed.
     nodes: Vec<Option<Node>>,
+    /// The administrator's, in a cluster with certificates.
+    credentials: Option<PathBuf>,
     pub etcd: Etcd,
     /// Last, so that it is removed when nothing uses it any more.
     pub directory: Directory,
@@ -140,11 +142,89 @@ impl Cluster {
         }
         let mut cluster = Self {
             nodes: (0..NODES).map(|_| None).collect(),
+            credentials: None,
             etcd,
             directory,
         };
         cluster.start_nodes(&[0, 1, 2]);
         cluster
+    }
+
+    /// The first node of a cluster with certificates, made by `cluster init`. [`Cluster::join`] adds the others.
+    pub fn init(name: &str) -> Self {
+        let directory = Directory::new(name);
+        let etcd = Etcd::new(&directory);
+        let dir = directory.path("init");
+        let words = [
+            "cluster",
+            "init",
+            "--cluster",
+            "real",
+            "--node",
+            "node-0",
+            "--dir",
+        ];
+        azekura_ok(&[&words[..], &[dir.to_str().unwrap()]].concat());
+        let text = configuration(0, &etcd.client).replace(
+            "\n[catalog]",
+            "\n[tls]\ncredentials = \"init/node\"\nauthority = \"init/authority.pem\"\n\n[catalog]",
+        );
+        directory.write("node-0.toml", text);
+        let mut cluster = Self {
+            nodes: (0..NODES).map(|_| None).collect(),
+            credentials: Some(dir.join("admin")),
+            etcd,
+            directory,
+        };
+        cluster.start_nodes(&[0]);
+        cluster
+    }
+
+    /// A node joins with a token of the first one, starts, and waits to be approved.
+    pub fn join(&mut self, index: usize) {
+        let made = self.node(0).ask(&["node", "token", "create"]);
+        self.join_with(index, made["token"].as_str().unwrap())
+            .unwrap();
+        self.start_nodes(&[index]);
+    }
+
+    /// `node join` with a token; what it complains of.
+    pub fn join_with(&self, index: usize, token: &str) -> Result<(), String> {
+        let path = |name: &str| self.directory.path(name).display().to_string();
+        let (name, listen) = (format!("node-{index}"), lasting_address());
+        let (config, out) = (
+            path(&format!("{name}.toml")),
+            path(&format!("credentials-{index}")),
+        );
+        let disk = path(&format!("disk-{index}"));
+        let (status, _, complaint) = azekura(&[
+            "node",
+            "join",
+            "--token",
+            token,
+            "--config",
+            &config,
+            "--name",
+            &name,
+            "--out",
+            &out,
+            "--listen",
+            &listen,
+            "--serve-api",
+            "127.0.0.1:0",
+            "--nbd",
+            "127.0.0.1:0",
+            "--disk",
+            &disk,
+            "--create",
+            "6 GiB",
+            "--journal",
+            "64 MiB",
+        ]);
+        match status {
+            Some(0) => Ok(()),
+            _ => Err(complaint),
+        }
     }
 
     /// Starts nodes, the first time or again, all at once.
@@ -156,7 +236,9 @@ impl Cluster {
             .collect();
         for (index, starting) in indices.iter().zip(starting) {
             let node = starting.ready();
-            self.nodes[*index] = Some(node.expect("the node starts"));
+            let mut node = node.expect("the node starts");
+            node.credentials.clone_from(&self.credentials);
+            self.nodes[*index] = Some(node);
         }
     }
 
@@ -215,6 +297,13 @@ impl Drop for Cluster {
             eprintln!("--- the end of {name}'s log\n{}", last.join("\n"));
         }
     }
+}
+
+/// Runs a verb without a node; it must succeed.
+pub fn azekura_ok(words: &[&str]) -> String {
+    let (status, out, complaint) = azekura(words);
+    assert_eq!(status, Some(0), "{words:?}: {complaint}");
+    out
 }
 
 fn configuration(index: usize, etcd: &str) -> String {

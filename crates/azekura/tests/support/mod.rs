@@ -104,6 +104,7 @@ impl Starting {
                 process: self.process,
                 api,
                 nbd,
+                credentials: None,
             }),
             _ => {
                 // Without a line it has ended, or takes too long.
@@ -121,6 +122,8 @@ pub struct Node {
     process: Process,
     pub api: String,
     pub nbd: String,
+    /// What verbs show, in a cluster with certificates.
+    pub credentials: Option<PathBuf>,
 }
 
 impl Node {
@@ -208,6 +211,9 @@ impl Node {
     fn run(&self, words: &[&str]) -> Output {
         let mut command = Command::new(AZEKURA);
         command.args(words).args(["-o", "json", "--api", &self.api]);
+        if let Some(folder) = &self.credentials {
+            command.env("AZEKURA_CREDENTIALS", folder);
+        }
         command.output().unwrap()
     }
 }

@@ -1,18 +1,23 @@
 //! Every route: what it takes, what it answers, who may ask.
 
 use super::describe::{Describe, Described};
-use api::ErrorKind::{Exists, InUse, NoSpace, NotFound, Refused};
-use api::Scope::{Admin, Csi, Viewer};
+use api::ErrorKind::{
+    Exists, Failed, InUse, NoSpace, NotFound, Refused, Unauthenticated, Unavailable,
+};
+use api::Scope::{Admin, Client, Csi, Viewer};
 use api::{
-    AttachmentAnswer, CapacityAnswer, ClusterAnswer, ContainerAnswer, ContainerChange,
-    ContainerSpec, DiffAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, ListQuery, MemberAnswer,
-    MemberChange, RemoveQuery, ResiliencyAnswer, Scope, SnapshotAnswer, StatusAnswer, TokenAnswer,
+    AttachmentAnswer, AuthorityAnswer, CapacityAnswer, ClusterAnswer, ContainerAnswer,
+    ContainerChange, ContainerSpec, DiffAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer,
+    JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, MemberAnswer, MemberChange,
+    RemoveQuery, ResiliencyAnswer, Retirement, Scope, SnapshotAnswer, StatusAnswer, TokenAnswer,
     TokenSpec, VolumeAnswer, VolumeChange, VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
 
 const ALL: &[Scope] = &[Admin, Viewer, Csi];
+const EVERYBODY: &[Scope] = &[Admin, Viewer, Csi, Client];
+const ATTACHING: &[Scope] = &[Admin, Csi, Client];
 const LOOKING: &[Scope] = &[Admin, Viewer];
 const DRIVING: &[Scope] = &[Admin, Csi];
 const ADMIN: &[Scope] = &[Admin];
@@ -27,6 +32,7 @@ pub(super) fn operations() -> Vec<Described> {
     let groups = [
         cluster(),
         members(),
+        joining(),
         containers(),
         volumes(),
         volume_actions(),
@@ -43,7 +49,7 @@ fn cluster() -> Vec<Describe> {
     vec![
         Describe::new(Get, "/status", "status", "The whole cluster at a glance")
             .answer::<StatusAnswer>("Nodes, stores and volumes")
-            .scopes(LOOKING),
+            .scopes(&[Admin, Viewer, Client]),
         Describe::new(
             Get,
             "/cluster",
@@ -51,7 +57,7 @@ fn cluster() -> Vec<Describe> {
             "The nodes alone: what clients poll for addresses",
         )
         .answer::<ClusterAnswer>("The cluster and its nodes")
-        .scopes(ALL),
+        .scopes(EVERYBODY),
         Describe::new(
             Get,
             "/capacity",
@@ -64,7 +70,7 @@ fn cluster() -> Vec<Describe> {
         .scopes(ALL),
         Describe::new(Get, "/openapi.json", "openapi", "This document")
             .object("An OpenAPI 3.1 document")
-            .scopes(ALL),
+            .scopes(EVERYBODY),
     ]
 }
 
@@ -195,7 +201,7 @@ fn volumes() -> Vec<Describe> {
             .named("name", VOLUME)
             .answer::<VolumeAnswer>("The volume")
             .problems(&[NotFound])
-            .scopes(ALL),
+            .scopes(EVERYBODY),
         Describe::new(
             Patch,
             "/volumes/{name}",
@@ -258,14 +264,14 @@ fn volume_actions() -> Vec<Describe> {
         .body::<http::Attach>(True)
         .answer::<AttachmentAnswer>("Who may use the volume now")
         .problems(&[InUse])
-        .scopes(DRIVING),
+        .scopes(ATTACHING),
         action(
             "detach",
             "Takes the right away, and returns once the client's sessions are fenced",
         )
         .body::<http::Detach>(False)
         .answer::<AttachmentAnswer>("Who may use the volume now")
-        .scopes(DRIVING),
+        .scopes(ATTACHING),
     ]
 }
 
@@ -405,6 +411,59 @@ fn tokens() -> Vec<Describe> {
     ]
 }
 
+fn joining() -> Vec<Describe> {
+    vec![
+        Describe::new(
+            Post,
+            "/join-tokens",
+            "join-token-create",
+            "Makes a token that lets one node join",
+        )
+        .body::<JoinTokenSpec>(False)
+        .answer::<JoinTokenAnswer>("The token; its secret is in this answer and never again")
+        .problems(&[Refused])
+        .scopes(ADMIN),
+        Describe::new(
+            Post,
+            "/join",
+            "node-join",
+            "Lets a node join that has a token",
+        )
+        .body::<JoinRequest>(True)
+        .answer::<JoinAnswer>("Its certificate and its part of the configuration")
+        .problems(&[Exists, Refused, Unauthenticated, Unavailable, Failed])
+        .scopes(&[]),
+        Describe::new(
+            Get,
+            "/authority",
+            "authority-show",
+            "Who signs certificates, and what nodes show",
+        )
+        .answer::<AuthorityAnswer>("The authorities and the nodes' certificates")
+        .problems(&[Refused])
+        .scopes(LOOKING),
+        Describe::new(
+            Post,
+            "/authority/rotate",
+            "authority-rotate",
+            "Has a new authority sign from now on",
+        )
+        .answer::<AuthorityAnswer>("The authorities and the nodes' certificates")
+        .problems(&[Refused])
+        .scopes(ADMIN),
+        Describe::new(
+            Post,
+            "/authority/retire",
+            "authority-retire",
+            "Drops authorities that sign no more",
+        )
+        .body::<Retirement>(False)
+        .answer::<AuthorityAnswer>("The authorities and the nodes' certificates")
+        .problems(&[Refused])
+        .scopes(ADMIN),
+    ]
+}
+
 fn beside() -> Vec<Describe> {
     vec![
         Describe::outside(
@@ -414,7 +473,7 @@ fn beside() -> Vec<Describe> {
             "The cluster's state for Prometheus",
         )
         .text("Prometheus text, exposition format 0.0.4")
-        .scopes(LOOKING),
+        .scopes(&[Admin, Viewer, Client]),
         Describe::outside(Get, "/healthz", "healthz", "Whether the server answers").text("`ok`"),
     ]
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const ADMIN: &str = "azk_administrator";
 const VIEWER: &str = "azk_viewer";
 const CSI: &str = "azk_csi";
+const CLIENT: &str = "azk_client";
 const LIMITED: &str = "azk_limited";
 
 /// What a catalog with three tokens answers.
@@ -16,6 +17,7 @@ pub(super) fn find(hash: &str) -> Result<Answer, OperationError> {
     let known = [
         (VIEWER, Scope::Viewer, vec![]),
         (CSI, Scope::Csi, vec![]),
+        (CLIENT, Scope::Client, vec![]),
         (LIMITED, Scope::Csi, vec!["gold".to_owned()]),
     ];
     let mut known = known.into_iter();
@@ -37,7 +39,7 @@ pub(super) fn find(hash: &str) -> Result<Answer, OperationError> {
 
 async fn guarded() -> Server {
     let admin = Digest::of(ADMIN);
-    Server::start_with(Auth::Tokens { admin }).await
+    Server::start_with(Auth::Tokens { admin: Some(admin) }).await
 }
 
 async fn send(server: &Server, request: &str, body: &str, token: Option<&str>) -> (u16, String) {
@@ -54,6 +56,10 @@ const OTHERS: &[(&str, &str, &str)] = &[
     ("GET /api/v1/tokens", "", ""),
     ("DELETE /api/v1/tokens/t", "", ""),
     ("POST /api/v1/containers", r#"{"name":"csi-rf2"}"#, ""),
+    ("POST /api/v1/join-tokens", "{}", ""),
+    ("GET /api/v1/authority", "", ""),
+    ("POST /api/v1/authority/rotate", "{}", ""),
+    ("POST /api/v1/authority/retire", "{}", ""),
     ("GET /metrics", "", ""),
     ("GET /api/v1/openapi.json", "", ""),
 ];
@@ -61,6 +67,19 @@ const OTHERS: &[(&str, &str, &str)] = &[
 /// Written by hand, apart from the code: what a viewer may ask for.
 fn viewer_may(request: &str) -> bool {
     request.starts_with("GET ") && !request.contains("/tokens")
+}
+
+/// Written by hand, apart from the code: what somebody may ask for who attaches volumes.
+fn client_may(request: &str) -> bool {
+    let looks = ["status", "cluster", "openapi.json"];
+    let mut looks = looks.iter().map(|path| format!("GET /api/v1/{path}"));
+    let one_volume = request.strip_prefix("GET /api/v1/volumes/");
+    // Metrics are the status in another form.
+    request == "GET /metrics"
+        || looks.any(|look| look == request)
+        || one_volume.is_some_and(|name| !name.contains('/'))
+        || request.ends_with("/attach")
+        || request.ends_with("/detach")
 }
 
 /// Written by hand, apart from the code: what the CSI driver may ask for.
@@ -74,6 +93,8 @@ fn csi_may(request: &str, body: &str) -> bool {
         "/nodes",
         "/stores",
         "/resiliency",
+        "/authority",
+        "/join",
     ];
     if never.iter().any(|part| request.contains(part)) {
         return false;
@@ -89,6 +110,7 @@ fn csi_may(request: &str, body: &str) -> bool {
 const APART: &[(&str, &str)] = &[
     ("post", "/api/v1/volumes/{name}/drain"),
     ("get", "/healthz"),
+    ("post", "/api/v1/join"),
 ];
 
 #[test]
@@ -99,8 +121,9 @@ fn document_names_the_scopes_of_every_route() {
         scopes.insert("admin");
         scopes.extend(viewer_may(request).then_some("viewer"));
         scopes.extend(csi_may(request, body).then_some("csi"));
+        scopes.extend(client_may(request).then_some("client"));
     }
-    let apart = APART.iter().zip([vec!["admin"], vec![]]);
+    let apart = APART.iter().zip([vec!["admin"], vec![], vec![]]);
     for ((method, path), scopes) in apart {
         let key = ((*method).to_owned(), (*path).to_owned());
         allowed.insert(key, scopes.into_iter().collect());
@@ -132,6 +155,7 @@ async fn every_route_is_open_to_the_scopes_it_is_meant_for() {
             (Some(ADMIN), 200),
             (Some(VIEWER), if viewer_may(request) { 200 } else { 403 }),
             (Some(CSI), if csi_may(request, body) { 200 } else { 403 }),
+            (Some(CLIENT), if client_may(request) { 200 } else { 403 }),
         ];
         for (token, expected) in cases {
             let (status, answer) = send(&server, request, body, token).await;

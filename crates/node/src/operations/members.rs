@@ -4,7 +4,9 @@ use super::{Result, catalog_error};
 use crate::host::Host;
 use crate::membership::{self, ClusterView, Part};
 use api::{Answer, ErrorKind, MemberAnswer, MemberChange, OperationError};
-use catalog::{GroupRow, IntentRow, NodeRow, Row, StoreRow, Subject, Transaction, VolumeRow};
+use catalog::{
+    CertificateRow, GroupRow, IntentRow, NodeRow, Row, StoreRow, Subject, Transaction, VolumeRow,
+};
 use std::collections::BTreeSet;
 use vocab::StoreId;
 
@@ -130,6 +132,7 @@ impl Host {
             node: member.node.name.clone(),
             draining: intent.is_some_and(|intent| intent.draining),
             maintenance_until_ms: intent.map_or(0, |intent| intent.maintenance_until_ms),
+            candidate: intent.is_some_and(|intent| intent.candidate),
             groups,
             leaving,
             logs,
@@ -153,6 +156,15 @@ impl Host {
         }
         if change.draining == Some(true) {
             self.check_drain(member)?;
+        }
+        match (change.approved, member.subject) {
+            (Some(true), Subject::Node(node)) => self.approve(node).await?,
+            (None, _) => {}
+            (Some(_), _) => {
+                return Err(OperationError::bad_request(
+                    "`approved` is true and of a node; one that takes part is drained, not disapproved",
+                ));
+            }
         }
         let read = self.catalog.intent(member.subject).await;
         let mut intent = read.map_err(catalog_error)?;
@@ -272,6 +284,7 @@ impl Host {
         if let Subject::Node(_) = member.subject {
             gone = gone
                 .free_name(member.node.key())
+                .free_name(CertificateRow::key_of(member.node.id))
                 .free_name(format!("node-name/{}", member.node.name));
         }
         self.catalog.commit(gone).await.map_err(catalog_error)?;

@@ -82,6 +82,7 @@ fn nodes_of(view: &ClusterView) -> Vec<NodeAnswer> {
     let node = |row: &catalog::NodeRow| NodeAnswer {
         draining: intent(row).is_some_and(|intent| intent.draining),
         maintenance_until_ms: intent(row).map_or(0, |intent| intent.maintenance_until_ms),
+        candidate: intent(row).is_some_and(|intent| intent.candidate),
         id: row.id.0,
         name: row.name.clone(),
         address: row.address.clone(),
@@ -122,6 +123,7 @@ impl Host {
             cluster: self.options.cluster.clone(),
             node: self.id.0,
             cluster_id: self.cluster_id.clone(),
+            encrypted: self.options.secured,
             nodes: nodes_of(&view),
             stores: view.stores.values().map(store).collect(),
             volumes: self.volume_answers(&ListQuery::default()).await?,

@@ -9,7 +9,7 @@ use catalog::TokenRow;
 const HASH_DIGITS: usize = 64;
 
 fn scope_of(text: &str) -> Option<Scope> {
-    [Scope::Admin, Scope::Viewer, Scope::Csi]
+    [Scope::Admin, Scope::Viewer, Scope::Csi, Scope::Client]
         .into_iter()
         .find(|scope| scope.to_string() == text)
 }

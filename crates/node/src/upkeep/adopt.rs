@@ -70,7 +70,7 @@ async fn adopt(host: &Rc<Host>, gone: NodeId) {
 fn share_of(host: &Host, gone: NodeId, rows: impl Iterator<Item = VolumeRow>) -> Vec<VolumeId> {
     let heirs: Vec<NodeId> = host.members.look(|view| {
         let alive = view.alive.keys().copied();
-        alive.filter(|&node| !view.node_drains(node)).collect()
+        alive.filter(|&node| view.takes_volumes(node)).collect()
     });
     let is_ours = |row: &VolumeRow| {
         let turn = usize::try_from(row.id.0).unwrap_or(0) % heirs.len().max(1);

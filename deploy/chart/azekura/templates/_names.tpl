@@ -30,6 +30,11 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ .Values.auth.csiTokenSecret | default "azekura-csi-token" }}
 {{- end }}
 
+{{/* Whether the driver has a token: with a certificate it needs none. */}}
+{{- define "azekura.csiToken" -}}
+{{- if or .Values.auth.csiTokenSecret (not .Values.auth.csiCredentialsSecret) }}true{{ end }}
+{{- end }}
+
 {{/* Addresses of the API for driver and Job. */}}
 {{- define "azekura.api" -}}
 {{- if .Values.external.api -}}
@@ -83,8 +88,9 @@ capabilities: {drop: [ALL]}
 {{- define "azekura.check" -}}
 {{- if .Values.external.api }}
 {{- if .Values.storage.nodes }}{{ fail "external.api and storage.nodes exclude each other: the storage cluster is either outside or here" }}{{ end }}
-{{- if not .Values.auth.csiTokenSecret }}{{ fail "external.api needs auth.csiTokenSecret: make a token there with `azekura token create NAME --scope csi` and put it in a Secret under the key `token`" }}{{ end }}
+{{- if not (or .Values.auth.csiTokenSecret .Values.auth.csiCredentialsSecret) }}{{ fail "external.api needs auth.csiTokenSecret: make a token there with `azekura token create NAME --scope csi` and put it in a Secret under the key `token` (or auth.csiCredentialsSecret, in a cluster with certificates)" }}{{ end }}
 {{- else }}
+{{- if .Values.auth.csiCredentialsSecret }}{{ fail "auth.csiCredentialsSecret goes with external.api: the storage nodes of this chart have no certificates" }}{{ end }}
 {{- if not .Values.storage.nodes }}{{ fail "storage.nodes is empty: list the machines that hold data, for example --set 'storage.nodes[0].name=worker-1' --set 'storage.nodes[0].stores[0].id=1' (or external.api for a storage cluster elsewhere). No machine is taken unless it is listed" }}{{ end }}
 {{- $ids := dict }}{{ $names := dict }}{{ $disks := dict }}
 {{- range $node := .Values.storage.nodes }}

@@ -1,0 +1,278 @@
+//! Keys, certificates and the connections that follow from them, without a network.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use std::path::PathBuf;
+use std::sync::Arc;
+use world::{Caller, Role};
+
+/// A folder that goes at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("azekura-identity-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn fill(&self, authority: &Authority, role: Role, name: &str, days: u32) -> Arc<Credentials> {
+        self.fill_trusting(authority, role, name, days, authority.certificate())
+    }
+
+    fn fill_trusting(
+        &self,
+        authority: &Authority,
+        role: Role,
+        name: &str,
+        days: u32,
+        authorities: &str,
+    ) -> Arc<Credentials> {
+        let key = KeyRequest::make().unwrap();
+        let caller = Caller {
+            role,
+            name: name.to_owned(),
+        };
+        let signed = authority.sign(&key.request, &caller, days).unwrap();
+        let folder = self.0.join(format!("{role}-{name}"));
+        key.store(&folder, &signed, authorities).unwrap();
+        Credentials::read(&folder).unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Shakes hands in memory. Both verdicts, the server's with whom it saw.
+fn meet(client: Arc<Loaded>, server: &Loaded) -> (Result<(), String>, Result<Caller, String>) {
+    meet_as(client.client.clone(), server)
+}
+
+fn meet_as(
+    client: Arc<rustls::ClientConfig>,
+    server: &Loaded,
+) -> (Result<(), String>, Result<Caller, String>) {
+    let mut near = rustls::ClientConnection::new(client, credentials::node_name()).unwrap();
+    let mut far = server.answer().unwrap();
+    let (mut seen_near, mut seen_far) = (Ok(()), Ok(()));
+    for _ in 0..5 {
+        let mut wire = Vec::new();
+        while near.wants_write() {
+            near.write_tls(&mut wire).unwrap();
+        }
+        far.read_tls(&mut &wire[..]).unwrap();
+        seen_far = seen_far.and(far.process_new_packets().map(drop));
+        let mut wire = Vec::new();
+        while far.wants_write() {
+            far.write_tls(&mut wire).unwrap();
+        }
+        near.read_tls(&mut &wire[..]).unwrap();
+        seen_near = seen_near.and(near.process_new_packets().map(drop));
+    }
+    let text = |error: rustls::Error| error.to_string();
+    let caller = || caller_of(far.peer_certificates().unwrap_or_default());
+    let far = seen_far
+        .map_err(text)
+        .and_then(|()| caller().map_err(|error| error.to_string()));
+    (seen_near.map_err(text), far)
+}
+
+#[test]
+fn both_sides_know_each_other_by_certificates_of_one_authority() {
+    let folder = Folder::new("both");
+    let authority = Authority::make("prod").unwrap();
+    let node = folder.fill(&authority, Role::Node, "n1", NODE_DAYS);
+    let client = folder.fill(&authority, Role::Client, "h1", CLIENT_DAYS);
+    let (near, far) = meet(client.current(), &node.current());
+    assert_eq!(near, Ok(()));
+    assert_eq!(
+        far,
+        Ok(Caller {
+            role: Role::Client,
+            name: "h1".to_owned()
+        })
+    );
+    let file = folder.0.join("node-n1").join(IDENTITY_FILE);
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(
+        std::fs::metadata(file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+}
+
+#[test]
+fn another_authority_is_not_believed_by_either_side() {
+    let folder = Folder::new("other");
+    let (ours, theirs) = (
+        Authority::make("prod").unwrap(),
+        Authority::make("prod").unwrap(),
+    );
+    let node = folder.fill(&ours, Role::Node, "n1", NODE_DAYS);
+    let stranger = folder.fill(&theirs, Role::Node, "n2", NODE_DAYS);
+    let (near, _) = meet(stranger.current(), &node.current());
+    assert!(near.unwrap_err().contains("UnknownIssuer"));
+    // One that believes the node, and is not believed.
+    let both = ours.certificate().to_owned() + theirs.certificate();
+    let liar = folder.fill_trusting(&theirs, Role::Node, "n3", NODE_DAYS, &both);
+    let (_, far) = meet(liar.current(), &node.current());
+    assert!(far.unwrap_err().contains("UnknownIssuer"));
+}
+
+#[test]
+fn a_client_is_no_server() {
+    let folder = Folder::new("role");
+    let authority = Authority::make("prod").unwrap();
+    for role in [Role::Admin, Role::Viewer, Role::Csi, Role::Client] {
+        let fake = folder.fill(&authority, role, "x", CLIENT_DAYS);
+        let node = folder.fill(&authority, Role::Node, "n1", NODE_DAYS);
+        let (near, _) = meet(node.current(), &fake.current());
+        assert!(near.is_err(), "{role} passed for a node");
+    }
+}
+
+#[test]
+fn a_certificate_ends_by_itself() {
+    let folder = Folder::new("expired");
+    let authority = Authority::make("prod").unwrap();
+    let node = folder.fill(&authority, Role::Node, "n1", NODE_DAYS);
+    let late = folder.fill(&authority, Role::Client, "late", 0);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let (_, far) = meet(late.current(), &node.current());
+    assert!(far.unwrap_err().contains("xpired"));
+}
+
+#[test]
+fn whoever_shows_nothing_is_refused_but_by_the_api() {
+    let folder = Folder::new("nothing");
+    let authority = Authority::make("prod").unwrap();
+    let node = folder.fill(&authority, Role::Node, "n1", NODE_DAYS);
+    let bare = pinned_client(authority.fingerprint()).unwrap();
+    let (near, far) = meet_as(bare, &node.current());
+    assert!(near.unwrap_err().contains("CertificateRequired"));
+    assert!(far.unwrap_err().contains("no certificates"));
+}
+
+#[test]
+fn a_pin_believes_its_authority_alone() {
+    let folder = Folder::new("pin");
+    let authority = Authority::make("prod").unwrap();
+    let node = folder
+        .fill(&authority, Role::Node, "n1", NODE_DAYS)
+        .current();
+    let meet = |pin: &str| {
+        let server = rustls::ServerConnection::new(node.open_server.clone());
+        drop(server);
+        meet_as(
+            pinned_client(pin).unwrap(),
+            &Loaded {
+                server: node.open_server.clone(),
+                ..copy(&node)
+            },
+        )
+        .0
+    };
+    assert_eq!(meet(authority.fingerprint()), Ok(()));
+    let other = Authority::make("prod").unwrap();
+    assert!(
+        meet(other.fingerprint())
+            .unwrap_err()
+            .contains("another cluster")
+    );
+}
+
+fn copy(from: &Loaded) -> Loaded {
+    Loaded {
+        caller: from.caller.clone(),
+        from: from.from,
+        until: from.until,
+        issuer: from.issuer.clone(),
+        authorities: from.authorities.clone(),
+        client: from.client.clone(),
+        server: from.server.clone(),
+        open_server: from.open_server.clone(),
+    }
+}
+
+#[test]
+fn a_new_authority_is_believed_by_those_who_know_the_old_one_until_it_is_dropped() {
+    let folder = Folder::new("rotate");
+    let old = Authority::make("prod").unwrap();
+    let new = old.successor("prod").unwrap();
+    let new = Authority::parse(&new.to_pem()).unwrap();
+    assert_ne!(old.fingerprint(), new.fingerprint());
+    let both = old.certificate().to_owned() + new.certificate();
+    let client = folder.fill(&old, Role::Client, "old", CLIENT_DAYS);
+    let fresh = folder.fill(&new, Role::Client, "new", CLIENT_DAYS);
+    let node = folder.fill_trusting(&new, Role::Node, "n1", NODE_DAYS, &both);
+    assert_eq!(meet(client.current(), &node.current()).0, Ok(()));
+    assert!(meet(client.current(), &node.current()).1.is_ok());
+    assert!(meet(fresh.current(), &node.current()).1.is_ok());
+    // The old one is dropped: the files change, and the next connection sees it.
+    write_public(&node.folder().join(AUTHORITIES_FILE), new.certificate()).unwrap();
+    assert!(meet(client.current(), &node.current()).1.is_err());
+    assert!(meet(fresh.current(), &node.current()).1.is_ok());
+}
+
+#[test]
+fn changed_files_that_are_damaged_leave_the_old_ones_in_force() {
+    let folder = Folder::new("damaged");
+    let authority = Authority::make("prod").unwrap();
+    let node = folder.fill(&authority, Role::Node, "n1", NODE_DAYS);
+    let until = node.current().until;
+    write_private(&node.folder().join(IDENTITY_FILE), "nonsense").unwrap();
+    assert_eq!(node.current().until, until);
+    assert!(Credentials::read(node.folder()).is_err());
+}
+
+#[test]
+fn a_key_that_everybody_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("readable");
+    let authority = Authority::make("prod").unwrap();
+    let node = folder.fill(&authority, Role::Node, "n1", NODE_DAYS);
+    let file = node.folder().join(IDENTITY_FILE);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = Credentials::read(node.folder()).err().unwrap();
+    assert!(
+        matches!(refused, IdentityError::Readable { .. }),
+        "{refused}"
+    );
+    let missing = Credentials::read(&folder.0.join("missing")).err().unwrap();
+    assert!(matches!(missing, IdentityError::File { .. }), "{missing}");
+}
+
+#[test]
+fn a_request_that_was_changed_is_not_signed() {
+    let authority = Authority::make("prod").unwrap();
+    let caller = Caller {
+        role: Role::Node,
+        name: "n1".to_owned(),
+    };
+    assert!(authority.sign("nonsense", &caller, 1).is_err());
+    let mine = KeyRequest::make().unwrap();
+    let other = KeyRequest::make().unwrap();
+    let signed = authority.sign(&mine.request, &caller, 1).unwrap();
+    let folder = Folder::new("changed");
+    assert!(
+        other
+            .store(&folder.0, &signed, authority.certificate())
+            .is_err()
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn fuzz_certificate(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+        let _ = Certificate::parse(&bytes);
+    }
+
+    #[test]
+    fn fuzz_files(text in "(-----BEGIN (CERTIFICATE|PRIVATE KEY)-----\n)?[A-Za-z0-9+/=\n]{0,300}(-----END CERTIFICATE-----\n)?") {
+        let _ = Authority::parse(&text);
+        let _ = split("it", &text);
+    }
+}
