@@ -4,7 +4,6 @@ mod catalog;
 mod cluster;
 
 pub use catalog::{CatalogVerb, DisksArgs};
-pub use cluster::{CapacityArgs, ClusterVerb, GroupSnapshotVerb, MemberVerb};
 pub use cluster::{
     CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, GroupSnapshotVerb,
     InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb,

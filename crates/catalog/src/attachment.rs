@@ -6,9 +6,9 @@
 
 use crate::access::{Catalog, CatalogError};
 use crate::rows::{Row, VolumeRow, numbered};
+use crate::volumes::check_owner;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use crate::volumes::check_owner;
 use vocab::{AttachmentGeneration, Epoch, VolumeId};
 
 /// How a volume is attached.

@@ -33,8 +33,8 @@ pub use access::{Catalog, CatalogError, Transaction, Versioned};
 pub use attachment::{Attachment, AttachmentMode, Held};
 pub use cluster::{plan_groups, wanted_groups};
 pub use groups::{Begun, GroupSnapshotRow};
-pub use notes::{COUNTERS, LogNote, NOTED, is_noted, name_of};
 pub use joining::{AuthorityRow, CertificateRow, JoinTokenRow};
+pub use notes::{COUNTERS, LogNote, NOTED, is_noted, name_of};
 pub use placement::{GroupChange, IntentRow, Subject};
 pub use rows::{
     AliveRow, ClusterRow, Compression, ContainerRow, GroupRow, LineageRow, MapRoot, NodeRow,

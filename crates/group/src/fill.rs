@@ -11,7 +11,7 @@ use catalog::GroupRow;
 use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use vocab::{ExtentId, StoreId};
-use wire::{ExtentInfo, StoreCall, StoreReply, StoreRequest};
+use wire::{CallError, ExtentInfo, StoreCall, StoreError, StoreReply, StoreRequest};
 
 /// Entries of a listing read at a time.
 const LIST_LIMIT: u32 = 1000;
@@ -297,7 +297,8 @@ impl Pool {
         answer.is_ok()
     }
 
-    /// Empties a former member when every member holds what it holds; whether it is empty. Repeat it until then.
+    /// Empties a former member when every member holds what it holds, and gives them what they lack; whether it is empty.
+    /// Repeat it until then.
     pub async fn leave(&self, former: StoreId, group: &GroupRow) -> bool {
         if !group.filling.is_empty() || !self.promise(former, group).await {
             return false;
@@ -316,10 +317,19 @@ impl Pool {
         let is_dead = |listing: &Listing, id| listing.get(id).is_some_and(|info| info.tombstone);
         let dead = |id| listings.iter().any(|listing| is_dead(listing, id));
         let everywhere = |id| listings.iter().all(|listing| listing.contains_key(id));
-        let mut live = held.values().filter(|info| !info.tombstone);
-        let needless = live.all(|info| everywhere(&info.id) || dead(&info.id));
-        if !needless && !bug!(self.0.options, LeaveUnchecked) {
-            return false;
+        let live = held.values().filter(|info| !info.tombstone);
+        let needed: Vec<&ExtentInfo> = live
+            .filter(|info| !everywhere(&info.id) && !dead(&info.id))
+            .collect();
+        if !bug!(self.0.options, LeaveUnchecked) {
+            let mut lost = true;
+            for info in &needed {
+                lost &= !bug!(self.0.options, ForgetFormer)
+                    && self.hand_over(former, group, info, &listings).await;
+            }
+            if !lost {
+                return false;
+            }
         }
         if bug!(self.0.options, LeaveWithTombstones) {
             for &id in held.keys() {
@@ -330,6 +340,38 @@ impl Pool {
         let (group, generation) = (group.id, group.generation);
         let request = StoreRequest::LeaveGroup { group, generation };
         self.call(former, request.into()).await.is_ok()
+    }
+
+    /// Members that were complete did not ask a former one: a put that reached it alone is known to nobody else, and the
+    /// collector looks at members only. So it gives them what it has. Returns whether there is nothing to give: the copy
+    /// is damaged, no member has another, and nobody was told that the put succeeded with fewer.
+    async fn hand_over(
+        &self,
+        former: StoreId,
+        group: &GroupRow,
+        info: &ExtentInfo,
+        listings: &[Listing],
+    ) -> bool {
+        let request = StoreRequest::ReadExtent { id: info.id };
+        let read = self.call(former, request.into()).await;
+        let damaged = matches!(
+            read,
+            Err(CallError::Refused {
+                error: StoreError::Damaged { .. },
+                ..
+            })
+        );
+        let nowhere = listings.iter().all(|held| !held.contains_key(&info.id));
+        if damaged && nowhere && info.missing.is_empty() {
+            return true;
+        }
+        for (&member, held) in group.members.iter().zip(listings) {
+            if !held.contains_key(&info.id) {
+                // The next round sees whether it arrived.
+                let _ = self.repair(member, info.id).await;
+            }
+        }
+        false
     }
 
     async fn delete_at(&self, store: StoreId, group: &GroupRow, id: ExtentId) -> bool {

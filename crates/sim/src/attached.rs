@@ -250,7 +250,8 @@ async fn work(lane: &Lane, pass: &Pass, think: Duration, bypass_blocks: u64) {
         match lane.request(bypass_blocks).await {
             Ok(done) if was_revoked && done != Done::Flushed => {
                 let said = "succeeded, whose client had lost its right before it asked";
-                lane.shared.violate(format!("{}: {done:?} {said}", lane.name));
+                lane.shared
+                    .violate(format!("{}: {done:?} {said}", lane.name));
                 return;
             }
             Ok(_) => lane.shared.done.set(lane.shared.done.get() + 1),

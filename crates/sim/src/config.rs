@@ -153,7 +153,7 @@ impl Config {
             manage: rng.chance(0.6),
             attached: Attached::draw(seed),
             full: false,
-            described: SimRng::named(seed, "notes").chance(0.6),
+            described: SimRng::named(seed, "notes").chance(0.6) && !flushes_hide(planted),
             volume: draw_volume(&rng),
             journal_bytes: *rng.pick(&[4 << 20, 8 << 20, 16 << 20]),
             disk_bytes: *rng.pick(&[512 << 20, 1 << 30]),
@@ -224,4 +224,9 @@ fn draw_volume(rng: &SimRng) -> volume::Options {
         publish_every: 1 + rng.index(4) as u32,
         ..volume::Options::default()
     }
+}
+
+/// Notes flush the device of a store for their own sake, which makes up for a flush that is missing.
+fn flushes_hide(planted: Option<Planted>) -> bool {
+    planted == Some(Planted::Volume(volume::Bug::SkipExtentFlush))
 }

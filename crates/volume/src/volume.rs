@@ -364,6 +364,11 @@ impl Volume {
         }
     }
 
+    /// The catalog has a newer term: nothing is served here any more. An idle log would not find out by itself.
+    pub fn superseded(&self) {
+        self.log.fenced();
+    }
+
     /// Lets go of the volume without draining: a takeover finds everything in the log.
     pub fn abandon(&self) {
         self.log.close();

@@ -381,7 +381,14 @@ impl Host {
         volume: &Volume,
         change: impl FnMut(&Attachment) -> std::result::Result<Option<Attachment>, CatalogError>,
     ) -> Result<Answer> {
-        let row = self.catalog.set_attachment(volume.id(), volume.epoch(), change).await;
+        let row = self
+            .catalog
+            .set_attachment(volume.id(), volume.epoch(), change)
+            .await;
+        if let Err(CatalogError::StaleOwner { .. }) = &row {
+            volume.superseded();
+            self.drop_lost();
+        }
         let row = row.map_err(catalog_error)?;
         let ended = self.sessions.enforce(row.id, &row.name, &row.attachment);
         if bug!(self.options.faults, KeepDetached) {

@@ -430,7 +430,7 @@ impl Log {
         }
     }
 
-    fn fenced(&self) {
+    pub(crate) fn fenced(&self) {
         self.lose(LogError::Fenced { epoch: self.epoch });
     }
 

@@ -270,16 +270,17 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    /// Highest position that somebody knew flushed.
+    /// Highest position that somebody knew flushed. A replica may have flushed more of a closed segment than its end: that was
+    /// on too few of them, was not acknowledged, and is not part of the log.
     pub(super) fn flushed(&self) -> Position {
-        let tails = self
-            .row
-            .segments
-            .iter()
-            .flat_map(|segment| self.tails(segment));
-        tails
-            .map(|(_, tail)| tail.flushed)
-            .max()
+        let of_segment = |segment: &SegmentRow| {
+            let tails = self.tails(segment).into_iter();
+            let flushed = tails.map(|(_, tail)| tail.flushed).max();
+            let last = segment.end.map(|end| Position(end.0.saturating_sub(1)));
+            flushed.map(|flushed| last.map_or(flushed, |last| flushed.min(last)))
+        };
+        let flushed = self.row.segments.iter().filter_map(of_segment).max();
+        flushed
             .unwrap_or(Position::ZERO)
             .max(self.row.root.position)
     }
