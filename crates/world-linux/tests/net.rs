@@ -464,6 +464,8 @@ async fn impatient_talk(world: &World, address: &Address) {
         }
     }
     let _ = world.timeout(patience(world), near.read()).await;
+    // What was given up and is not handed to the kernel yet may end with an encrypted connection.
+    near.write(vec![]).await.unwrap();
     if world.rng.next_u64().is_multiple_of(2) {
         near.close();
     }
