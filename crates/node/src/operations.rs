@@ -280,7 +280,7 @@ impl Host {
                     let forwarded = self.forward(node, operation, &mut unclear).await;
                     let unreachable = forwarded.as_ref().is_err_and(is_unavailable);
                     if unreachable && self.may_seize(operation, began) {
-                        self.seize(id).await;
+                        self.seize(id, node).await;
                     }
                     forwarded
                 }
@@ -308,14 +308,16 @@ impl Host {
         matches!(operation, Operation::Detach { .. }) && !self.within(began, SEIZE_AFTER)
     }
 
-    /// Makes this node the volume's owner in the catalog although another one that holds its lease is.
-    async fn seize(&self, id: VolumeId) {
-        let node = self.id;
-        let Ok(row) = self.catalog.volume(id).await else {
+    /// Makes this node the volume's owner in the catalog although `from` is, which holds its lease and does not answer.
+    async fn seize(&self, id: VolumeId, from: NodeId) {
+        let Ok(found) = self.catalog.volume(id).await else {
             return;
         };
-        // The next attempt finds this node named as the owner, and opens the volume.
-        let _ = self.catalog.take_over(id, row.row.epoch, node).await;
+        // Whoever has taken it over meanwhile, and be it this node, serves it: a newer term would end that.
+        if found.row.owner == Some(from) {
+            // The next attempt finds this node named as the owner, and opens the volume.
+            let _ = self.catalog.take_over(id, found.row.epoch, self.id).await;
+        }
     }
 
     /// Asks another node to carry the operation out.

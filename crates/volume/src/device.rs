@@ -23,6 +23,8 @@ use world::{Duration, Time};
 static ZEROS: [u8; 64 * BLOCK_SIZE] = [0; 64 * BLOCK_SIZE];
 /// A record carries at most this much data: below the bypass bound, and small against an append message.
 const RECORD_DATA_MAX: usize = 128 << 10;
+/// A write waits for space at most so many times as long as a store may take nothing.
+const SPACE_PATIENCES: u32 = 4;
 /// Longest wait before a write that is held back looks again.
 const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
 /// Times a read starts over because what it was about to read was collected meanwhile.
@@ -168,10 +170,12 @@ impl Volume {
             }
             let crowded_for = self.context.pool.crowded_for();
             let crowded = bytes > 0 && crowded_for.is_some();
-            // Somebody else may have taken what the collector gave free: as long as it does, it is worth waiting.
-            let in_vain =
-                crowded_for.is_some_and(|long| long >= self.context.options.space_patience);
-            if crowded && in_vain && world.now() >= deadline {
+            // Somebody else may have taken what the collector gave free: as long as it does, it is worth waiting, but not for
+            // ever: stores that take small puts may never take this one.
+            let patience = self.context.options.space_patience;
+            let in_vain = crowded_for.is_some_and(|long| long >= patience);
+            let last = deadline + patience * (SPACE_PATIENCES - 1);
+            if crowded && (in_vain && world.now() >= deadline || world.now() >= last) {
                 let advice = "the pool is nearly full: delete data or snapshots, or add disks";
                 return Err(BlockError::NoSpace(advice.to_owned()));
             }

@@ -315,18 +315,7 @@ impl Host {
             signer: fingerprint,
             signer_name: name,
         };
-        let change = Transaction::new().replace(&found, &row);
-        if self
-            .catalog
-            .commit(change)
-            .await
-            .map_err(catalog_error)?
-            .is_none()
-        {
-            return Err(OperationError::unavailable(
-                "another rotation has just begun",
-            ));
-        }
+        self.replace_authority(&found, &row).await?;
         // A crash before this line is made good by the next signature.
         self.signer(&row)?;
         tracing::info!(signer = row.signer_name, "a new authority signs");
@@ -336,8 +325,17 @@ impl Host {
     pub(super) async fn retire_authority(&self, force: bool) -> Result<Answer> {
         let found = self.authority_row().await?;
         let known = self.describe_authority(&found.row).await?;
-        let behind = known.nodes.iter().filter(|node| !node.current);
-        let behind: Vec<&str> = behind.map(|node| node.node.as_str()).collect();
+        let is_current = |name: &str| {
+            let mut shown = known.nodes.iter();
+            shown.any(|node| node.node == name && node.current)
+        };
+        membership::refresh(self, &[Part::Nodes])
+            .await
+            .map_err(catalog_error)?;
+        let view = self.view();
+        let names = view.nodes.values().map(|row| row.name.as_str());
+        // One that has never said what it shows may show anything.
+        let behind: Vec<&str> = names.filter(|name| !is_current(name)).collect();
         if !behind.is_empty() && !force {
             return Err(refused(format!(
                 "these nodes still show certificates of the old authority: {}; start them and wait, or remove them, or \
@@ -350,23 +348,24 @@ impl Host {
             authorities: signed,
             ..found.row.clone()
         };
-        let change = Transaction::new().replace(&found, &row);
-        if self
-            .catalog
-            .commit(change)
-            .await
-            .map_err(catalog_error)?
-            .is_none()
-        {
-            return Err(OperationError::unavailable(
-                "the authorities have just changed: try again",
-            ));
-        }
+        self.replace_authority(&found, &row).await?;
         tracing::info!(
             signer = row.signer_name,
             "authorities that sign no more are dropped"
         );
         Ok(Answer::Authority(self.describe_authority(&row).await?))
+    }
+
+    async fn replace_authority(
+        &self,
+        found: &Versioned<AuthorityRow>,
+        row: &AuthorityRow,
+    ) -> Result<()> {
+        let change = Transaction::new().replace(found, row);
+        let committed = self.catalog.commit(change).await.map_err(catalog_error)?;
+        committed.map(drop).ok_or_else(|| {
+            OperationError::unavailable("the authorities have just been changed: try again")
+        })
     }
 
     /// The certificate of the one that signs: the last of those that are believed.

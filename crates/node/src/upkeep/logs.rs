@@ -46,9 +46,18 @@ async fn rest(host: &Host, store: StoreId) {
 }
 
 fn is_crowded(host: &Host, store: StoreId) -> bool {
+    is_above(host, store, 50)
+}
+
+/// Whether the journal is so full that the store refuses appends, and soon notes.
+fn takes_no_notes(host: &Host, store: StoreId) -> bool {
+    is_above(host, store, 85)
+}
+
+fn is_above(host: &Host, store: StoreId, percent: u64) -> bool {
     host.stores.get(&store).is_some_and(|store| {
         let status = store.status();
-        status.journal_used.0 > status.journal_capacity.0 / 2
+        status.journal_used.0 * 100 > status.journal_capacity.0 * percent
     })
 }
 
@@ -88,8 +97,10 @@ async fn tidy(host: &Host, store: StoreId) -> Result<(), String> {
     // A volume that this catalog has never named is not gone: the catalog is older than the volume.
     let named = host.catalog.resolve("counter/volume").await;
     let named = named.map_err(|error| error.to_string())?.unwrap_or(0);
-    // A log must not be let go of before the disks know where the volume starts without it.
-    if host.options.describe_disks && !host.noted().await {
+    // A log must not be let go of before the disks know where the volume starts without it. But a journal with no room for
+    // notes gets none before something is let go of; should the catalog be lost until the next note, a rebuild sees
+    // that records were trimmed above the root it knows, and names the volume.
+    if host.options.describe_disks && !host.noted().await && !takes_no_notes(host, store) {
         return Err("the disks do not know the catalog yet".to_owned());
     }
     for volume in held {
