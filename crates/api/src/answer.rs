@@ -299,6 +299,9 @@ pub struct VolumeAnswer {
     /// Who may use it.
     #[serde(default)]
     pub attachment: AttachmentAnswer,
+    /// What its owner hears of the clients it is attached to. Only where one volume is shown, and only when its owner answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ClientAnswer>,
     /// The snapshot it started from.
     #[serde(default)]
     pub origin: Option<OriginAnswer>,
@@ -369,6 +372,22 @@ impl AttachmentAnswer {
         let own = self.generations.get(client);
         own.copied().unwrap_or(self.generation)
     }
+}
+
+/// A client that a volume is attached to, as the volume's owner hears it. A client that lives asks something every five seconds,
+/// if only for the volume's size.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ClientAnswer {
+    /// Its name.
+    pub name: String,
+    /// Its sessions now.
+    pub sessions: u64,
+    /// How long it has asked this owner for nothing, in milliseconds: at most for as long as this owner has served the volume, which
+    /// is what a client gets that was never heard here.
+    pub silent_ms: u64,
+    /// Whether this owner has heard it at all.
+    pub heard: bool,
 }
 
 /// A snapshot.

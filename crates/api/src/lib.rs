@@ -25,9 +25,9 @@ mod tests;
 pub mod token;
 
 pub use answer::{
-    Answer, AttachmentAnswer, CapacityAnswer, ClusterAnswer, ContainerAnswer, DiffAnswer, DiffRun,
-    GroupSnapshotAnswer, NodeAnswer, OriginAnswer, ReplicaAnswer, SnapshotAnswer, StatusAnswer,
-    StoreAnswer, VolumeAnswer,
+    Answer, AttachmentAnswer, CapacityAnswer, ClientAnswer, ClusterAnswer, ContainerAnswer,
+    DiffAnswer, DiffRun, GroupSnapshotAnswer, NodeAnswer, OriginAnswer, ReplicaAnswer,
+    SnapshotAnswer, StatusAnswer, StoreAnswer, VolumeAnswer,
 };
 pub use copies::{MinCopies, NotCopies};
 pub use join::{

@@ -2,11 +2,15 @@
 
 mod catalog;
 mod cluster;
+mod csi;
 
 pub use catalog::{CatalogVerb, DisksArgs};
 pub use cluster::{
     CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, GroupSnapshotVerb,
     InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb,
+};
+pub use csi::{
+    Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, FollowArgs, Home, LaunchArgs,
 };
 
 use crate::config::parse_name;
@@ -429,125 +433,6 @@ pub struct PublishedArgs {
     /// Name of the volume in the cluster, for `--published`; VOLUME then only names the attachment here.
     #[arg(long, value_name = "NAME", requires = "published")]
     pub volume_name: Option<String>,
-}
-
-/// Processes of the CSI driver.
-#[derive(Debug, Subcommand)]
-pub enum CsiVerb {
-    /// Serve the controller: one for the cluster
-    Controller(CsiControllerArgs),
-    /// Serve the node: one on each machine
-    Node(CsiNodeArgs),
-    /// Become the process of an attachment that outlives the one that starts it
-    #[command(hide = true)]
-    Launch(LaunchArgs),
-}
-
-/// What both processes need.
-#[derive(Debug, Args)]
-pub struct CsiArgs {
-    /// The unix socket, as a path or as unix:PATH.
-    #[arg(long, env = "CSI_ENDPOINT", value_name = "SOCKET", value_parser = parse_socket)]
-    pub endpoint: PathBuf,
-    /// Further URLs of the cluster's API, asked when the one of `--api` does not answer.
-    #[arg(long = "also-api", value_name = "URL", value_delimiter = ',')]
-    pub also: Vec<String>,
-    /// Log JSON objects instead of lines for people.
-    #[arg(long)]
-    pub log_json: bool,
-}
-
-/// Arguments of `csi controller`.
-#[derive(Debug, Args)]
-pub struct CsiControllerArgs {
-    /// What both processes need.
-    #[command(flatten)]
-    pub shared: CsiArgs,
-    /// How changed blocks of snapshots are told.
-    #[arg(long, value_enum, default_value_t = Blocks::Variable)]
-    pub metadata_blocks: Blocks,
-}
-
-/// How changed blocks of snapshots are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Blocks {
-    /// As ranges of any length.
-    Variable,
-    /// As blocks of one length.
-    Fixed,
-}
-
-/// Arguments of `csi node`.
-#[derive(Debug, Args)]
-pub struct CsiNodeArgs {
-    /// What both processes need.
-    #[command(flatten)]
-    pub shared: CsiArgs,
-    /// Name of this machine, unique in the cluster.
-    #[arg(long, env = "NODE_NAME", value_name = "NAME", value_parser = parse_node)]
-    pub node_id: String,
-    /// Where attachments of this machine are recorded and mounted.
-    #[arg(long, value_name = "DIRECTORY", default_value = RUN_DIR)]
-    pub run_dir: PathBuf,
-    /// For mounts that exist for a moment.
-    #[arg(long, value_name = "DIRECTORY", default_value = "/run/azekura/csi")]
-    pub work_dir: PathBuf,
-    /// Where the processes of attachments live.
-    #[arg(long, value_enum, default_value_t = Home::Auto)]
-    pub launch: Home,
-    /// Where this container has the host's files; nothing: through process 1.
-    #[arg(long, value_name = "DIRECTORY", default_value = "/proc/1/root")]
-    pub host_root: PathBuf,
-    /// Folder of the host for the program that attachments run.
-    #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/azekura/bin")]
-    pub host_bin: PathBuf,
-}
-
-/// Where the processes of attachments live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Home {
-    /// On the host when this process is in a container, else beside it.
-    Auto,
-    /// In the host's namespaces: needs the host's process ids and privileges.
-    Host,
-    /// In the namespaces of this process.
-    Here,
-}
-
-/// Arguments of `csi launch`.
-#[derive(Debug, Args)]
-pub struct LaunchArgs {
-    /// Name of the control group.
-    #[arg(long, value_name = "NAME", value_parser = parse_name)]
-    pub name: String,
-    /// Enter the namespaces of process 1 first.
-    #[arg(long)]
-    pub host: bool,
-    /// The program and its arguments.
-    #[arg(required = true, last = true)]
-    pub command: Vec<std::ffi::OsString>,
-}
-
-/// Names of Kubernetes nodes are longer than those of nodes of the cluster.
-fn parse_node(text: &str) -> Result<String, String> {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    match (1..=253).contains(&text.len()) && text.bytes().all(good) {
-        true => Ok(text.to_owned()),
-        false => Err(format!(
-            "`{text}` is not a name: use 1 to 253 letters, digits, `-`, `_` and `.`"
-        )),
-    }
-}
-
-fn parse_socket(text: &str) -> Result<PathBuf, String> {
-    let path = text.strip_prefix("unix:").unwrap_or(text);
-    let path = path.strip_prefix("//").unwrap_or(path);
-    match path.starts_with('/') {
-        true => Ok(PathBuf::from(path)),
-        false => Err(format!(
-            "`{text}` is not a socket: write /absolute/path or unix:///absolute/path"
-        )),
-    }
 }
 
 /// Verbs on tokens.

@@ -1,6 +1,6 @@
 //! `azekura csi controller` and `azekura csi node`.
 
-use crate::cli::{Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, Home};
+use crate::cli::{Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, FollowArgs, Home};
 use crate::launch;
 use crate::local::{Host, Local};
 use crate::remote::Endpoint;
@@ -81,8 +81,28 @@ fn controller(api: Endpoint<'_>, arguments: &CsiControllerArgs) -> anyhow::Resul
             Blocks::Fixed => BlockStyle::Fixed,
         },
     };
+    if arguments.follow.follow_pods {
+        follow_pods(&options.api, &arguments.follow)?;
+    }
     tracing::info!(socket = %options.socket.display(), "the CSI controller serves");
     Ok(runtime()?.block_on(csi::serve_controller(options, stopped()))?)
+}
+
+/// Lets pods follow their volumes, for as long as this process runs.
+fn follow_pods(api: &csi::ApiOptions, arguments: &FollowArgs) -> anyhow::Result<()> {
+    let kubernetes = kubernetes::Kubernetes::new(arguments.kubeconfig.as_deref())?;
+    let options = csi::follow::FollowOptions {
+        lost_after: arguments.lost_after,
+        silent_after: arguments.silent_after,
+        return_after: arguments.return_after,
+        ..csi::follow::FollowOptions::default()
+    };
+    let api = api.clone();
+    let thread = std::thread::Builder::new().name("follow-pods".to_owned());
+    let follow = move || csi::follow::follow(api, &kubernetes, options);
+    thread.spawn(follow).context("cannot start a thread")?;
+    tracing::info!(lost_after = ?options.lost_after, "pods follow their volumes");
+    Ok(())
 }
 
 fn node(api: Endpoint<'_>, arguments: CsiNodeArgs) -> anyhow::Result<()> {

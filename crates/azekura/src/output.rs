@@ -2,7 +2,7 @@
 
 use crate::cli::Form;
 use api::{
-    AttachmentAnswer, CapacityAnswer, ClusterAnswer, ContainerAnswer, DiffAnswer,
+    AttachmentAnswer, CapacityAnswer, ClientAnswer, ClusterAnswer, ContainerAnswer, DiffAnswer,
     GroupSnapshotAnswer, NodeAnswer, SnapshotAnswer, StatusAnswer, StoreAnswer, TokenAnswer,
     VolumeAnswer,
 };
@@ -115,6 +115,21 @@ fn clients(attachment: &AttachmentAnswer) -> String {
         (true, true) => " (read only, shared)",
     };
     format!("{}{mode}", attachment.clients.join(", "))
+}
+
+/// What the owner hears of the clients.
+fn heard(clients: &[ClientAnswer]) -> String {
+    let one = |client: &ClientAnswer| {
+        let seconds = client.silent_ms / 1000;
+        match client.heard {
+            true => format!(
+                "{} {seconds} s ago ({} sessions)",
+                client.name, client.sessions
+            ),
+            false => format!("{} not for {seconds} s", client.name),
+        }
+    };
+    clients.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn token_row(token: &TokenAnswer) -> Vec<String> {
@@ -262,6 +277,7 @@ impl Table for VolumeAnswer {
             ("log on stores", replicas(self)),
             ("log segments", self.segments.to_string()),
             ("clients", clients(&self.attachment)),
+            ("heard", heard(&self.clients)),
             ("attachment", self.attachment.generation.to_string()),
             ("created", time(self.created_ms)),
             ("started from", origin.unwrap_or_default()),

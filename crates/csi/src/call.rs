@@ -37,6 +37,14 @@ impl Call {
         }
     }
 
+    /// Something that this process does unasked.
+    pub fn own(patience: Duration) -> Self {
+        Self {
+            id: request_id(),
+            deadline: Instant::now() + patience,
+        }
+    }
+
     /// What is left until the deadline.
     pub fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())

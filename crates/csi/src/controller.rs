@@ -13,6 +13,7 @@ mod topology;
 mod view;
 
 pub(crate) use create::CONTEXT_FILE_SYSTEM;
+pub(crate) use list::read_rows;
 pub(crate) use publish::{CONTEXT_GENERATION, CONTEXT_READ_ONLY};
 pub(crate) use snapshot::labels_of;
 pub(crate) use topology::accessible;

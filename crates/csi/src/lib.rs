@@ -29,6 +29,7 @@ mod capability;
 mod cluster;
 mod controller;
 mod filesystem;
+pub mod follow;
 mod group;
 mod handle;
 mod identity;

@@ -21,8 +21,8 @@ use std::rc::Rc;
 use vocab::{AttachmentGeneration, BLOCK_SIZE, Lba, VolumeId};
 use volume::{Device, Volume};
 use wire::{NodeError, NodeReply, NodeRequest, VolumeInfo};
-use world::Duration;
 use world::sync::Notify;
+use world::{Duration, Time};
 
 /// How long the requests of an older session are waited for.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -47,6 +47,8 @@ struct Session {
     ended: RefCell<Option<NodeError>>,
     running: Cell<u32>,
     idle: Notify,
+    /// When its client asked for something last; shared with the other sessions of the same attachment.
+    heard: Rc<Cell<Time>>,
 }
 
 /// The newest session asked for by a client of a volume.
@@ -64,6 +66,9 @@ pub(crate) struct Sessions {
     newest: RefCell<BTreeMap<(VolumeId, u64), Newest>>,
     /// Attachment generations that have been enforced here: a row read before is out of date.
     floors: RefCell<BTreeMap<VolumeId, AttachmentGeneration>>,
+    /// When the client of each attachment was heard last; outlives its sessions, so that one that reconnects is told from
+    /// one that is silent.
+    heard: RefCell<BTreeMap<(VolumeId, AttachmentGeneration), Rc<Cell<Time>>>>,
     /// Volumes that let no session in for now.
     closed: Rc<RefCell<BTreeSet<VolumeId>>>,
     tickets: Cell<u64>,
@@ -289,6 +294,7 @@ impl Sessions {
     pub(crate) fn end_volume(&self, id: VolumeId, reason: &NodeError) {
         self.end_where(reason, |session| session.volume.id() == id);
         self.newest.borrow_mut().retain(|key, _| key.0 != id);
+        self.heard.borrow_mut().retain(|key, _| key.0 != id);
         self.floors.borrow_mut().remove(&id);
     }
 
@@ -299,6 +305,9 @@ impl Sessions {
     /// Ends the sessions of a volume that the attachment no longer lets in, and waits for their requests.
     pub(crate) async fn enforce(&self, id: VolumeId, name: &str, attachment: &Attachment) {
         self.floors.borrow_mut().insert(id, attachment.generation);
+        let stays =
+            |key: &(VolumeId, AttachmentGeneration)| key.0 != id || attachment.admits(key.1);
+        self.heard.borrow_mut().retain(|key, _| stays(key));
         let admitted = |session: &Session| {
             admit(name, attachment, &session.wanted).is_ok_and(|only| only == session.read_only)
         };
@@ -356,6 +365,32 @@ impl Sessions {
         let live =
             |session: &&Rc<Session>| session.volume.id() == id && session.ended.borrow().is_none();
         sessions.values().filter(live).count() as u64
+    }
+
+    /// Live sessions that one attachment of a volume let in, and when its client asked this node for something last.
+    pub(crate) fn heard(
+        &self,
+        id: VolumeId,
+        attachment: AttachmentGeneration,
+    ) -> (u64, Option<Time>) {
+        let sessions = self.sessions.borrow();
+        let live = |session: &&Rc<Session>| {
+            let same = session.volume.id() == id && session.wanted.attachment == attachment;
+            same && session.ended.borrow().is_none()
+        };
+        let live = sessions.values().filter(live).count() as u64;
+        let heard = self.heard.borrow();
+        (live, heard.get(&(id, attachment)).map(|heard| heard.get()))
+    }
+
+    /// What notes when the client of an attachment is heard.
+    fn listen(&self, id: VolumeId, attachment: AttachmentGeneration, now: Time) -> Rc<Cell<Time>> {
+        let mut heard = self.heard.borrow_mut();
+        let heard = heard
+            .entry((id, attachment))
+            .or_insert_with(|| Rc::new(Cell::new(now)));
+        heard.set(now);
+        heard.clone()
     }
 
     fn get(&self, key: Key) -> Result<Rc<Session>, NodeError> {
@@ -471,6 +506,8 @@ impl Host {
             return Err(NodeError::NotOwner);
         }
         let key = (connection, self.sessions.next_ticket());
+        let now = self.world.now();
+        let heard = self.sessions.listen(row.id, wanted.attachment, now);
         let session = Rc::new(Session {
             key,
             device: volume.device(),
@@ -480,6 +517,7 @@ impl Host {
             ended: RefCell::new(None),
             running: Cell::new(0),
             idle: Notify::default(),
+            heard,
         });
         let info = session.info();
         self.sessions.sessions.borrow_mut().insert(key, session);
@@ -519,6 +557,7 @@ impl Host {
             }
             NodeRequest::Refresh { handle } => {
                 let session = self.sessions.get((connection, handle))?;
+                session.heard.set(self.world.now());
                 drop(Running::begin(&session)?);
                 let info = session.info();
                 return Ok((NodeReply::Opened { handle, info }, Vec::new()));
@@ -540,6 +579,7 @@ impl Host {
             }
         };
         let session = self.sessions.get((connection, handle))?;
+        session.heard.set(self.world.now());
         session.serve(request, body).await
     }
 
@@ -552,6 +592,7 @@ impl Host {
         mode: WriteMode,
     ) -> Result<(), NodeError> {
         let session = self.sessions.get(key)?;
+        session.heard.set(self.world.now());
         let running = Running::begin(&session)?;
         session.check_writable()?;
         let written = session.device.write(lba, data, mode).await;

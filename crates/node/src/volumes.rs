@@ -77,6 +77,7 @@ impl From<CatalogError> for Refusal {
 struct Owned {
     volume: Rc<Volume>,
     container: ContainerId,
+    since: Time,
 }
 
 /// When the next opening may be tried.
@@ -131,6 +132,12 @@ impl Volumes {
         let owned = self.owned.borrow();
         let owned = owned.get(&id)?;
         owned.volume.lost().is_none().then(|| owned.volume.clone())
+    }
+
+    /// Since when the volume is served here.
+    pub(crate) fn since(&self, id: VolumeId) -> Option<Time> {
+        let owned = self.owned.borrow();
+        owned.get(&id).map(|owned| owned.since)
     }
 
     /// The volume of this name, if it is served here.
@@ -418,10 +425,12 @@ impl Host {
 
     fn keep(&self, row: &VolumeRow, volume: Rc<Volume>) {
         let container = row.container;
-        self.volumes
-            .owned
-            .borrow_mut()
-            .insert(row.id, Owned { volume, container });
+        let owned = Owned {
+            volume,
+            container,
+            since: self.world.now(),
+        };
+        self.volumes.owned.borrow_mut().insert(row.id, owned);
         self.members
             .look(|view| self.volumes.set_policies(&view.containers));
         // The health watch goes to its busy pace.

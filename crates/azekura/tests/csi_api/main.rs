@@ -10,3 +10,4 @@
 mod answers;
 mod away;
 mod fake;
+mod follow;

@@ -20,7 +20,7 @@ use tonic::Status;
 const PAGES_MAX: usize = 2000;
 
 /// Reads one page more than asked for by one row, which tells whether there is another page; without a size, all pages.
-pub(super) fn read_rows<T: DeserializeOwned>(
+pub(crate) fn read_rows<T: DeserializeOwned>(
     cluster: Asking<'_>,
     base: &str,
     after: u64,

@@ -4,8 +4,8 @@ use super::{Result, catalog_error, is_unavailable, volume_error};
 use crate::host::Host;
 use crate::options::bug;
 use api::{
-    Answer, AttachmentAnswer, ErrorKind, ListQuery, Operation, OperationError, OriginAnswer,
-    ReplicaAnswer, VolumeAnswer, VolumeChange, VolumeSpec,
+    Answer, AttachmentAnswer, ClientAnswer, ErrorKind, ListQuery, Operation, OperationError,
+    OriginAnswer, ReplicaAnswer, VolumeAnswer, VolumeChange, VolumeSpec,
 };
 use catalog::{
     Attachment, AttachmentMode, CatalogError, ContainerRow, NewVolume, SnapshotRow, SnapshotState,
@@ -159,6 +159,7 @@ impl Host {
             segments: row.segments.len() as u64,
             undrained: own.map(|status| status.undrained.0),
             attachment: attachment_answer(&row.attachment),
+            clients: Vec::new(),
             origin,
             labels: row.labels.clone(),
             description: row.description.clone(),
@@ -185,7 +186,27 @@ impl Host {
                 names.snapshots.insert(origin.snapshot, found.row.name);
             }
         }
-        Ok(Answer::Volume(self.describe(&row, &names)))
+        let mut answer = self.describe(&row, &names);
+        answer.clients = self.heard_clients(&row);
+        Ok(Answer::Volume(answer))
+    }
+
+    /// What this node, if it serves the volume, hears of the clients it is attached to.
+    fn heard_clients(&self, row: &VolumeRow) -> Vec<ClientAnswer> {
+        let Some(since) = self.volumes.get(row.id).and(self.volumes.since(row.id)) else {
+            return Vec::new();
+        };
+        let now = self.world.now();
+        let client = |(name, generation)| {
+            let (sessions, heard) = self.sessions.heard(row.id, generation);
+            ClientAnswer {
+                name,
+                sessions,
+                silent_ms: now.since(heard.unwrap_or(since)).as_millis() as u64,
+                heard: heard.is_some(),
+            }
+        };
+        row.attachment.grants().into_iter().map(client).collect()
     }
 
     pub(super) async fn create_volume(self: &Rc<Self>, spec: VolumeSpec) -> Result<Answer> {
