@@ -199,6 +199,7 @@ fn start_cluster(binary: PathBuf, request: &Request) -> Result<Cluster> {
         tokens: false,
         tls: request.tls,
         detached: false,
+        last_disk: None,
     };
     let cluster = Cluster::start(binary, &plan)?;
     let api = cluster.any_api().context("no node runs")?;

@@ -43,6 +43,8 @@ pub struct Plan {
     pub tls: bool,
     /// Whether the processes are meant to outlive this one, and so must not end with its terminal.
     pub detached: bool,
+    /// The last disk, blank, when it is not a file of the folder.
+    pub last_disk: Option<PathBuf>,
 }
 
 /// A running cluster.
@@ -252,15 +254,24 @@ impl Cluster {
         }
         let mut disks = Vec::new();
         for number in (1..=plan.disks).filter(|number| (number - 1) % plan.nodes == index) {
-            let path = format!("disk-{number}");
+            let own = self.folder.join(format!("disk-{number}"));
+            let given = plan.last_disk.clone().filter(|_| number == plan.disks);
+            let path = given.clone().unwrap_or(own);
             if plan.prewritten {
-                self.format_disk(number, plan.disk_bytes)?;
+                write_zeros(&File::create(&path)?, plan.disk_bytes)?;
             }
-            let size = plan.disk_bytes;
+            if plan.prewritten || given.is_some() {
+                self.format_disk(number, &path)?;
+            }
+            let size = match given {
+                Some(_) => String::new(),
+                None => format!("create = \"{}\"\n", plan.disk_bytes),
+            };
             text.push_str(&format!(
-                "\n[[store]]\nid = {number}\n\n[[store.disk]]\npath = \"{path}\"\ncreate = \"{size}\"\n"
+                "\n[[store]]\nid = {number}\n\n[[store.disk]]\npath = \"{}\"\n{size}",
+                path.display()
             ));
-            disks.push(self.folder.join(path));
+            disks.push(path);
         }
         let config = self.folder.join(format!("{name}.toml"));
         fs::write(&config, text)?;
@@ -319,9 +330,8 @@ impl Cluster {
         self.folder.join("tls").join(name)
     }
 
-    fn format_disk(&self, number: usize, bytes: u64) -> Result<()> {
-        let path = self.folder.join(format!("disk-{number}"));
-        write_zeros(&File::create(&path)?, bytes)?;
+    /// `azekura disk format` of a blank disk.
+    pub fn format_disk(&self, number: usize, path: &Path) -> Result<()> {
         let mut command = Command::new(&self.binary);
         command.args([
             "disk",
@@ -331,7 +341,7 @@ impl Cluster {
             "--store",
             &number.to_string(),
         ]);
-        let output = command.arg(&path).output()?;
+        let output = command.arg(path).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),
@@ -429,6 +439,31 @@ impl Cluster {
     /// Starts etcd again on what it left.
     pub fn restart_etcd(&mut self) -> Result<()> {
         self.start_etcd().map(drop)
+    }
+
+    /// Everything that etcd knew is gone while nothing runs; the catalog is made anew from the disks, and everything starts.
+    pub fn rebuild_catalog(&mut self) -> Result<()> {
+        for index in 0..self.nodes.len() {
+            self.kill_node(index)?;
+        }
+        self.kill_etcd()?;
+        fs::remove_dir_all(self.folder.join("etcd"))?;
+        self.restart_etcd()?;
+        let mut command = Command::new(&self.binary);
+        command.args(["catalog", "rebuild"]);
+        for node in &self.nodes {
+            command.arg("--config").arg(&node.config);
+        }
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "the catalog cannot be rebuilt: {said}"
+        );
+        for index in 0..self.nodes.len() {
+            self.start_node(index)?;
+        }
+        (0..self.nodes.len()).try_for_each(|index| self.wait_ready(index))
     }
 
     /// The command line, for this cluster.

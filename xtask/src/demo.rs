@@ -149,6 +149,7 @@ impl Demo {
             tokens: false,
             tls: false,
             detached: request.keep,
+            last_disk: None,
         };
         let cluster = Cluster::start(binary, &plan)?;
         for node in &cluster.nodes {

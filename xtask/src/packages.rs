@@ -53,6 +53,8 @@ pub const SOAK: &[Need] = &[
     need("nft", "nftables"),
     need("ip", "iproute2"),
     need("unshare", "util-linux"),
+    need("nbdkit", "nbdkit"),
+    need("nbdfuse", "libnbd-bin"),
 ];
 
 /// What the benchmark uses.

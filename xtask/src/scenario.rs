@@ -76,6 +76,7 @@ impl Scenario {
             tokens: true,
             tls: false,
             detached: keep,
+            last_disk: None,
         };
         let mut tasks = Tasks::new();
         let cluster = tasks.run("start, until all answer", "storage", || {

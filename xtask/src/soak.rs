@@ -4,6 +4,7 @@
 //! It runs in a network namespace of its own, so that it can cut connections. The seed decides what is struck and when;
 //! real processes do not repeat exactly, so it repeats a run only roughly.
 
+mod fallible;
 mod load;
 mod report;
 mod site;
@@ -13,6 +14,7 @@ use crate::cluster::{self, Cluster, Plan};
 use crate::driver::{self, output};
 use crate::{packages, process, rest};
 use anyhow::{Context, Result, bail, ensure};
+use fallible::FallibleDisk;
 use load::{Load, Pulse};
 use report::{Event, Report};
 use serde_json::json;
@@ -141,6 +143,8 @@ impl Dice {
 
 struct Soak {
     cluster: Cluster,
+    /// The last node's.
+    disk: FallibleDisk,
     sites: Vec<Site>,
     loads: Vec<Load>,
     pulse: Arc<Pulse>,
@@ -153,6 +157,8 @@ impl Soak {
     fn start(binary: PathBuf, request: Request) -> Result<Self> {
         println!("==> three nodes and etcd in {}", request.folder.display());
         std::fs::create_dir_all(RUN_FOLDER)?;
+        let image = request.folder.with_extension("disk");
+        let disk = FallibleDisk::make(&image, DISK_BYTES, &Path::new(RUN_FOLDER).join("disk"))?;
         let plan = Plan {
             folder: request.folder.clone(),
             nodes: 3,
@@ -164,6 +170,7 @@ impl Soak {
             tokens: false,
             tls: false,
             detached: false,
+            last_disk: Some(disk.path.clone()),
         };
         let cluster = Cluster::start(binary, &plan)?;
         let api = cluster.any_api().context("no node runs")?.clone();
@@ -173,6 +180,7 @@ impl Soak {
             dice: Dice::new(request.seed),
             report: Report::new(request.minutes, request.seed),
             cluster,
+            disk,
             sites: Vec::new(),
             loads: Vec::new(),
             pulse,
@@ -236,6 +244,7 @@ impl Soak {
             site.remove(&self.cluster)?;
         }
         self.cluster.remove()?;
+        drop(self.disk);
         std::fs::remove_dir_all(RUN_FOLDER)?;
         Ok(())
     }
@@ -251,7 +260,7 @@ impl Soak {
     fn strike(&mut self, strike: Strike, at: Duration) -> Result<Event> {
         self.pulse.take_longest();
         let begun = Instant::now();
-        let what = strike.carry_out(&mut self.cluster, &mut self.dice)?;
+        let what = strike.carry_out(&mut self.cluster, &self.disk, &mut self.dice)?;
         let struck = begun.elapsed();
         self.cluster.wait_verdict("ok", WHOLE_MAX)?;
         let whole = begun.elapsed();

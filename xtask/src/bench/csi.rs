@@ -67,6 +67,7 @@ fn start_cluster(binary: &Path, request: &Request) -> Result<Cluster> {
         tokens: true,
         tls: false,
         detached: false,
+        last_disk: None,
     };
     let cluster = Cluster::start(binary.to_owned(), &plan)?;
     let api = cluster.any_api().context("no node runs")?;

@@ -1,6 +1,7 @@
 //! What is done to the cluster.
 
 use super::Dice;
+use super::fallible::FallibleDisk;
 use crate::cluster::Cluster;
 use crate::driver::output;
 use anyhow::{Context, Result};
@@ -24,9 +25,13 @@ pub enum Strike {
     Cut,
     /// All nodes are stopped and started, one after the other.
     RollingRestart,
+    /// The disk of the last node fails every request; the node is restarted when it no longer does.
+    FailDisk,
+    /// Everything that etcd knew is lost, and made anew from the disks.
+    LoseCatalog,
 }
 
-const ALL: [Strike; 7] = [
+const ALL: [Strike; 9] = [
     Strike::KillNode,
     Strike::StopNode,
     Strike::KillEtcd,
@@ -34,6 +39,8 @@ const ALL: [Strike; 7] = [
     Strike::BlankDisk,
     Strike::Cut,
     Strike::RollingRestart,
+    Strike::FailDisk,
+    Strike::LoseCatalog,
 ];
 
 impl Strike {
@@ -43,7 +50,12 @@ impl Strike {
     }
 
     /// Does it and ends it; says what it did.
-    pub fn carry_out(self, cluster: &mut Cluster, dice: &mut Dice) -> Result<String> {
+    pub fn carry_out(
+        self,
+        cluster: &mut Cluster,
+        disk: &FallibleDisk,
+        dice: &mut Dice,
+    ) -> Result<String> {
         let index = dice.below(cluster.nodes.len() as u64) as usize;
         let name = cluster.nodes[index].name.clone();
         let pause = Duration::from_millis(200 + dice.below(12_000));
@@ -81,11 +93,14 @@ impl Strike {
             }
             Self::BlankDisk => {
                 cluster.kill_node(index)?;
-                for disk in &cluster.nodes[index].disks {
-                    std::fs::remove_file(disk)?;
-                }
+                give_blank_disk(cluster, index, disk)?;
                 start(cluster, index)?;
                 Ok(format!("{name} is killed and starts with a blank disk"))
+            }
+            Self::FailDisk => fail_disk(cluster, disk, pause),
+            Self::LoseCatalog => {
+                cluster.rebuild_catalog()?;
+                Ok("etcd has lost everything; the catalog is rebuilt from the disks".to_owned())
             }
             Self::Cut => {
                 let port = cluster.nodes[index]
@@ -106,6 +121,33 @@ impl Strike {
             }
         }
     }
+}
+
+/// The last node's disk is the fallible one, the others are files that the node makes.
+fn give_blank_disk(cluster: &Cluster, index: usize, fallible: &FallibleDisk) -> Result<()> {
+    for disk in &cluster.nodes[index].disks {
+        if *disk == fallible.path {
+            fallible.blank()?;
+            cluster.format_disk(index + 1, disk)?;
+        } else {
+            std::fs::remove_file(disk)?;
+        }
+    }
+    Ok(())
+}
+
+fn fail_disk(cluster: &mut Cluster, disk: &FallibleDisk, time: Duration) -> Result<String> {
+    let index = cluster.nodes.len() - 1;
+    disk.fail(true)?;
+    std::thread::sleep(time);
+    disk.fail(false)?;
+    // An operator has seen to the disk, and starts the node again, if it has not ended.
+    cluster.kill_node(index)?;
+    start(cluster, index)?;
+    let name = &cluster.nodes[index].name;
+    Ok(format!(
+        "every request to {name}'s disk fails for {time:.1?}"
+    ))
 }
 
 fn start(cluster: &mut Cluster, index: usize) -> Result<()> {
