@@ -397,7 +397,7 @@ pub struct AttachArgs {
     #[arg(long)]
     pub foreground: bool,
     /// Name of this client; nothing: the machine's host name.
-    #[arg(long, value_name = "NAME", value_parser = parse_node)]
+    #[arg(long, value_name = "NAME", value_parser = csi::parse_node)]
     pub client: Option<String>,
     /// Logical block size of the block device, 512 or 4096.
     #[arg(long, value_name = "BYTES", default_value_t = 4096)]

@@ -37,6 +37,9 @@ pub(crate) type Reply = Result<(NodeReply, Vec<Bytes>), NodeError>;
 /// Names a session: connection and handle.
 pub(crate) type Key = (u64, u64);
 
+/// When a client was heard last.
+type Heard = Rc<Cell<Time>>;
+
 struct Session {
     key: Key,
     wanted: Wanted,
@@ -48,7 +51,7 @@ struct Session {
     running: Cell<u32>,
     idle: Notify,
     /// When its client asked for something last; shared with the other sessions of the same attachment.
-    heard: Rc<Cell<Time>>,
+    heard: Heard,
 }
 
 /// The newest session asked for by a client of a volume.
@@ -68,7 +71,7 @@ pub(crate) struct Sessions {
     floors: RefCell<BTreeMap<VolumeId, AttachmentGeneration>>,
     /// When the client of each attachment was heard last; outlives its sessions, so that one that reconnects is told from
     /// one that is silent.
-    heard: RefCell<BTreeMap<(VolumeId, AttachmentGeneration), Rc<Cell<Time>>>>,
+    heard: RefCell<BTreeMap<(VolumeId, AttachmentGeneration), Heard>>,
     /// Volumes that let no session in for now.
     closed: Rc<RefCell<BTreeSet<VolumeId>>>,
     tickets: Cell<u64>,
@@ -384,7 +387,7 @@ impl Sessions {
     }
 
     /// What notes when the client of an attachment is heard.
-    fn listen(&self, id: VolumeId, attachment: AttachmentGeneration, now: Time) -> Rc<Cell<Time>> {
+    fn listen(&self, id: VolumeId, attachment: AttachmentGeneration, now: Time) -> Heard {
         let mut heard = self.heard.borrow_mut();
         let heard = heard
             .entry((id, attachment))

@@ -141,7 +141,7 @@ pub struct LaunchArgs {
 }
 
 /// Names of Kubernetes nodes are longer than those of nodes of the cluster.
-fn parse_node(text: &str) -> Result<String, String> {
+pub(super) fn parse_node(text: &str) -> Result<String, String> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     match (1..=253).contains(&text.len()) && text.bytes().all(good) {
         true => Ok(text.to_owned()),
