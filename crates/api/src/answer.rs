@@ -107,6 +107,9 @@ pub struct StatusAnswer {
     /// Why it is not `ok`, for people.
     #[serde(default)]
     pub reasons: Vec<String>,
+    /// What the verdict rests on.
+    #[serde(default)]
+    pub resiliency: ResiliencyAnswer,
     /// Whether the node that answered encrypts its connections and asks for certificates.
     #[serde(default)]
     pub encrypted: bool,
@@ -197,7 +200,7 @@ pub struct StoreAnswer {
     pub id: u32,
     /// The node that runs it.
     pub node: u32,
-    /// `ready`, `suspect`, `full`, `failed` or `unreachable`.
+    /// `ready`, `suspect`, `protected` (takes nothing new from clients), `full`, `failed` or `unreachable`.
     pub state: String,
     /// Why, when the state is not `ready`.
     #[serde(default)]
@@ -208,6 +211,9 @@ pub struct StoreAnswer {
     pub capacity: u64,
     /// Bytes that extents occupy.
     pub used: u64,
+    /// Bytes that clients' data leaves free for drains, repair and compaction.
+    #[serde(default)]
+    pub kept_back: u64,
     /// Size of the journal ring in bytes.
     pub journal_capacity: u64,
     /// Bytes of it that hold records still needed.
@@ -258,6 +264,9 @@ pub struct ContainerAnswer {
     pub volumes: u64,
     /// Sum of their sizes in bytes.
     pub provisioned: u64,
+    /// What its volumes may still write: `ok`, `warning` or `protected`, as `SpaceAnswer` explains.
+    #[serde(default)]
+    pub space: String,
 }
 
 /// A volume.

@@ -35,8 +35,8 @@ pub use join::{
     NodeCertificateAnswer, Retirement,
 };
 pub use members::{
-    CopiesAnswer, MemberAnswer, MemberChange, RemoveQuery, RepairAnswer, ResiliencyAnswer,
-    ResilientCapacityAnswer,
+    ComponentAnswer, CopiesAnswer, MemberAnswer, MemberChange, RemoveQuery, RepairAnswer,
+    ResiliencyAnswer, ResilientCapacityAnswer, SpaceAnswer,
 };
 pub use operation::{
     CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, Operation,

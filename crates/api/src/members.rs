@@ -72,6 +72,66 @@ pub struct ResiliencyAnswer {
     pub repair: RepairAnswer,
     /// Space to make copies again.
     pub capacity: ResilientCapacityAnswer,
+    /// What may be lost of each part of the cluster.
+    #[serde(default)]
+    pub components: Vec<ComponentAnswer>,
+    /// What clients may still write, by copies.
+    #[serde(default)]
+    pub space: Vec<SpaceAnswer>,
+}
+
+/// What may be lost of one part of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ComponentAnswer {
+    /// `data` (acknowledged and readable), `capacity` (room to make every copy again) or `catalog` (takeovers and changes;
+    /// reads and writes go on without it).
+    pub component: String,
+    /// Copies, of `data` and `capacity`.
+    #[serde(default)]
+    pub rf: Option<u8>,
+    /// What is lost at a time: `store`, `node`, or `member` of etcd.
+    pub domain: String,
+    /// How many of them may be lost, whichever they are, before anything is repaired.
+    pub tolerates: u32,
+    /// `ok`, `degraded` or `critical`.
+    pub state: String,
+    /// Why it is not more, for people.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// What to do about it.
+    #[serde(default)]
+    pub remedy: Option<String>,
+}
+
+/// How much clients may still write with so many copies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SpaceAnswer {
+    /// Copies.
+    pub rf: u8,
+    /// `ok`, `warning`, or `protected`: new data is refused, while reads, deletes, trims and repair go on.
+    pub state: String,
+    /// Percent in use of what clients may fill, where there is most room.
+    pub fill_percent: u64,
+    /// Percent in use of the resilient capacity; absent where a lost domain cannot be made good at all.
+    #[serde(default)]
+    pub resilient_percent: Option<u64>,
+    /// `warning` from so many percent of either on.
+    pub warns_at: u64,
+    /// A store takes nothing new from so many percent of what clients may fill on.
+    pub protects_at: u64,
+    /// It does again below that.
+    pub ends_below: u64,
+    /// Stores of these groups that take nothing new.
+    #[serde(default)]
+    pub stores: Vec<u32>,
+    /// Why it is not `ok`, for people.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// What to do about it.
+    #[serde(default)]
+    pub remedy: Option<String>,
 }
 
 /// Groups that want so many copies.

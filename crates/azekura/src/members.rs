@@ -5,7 +5,7 @@ use crate::output::{Table, bytes, columns, fields, time};
 use crate::remote::RemoteError;
 use crate::verbs::{Console, Shown};
 use api::http::path;
-use api::{MemberAnswer, MemberChange, ResiliencyAnswer};
+use api::{ComponentAnswer, MemberAnswer, MemberChange, ResiliencyAnswer, SpaceAnswer};
 use std::time::Duration;
 
 /// Pause between two looks at a drain.
@@ -98,6 +98,61 @@ impl Table for MemberAnswer {
     }
 }
 
+/// What may be lost of each part, and why it is not more.
+fn components(components: &[ComponentAnswer]) -> String {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let row = |part: &ComponentAnswer| {
+        vec![
+            match part.rf {
+                Some(rf) => format!("{}, {rf} copies", part.component),
+                None => part.component.clone(),
+            },
+            format!("{} {}s", part.tolerates, part.domain),
+            part.state.clone(),
+            text(&part.reason),
+            text(&part.remedy),
+        ]
+    };
+    let rows: Vec<Vec<String>> = components.iter().map(row).collect();
+    let head = ["PART", "MAY LOSE", "STATE", "REASON", "REMEDY"];
+    columns(&head, &rows)
+}
+
+/// What clients may still write, by copies.
+pub fn space(space: &[SpaceAnswer]) -> String {
+    let row = |space: &SpaceAnswer| {
+        vec![
+            space.rf.to_string(),
+            space.state.clone(),
+            format!("{}%", space.fill_percent),
+            match space.resilient_percent {
+                Some(percent) => format!("{percent}%"),
+                None => "-".to_owned(),
+            },
+            format!("{}%", space.protects_at),
+            format!("{}%", space.ends_below),
+            match space.stores.is_empty() {
+                true => "-".to_owned(),
+                false => {
+                    let stores: Vec<String> = space.stores.iter().map(u32::to_string).collect();
+                    stores.join(",")
+                }
+            },
+        ]
+    };
+    let rows: Vec<Vec<String>> = space.iter().map(row).collect();
+    let head = [
+        "COPIES",
+        "SPACE",
+        "FILLED",
+        "RESILIENT",
+        "PROTECTED AT",
+        "ENDS BELOW",
+        "STORES",
+    ];
+    columns(&head, &rows)
+}
+
 impl Table for ResiliencyAnswer {
     fn table(&self) -> String {
         let eta = match (self.repair.filling, self.repair.eta_seconds) {
@@ -131,6 +186,10 @@ impl Table for ResiliencyAnswer {
         let head = ["COPIES", "GROUPS", "DEGRADED", "UNAVAILABLE", "MAY LOSE"];
         text += "\n";
         text += &columns(&head, &rows);
+        text += "\n";
+        text += &components(&self.components);
+        text += "\n";
+        text += &space(&self.space);
         for reason in &self.reasons {
             text += &format!("\n{reason}");
         }

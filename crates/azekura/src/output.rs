@@ -1,6 +1,7 @@
 //! Answers as JSON or as tables.
 
 use crate::cli::Form;
+use crate::members::space;
 use api::{
     AttachmentAnswer, CapacityAnswer, ClientAnswer, ClusterAnswer, ContainerAnswer, DiffAnswer,
     GroupSnapshotAnswer, NodeAnswer, SnapshotAnswer, StatusAnswer, StoreAnswer, TokenAnswer,
@@ -190,6 +191,7 @@ impl Table for Vec<ContainerAnswer> {
             "QUOTA",
             "VOLUMES",
             "PROVISIONED",
+            "SPACE",
         ];
         let row = |container: &ContainerAnswer| {
             vec![
@@ -204,6 +206,7 @@ impl Table for Vec<ContainerAnswer> {
                 optional(container.quota.map(bytes)),
                 container.volumes.to_string(),
                 bytes(container.provisioned),
+                container.space.clone(),
             ]
         };
         columns(&head, &self.iter().map(row).collect::<Vec<_>>())
@@ -427,6 +430,8 @@ impl Table for StatusAnswer {
             "FILL", "REASON",
         ];
         text += &columns(&head, &stores);
+        text += "\n";
+        text += &space(&self.resiliency.space);
         text += "\n";
         text + &self.volumes.table()
     }

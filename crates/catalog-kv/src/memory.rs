@@ -15,7 +15,8 @@
 use crate::limits::check_txn;
 use crate::state::State;
 use catalog::kv::{
-    Change, Compare, Entry, Kv, KvError, KvFuture, LeaseId, Op, Outcome, Page, Revision, Watch,
+    Change, Compare, Entry, Kv, KvError, KvFuture, KvMembers, LeaseId, Op, Outcome, Page, Revision,
+    Watch,
 };
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -240,6 +241,14 @@ impl Kv for MemoryKv {
             state.revoke(lease);
             Ok(())
         })
+    }
+
+    fn members(&self) -> KvFuture<KvMembers> {
+        let answer = match self.0.outage() {
+            Outage::None => Ok(KvMembers::embedded("memory")),
+            _ => Err(self.0.lost()),
+        };
+        Box::pin(std::future::ready(answer))
     }
 }
 

@@ -147,4 +147,87 @@ pub trait Kv {
 
     /// Ends a lease now and deletes its keys. No error when it has already ended.
     fn revoke(&self, lease: LeaseId) -> KvFuture<()>;
+
+    /// Who keeps the store, and which of them answer. Not linearizable: it is answered without a majority, too. Bounded by
+    /// about two seconds.
+    fn members(&self) -> KvFuture<KvMembers>;
+}
+
+/// A process that keeps the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvMember {
+    /// Its name.
+    pub name: String,
+    /// Why it does not count, when it does not.
+    pub problem: Option<String>,
+}
+
+/// The processes that keep the store, those with a vote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvMembers {
+    /// Whether it is part of this process, or a file of it: it lives as long as this machine.
+    pub embedded: bool,
+    /// Every member.
+    pub members: Vec<KvMember>,
+}
+
+impl KvMembers {
+    /// A store that is part of one process.
+    #[must_use]
+    pub fn embedded(name: &str) -> Self {
+        let member = KvMember {
+            name: name.to_owned(),
+            problem: None,
+        };
+        Self {
+            embedded: true,
+            members: vec![member],
+        }
+    }
+
+    /// Members that answer.
+    #[must_use]
+    pub fn alive(&self) -> usize {
+        let members = self.members.iter();
+        members.filter(|member| member.problem.is_none()).count()
+    }
+
+    /// So many must answer for anything to be written.
+    #[must_use]
+    pub fn quorum(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+
+    /// How many more may be lost; `None`: too many are lost already.
+    #[must_use]
+    pub fn tolerates(&self) -> Option<usize> {
+        self.alive().checked_sub(self.quorum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(alive: usize, dead: usize) -> KvMembers {
+        let member = |index: usize| KvMember {
+            name: index.to_string(),
+            problem: (index >= alive).then(|| "away".to_owned()),
+        };
+        KvMembers {
+            embedded: false,
+            members: (0..alive + dead).map(member).collect(),
+        }
+    }
+
+    #[test]
+    fn a_majority_of_all_members_is_needed() {
+        assert_eq!(members(1, 0).tolerates(), Some(0));
+        assert_eq!(members(3, 0).tolerates(), Some(1));
+        assert_eq!(members(2, 1).tolerates(), Some(0));
+        assert_eq!(members(1, 2).tolerates(), None);
+        assert_eq!(members(4, 1).tolerates(), Some(1));
+        assert_eq!(members(2, 2).tolerates(), None);
+        assert_eq!(KvMembers::embedded("file").tolerates(), Some(0));
+    }
 }

@@ -23,6 +23,7 @@ mod notes;
 mod placement;
 mod rows;
 mod snapshots;
+mod space;
 mod tokens;
 mod volumes;
 
@@ -42,5 +43,6 @@ pub use rows::{
     SyncPolicy, VolumeLimits, VolumeRoot, VolumeRow, VolumeState,
 };
 pub use snapshots::{NewSnapshot, SnapshotMarks};
+pub use space::{SpaceRow, SpaceState};
 pub use tokens::TokenRow;
 pub use volumes::{NewVolume, Takeover, incomplete};

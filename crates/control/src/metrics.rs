@@ -3,7 +3,7 @@
 //! Gauges are read from one status answer per scrape, so that nothing is counted twice or goes stale. At
 //! most [`VOLUMES_MAX`] volumes get series of their own.
 
-use api::StatusAnswer;
+use api::{ComponentAnswer, ResiliencyAnswer, SpaceAnswer, StatusAnswer};
 use std::fmt::Write;
 
 /// Volumes with series of their own: 1000 volumes make 4000 lines, about 300 KiB a scrape.
@@ -16,8 +16,94 @@ pub(crate) fn render(status: &StatusAnswer) -> String {
     let mut out = String::new();
     nodes(&mut out, status);
     stores(&mut out, status);
+    resiliency(&mut out, &status.resiliency);
     volumes(&mut out, status);
     out
+}
+
+/// What the verdict rests on. Labels are bounded: three copies, three parts, three domains.
+fn resiliency(out: &mut String, answer: &ResiliencyAnswer) {
+    let verdict = ["ok", "degraded", "critical"].map(|verdict| {
+        let labels = format!("verdict=\"{verdict}\"");
+        (labels, u64::from(answer.verdict == verdict))
+    });
+    let help = "Which verdict holds now.";
+    metric(out, "azekura_verdict", "gauge", help, verdict.into_iter());
+    type Part = fn(&ComponentAnswer) -> u64;
+    let fields: [(&str, &str, Part); 2] = [
+        (
+            "azekura_component_tolerates",
+            "Failure domains of a part that may be lost now.",
+            |part| u64::from(part.tolerates),
+        ),
+        (
+            "azekura_component_ok",
+            "Whether nothing is wrong with the part.",
+            |part| u64::from(part.state == "ok"),
+        ),
+    ];
+    for (name, help, field) in fields {
+        let series = answer.components.iter().map(|part| {
+            let rf = part.rf.map_or_else(String::new, |rf| rf.to_string());
+            let labels = format!(
+                "component=\"{}\",domain=\"{}\",rf=\"{rf}\"",
+                part.component, part.domain
+            );
+            (labels, field(part))
+        });
+        metric(out, name, "gauge", help, series);
+    }
+    let one = |value: u64| std::iter::once((String::new(), value));
+    let help = "Members of groups that are being filled.";
+    metric(
+        out,
+        "azekura_repair_filling",
+        "gauge",
+        help,
+        one(u64::from(answer.repair.filling)),
+    );
+    let eta = answer.repair.eta_seconds.map(|eta| (String::new(), eta));
+    let help = "Seconds until the last is filled, when that can be told.";
+    metric(
+        out,
+        "azekura_repair_eta_seconds",
+        "gauge",
+        help,
+        eta.into_iter(),
+    );
+    space(out, answer);
+}
+
+fn space(out: &mut String, answer: &ResiliencyAnswer) {
+    type Field = fn(&SpaceAnswer) -> Option<u64>;
+    let fields: [(&str, &str, Field); 4] = [
+        (
+            "azekura_space_warning",
+            "Whether the space for so many copies runs out.",
+            |space| Some(u64::from(space.state != "ok")),
+        ),
+        (
+            "azekura_space_protected",
+            "Whether new data with so many copies is refused.",
+            |space| Some(u64::from(space.state == "protected")),
+        ),
+        (
+            "azekura_space_fill_percent",
+            "Percent in use of what clients may fill, where there is most room.",
+            |space| Some(space.fill_percent),
+        ),
+        (
+            "azekura_space_resilient_percent",
+            "Percent in use of the resilient capacity.",
+            |space| space.resilient_percent,
+        ),
+    ];
+    for (name, help, field) in fields {
+        let spaces = answer.space.iter();
+        let series =
+            spaces.filter_map(|space| Some((format!("rf=\"{}\"", space.rf), field(space)?)));
+        metric(out, name, "gauge", help, series);
+    }
 }
 
 fn nodes(out: &mut String, status: &StatusAnswer) {

@@ -9,12 +9,14 @@
 //!   a root joins, leaves or is set back.
 //! - Every step may be repeated; a collection that stops half-way leaves garbage, never damage.
 //!
-//! Read next: `collect.rs`, `placement.rs`, `rebuild.rs`.
+//! Read next: `collect.rs`, `placement.rs`, `space.rs`, `rebuild.rs`.
 
 mod collect;
 mod placement;
 pub mod rebuild;
+mod space;
 mod sparse;
 
 pub use collect::{Attempts, CollectError, CollectReport, Limits, collect_lineage};
 pub use placement::{PlacementLimits, Standing, StoreFacts, plan};
+pub use space::{SpaceInventory, SpaceJudge, SpaceLimits, fill_of};

@@ -18,6 +18,7 @@
 mod fill;
 mod options;
 mod pool;
+mod protection;
 mod read;
 
 pub use fill::FillReport;

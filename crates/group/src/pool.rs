@@ -2,7 +2,7 @@
 
 use crate::options::{PoolOptions, bug};
 use bytes::Bytes;
-use catalog::GroupRow;
+use catalog::{GroupRow, SpaceRow};
 use futures_util::future::join_all;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +78,7 @@ pub(crate) struct Inner {
     shunned: RefCell<IdMap<StoreId, Time>>,
     pub(crate) repairs: Cell<u64>,
     full: RefCell<BTreeMap<StoreId, Full>>,
+    pub(crate) protection: RefCell<SpaceRow>,
     /// A store promised a newer generation than the groups here have.
     outdated: Notify,
     /// The groups were set.
@@ -188,6 +189,7 @@ impl Pool {
             shunned: RefCell::default(),
             repairs: Cell::new(0),
             full: RefCell::default(),
+            protection: RefCell::default(),
             outdated: Notify::default(),
             renewed: Notify::default(),
         }))
@@ -251,7 +253,7 @@ impl Pool {
     }
 
     /// Whether a store has refused a put a moment ago, or said that it soon will.
-    fn is_full(&self, store: StoreId) -> bool {
+    pub(crate) fn is_full(&self, store: StoreId) -> bool {
         let now = self.0.world.now();
         let full = self.0.full.borrow();
         full.get(&store)
@@ -319,7 +321,10 @@ impl Pool {
                 .iter()
                 .filter(|&&member| self.is_shunned(member))
                 .count();
-            let full = group.members.iter().any(|&member| self.is_full(member));
+            let full = group
+                .members
+                .iter()
+                .any(|&member| self.takes_nothing(member));
             let local = group
                 .members
                 .iter()

@@ -106,6 +106,13 @@ impl Health {
             .is_some_and(|seen| seen.space_is_above(percent))
     }
 
+    /// Percent of what clients may fill of a store that is in use, as it said last; `None`: it never did.
+    pub(crate) fn fill(&self, store: StoreId) -> Option<u64> {
+        let table = self.table.borrow();
+        let status = table.get(&store)?.status.as_ref()?;
+        Some(fill_of(status))
+    }
+
     pub(crate) fn fitness(&self, store: StoreId) -> Fitness {
         match self.table.borrow().get(&store) {
             None => Fitness::Unknown,
@@ -180,6 +187,14 @@ impl Health {
     pub(crate) fn retain(&self, known: impl Fn(StoreId) -> bool) {
         self.table.borrow_mut().retain(|&store, _| known(store));
     }
+}
+
+/// Percent of what clients may fill of a store that is in use.
+pub(crate) fn fill_of(status: &StoreStatus) -> u64 {
+    let kept_back = store::kept_back(status.capacity);
+    let fill = curator::fill_of(status.used.0, status.capacity.0, kept_back.0);
+    // Its index may be full before its disks are.
+    if status.full { fill.max(100) } else { fill }
 }
 
 /// Asks every store of the cluster once.

@@ -342,6 +342,7 @@ impl Host {
                     .set_groups(view.groups.values().cloned().collect());
             }
             Part::Containers => self.volumes.set_policies(&view.containers),
+            Part::Space => self.pool.set_protection(view.space.clone()),
             Part::Alive | Part::Intents => {}
         });
         self.members.changed.notify_all();

@@ -11,7 +11,7 @@ use crate::options::{HostError, HostOptions};
 use catalog::kv::{Compare, Kv, KvError, LeaseId, Op, Outcome, Revision};
 use catalog::{
     AliveRow, Catalog, CatalogError, ClusterRow, ContainerRow, GroupRow, IntentRow, NodeRow, Row,
-    StoreRow, Subject, Transaction,
+    SpaceRow, StoreRow, Subject, Transaction,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -44,6 +44,8 @@ pub struct ClusterView {
     pub containers: BTreeMap<ContainerId, ContainerRow>,
     /// What operators want of nodes and stores.
     pub intents: BTreeMap<Subject, IntentRow>,
+    /// How full the cluster is, as its nodes act on it.
+    pub space: SpaceRow,
 }
 
 impl ClusterView {
@@ -87,6 +89,7 @@ pub(crate) enum Part {
     Groups,
     Containers,
     Intents,
+    Space,
 }
 
 /// The view, and when nodes were first seen without a lease.
@@ -181,13 +184,18 @@ impl Members {
                 let rows = rows.into_iter().map(|row| (row.subject, row)).collect();
                 Ok((self.replace(|view| &mut view.intents, rows), revision))
             }
+            Part::Space => {
+                let (rows, revision) = list::<SpaceRow>(kv).await?;
+                let row = rows.into_iter().next().unwrap_or_default();
+                Ok((self.replace(|view| &mut view.space, row), revision))
+            }
         }
     }
 
-    fn replace<K: Ord, T: PartialEq>(
+    fn replace<T: PartialEq>(
         &self,
-        part: impl FnOnce(&mut ClusterView) -> &mut BTreeMap<K, T>,
-        rows: BTreeMap<K, T>,
+        part: impl FnOnce(&mut ClusterView) -> &mut T,
+        rows: T,
     ) -> bool {
         let mut view = self.view.borrow_mut();
         let part = part(&mut view);
@@ -218,13 +226,14 @@ async fn list<T: Row>(kv: &Rc<dyn Kv>) -> Result<(Vec<T>, Revision), CatalogErro
     }
 }
 
-const PARTS: [(Part, &str); 6] = [
+const PARTS: [(Part, &str); 7] = [
     (Part::Nodes, NodeRow::PREFIX),
     (Part::Alive, AliveRow::PREFIX),
     (Part::Stores, StoreRow::PREFIX),
     (Part::Groups, GroupRow::PREFIX),
     (Part::Containers, ContainerRow::PREFIX),
     (Part::Intents, IntentRow::PREFIX),
+    (Part::Space, SpaceRow::PREFIX),
 ];
 
 /// Reads every part once, then keeps following them in the background.

@@ -7,16 +7,19 @@
 
 mod capacity;
 mod clones;
+mod components;
 mod containers;
 mod groups;
 mod joining;
 mod members;
 mod resiliency;
 mod snapshots;
+mod space;
 mod status;
 mod tokens;
 mod volumes;
 
+pub(crate) use self::components::SaidMembers;
 pub use self::joining::Signer;
 pub(crate) use self::resiliency::Progress;
 use self::snapshots::Part;

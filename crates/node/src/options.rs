@@ -50,6 +50,8 @@ pub struct HostOptions {
     pub repair_delay: Duration,
     /// How many groups change members at a time.
     pub placement: curator::PlacementLimits,
+    /// When the cluster stops taking new data.
+    pub space: curator::SpaceLimits,
     /// Collection of garbage.
     pub collect: CollectOptions,
     /// Reading of copies that nobody asks for.
@@ -135,6 +137,7 @@ impl HostOptions {
             groups_per_store: 32,
             repair_delay: Duration::from_secs(15),
             placement: curator::PlacementLimits::default(),
+            space: curator::SpaceLimits::default(),
             collect: CollectOptions::default(),
             scrub: ScrubOptions::default(),
             pages_bytes: 64 << 20,

@@ -11,6 +11,7 @@ pub(crate) mod mirror;
 mod placement;
 mod relieve;
 mod scrub;
+mod space;
 
 pub use scrub::ScrubReport;
 
@@ -46,6 +47,14 @@ pub(crate) struct Upkeep {
     pub(crate) scrubbed: Cell<ScrubReport>,
     /// Volumes whose logs are on their way to other nodes.
     pub(crate) spreading: RefCell<BTreeSet<VolumeId>>,
+    /// Rounds of collection begun here.
+    pub(crate) rounds_begun: Cell<u64>,
+    /// The last of them that left nothing to collect.
+    pub(crate) round_whole: Cell<u64>,
+    /// How long stores have been nearly full, as the leader saw.
+    pub(crate) space: RefCell<curator::SpaceJudge>,
+    /// What the catalog said of its members.
+    pub(crate) catalog: RefCell<Option<crate::operations::SaidMembers>>,
     /// What collections rewrote already.
     pub(crate) attempts: RefCell<curator::Attempts>,
 }

@@ -332,6 +332,9 @@ fn members_of_a_group_snapshot_are_one_point_in_time_of_writes_that_depend_on_ea
     cluster.write(2, &devices[1], 1, 1);
     for round in 0..8 {
         let name = format!("g{round}");
+        // What an earlier round has written would look like the future of this one.
+        cluster.write(2, &devices[1], 0, 0);
+        cluster.write(1, &devices[0], 0, 0);
         let stop = Rc::new(Cell::new(false));
         let writer = write_in_turn(
             [cluster.device(0, "one"), cluster.device(0, "two")],

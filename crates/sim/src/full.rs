@@ -1,12 +1,14 @@
 //! The pool fills up in the middle of an act: new data is refused while reads, unmaps and drains go on, and once
-//! something is deleted everything goes on.
+//! something is deleted everything goes on. While the cluster protects its last space, copies are still made and deletion
+//! succeeds; protection ends by itself.
 
-use crate::check::within_bound;
+use crate::check::{self, within_bound};
 use crate::clients::{Shared, Subject, open};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, rows};
 use crate::manage::operate;
 use api::operation::{Operation, VolumeSpec};
 use blockdev::{BlockDevice, BlockError, WriteMode};
+use catalog::{SpaceRow, SpaceState};
 use client::RemoteDevice;
 use futures_util::future::join_all;
 use std::cell::Cell;
@@ -117,12 +119,28 @@ impl Filler {
         if !std::mem::take(&mut self.exists) {
             return Ok(());
         }
+        if is_protected(cluster) {
+            within_bound(
+                cluster,
+                "making copies in a protected pool",
+                || match is_protected(cluster) {
+                    true => check::is_redundant(cluster),
+                    false => Ok(()),
+                },
+            )?;
+        }
         within_bound(cluster, "deleting the filler", || {
             let name = NAME.to_owned();
             match operate(cluster, &self.rng, Operation::VolumeDelete { name }) {
                 Some(Ok(_)) => Ok(()),
                 Some(Err(reason)) if reason.contains("there is no") => Ok(()),
                 other => Err(format!("{other:?}")),
+            }
+        })?;
+        within_bound(cluster, "the end of protection", || {
+            match is_protected(cluster) {
+                true => Err("new data is refused".to_owned()),
+                false => Ok(()),
             }
         })?;
         for subject in subjects {
@@ -132,6 +150,13 @@ impl Filler {
         }
         Ok(())
     }
+}
+
+/// Whether new data with any number of copies is refused, as the catalog says.
+pub fn is_protected(cluster: &Cluster) -> bool {
+    let spaces = rows::<SpaceRow>(&cluster.kv);
+    let mut states = spaces.iter().flat_map(|space| space.factors.values());
+    states.any(|state| *state == SpaceState::Protected)
 }
 
 /// Writes run after run until the volume's end; several of these share `next`.

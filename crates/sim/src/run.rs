@@ -10,6 +10,7 @@ use crate::diffs;
 use crate::faults::Nemesis;
 use crate::fences::Fences;
 use crate::flushes::FlushErrors;
+use crate::full;
 use crate::manage::{Inventory, operate};
 use crate::moving;
 use crate::others::Others;
@@ -217,6 +218,9 @@ impl Run {
             self.black_out()?
         } else {
             self.calm_down()?
+        }
+        if full::is_protected(&self.cluster) {
+            self.note("the pool is protected".to_owned());
         }
         self.others
             .filler

@@ -8,6 +8,7 @@
 use crate::GRANULE_BYTES;
 use crate::journal::batch::Entry;
 use crate::options::bug;
+use crate::space::reserve_of;
 use crate::state::{Extent, Meta, Run, group_start};
 use crate::store::{Answer, Store};
 use bytes::Bytes;
@@ -20,10 +21,6 @@ use vocab::{ExtentId, Generation, GroupId, IdMap, StoreId};
 use wire::{ExtentInfo, FramePiece, FrameRead, StoreError, StoreReply};
 use world::{Buf, PAGE};
 
-/// Share of the space that is kept back, at least two extents: new data leaves twice as much free, drains and
-/// repairs a quarter, so that journals can be emptied and compaction can always rewrite an extent.
-const RESERVE_DIVISOR: u64 = 50;
-const RESERVE_GRANULES_MIN: u64 = 2 * (codec::extent::EXTENT_BYTES_MAX as u64 / GRANULE_BYTES);
 /// Bytes of a redo entry and of the index for one extent, rounded up.
 const KEEP_BYTES: u64 = 96;
 /// A read that fails while its extent is being replaced is tried again so often.
@@ -182,7 +179,7 @@ impl Store {
         if bug!(self.0.options.faults, SkipReserve) {
             return 0;
         }
-        (self.0.space.borrow().granules() / RESERVE_DIVISOR).max(RESERVE_GRANULES_MIN)
+        reserve_of(self.0.space.borrow().granules())
     }
 
     /// Whether puts are refused.

@@ -37,6 +37,7 @@ pub use open::OpenError;
 #[cfg(feature = "bugs")]
 pub use options::Bug;
 pub use options::{Faults, Options};
+pub use space::kept_back;
 pub use store::Store;
 pub use survey::survey;
 

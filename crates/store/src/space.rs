@@ -1,7 +1,29 @@
 //! Free space of the extent areas: best fit over contiguous runs of 64 KiB granules.
 
+use crate::GRANULE_BYTES;
 use crate::state::Run;
 use std::collections::{BTreeMap, BTreeSet};
+use vocab::ByteCount;
+
+/// Granules of the largest extent.
+const LARGEST: u64 = codec::extent::EXTENT_BYTES_MAX as u64 / GRANULE_BYTES;
+/// Share of the space that is kept back, at least two extents: new data leaves twice as much free, drains and
+/// repairs a quarter, so that journals can be emptied and compaction can always rewrite an extent.
+const RESERVE_DIVISOR: u64 = 50;
+const RESERVE_GRANULES_MIN: u64 = 2 * LARGEST;
+
+/// Granules kept back of so many.
+pub(crate) fn reserve_of(granules: u64) -> u64 {
+    (granules / RESERVE_DIVISOR).max(RESERVE_GRANULES_MIN)
+}
+
+/// Bytes of a store's `capacity` that clients' data leaves free, for drains, repair and compaction: a store that has less free
+/// says that it is full.
+#[must_use]
+pub fn kept_back(capacity: ByteCount) -> ByteCount {
+    let granules = capacity.0 / GRANULE_BYTES;
+    ByteCount((LARGEST + 2 * reserve_of(granules)) * GRANULE_BYTES)
+}
 
 /// Free runs of one disk.
 #[derive(Default)]

@@ -25,6 +25,9 @@ static ZEROS: [u8; 64 * BLOCK_SIZE] = [0; 64 * BLOCK_SIZE];
 const RECORD_DATA_MAX: usize = 128 << 10;
 /// A write waits for space at most so many times as long as a store may take nothing.
 const SPACE_PATIENCES: u32 = 4;
+/// Why a write is refused while the cluster protects its space.
+const PROTECTED: &str = "the cluster protects its last space and takes no new data: delete data or snapshots, or add disks; \
+                         reads, deletes and trims go on";
 /// Longest wait before a write that is held back looks again.
 const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
 /// Times a read starts over because what it was about to read was collected meanwhile.
@@ -158,15 +161,24 @@ async fn committed(outcomes: Vec<Outcome<Result<(), LogError>>>) -> Result<(), B
 }
 
 impl Volume {
+    /// Whether the cluster takes no new data with this volume's copies, by what the catalog said last.
+    fn is_protected(&self) -> bool {
+        let copies = self.policy.get().replication_factor;
+        self.context.pool.is_protected(copies)
+    }
+
     /// Waits while too much is undrained, here or on the node, or while space runs out and may be collected
     /// before `deadline`. A volume below its bounds never waits here. Unmaps (0 bytes) are let in when the pool
-    /// is full: they give space back.
+    /// is full: they give space back. While the cluster protects its space, data is refused at once (decision 30).
     async fn throttle(&self, bytes: u64, deadline: Time) -> Result<(), BlockError> {
         let world = &self.context.world;
         loop {
             let (drained, freed) = (self.drained.notified(), self.context.room.freed());
             if let Some(lost) = self.log.lost() {
                 return Err(log_error(&lost));
+            }
+            if bytes > 0 && self.is_protected() {
+                return Err(BlockError::NoSpace(PROTECTED.to_owned()));
             }
             let crowded_for = self.context.pool.crowded_for();
             let crowded = bytes > 0 && crowded_for.is_some();

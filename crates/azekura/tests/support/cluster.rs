@@ -38,78 +38,137 @@ pub fn lasting_address() -> String {
     free.expect("a port below the outgoing ones is free")
 }
 
-/// The catalog's process.
-pub struct Etcd {
+/// A process of the catalog.
+struct Member {
+    name: String,
     process: Process,
     data: PathBuf,
     client: String,
     peer: String,
 }
 
+/// The catalog: one process, or several.
+pub struct Etcd {
+    members: Vec<Member>,
+}
+
 impl Etcd {
     pub fn new(directory: &Directory) -> Self {
-        let (client, peer) = (lasting_address(), lasting_address());
-        let data = directory.path("etcd");
-        let process = Self::spawn(&data, &client, &peer);
-        Self {
-            process,
-            data,
-            client,
-            peer,
-        }
+        Self::with_members(directory, 1)
     }
 
-    fn spawn(data: &PathBuf, client: &str, peer: &str) -> Process {
-        let program = find_program("etcd", "etcd-server");
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(data.with_extension("log"))
-            .unwrap();
-        let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
-        let child = Command::new(program)
-            .args(["--name", "one", "--logger", "zap", "--log-level", "warn"])
-            .arg("--data-dir")
-            .arg(data)
-            .args(["--listen-client-urls", &client_url])
-            .args(["--advertise-client-urls", &client_url])
-            .args(["--listen-peer-urls", &peer_url])
-            .args(["--initial-advertise-peer-urls", &peer_url])
-            .args(["--initial-cluster", &format!("one={peer_url}")])
-            // An architecture that etcd warns about is no reason to fail.
-            .env(
-                "ETCD_UNSUPPORTED_ARCH",
-                std::env::consts::ARCH.replace("aarch64", "arm64"),
-            )
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let process = Process::new(child);
-        wait_until("etcd listens", || TcpStream::connect(client).is_ok());
-        process
+    pub fn with_members(directory: &Directory, count: usize) -> Self {
+        let names = ["one", "two", "three"];
+        let peers: Vec<String> = (0..count).map(|_| lasting_address()).collect();
+        let cluster: Vec<String> = names
+            .iter()
+            .zip(&peers)
+            .map(|(name, peer)| format!("{name}=http://{peer}"))
+            .collect();
+        let cluster = cluster.join(",");
+        let member = |(name, peer): (&&str, &String)| {
+            let client = lasting_address();
+            let data = match count {
+                1 => directory.path("etcd"),
+                _ => directory.path(&format!("etcd-{name}")),
+            };
+            let process = spawn(name, &data, &client, peer, &cluster);
+            Member {
+                name: (*name).to_owned(),
+                process,
+                data,
+                client,
+                peer: peer.clone(),
+            }
+        };
+        let members: Vec<Member> = names.iter().zip(&peers).map(member).collect();
+        for member in &members {
+            wait_until("etcd listens", || {
+                TcpStream::connect(&member.client).is_ok()
+            });
+        }
+        Self { members }
     }
 
     pub fn kill(&mut self) {
-        self.process.kill();
+        for member in &mut self.members {
+            member.process.kill();
+        }
+    }
+
+    /// Kills one of several.
+    pub fn kill_member(&mut self, index: usize) {
+        self.members[index].process.kill();
     }
 
     /// Kills it, and all of its data is gone.
     pub fn lose(&mut self) {
         self.kill();
-        std::fs::remove_dir_all(&self.data).unwrap();
+        for member in &self.members {
+            std::fs::remove_dir_all(&member.data).unwrap();
+        }
     }
 
-    /// Its URL for clients.
+    /// Its URL for clients: that of the first member.
     pub fn url(&self) -> String {
-        format!("http://{}", self.client)
+        format!("http://{}", self.members[0].client)
+    }
+
+    /// All URLs, as the configuration of a node lists them.
+    fn endpoints(&self) -> String {
+        let url = |member: &Member| format!("\"http://{}\"", member.client);
+        let urls: Vec<String> = self.members.iter().map(url).collect();
+        urls.join(", ")
     }
 
     /// After [`Etcd::kill`].
     pub fn restart(&mut self) {
-        self.process = Self::spawn(&self.data, &self.client, &self.peer);
+        for index in 0..self.members.len() {
+            self.restart_member(index);
+        }
     }
+
+    /// After [`Etcd::kill_member`].
+    pub fn restart_member(&mut self, index: usize) {
+        let named = |member: &Member| format!("{}=http://{}", member.name, member.peer);
+        let cluster: Vec<String> = self.members.iter().map(named).collect();
+        let member = &mut self.members[index];
+        let (name, client, peer) = (&member.name, &member.client, &member.peer);
+        member.process = spawn(name, &member.data, client, peer, &cluster.join(","));
+        wait_until("etcd listens", || {
+            TcpStream::connect(&member.client).is_ok()
+        });
+    }
+}
+
+fn spawn(name: &str, data: &PathBuf, client: &str, peer: &str, cluster: &str) -> Process {
+    let program = find_program("etcd", "etcd-server");
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(data.with_extension("log"))
+        .unwrap();
+    let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
+    let child = Command::new(program)
+        .args(["--name", name, "--logger", "zap", "--log-level", "warn"])
+        .arg("--data-dir")
+        .arg(data)
+        .args(["--listen-client-urls", &client_url])
+        .args(["--advertise-client-urls", &client_url])
+        .args(["--listen-peer-urls", &peer_url])
+        .args(["--initial-advertise-peer-urls", &peer_url])
+        .args(["--initial-cluster", cluster])
+        // An architecture that etcd warns about is no reason to fail.
+        .env(
+            "ETCD_UNSUPPORTED_ARCH",
+            std::env::consts::ARCH.replace("aarch64", "arm64"),
+        )
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    Process::new(child)
 }
 
 /// Waits for a condition that may take a while, and fails when it takes too long.
@@ -134,10 +193,15 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(name: &str) -> Self {
+        Self::start_with(name, 1)
+    }
+
+    /// With so many members of etcd.
+    pub fn start_with(name: &str, members: usize) -> Self {
         let directory = Directory::new(name);
-        let etcd = Etcd::new(&directory);
+        let etcd = Etcd::with_members(&directory, members);
         for index in 0..NODES {
-            let text = configuration(index, &etcd.client);
+            let text = configuration(index, &etcd.endpoints());
             directory.write(&format!("node-{index}.toml"), text);
         }
         let mut cluster = Self {
@@ -165,7 +229,7 @@ impl Cluster {
             "--dir",
         ];
         azekura_ok(&[&words[..], &[dir.to_str().unwrap()]].concat());
-        let text = configuration(0, &etcd.client).replace(
+        let text = configuration(0, &etcd.endpoints()).replace(
             "\n[catalog]",
             "\n[tls]\ncredentials = \"init/node\"\nauthority = \"init/authority.pem\"\n\n[catalog]",
         );
@@ -311,7 +375,7 @@ fn configuration(index: usize, etcd: &str) -> String {
     format!(
         "cluster = \"real\"\nnode = \"node-{index}\"\nlisten = \"{listen}\"\n\
          nbd = \"127.0.0.1:0\"\napi = \"127.0.0.1:0\"\n\n\
-         [catalog]\netcd = [\"http://{etcd}\"]\n\n\
+         [catalog]\netcd = [{etcd}]\n\n\
          [[store]]\nid = {}\njournal = \"64 MiB\"\n\n\
          [[store.disk]]\npath = \"disk-{index}\"\ncreate = \"6 GiB\"\n",
         index + 1

@@ -27,7 +27,8 @@ mod tests;
 use crate::limits::check_txn;
 use crate::reply;
 use catalog::kv::{
-    Change, Compare, Entry, Kv, KvError, KvFuture, LeaseId, Op, Outcome, Page, Revision, Watch,
+    Change, Compare, Entry, Kv, KvError, KvFuture, KvMembers, LeaseId, Op, Outcome, Page, Revision,
+    Watch,
 };
 use file::CatalogFile;
 use server::{Batch, Opener, Request, Server, Waiting};
@@ -176,6 +177,10 @@ impl Kv for EmbeddedKv {
             batch.leases.insert(lease);
             Ok(())
         })
+    }
+
+    fn members(&self) -> KvFuture<KvMembers> {
+        self.call(|_| Ok(KvMembers::embedded("file")))
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn leader_request<T>(message: T) -> Request<T> {
     request
 }
 
-fn member(text: &str, timeout: Duration) -> Result<Member, KvError> {
+fn endpoint(text: &str, timeout: Duration) -> Result<(String, Endpoint), KvError> {
     if text.starts_with("https:") {
         let reason = format!("etcd endpoint {text}: TLS is not supported yet, use http://");
         return Err(KvError::Unavailable(reason));
@@ -80,14 +80,24 @@ fn member(text: &str, timeout: Duration) -> Result<Member, KvError> {
     if endpoint.uri().host().is_none_or(str::is_empty) {
         return Err(invalid("it names no host".to_owned()));
     }
-    let channel = endpoint
+    let endpoint = endpoint
         .connect_timeout(timeout.min(CONNECT_TIMEOUT_MAX))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(false)
-        .connect_lazy();
+        .keep_alive_while_idle(false);
+    Ok((address, endpoint))
+}
+
+fn member(text: &str, timeout: Duration) -> Result<Member, KvError> {
+    let (address, endpoint) = endpoint(text, timeout)?;
+    let channel = endpoint.connect_lazy();
     Ok(Member { address, channel })
+}
+
+/// A connection to a member at the address that it tells others; must run inside the runtime.
+pub(super) fn channel_to(address: &str, timeout: Duration) -> Result<Channel, KvError> {
+    member(address, timeout).map(|member| member.channel)
 }
 
 impl Connections {
@@ -115,6 +125,14 @@ impl Connections {
     pub(super) fn short_key(&self, key: &[u8]) -> Option<String> {
         let short = key.strip_prefix(self.namespace.as_bytes())?;
         String::from_utf8(short.to_vec()).ok()
+    }
+
+    /// Every configured connection.
+    pub(super) fn channels(&self) -> Vec<Channel> {
+        self.members
+            .iter()
+            .map(|member| member.channel.clone())
+            .collect()
     }
 
     /// The connection in use, and its turn for [`Connections::leave`].

@@ -14,9 +14,10 @@
 //! It does not compact etcd's history by itself: run etcd with `--auto-compaction-retention=1h` or call
 //! [`EtcdKv::compact`], or its database grows without bound. Neither TLS nor passwords yet: use it on a trusted network.
 //!
-//! Read next: `connection.rs`, `watch.rs`, proto/etcd.proto.
+//! Read next: `connection.rs`, `watch.rs`, `members.rs`, proto/etcd.proto.
 
 mod connection;
+mod members;
 mod watch;
 
 mod proto {
@@ -27,7 +28,8 @@ mod proto {
 use crate::limits::{check_txn, ttl_seconds};
 use crate::reply;
 use catalog::kv::{
-    Change, Compare, Entry, Kv, KvError, KvFuture, LeaseId, Op, Outcome, Page, Revision, Watch,
+    Change, Compare, Entry, Kv, KvError, KvFuture, KvMembers, LeaseId, Op, Outcome, Page, Revision,
+    Watch,
 };
 use connection::{Connections, Tries};
 use futures_util::future::BoxFuture;
@@ -489,6 +491,10 @@ impl Kv for EtcdKv {
 
     fn revoke(&self, lease: LeaseId) -> KvFuture<()> {
         self.call(move |connections| Box::pin(async move { revoke(&connections, lease).await }))
+    }
+
+    fn members(&self) -> KvFuture<KvMembers> {
+        self.call(|connections| Box::pin(async move { members::members(&connections).await }))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Result, catalog_error};
 use crate::host::Host;
 use api::{Answer, CapacityAnswer, OperationError};
-use catalog::{ContainerRow, VolumeRow};
+use catalog::{ContainerRow, SpaceState, VolumeRow};
 use std::collections::BTreeMap;
 
 /// Largest volume: `catalog`'s bound.
@@ -55,7 +55,10 @@ impl Host {
                 ));
             }
         };
-        let (free, total) = self.domain_bytes(copies).await;
+        let (mut free, total) = self.domain_bytes(copies).await;
+        if self.space_state(copies) == SpaceState::Protected {
+            free.clear();
+        }
         Ok(Answer::Capacity(CapacityAnswer {
             available: plan_capacity(&free, copies).min(quota_left),
             total: plan_capacity(&total, copies),
@@ -75,6 +78,14 @@ impl Host {
         Ok(quota.0.saturating_sub(given))
     }
 
+    /// Bytes that clients may still fill before the store takes nothing new.
+    fn room_of(&self, status: &wire::StoreStatus) -> u64 {
+        let kept_back = store::kept_back(status.capacity).0;
+        let fillable = status.capacity.0.saturating_sub(kept_back);
+        let limit = fillable / 100 * self.options.space.protect_percent;
+        limit.saturating_sub(status.used.0)
+    }
+
     /// Free and all bytes of the stores that answer, per node when there are enough nodes for all copies,
     /// else per store, as groups are planned.
     async fn domain_bytes(&self, copies: u8) -> (Vec<u64>, Vec<u64>) {
@@ -90,9 +101,10 @@ impl Host {
             let Some(status) = seen.and_then(|seen| seen.status) else {
                 continue;
             };
-            let free = match status.full || status.failed.is_some() {
+            let takes_nothing = view.space.stores.contains(&row.id);
+            let free = match status.full || takes_nothing || status.failed.is_some() {
                 true => 0,
-                false => status.capacity.0.saturating_sub(status.used.0),
+                false => self.room_of(&status),
             };
             let domain = if by_node { row.node.0 } else { row.id.0 };
             let sums = domains.entry(domain).or_default();

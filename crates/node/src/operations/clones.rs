@@ -31,6 +31,15 @@ impl Host {
             Err(CatalogError::NotFound { .. }) => {}
             Err(error) => return Err(catalog_error(error)),
         }
+        let container = match &spec.container {
+            Some(name) => self.catalog.container_named(name).await,
+            None => {
+                let id = self.volume_id(volume).await?;
+                let row = self.catalog.volume(id).await.map_err(catalog_error)?.row;
+                self.catalog.container(row.container).await
+            }
+        };
+        self.check_space(&container.map_err(catalog_error)?.row)?;
         let name = format!("clone-{:016x}", self.world.rng.next_u64());
         let snapshot = Operation::SnapshotCreate {
             volume: volume.to_owned(),

@@ -7,7 +7,7 @@ use api::{
     Answer, CompressionName, ContainerAnswer, ContainerChange, ContainerSpec, MinCopies,
     OperationError, SyncName,
 };
-use catalog::{CatalogError, Compression, ContainerRow, SyncPolicy, VolumeRow};
+use catalog::{CatalogError, Compression, ContainerRow, SpaceState, SyncPolicy, VolumeRow};
 use vocab::{ByteCount, ContainerId};
 
 fn sync_of(name: SyncName) -> SyncPolicy {
@@ -27,6 +27,7 @@ fn compression_of(name: CompressionName) -> Compression {
 /// A container for people; the volumes are those of the cluster.
 pub(super) fn describe<'a>(
     row: &ContainerRow,
+    space: SpaceState,
     volumes: impl Iterator<Item = &'a VolumeRow>,
 ) -> ContainerAnswer {
     let (mut count, mut provisioned) = (0, 0);
@@ -51,6 +52,7 @@ pub(super) fn describe<'a>(
         quota: row.quota.map(|quota| quota.0),
         volumes: count,
         provisioned,
+        space: space.name().to_owned(),
     }
 }
 
@@ -86,7 +88,8 @@ impl Host {
         if let Err(error) = seen {
             tracing::warn!(%error, "the catalog could not be read again");
         }
-        Ok(Answer::Container(describe(&row, std::iter::empty())))
+        let space = self.space_state(row.replication_factor);
+        Ok(Answer::Container(describe(&row, space, std::iter::empty())))
     }
 
     pub(super) async fn list_containers(&self) -> Result<Answer> {
@@ -100,7 +103,10 @@ impl Host {
             .list::<VolumeRow>()
             .await
             .map_err(catalog_error)?;
-        let answer = |row: &ContainerRow| describe(row, volumes.iter().map(|found| &found.row));
+        let answer = |row: &ContainerRow| {
+            let space = self.space_state(row.replication_factor);
+            describe(row, space, volumes.iter().map(|found| &found.row))
+        };
         let mut answers: Vec<ContainerAnswer> =
             rows.iter().map(|found| answer(&found.row)).collect();
         answers.sort_by(|one, other| one.name.cmp(&other.name));
@@ -154,7 +160,8 @@ impl Host {
             .await
             .map_err(catalog_error)?;
         let volumes = volumes.iter().map(|found| &found.row);
-        Ok(Answer::Container(describe(&row, volumes)))
+        let space = self.space_state(row.replication_factor);
+        Ok(Answer::Container(describe(&row, space, volumes)))
     }
 
     pub(super) async fn delete_container(&self, name: &str) -> Result<Answer> {

@@ -1,5 +1,6 @@
 //! How much loss the cluster can take now: pure arithmetic over groups, stores and their space.
 
+use super::components::{Domain, capacity_component, data_component, repair_remedy, taking_part};
 use super::{Result, capacity::plan_capacity};
 use crate::host::Host;
 use api::{Answer, CopiesAnswer, RepairAnswer, ResiliencyAnswer, ResilientCapacityAnswer};
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vocab::StoreId;
 use world::Time;
 
-/// Space in use from which on a warning is due, in percent of the resilient capacity.
+/// Space of one store in use from which on a warning is due.
 const WARNING_PERCENT: u64 = 75;
 
 /// What is known of fills that are under way, from when the first began.
@@ -97,7 +98,7 @@ fn resilient_bytes(domains: &[u64], copies: u8) -> u64 {
 
 impl Host {
     pub(super) async fn resiliency(&self) -> Result<Answer> {
-        crate::health::refresh(self).await;
+        futures_util::future::join(crate::health::refresh(self), self.ask_catalog()).await;
         Ok(Answer::Resiliency(self.verdict()))
     }
 
@@ -131,11 +132,29 @@ impl Host {
         });
         let waiting = waiting.count() as u32;
         let repair = self.repair_answer(waiting);
-        let reasons = reasons(&data, &capacity, &repair, copies);
+        let mut components = Vec::new();
+        for answer in &data {
+            let groups = &by_copies[&answer.rf];
+            let of = |domain| data_component(domain, answer, groups, &stores, &repair);
+            components.extend(Domain::ALL.map(of));
+        }
+        let room = |domain| capacity_component(domain, copies, capacity.used, &stores);
+        components.extend(Domain::ALL.map(room));
+        components.extend(self.catalog_component());
+        let space = self.space_answers();
+        let mut reasons = reasons(&data, &capacity, &repair);
+        let catalog = components.iter().filter(|part| part.component == "catalog");
+        let catalog = catalog.filter(|part| part.state != "ok");
+        reasons
+            .extend(catalog.filter_map(|part| Some(format!("catalog: {}", part.reason.as_ref()?))));
+        reasons.extend(space.iter().filter_map(|space| space.reason.clone()));
         let lost = |copies: &CopiesAnswer| {
             copies.unavailable > 0 || (copies.rf > 1 && copies.tolerates == 0)
         };
-        let verdict = match (data.iter().any(lost), reasons.is_empty()) {
+        let critical = data.iter().any(lost)
+            || components.iter().any(|part| part.state == "critical")
+            || space.iter().any(|space| space.state == "protected");
+        let verdict = match (critical, reasons.is_empty()) {
             (true, _) => "critical",
             (false, false) => "degraded",
             (false, true) => "ok",
@@ -146,7 +165,27 @@ impl Host {
             data,
             repair,
             capacity,
+            components,
+            space,
         }
+    }
+
+    /// By the number of copies of any group: percent of the resilient capacity in use, where a lost domain can be made good.
+    pub(crate) fn resilient_percents(&self) -> BTreeMap<u8, u64> {
+        let facts = self.store_facts();
+        let stores: BTreeMap<StoreId, StoreFacts> =
+            facts.into_iter().map(|facts| (facts.id, facts)).collect();
+        let copies: BTreeSet<u8> = self.members.look(|view| {
+            let groups = view.groups.values();
+            groups.map(|group| group.replication_factor).collect()
+        });
+        let percent = |copies: u8| {
+            let capacity = self.resilient_capacity(&stores, copies);
+            let percent = |resilient| capacity.used.saturating_mul(100) / resilient;
+            let resilient = capacity.resilient;
+            (copies > 1 && resilient > 0).then(|| (copies, percent(resilient)))
+        };
+        copies.into_iter().filter_map(percent).collect()
     }
 
     fn repair_answer(&self, waiting: u32) -> RepairAnswer {
@@ -166,11 +205,7 @@ impl Host {
         stores: &BTreeMap<StoreId, StoreFacts>,
         copies: u8,
     ) -> ResilientCapacityAnswer {
-        let taking_part = || {
-            stores
-                .values()
-                .filter(|facts| facts.standing != Standing::Lost)
-        };
+        let taking_part = || taking_part(stores);
         let nodes: BTreeSet<_> = taking_part().map(|facts| facts.node).collect();
         let by_node = nodes.len() >= usize::from(copies);
         let (mut domains, mut used, mut fullest) = (BTreeMap::<u32, u64>::new(), 0, 0);
@@ -197,7 +232,6 @@ fn reasons(
     data: &[CopiesAnswer],
     capacity: &ResilientCapacityAnswer,
     repair: &RepairAnswer,
-    copies: u8,
 ) -> Vec<String> {
     let mut reasons = Vec::new();
     for answer in data {
@@ -219,21 +253,10 @@ fn reasons(
         }
     }
     if repair.waiting > 0 {
+        let (waiting, remedy) = (repair.waiting, repair_remedy(repair));
         reasons.push(format!(
-            "{} groups lack a copy and there is no store to make it on: add one in another failure domain, or bring the \
-             lost one back",
-            repair.waiting
+            "{waiting} groups lack a copy and there is no store to make it on: {remedy}"
         ));
-    }
-    if copies > 1 && capacity.resilient > 0 {
-        let percent = capacity.used.saturating_mul(100) / capacity.resilient;
-        if percent >= 100 {
-            reasons.push(
-                "more is in use than fits when the largest failure domain is lost: add disks or delete data".to_owned(),
-            );
-        } else if percent >= WARNING_PERCENT {
-            reasons.push(format!("{percent} % of the resilient capacity is in use"));
-        }
     }
     if u64::from(capacity.fullest_percent) >= WARNING_PERCENT {
         reasons.push(format!(

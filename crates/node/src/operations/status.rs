@@ -4,9 +4,7 @@ use super::Result;
 use crate::ClusterView;
 use crate::health::Seen;
 use crate::host::Host;
-use api::{
-    Answer, ClusterAnswer, ListQuery, NodeAnswer, ResiliencyAnswer, StatusAnswer, StoreAnswer,
-};
+use api::{Answer, ClusterAnswer, ListQuery, NodeAnswer, StatusAnswer, StoreAnswer};
 use catalog::{StoreRow, Subject};
 use curator::Standing;
 use std::collections::BTreeMap;
@@ -41,6 +39,7 @@ fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
         answer.incarnation = status.incarnation.0;
         answer.capacity = status.capacity.0;
         answer.used = status.used.0;
+        answer.kept_back = store::kept_back(status.capacity).0;
         answer.journal_capacity = status.journal_capacity.0;
         answer.journal_used = status.journal_used.0;
         answer.extents = status.extents;
@@ -57,6 +56,10 @@ fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
 /// What the plan makes of a store.
 fn place(mut answer: StoreAnswer, view: &ClusterView, standing: Standing) -> StoreAnswer {
     let store = StoreId(answer.id);
+    if answer.state == "ready" && view.space.stores.contains(&store) {
+        answer.state = "protected".to_owned();
+        answer.reason = Some("it is nearly full and takes nothing new from clients".to_owned());
+    }
     let groups = || view.groups.values();
     answer.standing = match standing {
         Standing::Present => "present",
@@ -106,7 +109,8 @@ impl Host {
 
     pub(super) async fn status(&self) -> Result<Answer> {
         let view = self.view();
-        self.health.ask(view.stores.keys().copied().collect()).await;
+        let stores = self.health.ask(view.stores.keys().copied().collect());
+        futures_util::future::join(stores, self.ask_catalog()).await;
         let standings = self.store_facts().into_iter();
         let standings: BTreeMap<StoreId, Standing> =
             standings.map(|facts| (facts.id, facts.standing)).collect();
@@ -114,12 +118,11 @@ impl Host {
             let standing = standings.get(&row.id).copied().unwrap_or(Standing::Away);
             place(describe(row, self.health.seen(row.id)), &view, standing)
         };
-        let ResiliencyAnswer {
-            verdict, reasons, ..
-        } = self.verdict();
+        let resiliency = self.verdict();
         Ok(Answer::Status(StatusAnswer {
-            verdict,
-            reasons,
+            verdict: resiliency.verdict.clone(),
+            reasons: resiliency.reasons.clone(),
+            resiliency,
             cluster: self.options.cluster.clone(),
             node: self.id.0,
             cluster_id: self.cluster_id.clone(),

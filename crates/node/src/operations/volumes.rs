@@ -9,7 +9,7 @@ use api::{
 };
 use catalog::{
     Attachment, AttachmentMode, CatalogError, ContainerRow, NewVolume, SnapshotRow, SnapshotState,
-    VolumeLimits, VolumeRow, VolumeState,
+    SpaceState, VolumeLimits, VolumeRow, VolumeState,
 };
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -129,6 +129,9 @@ impl Host {
                 .or(status.log.waiting.clone())
                 .or(status.drain_problem.clone());
         }
+        if reason.is_none() && self.space_state(rf) == SpaceState::Protected {
+            reason = Some("the cluster protects its last space: new data is refused".to_owned());
+        }
         let replica = |replica: &catalog::SegmentReplica| ReplicaAnswer {
             store: replica.store.0,
             incarnation: replica.incarnation.0,
@@ -238,6 +241,7 @@ impl Host {
                 return Err(OperationError::bad_request(hint));
             }
         };
+        self.check_space_for(&spec.name, &container).await?;
         let size = match (spec.size, &origin) {
             (Some(size), _) => ByteCount(size),
             (None, Some(origin)) => origin.size,
@@ -268,6 +272,18 @@ impl Host {
             self.spawn(async move { host.drain_anywhere(origin.volume).await });
         }
         self.volume_answer(row.id).await
+    }
+
+    /// Refuses a new volume while its container takes nothing new; one that is there already is somebody else's to judge.
+    async fn check_space_for(&self, name: &str, container: &str) -> Result<()> {
+        let container = self.catalog.container_named(container).await;
+        let Err(refused) = self.check_space(&container.map_err(catalog_error)?.row) else {
+            return Ok(());
+        };
+        match self.catalog.volume_named(name).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(refused),
+        }
     }
 
     /// The volume that a creation without an answer has made.
@@ -361,6 +377,12 @@ impl Host {
     }
 
     pub(super) async fn resize_volume(&self, volume: &Volume, size: u64) -> Result<Answer> {
+        let row = self.catalog.volume(volume.id()).await;
+        let row = row.map_err(catalog_error)?.row;
+        if size > row.size.0 {
+            let container = self.catalog.container(row.container).await;
+            self.check_space(&container.map_err(catalog_error)?.row)?;
+        }
         volume.grow(ByteCount(size)).await.map_err(volume_error)?;
         self.volume_answer(volume.id()).await
     }

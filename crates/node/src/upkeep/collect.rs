@@ -47,11 +47,16 @@ pub(crate) async fn run(host: Rc<Host>) {
             Err(_) => continue,
         }
         let before = gains(&host);
+        let begun = host.upkeep.rounds_begun.get() + 1;
+        host.upkeep.rounds_begun.set(begun);
         // What failed may succeed a moment later, and writers may be waiting for it.
         let finished = round(&host, &mut done).await.unwrap_or_else(|error| {
             tracing::debug!(error, "garbage is collected later");
             false
         });
+        if finished {
+            host.upkeep.round_whole.set(begun);
+        }
         worthwhile = !finished || gains(&host) > before;
     }
 }

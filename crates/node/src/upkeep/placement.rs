@@ -36,6 +36,9 @@ pub(crate) async fn run(host: Rc<Host>) {
         if host.members.look(|view| is_isolated(&host, view)) {
             continue;
         }
+        if let Err(error) = super::space::look(&host).await {
+            tracing::debug!(%error, "the state of the space is written later");
+        }
         if let Err(error) = more_groups(&host).await {
             tracing::debug!(%error, "groups are added later");
         }

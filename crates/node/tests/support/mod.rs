@@ -49,21 +49,26 @@ fn options(name: &str) -> HostOptions {
 impl Cluster {
     /// So many nodes with a disk of 1 GiB each, started.
     pub fn new(seed: u64, nodes: usize) -> Self {
-        Self::start_all(seed, nodes, false)
+        Self::start_all(seed, nodes, false, 1 << 30)
+    }
+
+    /// The same with disks of so many bytes.
+    pub fn with_disks(seed: u64, nodes: usize, disk_bytes: u64) -> Self {
+        Self::start_all(seed, nodes, false, disk_bytes)
     }
 
     /// The same, with disks that are told of the catalog.
     pub fn described(seed: u64, nodes: usize) -> Self {
-        Self::start_all(seed, nodes, true)
+        Self::start_all(seed, nodes, true, 1 << 30)
     }
 
-    fn start_all(seed: u64, nodes: usize, describe: bool) -> Self {
+    fn start_all(seed: u64, nodes: usize, describe: bool, disk_bytes: u64) -> Self {
         let sim = Simulation::new(seed, Options::default());
         let catalog = sim.host("catalog");
         let kv = MemoryKv::new(catalog.world());
         let machine = |index: usize| {
             let host = sim.host(["a", "b", "c", "d", "e"][index]);
-            let disk = host.add_disk("ssd", 1 << 30);
+            let disk = host.add_disk("ssd", disk_bytes);
             let (node, kv) = (RefCell::default(), RefCell::default());
             Machine {
                 host,
