@@ -2,12 +2,15 @@
 
 mod catalog;
 mod cluster;
+mod users;
 
 pub use catalog::{CatalogVerb, DisksArgs};
 pub use cluster::{
     CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, GroupSnapshotVerb,
     InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb,
 };
+
+pub use users::{AuditArgs, PasswordArgs, Role, UserVerb};
 
 use crate::config::parse_name;
 use crate::quantity::{parse_duration, parse_size};
@@ -96,6 +99,11 @@ pub enum Verb {
     /// Tokens for the API
     #[command(subcommand)]
     Token(TokenVerb),
+    /// Users, who log in to the web pages
+    #[command(subcommand)]
+    User(UserVerb),
+    /// Who has changed what
+    Audit(AuditArgs),
     /// Nodes, stores and volumes at a glance
     Status,
     /// How much loss the cluster can take now
@@ -579,7 +587,9 @@ pub enum TokenVerb {
 pub enum TokenScope {
     /// Everything.
     Admin,
-    /// To look at everything but tokens.
+    /// Everything but users, tokens, certificates and the removal of nodes and stores.
+    Operator,
+    /// To look at everything but users, tokens and the audit log.
     Viewer,
     /// What the CSI driver needs.
     Csi,

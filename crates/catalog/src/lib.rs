@@ -14,6 +14,7 @@
 
 mod access;
 mod attachment;
+mod audit;
 mod cluster;
 pub mod dump;
 mod groups;
@@ -24,6 +25,7 @@ mod placement;
 mod rows;
 mod snapshots;
 mod tokens;
+mod users;
 mod volumes;
 
 #[cfg(test)]
@@ -31,6 +33,7 @@ mod tests;
 
 pub use access::{Catalog, CatalogError, Transaction, Versioned};
 pub use attachment::{Attachment, AttachmentMode, Held};
+pub use audit::{AUDIT_BATCH_MAX, AUDIT_ROWS_MAX, AuditRow};
 pub use cluster::{plan_groups, wanted_groups};
 pub use groups::{Begun, GroupSnapshotRow};
 pub use joining::{AuthorityRow, CertificateRow, JoinTokenRow};
@@ -43,4 +46,5 @@ pub use rows::{
 };
 pub use snapshots::{NewSnapshot, SnapshotMarks};
 pub use tokens::TokenRow;
+pub use users::{SESSIONS_MAX, SessionRow, USERS_MAX, UserRow};
 pub use volumes::{NewVolume, Takeover, incomplete};

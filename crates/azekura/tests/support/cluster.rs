@@ -134,10 +134,15 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(name: &str) -> Self {
+        Self::start_with(name, |text| text)
+    }
+
+    /// As [`Cluster::start`], with other configurations.
+    pub fn start_with(name: &str, change: impl Fn(String) -> String) -> Self {
         let directory = Directory::new(name);
         let etcd = Etcd::new(&directory);
         for index in 0..NODES {
-            let text = configuration(index, &etcd.client);
+            let text = change(configuration(index, &etcd.client));
             directory.write(&format!("node-{index}.toml"), text);
         }
         let mut cluster = Self {

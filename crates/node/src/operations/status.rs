@@ -104,16 +104,26 @@ impl Host {
         })
     }
 
-    pub(super) async fn status(&self) -> Result<Answer> {
-        let view = self.view();
+    pub(super) async fn list_stores(&self) -> Answer {
+        Answer::Stores(self.store_answers(&self.view()).await)
+    }
+
+    /// Every store, asked now.
+    async fn store_answers(&self, view: &ClusterView) -> Vec<StoreAnswer> {
         self.health.ask(view.stores.keys().copied().collect()).await;
         let standings = self.store_facts().into_iter();
         let standings: BTreeMap<StoreId, Standing> =
             standings.map(|facts| (facts.id, facts.standing)).collect();
         let store = |row: &StoreRow| {
             let standing = standings.get(&row.id).copied().unwrap_or(Standing::Away);
-            place(describe(row, self.health.seen(row.id)), &view, standing)
+            place(describe(row, self.health.seen(row.id)), view, standing)
         };
+        view.stores.values().map(store).collect()
+    }
+
+    pub(super) async fn status(&self) -> Result<Answer> {
+        let view = self.view();
+        let stores = self.store_answers(&view).await;
         let ResiliencyAnswer {
             verdict, reasons, ..
         } = self.verdict();
@@ -125,7 +135,7 @@ impl Host {
             cluster_id: self.cluster_id.clone(),
             encrypted: self.options.secured,
             nodes: nodes_of(&view),
-            stores: view.stores.values().map(store).collect(),
+            stores,
             volumes: self.volume_answers(&ListQuery::default()).await?,
         }))
     }

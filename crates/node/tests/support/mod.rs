@@ -32,6 +32,8 @@ pub struct Cluster {
     pub machines: Vec<Machine>,
     /// Whether the disks are told of the catalog.
     pub describe: bool,
+    /// Whether nodes say that they serve an API.
+    pub apis: bool,
 }
 
 fn options(name: &str) -> HostOptions {
@@ -49,15 +51,20 @@ fn options(name: &str) -> HostOptions {
 impl Cluster {
     /// So many nodes with a disk of 1 GiB each, started.
     pub fn new(seed: u64, nodes: usize) -> Self {
-        Self::start_all(seed, nodes, false)
+        Self::start_all(seed, nodes, false, false)
+    }
+
+    /// The same, but every node serves an API.
+    pub fn with_apis(seed: u64, nodes: usize) -> Self {
+        Self::start_all(seed, nodes, false, true)
     }
 
     /// The same, with disks that are told of the catalog.
     pub fn described(seed: u64, nodes: usize) -> Self {
-        Self::start_all(seed, nodes, true)
+        Self::start_all(seed, nodes, true, false)
     }
 
-    fn start_all(seed: u64, nodes: usize, describe: bool) -> Self {
+    fn start_all(seed: u64, nodes: usize, describe: bool, apis: bool) -> Self {
         let sim = Simulation::new(seed, Options::default());
         let catalog = sim.host("catalog");
         let kv = MemoryKv::new(catalog.world());
@@ -78,6 +85,7 @@ impl Cluster {
             kv,
             machines,
             describe,
+            apis,
         };
         for index in 0..nodes {
             cluster.start(index);
@@ -126,6 +134,9 @@ impl Cluster {
     ) -> Result<Rc<Host>, node::HostError> {
         let machine = &self.machines[index];
         options.describe_disks |= self.describe;
+        if self.apis {
+            options.api = Some(format!("http://{}:7400", options.name));
+        }
         options.store.boot_id = machine.host.boot_id().to_le_bytes();
         let world = machine.host.world();
         let kv = self.kv.handle(world.clone());
