@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask test | tidy | sim | fuzz | chart | demo | soak | bench`.
+//! Project tasks: `cargo xtask test | tidy | sim | fuzz | chart | demo | soak | ui | bench`.
 //!
 //! The same commands run on a laptop and in CI, and every one works from a fresh clone. Nothing here is part of
 //! the product: `demo` and `bench` drive the shipped `azekura` binary from outside, through its configuration
@@ -26,6 +26,7 @@ mod stall;
 mod steps;
 mod tally;
 mod tidy;
+mod ui;
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ cargo xtask sim   [--seed N | --seeds N [--first SEED]]   simulator seeds
 cargo xtask sim scale [--nodes N] [--volumes N]           the planner and the catalog of a large cluster
 cargo xtask fuzz  [--seconds N]            the fuzz tests again and again with fresh inputs
 cargo xtask chart [--write]                the Helm chart and the manifests rendered from it
+cargo xtask ui    [test [--pictures DIR]]  the web pages: build them, or check and walk them with a browser
 cargo xtask demo  [--keep] [--dir DIR] [--rootless] [--without-etcd] [--binary FILE]
                                               a database on a replicated volume that survives kill -9
 cargo xtask soak  [--minutes N] [--seed N] [--dir DIR]  file systems and a database under random faults
@@ -70,6 +72,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         "demo" => demo::run(rest),
         "bench" => bench::run(rest),
         "soak" => soak::run(rest),
+        "ui" => ui::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(true)

@@ -1,7 +1,7 @@
 //! `cargo xtask test`, `sim` and `fuzz`: one run that shows every failure.
 //!
 //! A step that fails does not end the run; the last line sums up what was counted, whatever happened before.
-//! The steps, cheapest first: format, tidy, clippy, cargo-deny, chart, tests, doc tests, fuzz tests, simulator seeds.
+//! The steps, cheapest first: format, tidy, clippy, cargo-deny, chart, tests, doc tests, web pages, simulator seeds.
 
 use crate::packages;
 use crate::process::{cargo, stream};
@@ -87,6 +87,7 @@ pub fn test(arguments: &[String]) -> Result<bool> {
     });
     run.step("tests", || run_tests(&request));
     run.step("doc tests", doc_tests);
+    run.step("pages", pages);
     run.step("simulator", || {
         run_seeds(&["--seeds".into(), request.seeds.to_string()])
     });
@@ -176,6 +177,17 @@ impl Run {
 fn cargo_check(arguments: &[&str]) -> Result<Found> {
     let (fine, _) = stream(cargo().args(arguments), |_| false)?;
     Ok(Found::check(fine))
+}
+
+/// The web pages: lint, types, unit tests, and a browser that walks them.
+fn pages() -> Result<Found> {
+    if !crate::ui::available() {
+        println!("    Node.js 20.19 or newer and npm are missing: the web pages are not checked");
+        return Ok(Found::not_run());
+    }
+    let tally = crate::ui::check(None)?;
+    let fine = tally.failed == 0;
+    Ok(Found::counted(tally, fine))
 }
 
 /// Licences, sources and duplicate versions. Building the tool takes longer than all of the tests, so it is not

@@ -2,7 +2,9 @@
 
 use crate::join::{AuthorityAnswer, JoinAnswer, JoinTokenAnswer};
 use crate::members::{MemberAnswer, ResiliencyAnswer};
+use crate::stream::ChangesAnswer;
 use crate::token::TokenAnswer;
+use crate::users::{AuditEntry, SessionAnswer, UserAnswer, UserCredential};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -56,6 +58,20 @@ pub enum Answer {
     Joined(JoinAnswer),
     /// The authorities of the cluster.
     Authority(AuthorityAnswer),
+    /// Stores, by id.
+    Stores(Vec<StoreAnswer>),
+    /// A user.
+    User(UserAnswer),
+    /// Users, by name.
+    Users(Vec<UserAnswer>),
+    /// A user with the hash of the password; never sent to anybody.
+    Credential(UserCredential),
+    /// A session.
+    Session(SessionAnswer),
+    /// What changed.
+    Changes(ChangesAnswer),
+    /// Entries of the audit log, newest first.
+    Audit(Vec<AuditEntry>),
 }
 
 impl Answer {
@@ -85,6 +101,14 @@ impl Answer {
             Self::Joined(value) => serde_json::to_value(value),
             Self::Authority(value) => serde_json::to_value(value),
             Self::Member(value) => serde_json::to_value(value),
+            Self::Stores(value) => serde_json::to_value(value),
+            Self::User(value) => serde_json::to_value(value),
+            Self::Users(value) => serde_json::to_value(value),
+            // The hash stays where it is compared, whatever asked for it.
+            Self::Credential(value) => serde_json::to_value(&value.name),
+            Self::Session(value) => serde_json::to_value(value),
+            Self::Changes(value) => serde_json::to_value(value),
+            Self::Audit(value) => serde_json::to_value(value),
             Self::Resiliency(value) => serde_json::to_value(value),
         }
     }

@@ -2,10 +2,9 @@
 //!
 //! | method and path | operation |
 //! | --- | --- |
-//! | `GET /api/v1/status` | status |
-//! | `GET /api/v1/cluster` | cluster |
+//! | `GET /api/v1/status`, `GET /api/v1/cluster` | status, cluster |
 //! | `GET /api/v1/capacity?container=\|rf=` | capacity |
-//! | `GET /api/v1/resiliency` | resiliency |
+//! | `GET /api/v1/resiliency`, `GET /api/v1/stores` | resiliency, store-list |
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}` | node-show, node-set, node-remove (`?lost=true`) |
 //! | `GET, PATCH, DELETE /api/v1/stores/{id}` | store-show, store-set, store-remove (`?lost=true`) |
 //! | `GET, POST /api/v1/containers` | container-list, container-create |
@@ -20,17 +19,20 @@
 //! | `GET, POST /api/v1/volumes/{name}/snapshots` `{"name", "labels"}` | snapshot-list, snapshot-create |
 //! | `DELETE /api/v1/volumes/{name}/snapshots/{snapshot}` | snapshot-delete |
 //! | `GET /api/v1/volumes/{name}/diff?from=&to=&offset=&limit=` | snapshot-diff |
-//! | `GET /api/v1/snapshots?limit=&after=&name=&volume=&label=` | snapshot-list of all volumes |
-//! | `GET /api/v1/snapshots/{id}` | snapshot-show |
+//! | `GET /api/v1/snapshots?limit=&after=&name=&volume=&label=`, `.../{id}` | snapshot-list of all volumes, snapshot-show |
 //! | `GET, POST /api/v1/group-snapshots` | group-snapshot-list, group-snapshot-create |
 //! | `GET, DELETE /api/v1/group-snapshots/{id}` | group-snapshot-show, group-snapshot-delete |
-//! | `GET, POST /api/v1/tokens` | token-list, token-create |
-//! | `DELETE /api/v1/tokens/{name}` | token-delete |
+//! | `GET, POST /api/v1/tokens`, `DELETE /api/v1/tokens/{name}` | token-list, token-create, token-delete |
+//! | `GET, POST /api/v1/users` `{"name", "role", "password"}` | user-list, user-create |
+//! | `PATCH, DELETE /api/v1/users/{name}` `{"role", "password"}` | user-set, user-delete |
+//! | `GET, POST, DELETE /api/v1/session` `{"user", "password"}` | who asks; logs in and out |
+//! | `POST /api/v1/session/password` `{"current", "password"}` | user-set, of oneself |
+//! | `GET /api/v1/audit?limit=&before=` | audit-list |
 //! | `POST /api/v1/join-tokens` `{"ttl_seconds"}` | join-token-create |
 //! | `POST /api/v1/join` `{"secret", "name", "request", "stores"}` | node-join |
 //! | `GET /api/v1/authority` | authority-show |
 //! | `POST /api/v1/authority/rotate`, `POST /api/v1/authority/retire` `{"force"}` | authority-rotate, authority-retire |
-//! | `GET /api/v1/openapi.json` | none: the description of all of these |
+//! | `GET /api/v1/stream`, `GET /api/v1/openapi.json` | server-sent events of what changes; the description of all of these |
 //!
 //! `volume-<id>` and `snapshot-<id>` stand for a volume's or snapshot's name anywhere.
 //!
@@ -142,6 +144,7 @@ pub fn status_code(kind: ErrorKind) -> u16 {
         ErrorKind::NotFound => 404,
         ErrorKind::Unauthenticated => 401,
         ErrorKind::Forbidden => 403,
+        ErrorKind::Throttled => 429,
         ErrorKind::Exists | ErrorKind::Refused | ErrorKind::InUse => 409,
         ErrorKind::NoSpace => 507,
         ErrorKind::Unavailable => 503,

@@ -20,9 +20,11 @@ pub mod join;
 pub mod members;
 pub mod operation;
 pub mod query;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod token;
+pub mod users;
 
 pub use answer::{
     Answer, AttachmentAnswer, CapacityAnswer, ClientAnswer, ClusterAnswer, ContainerAnswer,
@@ -44,3 +46,7 @@ pub use operation::{
 };
 pub use query::ListQuery;
 pub use token::{Scope, TokenAnswer, TokenSpec};
+pub use users::{
+    AuditEntry, AuditQuery, Login, PasswordChange, SessionAnswer, UserAnswer, UserChange,
+    UserCredential, UserRole, UserSpec,
+};

@@ -9,6 +9,7 @@ use crate::join::{JoinTokenSpec, Retirement};
 use crate::members::MemberChange;
 use crate::query::ListQuery;
 use crate::token::TokenSpec;
+use crate::users::{AuditEntry, AuditQuery, UserRole};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -261,6 +262,75 @@ pub enum Operation {
         /// Hash of its secret, in hexadecimal digits.
         hash: String,
     },
+    /// Every store -> `Answer::Stores`.
+    StoreList,
+    /// Records a user -> `Answer::User`.
+    UserCreate {
+        /// Unique name.
+        name: String,
+        /// What the user may do.
+        role: UserRole,
+        /// Hash of the password (PHC string).
+        hash: String,
+    },
+    /// Every user -> `Answer::Users`.
+    UserList,
+    /// Changes a user; what is absent stays. Ends the user's sessions -> `Answer::User`.
+    UserSet {
+        /// The name.
+        name: String,
+        /// What the user may do.
+        #[serde(default)]
+        role: Option<UserRole>,
+        /// Hash of the password (PHC string).
+        #[serde(default)]
+        hash: Option<String>,
+    },
+    /// Deletes a user, and so ends the user's sessions -> `Answer::Done`.
+    UserDelete {
+        /// The name.
+        name: String,
+    },
+    /// A user with the hash of the password: a step of logging in -> `Answer::Credential`.
+    UserFind {
+        /// The name.
+        name: String,
+    },
+    /// Begins a session of a user whose password was right: a step of logging in -> `Answer::Session`.
+    SessionCreate {
+        /// The user.
+        user: String,
+        /// The hash that the password was compared with: another one by now, and nothing begins.
+        password: String,
+        /// Hash of the session's secret, in hexadecimal digits.
+        hash: String,
+    },
+    /// The session with this hash, and its user: a step of authentication -> `Answer::Session`.
+    SessionFind {
+        /// Hash of its secret, in hexadecimal digits.
+        hash: String,
+    },
+    /// Ends a session -> `Answer::Done`.
+    SessionDelete {
+        /// Hash of its secret, in hexadecimal digits.
+        hash: String,
+    },
+    /// What changed in the cluster since a revision, or what will: a step of the stream -> `Answer::Changes`.
+    Changes {
+        /// The revision of the last change that was told; nothing: only where the catalog is now.
+        #[serde(default)]
+        after: Option<u64>,
+        /// The mood that was told last.
+        #[serde(default)]
+        mood: String,
+    },
+    /// Appends to the audit log, what other operations did -> `Answer::Done`.
+    AuditRecord {
+        /// At most 48.
+        entries: Vec<AuditEntry>,
+    },
+    /// The audit log, newest first -> `Answer::Audit`.
+    AuditList(AuditQuery),
     /// Gives a client the right to use a volume -> `Answer::Attachment`. Attaching the same client
     /// again changes nothing.
     Attach {
@@ -355,6 +425,18 @@ impl Operation {
             Self::AuthorityRetire(_) => "authority-retire",
             Self::TokenDelete { .. } => "token-delete",
             Self::TokenFind { .. } => "token-find",
+            Self::StoreList => "store-list",
+            Self::UserCreate { .. } => "user-create",
+            Self::UserList => "user-list",
+            Self::UserSet { .. } => "user-set",
+            Self::UserDelete { .. } => "user-delete",
+            Self::UserFind { .. } => "user-find",
+            Self::SessionCreate { .. } => "session-create",
+            Self::SessionFind { .. } => "session-find",
+            Self::SessionDelete { .. } => "session-delete",
+            Self::Changes { .. } => "changes",
+            Self::AuditRecord { .. } => "audit-record",
+            Self::AuditList(_) => "audit-list",
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",
         }
@@ -570,6 +652,8 @@ pub enum ErrorKind {
     Unauthenticated,
     /// The token does not allow this.
     Forbidden,
+    /// Too many attempts: not before some time has passed.
+    Throttled,
     /// Not in this state: attached, not empty, in use by something else.
     Refused,
     /// Not now; the same request may succeed later.
@@ -584,12 +668,13 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NotFound,
         Self::Exists,
         Self::InUse,
         Self::Unauthenticated,
         Self::Forbidden,
+        Self::Throttled,
         Self::Refused,
         Self::Unavailable,
         Self::NoSpace,
@@ -606,6 +691,7 @@ impl ErrorKind {
             Self::InUse => "in-use",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
+            Self::Throttled => "throttled",
             Self::Refused => "refused",
             Self::Unavailable => "unavailable",
             Self::NoSpace => "no-space",

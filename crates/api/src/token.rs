@@ -13,7 +13,9 @@ pub const TOKEN_PREFIX: &str = "azk_";
 pub enum Scope {
     /// Everything.
     Admin,
-    /// To look at everything but tokens.
+    /// Everything but users, tokens, certificates and the removal of nodes and stores.
+    Operator,
+    /// To look at everything but users, tokens and the audit log.
     Viewer,
     /// What the CSI driver needs.
     Csi,
@@ -25,6 +27,7 @@ impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Admin => "admin",
+            Self::Operator => "operator",
             Self::Viewer => "viewer",
             Self::Csi => "csi",
             Self::Client => "client",

@@ -3,6 +3,7 @@
 mod catalog;
 mod cluster;
 mod csi;
+mod users;
 
 pub use catalog::{CatalogVerb, DisksArgs};
 pub use cluster::{
@@ -12,6 +13,8 @@ pub use cluster::{
 pub use csi::{
     Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, FollowArgs, Home, LaunchArgs,
 };
+
+pub use users::{AuditArgs, PasswordArgs, Role, UserVerb};
 
 use crate::config::parse_name;
 use crate::quantity::{parse_duration, parse_size};
@@ -100,6 +103,11 @@ pub enum Verb {
     /// Tokens for the API
     #[command(subcommand)]
     Token(TokenVerb),
+    /// Users, who log in to the web pages
+    #[command(subcommand)]
+    User(UserVerb),
+    /// Who has changed what
+    Audit(AuditArgs),
     /// Nodes, stores and volumes at a glance
     Status,
     /// How much loss the cluster can take now
@@ -464,7 +472,9 @@ pub enum TokenVerb {
 pub enum TokenScope {
     /// Everything.
     Admin,
-    /// To look at everything but tokens.
+    /// Everything but users, tokens, certificates and the removal of nodes and stores.
+    Operator,
+    /// To look at everything but users, tokens and the audit log.
     Viewer,
     /// What the CSI driver needs.
     Csi,

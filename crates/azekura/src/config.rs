@@ -42,6 +42,8 @@ pub struct Config {
     pub api: Option<String>,
     /// Who may use the API.
     pub api_auth: ApiAuth,
+    /// File with the first user's password; nothing: it is printed.
+    pub admin_password_file: Option<PathBuf>,
     /// Certificates; nothing: connections are plain.
     pub tls: Option<TlsConfig>,
     /// Failure domains, narrowest first.
@@ -284,6 +286,8 @@ struct FileTable {
     nbd: Option<Endpoint>,
     api: Option<TcpEndpoint>,
     api_auth: Option<Spanned<ApiAuthTable>>,
+    #[serde(default)]
+    login: LoginTable,
     tls: Option<TlsTable>,
     #[serde(default)]
     domains: Vec<Name>,
@@ -299,6 +303,12 @@ struct FileTable {
 struct ApiAuthTable {
     mode: ApiAuthMode,
     admin_token_file: Option<FilePath>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoginTable {
+    admin_password_file: Option<FilePath>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -484,6 +494,10 @@ fn check(table: FileTable, base: &Path) -> Result<Config, Problem> {
         nbd: table.nbd.map(|nbd| nbd.0),
         api: table.api.map(|api| api.0),
         api_auth: check_api_auth(table.api_auth, base)?,
+        admin_password_file: table
+            .login
+            .admin_password_file
+            .map(|path| base.join(path.0)),
         tls: table.tls.map(|tls| TlsConfig {
             credentials: base.join(tls.credentials.0),
             authority: tls.authority.map(|path| base.join(path.0)),

@@ -51,6 +51,9 @@ fn who_may_use_the_api_is_said_in_full() {
     assert_eq!(parse(GOOD).unwrap().api_auth, ApiAuth::Unsaid);
     let problem = with("[api_auth]\nmode = \"token\"").unwrap_err();
     assert!(problem.contains("needs `admin_token_file`"), "{problem}");
+    let login = with("[login]\nadmin_password_file = \"password\"").unwrap();
+    let expected = PathBuf::from("etc/password");
+    assert_eq!(login.admin_password_file, Some(expected));
     let odd = with("[api_auth]\nmode = \"none\"\nadmin_token_file = \"token\"");
     assert!(odd.unwrap_err().contains("remove one of them"));
 }
@@ -150,7 +153,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "node = \"a\"",
         "nodes = \"a\"",
-        "3: nodes: unknown field `nodes`, expected one of `cluster`, `node`, `listen`, `advertise`, `nbd`, `api`, `api_auth`, `tls`, `domains`, `catalog`, `store`, `tuning`",
+        "3: nodes: unknown field `nodes`, expected one of `cluster`, `node`, `listen`, `advertise`, `nbd`, `api`, `api_auth`, `login`, `tls`, `domains`, `catalog`, `store`, `tuning`",
     ),
     (
         "listen = \"127.0.0.1:7401\"",

@@ -3,7 +3,7 @@
 //! `azekura node` puts a node together from its configuration (`config.rs`, `node.rs`); `azekura disk` works
 //! on disks of this machine (`disk.rs`), and `azekura catalog` on the catalog itself (`catalog_verbs.rs`); `azekura csi` serves the CSI driver (`csi_verbs.rs`), whose devices are processes of
 //! their own (`local.rs`, `launch.rs`); `azekura attach` is a process of its own (`attach.rs`), and so is
-//! the hidden `azekura bench` (`bench.rs`); all other verbs are calls to a node's REST API (`verbs.rs`, `remote.rs`), printed by `output.rs`.
+//! the hidden `azekura bench` (`bench.rs`); all other verbs are calls to a node's REST API (`verbs.rs`, `users.rs`, `remote.rs`), printed by `output.rs`.
 //!
 //! Exit status: 0 done, 1 failed, 2 wrong usage.
 
@@ -32,6 +32,7 @@ mod node;
 mod output;
 mod quantity;
 mod remote;
+mod users;
 mod verbs;
 
 use clap::Parser;
@@ -94,6 +95,11 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
     let console = Console {
         remote: &remote,
         form,
+    };
+    let verb = match verb {
+        Verb::User(verb) => return console.user(verb),
+        Verb::Audit(arguments) => return console.audit(&arguments),
+        other => other,
     };
     let shown = match verb {
         Verb::Container(verb) => console.container(verb),

@@ -14,6 +14,7 @@ use crate::cli::NodeArgs;
 use crate::config::{ApiAuth, CatalogConfig, Config, TlsConfig, Tuning};
 use crate::disk;
 use crate::remote::secured;
+use crate::users;
 use ::node::{Host, HostOptions, StoreSpec};
 use anyhow::{Context, anyhow};
 use api::{Answer, Operation, OperationError};
@@ -58,9 +59,14 @@ pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
         None => Auth::Open,
     };
     let bench = arguments.bench_socket.clone();
+    let password_file = config.admin_password_file.clone();
     world_linux::run(ShardOptions::default(), move |world, machine| {
         Box::pin(async move {
-            let api = api.map(|socket| (socket, auth));
+            let api = api.map(|socket| Api {
+                socket,
+                auth,
+                password_file,
+            });
             serve(world, machine, config, credentials, api, bench).await
         })
     })?
@@ -82,6 +88,13 @@ fn start_log(json: bool) {
 struct ApiSocket {
     listener: TcpListener,
     bound: SocketAddr,
+}
+
+/// The API: where it is served, and to whom.
+struct Api {
+    socket: ApiSocket,
+    auth: Auth,
+    password_file: Option<PathBuf>,
 }
 
 fn listen_api(address: &str) -> anyhow::Result<ApiSocket> {
@@ -284,7 +297,7 @@ async fn serve(
     machine: Machine,
     config: Config,
     credentials: Option<Arc<Credentials>>,
-    api: Option<(ApiSocket, Auth)>,
+    api: Option<Api>,
     bench: Option<PathBuf>,
 ) -> anyhow::Result<()> {
     if credentials.is_none() {
@@ -296,7 +309,7 @@ async fn serve(
     if let Some(reason) = machine.why_threads() {
         tracing::warn!(%reason, "io_uring is not available: disks are slower through threads");
     }
-    let mut options = options(&config, api.as_ref().map(|(socket, _)| socket))?;
+    let mut options = options(&config, api.as_ref().map(|api| &api.socket))?;
     options.cluster_id = format!("{:016x}", world.rng.next_u64());
     options.catalog_table = catalog_table(&config.catalog);
     if let Some(path) = config.tls.as_ref().and_then(|tls| tls.authority.as_deref()) {
@@ -427,7 +440,7 @@ impl Backend for Bridge {
 /// resolves) or a second signal ends the process. Begins the stop by itself when the API fails.
 fn control_thread(
     handle: &RemoteHandle<Running>,
-    api: Option<(ApiSocket, Auth)>,
+    api: Option<Api>,
     credentials: Option<Arc<Credentials>>,
     stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
@@ -465,23 +478,26 @@ fn tell_to_stop(handle: &RemoteHandle<Running>) {
 
 async fn serve_api(
     handle: &RemoteHandle<Running>,
-    api: Option<(ApiSocket, Auth)>,
+    api: Option<Api>,
     credentials: Option<Arc<Credentials>>,
 ) -> anyhow::Result<()> {
     let terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let (first, heard) = oneshot::channel();
     tokio::spawn(watch_signals(terminate, interrupt, first));
-    let Some((api, auth)) = api else {
+    let Some(api) = api else {
         let _told = heard.await;
         return Ok(());
     };
-    let listener = tokio::net::TcpListener::from_std(api.listener)?;
+    let listener = tokio::net::TcpListener::from_std(api.socket.listener)?;
     let backend = Arc::new(Bridge(handle.clone()));
+    if !matches!(api.auth, Auth::Open) {
+        users::first(&*backend, api.password_file.as_deref()).await;
+    }
     let stop = async move {
         let _told = heard.await;
     };
-    control::serve(listener, backend, auth, credentials, stop)
+    control::serve(listener, backend, api.auth, credentials, stop)
         .await
         .context("the API's socket failed")
 }

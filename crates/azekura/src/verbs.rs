@@ -133,6 +133,7 @@ impl Console<'_> {
                     name,
                     scope: match scope {
                         TokenScope::Admin => Scope::Admin,
+                        TokenScope::Operator => Scope::Operator,
                         TokenScope::Viewer => Scope::Viewer,
                         TokenScope::Csi => Scope::Csi,
                         TokenScope::Client => Scope::Client,
@@ -259,7 +260,7 @@ impl Console<'_> {
 }
 
 /// Appends what is given to a path.
-fn query(path: &mut String, fields: &[(&str, Option<&str>)]) {
+pub fn query(path: &mut String, fields: &[(&str, Option<&str>)]) {
     let given = fields
         .iter()
         .filter_map(|(key, value)| Some((key, (*value)?)));

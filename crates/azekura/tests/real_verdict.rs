@@ -57,7 +57,7 @@ fn metric(node: &Node, name: &str) -> String {
 
 #[test]
 fn real_verdict_sees_the_loss_of_a_node_and_of_an_etcd_member_and_their_return() {
-    let mut cluster = Cluster::start_with("verdict", 3);
+    let mut cluster = Cluster::start_with_members("verdict", 3);
     cluster
         .node(0)
         .ask(&["container", "create", "c", "--rf", "2"]);

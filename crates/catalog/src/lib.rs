@@ -14,6 +14,7 @@
 
 mod access;
 mod attachment;
+mod audit;
 mod cluster;
 pub mod dump;
 mod groups;
@@ -25,6 +26,7 @@ mod rows;
 mod snapshots;
 mod space;
 mod tokens;
+mod users;
 mod volumes;
 
 #[cfg(test)]
@@ -32,6 +34,7 @@ mod tests;
 
 pub use access::{Catalog, CatalogError, Transaction, Versioned};
 pub use attachment::{Attachment, AttachmentMode, Held};
+pub use audit::{AUDIT_BATCH_MAX, AUDIT_ROWS_MAX, AuditRow};
 pub use cluster::{plan_groups, wanted_groups};
 pub use groups::{Begun, GroupSnapshotRow};
 pub use joining::{AuthorityRow, CertificateRow, JoinTokenRow};
@@ -45,4 +48,5 @@ pub use rows::{
 pub use snapshots::{NewSnapshot, SnapshotMarks};
 pub use space::{SpaceRow, SpaceState};
 pub use tokens::TokenRow;
+pub use users::{SESSIONS_MAX, SessionRow, USERS_MAX, UserRow};
 pub use volumes::{NewVolume, Takeover, incomplete};

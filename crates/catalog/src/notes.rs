@@ -5,7 +5,9 @@ use crate::rows::{ContainerRow, GroupRow, MapRoot, SegmentRow, VolumeRoot};
 use crate::rows::{LineageRow, NodeRow, Row, SnapshotRow, StoreRow, VolumeRow};
 use crate::snapshots::snapshot_name_key;
 use crate::volumes::volume_name_key;
-use crate::{AuthorityRow, CertificateRow, ClusterRow, GroupSnapshotRow, IntentRow, TokenRow};
+use crate::{
+    AuthorityRow, CertificateRow, ClusterRow, GroupSnapshotRow, IntentRow, TokenRow, UserRow,
+};
 use serde::{Deserialize, Serialize};
 use vocab::{Epoch, SegmentId, SnapshotId, VolumeId};
 
@@ -49,7 +51,7 @@ impl LogNote {
 
 /// Kinds of rows that are noted and backed up: all that others cannot be made from. Names follow from the rows, leases end
 /// anyhow.
-pub const NOTED: [&str; 14] = [
+pub const NOTED: [&str; 15] = [
     ClusterRow::PREFIX,
     NodeRow::PREFIX,
     StoreRow::PREFIX,
@@ -61,6 +63,7 @@ pub const NOTED: [&str; 14] = [
     SnapshotRow::PREFIX,
     GroupSnapshotRow::PREFIX,
     TokenRow::PREFIX,
+    UserRow::PREFIX,
     AuthorityRow::PREFIX,
     CertificateRow::PREFIX,
     COUNTERS,

@@ -1,22 +1,26 @@
-//! Who asks, and whether they may: certificates, tokens, scopes.
+//! Who asks, and whether they may: tokens, sessions, certificates, scopes.
 //!
 //! Invariants
 //! - What a scope allows is one pure function of the operation, [`allows`]; routes know nothing of it.
 //! - Secrets are hashed as they come in; they reach neither the backend nor a log.
-//! - A token that is deleted is refused from the next request on, by every node: the catalog is asked each time.
+//! - A token that is deleted is refused from the next request on, by every node: the catalog is asked each time. A session is
+//!   looked up in what the node follows of the catalog.
+//! - A token counts before a session, and that before a certificate: who sends one wants its rights.
 //!
 //! Tokens have 256 bits of the kernel's randomness, so a fast hash suffices (there is nothing to guess), and comparing
 //! hashes tells nothing about a token by the time it takes.
 //!
 //! Read next: `limits.rs`, what a token limited to containers may touch.
 
-use crate::Backend;
 use crate::reply::Reply;
 use crate::server::Peer;
+use crate::{Backend, headers};
+use api::http::PREFIX;
 use api::token::TOKEN_PREFIX;
-use api::{Answer, ErrorKind, Operation, OperationError, Scope};
+use api::{Answer, ErrorKind, Operation, OperationError, Scope, SessionAnswer};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, COOKIE};
+use axum::http::{HeaderMap, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
@@ -57,34 +61,120 @@ pub enum Auth {
     },
 }
 
+/// Name of the cookie of a session; under TLS it begins with `__Host-`, so that nobody else can set it.
+const COOKIE_NAME: &str = "azekura-session";
+
+/// Whether the API's own connections are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Anybody on the way can read and change what is said.
+    Plain,
+    /// TLS.
+    Encrypted,
+}
+
+impl Transport {
+    /// Name of the cookie of a session.
+    pub(crate) fn cookie_name(self) -> String {
+        match self {
+            Self::Plain => COOKIE_NAME.to_owned(),
+            Self::Encrypted => format!("__Host-{COOKIE_NAME}"),
+        }
+    }
+}
+
+/// Values of the cookie of a session, of either name.
+fn session_cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let lines = headers.get_all(COOKIE).into_iter();
+    let texts = lines.filter_map(|line| line.to_str().ok());
+    let pairs = texts.flat_map(|text| text.split(';'));
+    let pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(|(name, _)| name.strip_prefix("__Host-").unwrap_or(name) == COOKIE_NAME)
+}
+
+/// Whether a request shows a session, known or not.
+pub(crate) fn has_session_cookie(headers: &HeaderMap) -> bool {
+    session_cookies(headers).next().is_some()
+}
+
+/// What a request shows of who asks.
+struct Shown {
+    token: Option<String>,
+    session: Option<String>,
+    caller: Option<Caller>,
+    from: String,
+}
+
+impl Shown {
+    fn by(request: &Request, transport: Transport) -> Self {
+        let headers = request.headers();
+        let token = headers.get(AUTHORIZATION);
+        let name = transport.cookie_name();
+        let mut cookies = session_cookies(headers).filter(|(cookie, _)| *cookie == name);
+        let peer = request.extensions().get::<ConnectInfo<Peer>>();
+        Self {
+            // One that is no text is no token, and is not as if there were none.
+            token: token.map(|value| value.to_str().unwrap_or_default().to_owned()),
+            session: cookies.next().map(|(_, secret)| secret.to_owned()),
+            caller: peer.and_then(|ConnectInfo(peer)| peer.caller.clone()),
+            from: peer.map_or_else(String::new, |ConnectInfo(peer)| peer.from.to_string()),
+        }
+    }
+}
+
 impl Auth {
-    async fn access(
-        self,
-        backend: &dyn Backend,
-        caller: Option<&Caller>,
-        header: Option<&str>,
-    ) -> Result<Access, OperationError> {
+    async fn access(self, backend: &dyn Backend, shown: Shown) -> Result<Access, OperationError> {
         let Self::Tokens { admin } = self else {
-            return Ok(Access::all());
+            return Ok(Access::all("anybody", shown.from));
         };
-        // Who sends a token wants its rights: it may be limited to containers, a certificate is not.
-        if let (Some(caller), None) = (caller, header) {
-            return Ok(Access::of(caller.role));
+        if let Some(token) = &shown.token {
+            return by_token(backend, admin, bearer(Some(token))?, shown.from).await;
         }
-        let digest = Digest::of(bearer(header)?);
-        if Some(digest) == admin {
-            return Ok(Access::all());
+        if let Some(secret) = &shown.session {
+            let hash = Digest::of(secret).to_hex();
+            let found = backend.call(Operation::SessionFind { hash: hash.clone() });
+            match (found.await, &shown.caller) {
+                (Ok(Answer::Session(session)), _) => {
+                    return Ok(Access::of_session(session, hash, shown.from));
+                }
+                (Ok(_), _) => return Err(odd_search("session")),
+                (Err(error), Some(_)) if error.kind == ErrorKind::Unauthenticated => {}
+                (Err(error), _) => return Err(error),
+            }
         }
-        let hash = digest.to_hex();
-        match backend.call(Operation::TokenFind { hash }).await? {
-            Answer::Token(token) => Ok(Access {
-                scope: token.scope,
-                containers: token.containers,
-            }),
-            _ => Err(OperationError::failed(
-                "a search for a token was answered by something else",
-            )),
+        match shown.caller {
+            Some(caller) => Ok(Access::of(&caller, shown.from)),
+            None => Err(nobody_known()),
         }
+    }
+}
+
+fn odd_search(what: &str) -> OperationError {
+    OperationError::failed(format!(
+        "a search for a {what} was answered by something else"
+    ))
+}
+
+async fn by_token(
+    backend: &dyn Backend,
+    admin: Option<Digest>,
+    token: &str,
+    from: String,
+) -> Result<Access, OperationError> {
+    let digest = Digest::of(token);
+    if Some(digest) == admin {
+        return Ok(Access::all("the node's own token", from));
+    }
+    let hash = digest.to_hex();
+    match backend.call(Operation::TokenFind { hash }).await? {
+        Answer::Token(token) => Ok(Access {
+            scope: Some(token.scope),
+            containers: token.containers,
+            who: format!("token {}", token.name),
+            from,
+            session: None,
+        }),
+        _ => Err(odd_search("token")),
     }
 }
 
@@ -92,18 +182,37 @@ impl Auth {
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) auth: Auth,
+    pub(crate) transport: Transport,
     pub(crate) backend: Arc<dyn Backend>,
+}
+
+/// Whether something at this path is shown to everybody: the files of the pages, which know nothing.
+fn is_page(uri: &Uri) -> bool {
+    let path = uri.path();
+    !path.starts_with("/api") && path != "/metrics"
+}
+
+/// Whether this is where one logs in, which those do who have nothing to show yet.
+fn is_session(uri: &Uri) -> bool {
+    uri.path().strip_prefix(PREFIX) == Some("/session")
 }
 
 /// Finds out who asks, before anything else is looked at.
 pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let header = request.headers().get(AUTHORIZATION);
-    let header = header.and_then(|value| value.to_str().ok());
-    let peer = request.extensions().get::<ConnectInfo<Peer>>();
-    let caller = peer.and_then(|ConnectInfo(Peer(caller))| caller.clone());
-    let access = gate.auth.access(&*gate.backend, caller.as_ref(), header);
-    match access.await {
+    if is_page(request.uri()) {
+        return next.run(request).await;
+    }
+    if let Err(error) = headers::check(&request) {
+        return Reply::from(error).into_response();
+    }
+    let shown = Shown::by(&request, gate.transport);
+    let from = shown.from.clone();
+    match gate.auth.access(&*gate.backend, shown).await {
         Ok(access) => ACCESS.scope(access, next.run(request)).await,
+        Err(error) if error.kind == ErrorKind::Unauthenticated && is_session(request.uri()) => {
+            let nobody = Access::nobody(from);
+            ACCESS.scope(nobody, next.run(request)).await
+        }
         Err(error) => Reply::from(error).into_response(),
     }
 }
@@ -138,46 +247,92 @@ pub(crate) fn make_secret() -> std::io::Result<String> {
     Ok(secret.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// A session that a request shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    /// Hash of its secret.
+    pub(crate) hash: String,
+    pub(crate) user: String,
+    pub(crate) expires_ms: Option<u64>,
+}
+
 /// What the sender of a request may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Access {
-    pub(crate) scope: Scope,
+    /// Nothing: nobody has said who he is.
+    pub(crate) scope: Option<Scope>,
     /// Containers that it is limited to; empty: all.
     pub(crate) containers: Vec<String>,
+    /// Who, for people and for the audit log.
+    pub(crate) who: String,
+    /// The address that the request came from.
+    pub(crate) from: String,
+    pub(crate) session: Option<Session>,
 }
 
 impl Access {
     /// What a certificate allows.
-    fn of(role: Role) -> Self {
+    fn of(caller: &Caller, from: String) -> Self {
+        let scope = match caller.role {
+            Role::Admin => Scope::Admin,
+            // Nodes change things by calls among themselves.
+            Role::Viewer | Role::Node => Scope::Viewer,
+            Role::Csi => Scope::Csi,
+            Role::Client => Scope::Client,
+        };
         Self {
-            scope: match role {
-                Role::Admin => Scope::Admin,
-                // Nodes change things by calls among themselves.
-                Role::Viewer | Role::Node => Scope::Viewer,
-                Role::Csi => Scope::Csi,
-                Role::Client => Scope::Client,
-            },
-            containers: Vec::new(),
+            scope: Some(scope),
+            who: format!("certificate {caller}"),
+            ..Self::nobody(from)
         }
     }
 
-    pub(crate) fn all() -> Self {
+    fn of_session(session: SessionAnswer, hash: String, from: String) -> Self {
+        let user = session.user.unwrap_or_default();
         Self {
-            scope: Scope::Admin,
+            scope: session.scope,
+            who: format!("user {user}"),
+            session: Some(Session {
+                hash,
+                user,
+                expires_ms: session.expires_ms,
+            }),
+            ..Self::nobody(from)
+        }
+    }
+
+    /// Everything.
+    pub(crate) fn all(who: &str, from: String) -> Self {
+        Self {
+            scope: Some(Scope::Admin),
+            who: who.to_owned(),
+            ..Self::nobody(from)
+        }
+    }
+
+    /// Nothing but to log in.
+    pub(crate) fn nobody(from: String) -> Self {
+        Self {
+            scope: None,
             containers: Vec::new(),
+            who: "nobody".to_owned(),
+            from,
+            session: None,
         }
     }
 }
 
 /// Refuses what the scope does not allow.
 pub(crate) fn check(access: &Access, operation: &Operation) -> Result<(), OperationError> {
-    if allows(access.scope, operation) {
+    let Some(scope) = access.scope else {
+        return Err(nobody_known());
+    };
+    if allows(scope, operation) {
         return Ok(());
     }
     let message = format!(
-        "scope {} does not allow {}: use a token or credentials that do (`azekura token create`, `azekura cluster \
-         credentials create`)",
-        access.scope,
+        "scope {scope} does not allow {}: log in as a user who may, or use a token or credentials that do (`azekura token \
+         create`, `azekura cluster credentials create`)",
         operation.name()
     );
     Err(OperationError::new(ErrorKind::Forbidden, message))
@@ -185,34 +340,13 @@ pub(crate) fn check(access: &Access, operation: &Operation) -> Result<(), Operat
 
 /// Whether a scope allows an operation. Pure.
 pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
+    if is_step(operation) {
+        return false;
+    }
     match scope {
-        // Steps of other operations, never asked for from outside.
-        Scope::Admin => !matches!(
-            operation,
-            Operation::TokenFind { .. }
-                | Operation::NodeJoin { .. }
-                | Operation::CertificateRenew { .. }
-                | Operation::VolumePause { .. }
-                | Operation::VolumeResume { .. }
-        ),
-        Scope::Viewer => matches!(
-            operation,
-            Operation::Status
-                | Operation::AuthorityShow
-                | Operation::Resiliency
-                | Operation::NodeShow { .. }
-                | Operation::StoreShow { .. }
-                | Operation::Cluster
-                | Operation::Capacity { .. }
-                | Operation::ContainerList
-                | Operation::VolumeList(_)
-                | Operation::VolumeShow { .. }
-                | Operation::SnapshotList(_)
-                | Operation::SnapshotShow { .. }
-                | Operation::SnapshotDiff { .. }
-                | Operation::GroupSnapshotList
-                | Operation::GroupSnapshotShow { .. }
-        ),
+        Scope::Admin => true,
+        Scope::Operator => !is_for_administrators(operation),
+        Scope::Viewer => looks(operation),
         Scope::Client => matches!(
             operation,
             Operation::Status
@@ -248,17 +382,79 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
     }
 }
 
+/// Whether it decides who may come in, or gives something up for good.
+fn is_for_administrators(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::UserCreate { .. }
+            | Operation::UserList
+            | Operation::UserSet { .. }
+            | Operation::UserDelete { .. }
+            | Operation::TokenCreate { .. }
+            | Operation::TokenList
+            | Operation::TokenDelete { .. }
+            | Operation::JoinTokenCreate { .. }
+            | Operation::AuthorityRotate
+            | Operation::AuthorityRetire(_)
+            | Operation::NodeRemove { .. }
+            | Operation::StoreRemove { .. }
+    )
+}
+
+/// Whether it looks at something that everybody may see who may look at all.
+fn looks(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Status
+            | Operation::AuthorityShow
+            | Operation::Resiliency
+            | Operation::NodeShow { .. }
+            | Operation::StoreShow { .. }
+            | Operation::StoreList
+            | Operation::Changes { .. }
+            | Operation::Cluster
+            | Operation::Capacity { .. }
+            | Operation::ContainerList
+            | Operation::VolumeList(_)
+            | Operation::VolumeShow { .. }
+            | Operation::SnapshotList(_)
+            | Operation::SnapshotShow { .. }
+            | Operation::SnapshotDiff { .. }
+            | Operation::GroupSnapshotList
+            | Operation::GroupSnapshotShow { .. }
+    )
+}
+
+/// Whether it is a step of other operations, never asked for from outside.
+fn is_step(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::TokenFind { .. }
+            | Operation::UserFind { .. }
+            | Operation::SessionCreate { .. }
+            | Operation::SessionFind { .. }
+            | Operation::SessionDelete { .. }
+            | Operation::AuditRecord { .. }
+            | Operation::NodeJoin { .. }
+            | Operation::CertificateRenew { .. }
+            | Operation::VolumePause { .. }
+            | Operation::VolumeResume { .. }
+    )
+}
+
+fn nobody_known() -> OperationError {
+    OperationError::new(
+        ErrorKind::Unauthenticated,
+        "this API needs a session, a token or a certificate: log in, send `Authorization: Bearer azk_...`, or name a file \
+         that holds a token with --token-file or AZEKURA_TOKEN_FILE, or a folder of credentials with --credentials or \
+         AZEKURA_CREDENTIALS",
+    )
+}
+
 /// The token that a request carries.
 pub(crate) fn bearer(header: Option<&str>) -> Result<&str, OperationError> {
     let token = header.and_then(|text| text.strip_prefix("Bearer "));
     token
         .filter(|token| token.starts_with(TOKEN_PREFIX))
-        .ok_or_else(|| {
-            OperationError::new(
-                ErrorKind::Unauthenticated,
-                "this API needs a token or a certificate: send `Authorization: Bearer azk_...`, or name a file that \
-                 holds one with --token-file or AZEKURA_TOKEN_FILE, or a folder of credentials with --credentials or \
-                 AZEKURA_CREDENTIALS",
-            )
-        })
+        .ok_or_else(nobody_known)
 }

@@ -24,22 +24,31 @@
     reason = "the API server runs on tokio beside the core"
 )]
 
+mod audit;
 mod auth;
+mod first;
+mod headers;
 mod limits;
 mod metrics;
 mod openapi;
+mod pages;
+mod password;
 mod reply;
 mod request_id;
 mod routes;
 mod server;
+mod stream;
+mod throttle;
 
 #[cfg(test)]
 mod tests;
 
 use api::{Answer, Operation, OperationError};
 pub(crate) use auth::make_secret;
-pub use auth::{Auth, Digest, make_token};
+pub use auth::{Auth, Digest, Transport, make_token};
+pub use first::{FirstUser, make_first_user};
 pub use futures_util::future::BoxFuture;
+pub use password::make_password;
 pub use routes::{ANSWER_SECONDS_MAX, REQUESTS_MAX, router};
 pub use server::{STOP_SECONDS_MAX, serve};
 

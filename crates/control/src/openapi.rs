@@ -22,11 +22,13 @@ use utoipa::openapi::info::{InfoBuilder, LicenseBuilder};
 use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::{Response as Answer, ResponseBuilder};
 use utoipa::openapi::schema::{AllOfBuilder, Components, ObjectBuilder, SchemaType, Type};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required};
 
 /// Name of the security scheme.
 const TOKEN: &str = "token";
+/// Name of the other one.
+const SESSION: &str = "session";
 /// Name of the header, of the parameter and of the component that describes it.
 const REQUEST_ID: &str = "x-request-id";
 
@@ -37,6 +39,10 @@ const DESCRIPTION: &str = "Block storage. Every node serves the same API. Sizes 
 
 const TOKEN_DESCRIPTION: &str = "A token made with `POST /api/v1/tokens`, or the node's own. An operation names the scopes \
     that may use it, each as an alternative. A node whose configuration has `[api_auth] mode = \"none\"` asks for none.";
+
+const SESSION_DESCRIPTION: &str = "The cookie that `POST /api/v1/session` gives to a user who logs in; over TLS its name begins \
+    with `__Host-`. A request that changes something carries `x-azekura-request`, too, with any value, and no `Origin` but that \
+    of the server. A user of role viewer, operator or admin may use what a token of the scope of that name may.";
 
 /// Serves the document.
 pub(crate) async fn serve() -> Response {
@@ -75,6 +81,9 @@ pub(crate) fn document() -> OpenApi {
     components
         .security_schemes
         .insert(TOKEN.to_owned(), token().into());
+    components
+        .security_schemes
+        .insert(SESSION.to_owned(), session().into());
     let license = LicenseBuilder::new()
         .name("Apache License 2.0")
         .identifier(Some("Apache-2.0"))
@@ -97,6 +106,11 @@ fn token() -> SecurityScheme {
         .bearer_format("azk_ and 64 hexadecimal digits")
         .description(Some(TOKEN_DESCRIPTION));
     SecurityScheme::Http(scheme.build())
+}
+
+fn session() -> SecurityScheme {
+    let cookie = ApiKeyValue::with_description("azekura-session", SESSION_DESCRIPTION);
+    SecurityScheme::ApiKey(ApiKey::Cookie(cookie))
 }
 
 fn request_id() -> utoipa::openapi::path::Parameter {

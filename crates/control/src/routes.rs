@@ -1,10 +1,18 @@
 //! Paths to operations. The table is in `api::http`; `openapi/table.rs` says what each takes and answers.
 
+mod accounts;
 mod joining;
 mod members;
 
-use crate::reply::{Reply, no_such_method, no_such_path, parse, parse_or_default, require_json};
-use crate::{Auth, Backend, auth, limits, make_token, metrics, openapi, request_id};
+use crate::audit::{self, Audit};
+use crate::auth::{Access, Transport};
+use crate::password::Passwords;
+use crate::reply::{Reply, no_such_method, parse, parse_or_default, require_json};
+use crate::stream::Hub;
+use crate::throttle::Throttle;
+use crate::{
+    Auth, Backend, auth, headers, limits, make_token, metrics, openapi, pages, request_id, stream,
+};
 use api::http::{self, BODY_BYTES_MAX, PREFIX};
 use api::{
     Answer, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, Operation,
@@ -19,7 +27,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Requests with the backend at once. Each holds at most one body of `BODY_BYTES_MAX`: 4 MiB together.
 pub const REQUESTS_MAX: usize = 64;
@@ -29,17 +37,58 @@ pub const ANSWER_SECONDS_MAX: u64 = 120;
 
 /// What every route needs.
 #[derive(Clone)]
-struct Shared {
+pub(crate) struct Shared {
     backend: Arc<dyn Backend>,
     permits: Arc<Semaphore>,
+    transport: Transport,
+    passwords: Passwords,
+    throttle: Arc<Throttle>,
+    audit: Audit,
+    pub(crate) hub: Hub,
 }
 
 impl Shared {
     async fn call(&self, operation: Operation) -> Result<Answer, OperationError> {
         let access = auth::current();
-        auth::check(&access, &operation)?;
-        let operation = limits::apply(&*self.backend, &access, operation).await?;
-        self.carry_out(operation).await
+        let allowed = match auth::check(&access, &operation) {
+            Ok(()) => limits::apply(&*self.backend, &access, operation.clone()).await,
+            Err(error) => Err(error),
+        };
+        let operation = match allowed {
+            Ok(operation) => operation,
+            Err(error) => {
+                let result = Err(error);
+                self.note(&access, &operation, None, &result);
+                return result;
+            }
+        };
+        if !audit::is_change(&operation) {
+            return self.carry_out(operation).await;
+        }
+        let before = self.before(&operation).await;
+        let result = self.carry_out(operation.clone()).await;
+        self.note(&access, &operation, before, &result);
+        result
+    }
+
+    /// What is there before a change, where that is cheap to know.
+    async fn before(&self, operation: &Operation) -> Option<serde_json::Value> {
+        let look = self.carry_out(audit::look(operation)?);
+        let answer = tokio::time::timeout(audit::LOOK_MAX, look).await;
+        audit::before(operation, answer.ok()?.ok()?)
+    }
+
+    /// Has the audit log say what was done, if it is worth saying.
+    fn note(
+        &self,
+        access: &Access,
+        operation: &Operation,
+        before: Option<serde_json::Value>,
+        result: &Result<Answer, OperationError>,
+    ) {
+        if let Some(entry) = audit::entry(access, operation, before, result) {
+            self.audit.record(entry);
+        }
     }
 
     /// Carries out what somebody may.
@@ -100,16 +149,48 @@ fn bad(cause: &dyn std::fmt::Display) -> OperationError {
 }
 
 /// The whole HTTP surface of a node.
-pub fn router(backend: Arc<dyn Backend>, auth: Auth) -> Router {
+///
+/// `closing` turns true when the server stops: streams end then.
+pub fn router(
+    backend: Arc<dyn Backend>,
+    auth: Auth,
+    transport: Transport,
+    closing: watch::Receiver<bool>,
+) -> Router {
     let gate = auth::Gate {
         auth,
+        transport,
         backend: backend.clone(),
     };
     let shared = Shared {
-        backend,
         permits: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        transport,
+        passwords: Passwords::new(),
+        throttle: Arc::default(),
+        audit: Audit::new(backend.clone()),
+        hub: Hub::new(backend.clone(), closing),
+        backend,
     };
-    let version_1 = Router::new()
+    Router::new()
+        .nest(PREFIX, version_1())
+        .route("/metrics", get(metrics_text))
+        .fallback(pages::serve)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(gate, auth::layer))
+        .route("/healthz", get(async || "ok\n"))
+        .route(
+            &format!("{PREFIX}/join"),
+            post(joining::join).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)),
+        )
+        .layer(axum::middleware::from_fn(request_id::layer))
+        .layer(axum::middleware::from_fn(headers::layer))
+        .with_state(shared)
+}
+
+/// The routes of version 1.
+fn version_1() -> Router<Shared> {
+    Router::new()
         .route("/status", get(status))
         .route("/cluster", get(cluster))
         .route("/capacity", get(capacity))
@@ -147,22 +228,10 @@ pub fn router(backend: Arc<dyn Backend>, auth: Auth) -> Router {
         .route("/tokens", get(token_list).post(token_create))
         .route("/tokens/{name}", delete(token_delete))
         .route("/openapi.json", get(openapi::serve))
+        .route("/stream", get(stream::serve))
+        .merge(accounts::routes())
         .merge(joining::routes())
-        .merge(members::routes());
-    Router::new()
-        .nest(PREFIX, version_1)
-        .route("/metrics", get(metrics_text))
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn_with_state(gate, auth::layer))
-        .route("/healthz", get(async || "ok\n"))
-        .route(
-            &format!("{PREFIX}/join"),
-            post(joining::join).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)),
-        )
-        .layer(axum::middleware::from_fn(request_id::layer))
-        .with_state(shared)
+        .merge(members::routes())
 }
 
 async fn metrics_text(State(shared): State<Shared>) -> Response {

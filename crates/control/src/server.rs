@@ -1,11 +1,12 @@
 //! Serving the router on a socket, plain or encrypted.
 
+use crate::auth::Transport;
 use crate::{Auth, Backend, router};
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use identity::{Credentials, caller_of};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,9 +26,14 @@ const HANDSHAKES_MAX: usize = 256;
 /// Pause after a failed accept: no descriptors are left, usually.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Who is at the other end of a connection, as its certificate says.
+/// Who is at the other end of a connection.
 #[derive(Clone)]
-pub(crate) struct Peer(pub(crate) Option<Caller>);
+pub(crate) struct Peer {
+    /// As its certificate says.
+    pub(crate) caller: Option<Caller>,
+    /// Where it is.
+    pub(crate) from: IpAddr,
+}
 
 /// A connection.
 trait Talk: AsyncRead + AsyncWrite + Send + Unpin {
@@ -119,7 +125,10 @@ impl Listener for Door {
 
 impl Connected<IncomingStream<'_, Door>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
-        Self(stream.io().caller())
+        Self {
+            caller: stream.io().caller(),
+            from: stream.remote_addr().ip(),
+        }
     }
 }
 
@@ -141,12 +150,17 @@ pub async fn serve(
         // Nobody listening any more means that the server has ended by itself.
         let _ = stopping.send(true);
     };
+    let transport = match credentials {
+        Some(_) => Transport::Encrypted,
+        None => Transport::Plain,
+    };
     let door = Door {
         listener,
         credentials,
         shaking: JoinSet::new(),
     };
-    let router = router(backend, auth).into_make_service_with_connect_info::<Peer>();
+    let router = router(backend, auth, transport, stopped.clone())
+        .into_make_service_with_connect_info::<Peer>();
     let server = axum::serve(door, router).with_graceful_shutdown(signal);
     let deadline = async move {
         if stopped.wait_for(|stopping| *stopping).await.is_err() {

@@ -1,12 +1,15 @@
 //! Real HTTP against a backend that remembers what it was asked.
 
+mod accounts;
 mod openapi;
+mod stream;
 mod tokens;
 
 use crate::{Auth, Backend, BoxFuture, REQUESTS_MAX, serve};
+use accounts::Accounts;
 use api::{
-    Answer, ContainerAnswer, DiffAnswer, DiffRun, ErrorKind, NodeAnswer, Operation, OperationError,
-    StatusAnswer, StoreAnswer, VolumeAnswer,
+    Answer, AuditEntry, ContainerAnswer, DiffAnswer, DiffRun, ErrorKind, NodeAnswer, Operation,
+    OperationError, StatusAnswer, StoreAnswer, VolumeAnswer,
 };
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,12 +19,37 @@ use tokio::sync::{Semaphore, oneshot};
 /// Remembers operations; answers what fits, refuses volumes by name, holds drains until told.
 struct Fake {
     asked: Mutex<Vec<Operation>>,
+    audited: Mutex<Vec<AuditEntry>>,
+    accounts: Accounts,
+    changes: stream::Changes,
     gate: Arc<Semaphore>,
+}
+
+impl Fake {
+    fn new() -> Self {
+        Self {
+            asked: Mutex::default(),
+            audited: Mutex::default(),
+            accounts: Accounts::default(),
+            changes: stream::Changes::default(),
+            gate: Arc::new(Semaphore::new(0)),
+        }
+    }
 }
 
 impl Backend for Fake {
     fn call(&self, operation: Operation) -> BoxFuture<'static, Result<Answer, OperationError>> {
+        if let Operation::AuditRecord { entries } = operation {
+            self.audited.lock().unwrap().extend(entries);
+            return Box::pin(async { Ok(Answer::Done) });
+        }
+        if let Operation::Changes { after, .. } = operation {
+            return self.changes.answer(after);
+        }
         self.asked.lock().unwrap().push(operation.clone());
+        if let Some(answered) = self.accounts.answer(&operation) {
+            return Box::pin(async { answered });
+        }
         let gate = self.gate.clone();
         Box::pin(async move {
             if matches!(operation, Operation::VolumeDrain { .. }) {
@@ -110,10 +138,7 @@ impl Server {
     }
 
     async fn start_with(auth: Auth) -> Self {
-        let fake = Arc::new(Fake {
-            asked: Mutex::new(Vec::new()),
-            gate: Arc::new(Semaphore::new(0)),
-        });
+        let fake = Arc::new(Fake::new());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -128,8 +153,8 @@ impl Server {
         }
     }
 
-    /// Sends `head` (lines without the common headers) and `body`; returns status and body.
-    async fn send(&self, request: &str, headers: &str, body: &[u8]) -> (u16, String) {
+    /// Sends `head` (lines without the common headers) and `body`; returns status, head and body.
+    async fn whole(&self, request: &str, headers: &str, body: &[u8]) -> (u16, String, String) {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
         let head = format!(
             "{request} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n",
@@ -142,7 +167,12 @@ impl Server {
         let _ = stream.read_to_end(&mut answer).await;
         let answer = String::from_utf8(answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (status, head.to_owned(), body.to_owned())
+    }
+
+    async fn send(&self, request: &str, headers: &str, body: &[u8]) -> (u16, String) {
+        let (status, _, body) = self.whole(request, headers, body).await;
         (status, body)
     }
 
@@ -414,7 +444,7 @@ async fn bad_requests_are_told_what_is_wrong_and_reach_nobody() {
         ),
         ("GET /api/v1/snapshots/seven", "", 400, "not the id of"),
         ("GET /api/v1/nothing", "", 404, "the API is below /api/v1"),
-        ("GET /", "", 404, "the API is below /api/v1"),
+        ("POST /", "", 404, "the API is below /api/v1"),
         ("PUT /api/v1/volumes/v", "", 405, "does not take PUT"),
     ];
     for (request, body, expected, words) in cases {

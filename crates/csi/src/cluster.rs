@@ -98,7 +98,7 @@ impl From<ApiError> for Status {
                 ErrorKind::Exists => Self::already_exists(text),
                 ErrorKind::InUse | ErrorKind::Refused => Self::failed_precondition(text),
                 ErrorKind::NoSpace => Self::resource_exhausted(text),
-                ErrorKind::Unavailable => Self::unavailable(text),
+                ErrorKind::Unavailable | ErrorKind::Throttled => Self::unavailable(text),
                 ErrorKind::BadRequest => Self::invalid_argument(text),
                 // Not the caller's secrets, but the driver's own token.
                 ErrorKind::Unauthenticated | ErrorKind::Forbidden => Self::internal(format!(

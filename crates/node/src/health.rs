@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::StoreId;
-use wire::{Lane, StoreReply, StoreRequest, StoreStatus, Stores};
+use wire::{Lane, StoreReply, StoreRequest, StoreStatus, Stores, Trust};
 use world::sync::Notify;
 use world::{Duration, Time, World};
 
@@ -19,6 +19,9 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A ring above this share is passed over for new log segments.
 const RING_PERCENT_MAX: u64 = 75;
+
+/// Steps of used space that a page is told of: half a percent each.
+const USED_STEPS: u64 = 200;
 
 /// What a store last said, or why it said nothing.
 #[derive(Clone, Debug)]
@@ -88,6 +91,26 @@ impl Health {
     /// What is known of a store.
     pub(crate) fn seen(&self, store: StoreId) -> Option<Seen> {
         self.table.borrow().get(&store).cloned()
+    }
+
+    /// What a page shows of a store's health, in numbers that differ when it does.
+    pub(crate) fn mood(&self, store: StoreId) -> ([bool; 5], u64) {
+        let table = self.table.borrow();
+        let Some(seen) = table.get(&store) else {
+            return ([false; 5], 0);
+        };
+        let status = seen.status.as_ref();
+        let used = status.map_or(0, |status| {
+            status.used.0 / (status.capacity.0 / USED_STEPS).max(1)
+        });
+        let flags = [
+            true,
+            seen.silent.is_some(),
+            status.is_some_and(|status| status.failed.is_some()),
+            status.is_some_and(|status| status.full),
+            status.is_some_and(|status| status.trust == Trust::Suspect),
+        ];
+        (flags, used)
     }
 
     /// How long a store has been without an answer, or with disks that failed; `None` while it is well, or was never

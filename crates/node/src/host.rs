@@ -3,7 +3,9 @@
 //! Start: cluster check, stores, listener, lease, store rows, view of the cluster, service, gateway,
 //! background work. Stop: the same backwards; volumes are given up so that others need not wait.
 
+use crate::accounts::{self, Accounts};
 use crate::exports::NodeExports;
+use crate::feed::{self, Feed};
 use crate::health::{self, Health};
 use crate::membership::{self, Lease, Members, Part};
 use crate::operations::Progress;
@@ -74,6 +76,8 @@ pub struct Host {
     pub(crate) sessions: Sessions,
     pub(crate) upkeep: Upkeep,
     pub(crate) lease: Rc<Lease>,
+    pub(crate) accounts: Accounts,
+    pub(crate) feed: Feed,
     /// Undrained data of the volumes owned here.
     pub(crate) room: Rc<Room>,
     context: Context,
@@ -201,8 +205,7 @@ impl Host {
         let members = Rc::new(Members::new(world.clone()));
         let health = Rc::new(Health::new(world.clone(), stores.clone()));
         let local = parts.stores.keys().copied().collect();
-        let pool = options.pool.clone();
-        let pool = Pool::new(world.clone(), stores.clone(), local, pool);
+        let pool = Pool::new(world.clone(), stores.clone(), local, options.pool.clone());
         let pages = PageCache::new(Rc::new(PoolPages(pool.clone())), options.pages_bytes);
         let placement = LogPlacement {
             node: parts.id,
@@ -238,6 +241,8 @@ impl Host {
             sessions: Sessions::default(),
             upkeep: Upkeep::default(),
             lease: parts.lease,
+            accounts: Accounts::default(),
+            feed: Feed::default(),
             room,
             context,
             directory,
@@ -254,12 +259,11 @@ impl Host {
             return Err(error);
         }
         host.serve(hello, parts.listener, parts.nbd_listener);
-        host.spawn(health::watch(host.clone()));
-        upkeep::start(&host);
         tracing::info!(node = %host.options.name, id = host.id.0, address = %host.address, "ready");
         Ok(host)
     }
 
+    /// Serves nodes and clients, and begins the work in the background.
     fn serve(
         self: &Rc<Self>,
         hello: Hello,
@@ -276,6 +280,8 @@ impl Host {
                 nbd::serve(world, listener, exports, options).await;
             });
         }
+        self.spawn(health::watch(self.clone()));
+        upkeep::start(self);
     }
 
     /// Tells the catalog of this node's stores, and learns from it who else is there.
@@ -283,7 +289,12 @@ impl Host {
         for store in self.stores.values() {
             self.announce_store(store).await?;
         }
-        Ok(membership::follow_all(self).await?)
+        membership::follow_all(self).await?;
+        if self.options.api.is_some() {
+            accounts::follow_all(self).await?;
+            feed::begin(self).await.map_err(CatalogError::from)?;
+        }
+        Ok(())
     }
 
     /// Writes a local store's row as it stands. A store that starts another life lacks what its groups hold.

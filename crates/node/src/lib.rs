@@ -15,8 +15,10 @@
 //! It does not place extents (group), decide what is garbage (curator), or parse configuration (control).
 //! Read next: `host.rs`, then `membership.rs`, `volumes.rs`, `sessions.rs`, `operations.rs`.
 
+mod accounts;
 mod device;
 mod exports;
+mod feed;
 mod health;
 mod host;
 mod membership;

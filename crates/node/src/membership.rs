@@ -23,9 +23,9 @@ use world::{Duration, Time, World};
 /// Patience with one call to the catalog.
 pub(crate) const CATALOG_PATIENCE: Duration = Duration::from_secs(5);
 /// Everything is read again after so long, should a watch have been lost unnoticed.
-const RELOAD_AFTER: Duration = Duration::from_secs(10);
+pub(crate) const RELOAD_AFTER: Duration = Duration::from_secs(10);
 /// Pause after a failed look at the catalog.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Rows of one range call.
 const PAGE_ROWS: usize = 500;
 
@@ -206,7 +206,7 @@ impl Members {
 }
 
 /// All rows of a kind, and a revision from which a watch misses nothing that they lack.
-async fn list<T: Row>(kv: &Rc<dyn Kv>) -> Result<(Vec<T>, Revision), CatalogError> {
+pub(crate) async fn list<T: Row>(kv: &Rc<dyn Kv>) -> Result<(Vec<T>, Revision), CatalogError> {
     let mut rows = Vec::new();
     let (mut after, mut revision) = (None::<String>, None);
     loop {

@@ -17,6 +17,7 @@ mod snapshots;
 mod space;
 mod status;
 mod tokens;
+mod users;
 mod volumes;
 
 pub(crate) use self::components::SaidMembers;
@@ -206,6 +207,33 @@ impl Host {
             Operation::TokenList => self.list_tokens().await,
             Operation::TokenDelete { name } => self.delete_token(&name).await,
             Operation::TokenFind { hash } => self.find_token(&hash).await,
+            Operation::StoreList => Ok(self.list_stores().await),
+            operation => Box::pin(self.operate_accounts(operation)).await,
+        }
+    }
+
+    /// Operations on who may do what, and on how the cluster trusts its members.
+    async fn operate_accounts(self: &Rc<Self>, operation: Operation) -> Result<Answer> {
+        match operation {
+            Operation::UserCreate { name, role, hash } => self.create_user(name, role, hash).await,
+            Operation::UserList => self.list_users().await,
+            Operation::UserSet { name, role, hash } => {
+                self.set_user(&name, role, hash.as_deref()).await
+            }
+            Operation::UserDelete { name } => self.delete_user(&name).await,
+            Operation::UserFind { name } => self.find_user(&name).await,
+            Operation::SessionCreate {
+                user,
+                password,
+                hash,
+            } => self.create_session(&user, &password, hash).await,
+            Operation::SessionFind { hash } => self.find_session(&hash).await,
+            Operation::SessionDelete { hash } => self.delete_session(&hash).await,
+            Operation::Changes { after, mood } => {
+                Ok(Answer::Changes(self.changes(after, &mood).await))
+            }
+            Operation::AuditRecord { entries } => self.record_audit(entries).await,
+            Operation::AuditList(query) => self.list_audit(query).await,
             Operation::JoinTokenCreate { spec, hash } => self.create_join_token(spec, hash).await,
             Operation::NodeJoin { .. }
             | Operation::CertificateRenew { .. }

@@ -193,15 +193,24 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(name: &str) -> Self {
-        Self::start_with(name, 1)
+        Self::start_as(name, 1, |text| text)
     }
 
-    /// With so many members of etcd.
-    pub fn start_with(name: &str, members: usize) -> Self {
+    /// As [`Cluster::start`], with other configurations.
+    pub fn start_with(name: &str, change: impl Fn(String) -> String) -> Self {
+        Self::start_as(name, 1, change)
+    }
+
+    /// As [`Cluster::start`], with so many members of etcd.
+    pub fn start_with_members(name: &str, members: usize) -> Self {
+        Self::start_as(name, members, |text| text)
+    }
+
+    fn start_as(name: &str, members: usize, change: impl Fn(String) -> String) -> Self {
         let directory = Directory::new(name);
         let etcd = Etcd::with_members(&directory, members);
         for index in 0..NODES {
-            let text = configuration(index, &etcd.endpoints());
+            let text = change(configuration(index, &etcd.endpoints()));
             directory.write(&format!("node-{index}.toml"), text);
         }
         let mut cluster = Self {

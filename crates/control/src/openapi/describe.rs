@@ -1,6 +1,6 @@
 //! One operation of the document, put together step by step.
 
-use super::{REQUEST_ID, TOKEN, problem_name, request_id_header};
+use super::{REQUEST_ID, SESSION, TOKEN, problem_name, request_id_header};
 use api::{ErrorKind, Scope, http};
 use std::collections::BTreeMap;
 use utoipa::openapi::content::ContentBuilder;
@@ -41,8 +41,9 @@ pub(super) fn meaning(kind: ErrorKind) -> &'static str {
         ErrorKind::NotFound => "what was named does not exist",
         ErrorKind::Exists => "the name is taken: read it and compare",
         ErrorKind::InUse => "another client has the volume attached",
-        ErrorKind::Unauthenticated => "no token, or one that is not known",
-        ErrorKind::Forbidden => "the token does not allow it",
+        ErrorKind::Unauthenticated => "no session, token or certificate, or one that is not known",
+        ErrorKind::Forbidden => "the user, token or certificate does not allow it",
+        ErrorKind::Throttled => "too many attempts: later",
         ErrorKind::Refused => "not in this state",
         ErrorKind::Unavailable => "the same request may succeed later",
         ErrorKind::NoSpace => "the pool or the quota is exhausted",
@@ -151,6 +152,12 @@ impl Describe {
         self.answer_with("application/json", json(object), description)
     }
 
+    /// The answer is a stream of events.
+    pub(super) fn events<T: ToSchema>(mut self, description: &str) -> Self {
+        let schema = reference::<T>(&mut self.schemas);
+        self.answer_with("text/event-stream", json(schema), description)
+    }
+
     /// The answer is text.
     pub(super) fn text(self, description: &str) -> Self {
         let text = ObjectBuilder::new().schema_type(Type::String);
@@ -201,8 +208,10 @@ impl Describe {
             kinds.push(ErrorKind::BadRequest);
         }
         for scope in &self.scopes {
-            let one = SecurityRequirement::new(TOKEN, [scope.to_string()]);
-            operation = operation.security(one);
+            for scheme in [TOKEN, SESSION] {
+                let one = SecurityRequirement::new(scheme, [scope.to_string()]);
+                operation = operation.security(one);
+            }
         }
         let statuses: std::collections::BTreeSet<u16> =
             kinds.into_iter().map(http::status_code).collect();

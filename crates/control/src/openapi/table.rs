@@ -2,24 +2,28 @@
 
 use super::describe::{Describe, Described};
 use api::ErrorKind::{
-    Exists, Failed, InUse, NoSpace, NotFound, Refused, Unauthenticated, Unavailable,
+    Exists, Failed, Forbidden, InUse, NoSpace, NotFound, Refused, Throttled, Unauthenticated,
+    Unavailable,
 };
-use api::Scope::{Admin, Client, Csi, Viewer};
+use api::Scope::{Admin, Client, Csi, Operator, Viewer};
+use api::stream::ChangesAnswer;
 use api::{
-    AttachmentAnswer, AuthorityAnswer, CapacityAnswer, ClusterAnswer, ContainerAnswer,
-    ContainerChange, ContainerSpec, DiffAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer,
-    JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, MemberAnswer, MemberChange,
-    RemoveQuery, ResiliencyAnswer, Retirement, Scope, SnapshotAnswer, StatusAnswer, TokenAnswer,
-    TokenSpec, VolumeAnswer, VolumeChange, VolumeSpec, http,
+    AttachmentAnswer, AuditEntry, AuditQuery, AuthorityAnswer, CapacityAnswer, ClusterAnswer,
+    ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, GroupSnapshotAnswer,
+    GroupSnapshotSpec, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, Login,
+    MemberAnswer, MemberChange, PasswordChange, RemoveQuery, ResiliencyAnswer, Retirement, Scope,
+    SessionAnswer, SnapshotAnswer, StatusAnswer, StoreAnswer, TokenAnswer, TokenSpec, UserAnswer,
+    UserChange, UserSpec, VolumeAnswer, VolumeChange, VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
 
-const ALL: &[Scope] = &[Admin, Viewer, Csi];
-const EVERYBODY: &[Scope] = &[Admin, Viewer, Csi, Client];
-const ATTACHING: &[Scope] = &[Admin, Csi, Client];
-const LOOKING: &[Scope] = &[Admin, Viewer];
-const DRIVING: &[Scope] = &[Admin, Csi];
+const ALL: &[Scope] = &[Admin, Operator, Viewer, Csi];
+const EVERYBODY: &[Scope] = &[Admin, Operator, Viewer, Csi, Client];
+const ATTACHING: &[Scope] = &[Admin, Operator, Csi, Client];
+const LOOKING: &[Scope] = &[Admin, Operator, Viewer];
+const DRIVING: &[Scope] = &[Admin, Operator, Csi];
+const OPERATING: &[Scope] = &[Admin, Operator];
 const ADMIN: &[Scope] = &[Admin];
 
 const VOLUME: &str = "Name of the volume, or `volume-` and its id";
@@ -39,6 +43,8 @@ pub(super) fn operations() -> Vec<Described> {
         snapshots(),
         group_snapshots(),
         tokens(),
+        accounts(),
+        sessions(),
         beside(),
     ];
     let all = groups.into_iter().flatten();
@@ -49,7 +55,7 @@ fn cluster() -> Vec<Describe> {
     vec![
         Describe::new(Get, "/status", "status", "The whole cluster at a glance")
             .answer::<StatusAnswer>("Nodes, stores and volumes")
-            .scopes(&[Admin, Viewer, Client]),
+            .scopes(&[Admin, Operator, Viewer, Client]),
         Describe::new(
             Get,
             "/cluster",
@@ -68,6 +74,14 @@ fn cluster() -> Vec<Describe> {
         .answer::<CapacityAnswer>("Bytes for the policy asked about")
         .problems(&[NotFound])
         .scopes(ALL),
+        Describe::new(
+            Get,
+            "/stream",
+            "stream",
+            "What changes, as server-sent events `changes` and `reset` with the revision of the catalog as id",
+        )
+        .events::<ChangesAnswer>("Events; the data of each is one of these")
+        .scopes(LOOKING),
         Describe::new(Get, "/openapi.json", "openapi", "This document")
             .object("An OpenAPI 3.1 document")
             .scopes(EVERYBODY),
@@ -90,7 +104,7 @@ fn members() -> Vec<Describe> {
             .body::<MemberChange>(True)
             .answer::<MemberAnswer>("What ties it to the cluster now")
             .problems(&[NotFound, Refused])
-            .scopes(ADMIN)
+            .scopes(OPERATING)
     };
     let remove = |path, id, what: &'static str, name, about| {
         Describe::new(Delete, path, id, what)
@@ -124,6 +138,9 @@ fn members() -> Vec<Describe> {
             "name",
             NODE,
         ),
+        Describe::new(Get, "/stores", "store-list", "Every store")
+            .list::<StoreAnswer>("Stores, by id")
+            .scopes(LOOKING),
         show("/stores/{id}", "store-show", "One store", "id", STORE),
         set(
             "/stores/{id}",
@@ -167,7 +184,7 @@ fn containers() -> Vec<Describe> {
         .body::<ContainerChange>(True)
         .answer::<ContainerAnswer>("The container as it is now")
         .problems(&[NotFound, Refused])
-        .scopes(ADMIN),
+        .scopes(OPERATING),
         Describe::new(
             Delete,
             "/containers/{name}",
@@ -177,7 +194,7 @@ fn containers() -> Vec<Describe> {
         .named("name", CONTAINER)
         .object(DONE)
         .problems(&[NotFound, Refused])
-        .scopes(ADMIN),
+        .scopes(OPERATING),
     ]
 }
 
@@ -249,14 +266,14 @@ fn volume_actions() -> Vec<Describe> {
         )
         .body::<http::Restore>(True)
         .answer::<VolumeAnswer>("The volume as it is now")
-        .scopes(ADMIN),
+        .scopes(OPERATING),
         action(
             "drain",
             "Writes everything in the volume's log out into extents",
         )
         .answer::<VolumeAnswer>("The volume as it is now")
         .problems(&[NoSpace])
-        .scopes(ADMIN),
+        .scopes(OPERATING),
         action(
             "attach",
             "Gives a client the right to use the volume; the same client again changes nothing",
@@ -411,6 +428,88 @@ fn tokens() -> Vec<Describe> {
     ]
 }
 
+fn accounts() -> Vec<Describe> {
+    const USER: &str = "Name of the user";
+    vec![
+        Describe::new(Get, "/users", "user-list", "Everybody who can log in")
+            .list::<UserAnswer>("Users, by name")
+            .scopes(ADMIN),
+        Describe::new(Post, "/users", "user-create", "Makes a user")
+            .body::<UserSpec>(True)
+            .answer::<UserAnswer>("The user")
+            .problems(&[Exists, Refused, Throttled])
+            .scopes(ADMIN),
+        Describe::new(
+            Patch,
+            "/users/{name}",
+            "user-set",
+            "Changes role or password, which ends the user's sessions",
+        )
+        .named("name", USER)
+        .body::<UserChange>(True)
+        .answer::<UserAnswer>("The user as it is now")
+        .problems(&[NotFound, Refused, Throttled])
+        .scopes(ADMIN),
+        Describe::new(
+            Delete,
+            "/users/{name}",
+            "user-delete",
+            "Deletes a user, whose sessions end with that",
+        )
+        .named("name", USER)
+        .object(DONE)
+        .problems(&[NotFound, Refused])
+        .scopes(ADMIN),
+    ]
+}
+
+fn sessions() -> Vec<Describe> {
+    vec![
+        Describe::new(Get, "/session", "session-show", "Who asks")
+            .answer::<SessionAnswer>("Who, and what may be asked for")
+            .problems(&[Unavailable, Failed])
+            .scopes(&[]),
+        Describe::new(
+            Post,
+            "/session",
+            "session-create",
+            "Logs in: the answer sets the cookie of the session",
+        )
+        .body::<Login>(True)
+        .answer::<SessionAnswer>("Who has logged in, and until when")
+        .problems(&[Unauthenticated, Forbidden, Throttled, Unavailable, Failed])
+        .scopes(&[]),
+        Describe::new(
+            Delete,
+            "/session",
+            "session-delete",
+            "Logs out: the session is refused from now on",
+        )
+        .object(DONE)
+        .problems(&[Forbidden, Unavailable, Failed])
+        .scopes(&[]),
+        Describe::new(
+            Post,
+            "/session/password",
+            "session-password",
+            "Changes one's own password, which ends all of one's sessions",
+        )
+        .body::<PasswordChange>(True)
+        .answer::<UserAnswer>("The user as it is now")
+        .problems(&[Throttled])
+        .scopes(LOOKING),
+        Describe::new(
+            Get,
+            "/audit",
+            "audit-list",
+            "Who has changed what, newest first",
+        )
+        .query::<AuditQuery>(&[])
+        .list::<AuditEntry>("Entries")
+        .scopes(OPERATING),
+    ]
+}
+
 fn joining() -> Vec<Describe> {
     vec![
         Describe::new(
@@ -473,7 +572,7 @@ fn beside() -> Vec<Describe> {
             "The cluster's state for Prometheus",
         )
         .text("Prometheus text, exposition format 0.0.4")
-        .scopes(&[Admin, Viewer, Client]),
+        .scopes(&[Admin, Operator, Viewer, Client]),
         Describe::outside(Get, "/healthz", "healthz", "Whether the server answers").text("`ok`"),
     ]
 }

@@ -1,13 +1,16 @@
 //! Nodes that join, and the authority that signs for the cluster.
 
 use super::{Body, Shared, bytes};
+use crate::auth::Access;
 use crate::reply::{Reply, parse, parse_or_default};
+use crate::server::Peer;
 use crate::{Digest, make_secret};
 use api::{
     Answer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, Operation, OperationError, Retirement,
 };
+use axum::Extension;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use identity::JoinToken;
@@ -49,7 +52,13 @@ async fn token_create(State(shared): State<Shared>, headers: HeaderMap, body: Bo
 }
 
 /// Who has a token to join needs nothing else: it is looked up, used up and forgotten by the operation.
-pub(super) async fn join(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
+pub(super) async fn join(
+    State(shared): State<Shared>,
+    from: Option<Extension<ConnectInfo<Peer>>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Reply {
+    let from = from.map(|Extension(ConnectInfo(peer))| peer.from.to_string());
     let asked = bytes(body).and_then(|body| parse::<JoinRequest>(&headers, &body));
     match asked {
         Ok(asked) => {
@@ -59,7 +68,13 @@ pub(super) async fn join(State(shared): State<Shared>, headers: HeaderMap, body:
                 request: asked.request,
                 stores: asked.stores,
             };
-            shared.carry_out(operation).await.into()
+            let access = Access {
+                who: "a token to join".to_owned(),
+                ..Access::nobody(from.unwrap_or_default())
+            };
+            let result = shared.carry_out(operation.clone()).await;
+            shared.note(&access, &operation, None, &result);
+            result.into()
         }
         Err(error) => error.into(),
     }

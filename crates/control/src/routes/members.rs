@@ -15,6 +15,7 @@ type RemoveText = Result<Query<RemoveQuery>, QueryRejection>;
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/resiliency", get(resiliency))
+        .route("/stores", get(store_list))
         .route(
             "/nodes/{name}",
             get(node_show).patch(node_set).delete(node_remove),
@@ -68,6 +69,10 @@ async fn node_remove(State(shared): State<Shared>, path: PathText, query: Remove
         Ok(Operation::NodeRemove { name, lost })
     };
     shared.reply(operation()).await
+}
+
+async fn store_list(State(shared): State<Shared>) -> Reply {
+    shared.reply(Ok(Operation::StoreList)).await
 }
 
 async fn store_show(State(shared): State<Shared>, path: PathText) -> Reply {

@@ -1,11 +1,10 @@
 //! The document against the router, and against itself. What scopes it names is held to the router in `tokens.rs`.
 
 use super::Server;
-use crate::{Auth, openapi, router};
+use crate::{Auth, Transport, openapi, router};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
-use tokio::sync::Semaphore;
+use std::sync::Arc;
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
@@ -46,11 +45,16 @@ pub(super) fn operation_of(request: &str) -> (String, String) {
 
 /// Every path that the router has, from what it shows of itself.
 fn routed() -> BTreeSet<String> {
-    let fake = super::Fake {
-        asked: Mutex::new(Vec::new()),
-        gate: Arc::new(Semaphore::new(0)),
-    };
-    let shown = format!("{:?}", router(Arc::new(fake), Auth::Open));
+    let fake = Arc::new(super::Fake::new());
+    let shown = format!(
+        "{:?}",
+        router(
+            fake,
+            Auth::Open,
+            Transport::Plain,
+            tokio::sync::watch::channel(false).1
+        )
+    );
     let pieces = shown.split('"').skip(1).step_by(2);
     // The fallback is at `/` and at everything: what it answers is tested where wrong paths are.
     let fallback = |path: &str| path == "/" || path.contains("__private__axum_fallback");
@@ -71,6 +75,10 @@ async fn router_and_document_have_the_same_paths_and_methods() {
             if open { "1" } else { part }
         });
         let path = parts.collect::<Vec<_>>().join("/");
+        // A stream does not end by itself: `stream.rs` asks for it.
+        if path == "/api/v1/stream" {
+            continue;
+        }
         for method in METHODS {
             let request = format!("{} {path}", method.to_uppercase());
             let (status, answer) = server.json(&request, "{}").await;

@@ -458,8 +458,20 @@ fn view_has(host: &Host, store: u32) -> bool {
 
 /// Whether a caller may have an operation carried out that it forwards: a node renews its own certificate only.
 pub(super) fn may_forward(caller: Option<&Caller>, operation: &Operation) -> Result<()> {
-    let Operation::CertificateRenew { name, .. } = operation else {
-        return Ok(());
+    let name = match operation {
+        Operation::CertificateRenew { name, .. } => name,
+        // Every node has the catalog for them itself: nobody has a reason to ask another one.
+        Operation::UserFind { .. }
+        | Operation::UserCreate { .. }
+        | Operation::UserSet { .. }
+        | Operation::SessionCreate { .. }
+        | Operation::AuditRecord { .. } => {
+            return Err(OperationError::new(
+                ErrorKind::Forbidden,
+                format!("{} is never asked of another node", operation.name()),
+            ));
+        }
+        _ => return Ok(()),
     };
     match caller {
         Some(caller) if caller.role == Role::Node && caller.name == *name => Ok(()),
@@ -489,5 +501,9 @@ mod tests {
         assert!(may_forward(Some(&caller(Role::Admin, "a")), &renew).is_err());
         assert!(may_forward(None, &renew).is_err());
         assert_eq!(may_forward(None, &Operation::Status), Ok(()));
+        let find = Operation::UserFind {
+            name: "admin".to_owned(),
+        };
+        assert!(may_forward(Some(&caller(Role::Node, "a")), &find).is_err());
     }
 }

@@ -107,17 +107,27 @@ impl Host {
         })
     }
 
-    pub(super) async fn status(&self) -> Result<Answer> {
-        let view = self.view();
-        let stores = self.health.ask(view.stores.keys().copied().collect());
-        futures_util::future::join(stores, self.ask_catalog()).await;
+    pub(super) async fn list_stores(&self) -> Answer {
+        Answer::Stores(self.store_answers(&self.view()).await)
+    }
+
+    /// Every store, asked now.
+    async fn store_answers(&self, view: &ClusterView) -> Vec<StoreAnswer> {
+        self.health.ask(view.stores.keys().copied().collect()).await;
         let standings = self.store_facts().into_iter();
         let standings: BTreeMap<StoreId, Standing> =
             standings.map(|facts| (facts.id, facts.standing)).collect();
         let store = |row: &StoreRow| {
             let standing = standings.get(&row.id).copied().unwrap_or(Standing::Away);
-            place(describe(row, self.health.seen(row.id)), &view, standing)
+            place(describe(row, self.health.seen(row.id)), view, standing)
         };
+        view.stores.values().map(store).collect()
+    }
+
+    pub(super) async fn status(&self) -> Result<Answer> {
+        let view = self.view();
+        let asked = futures_util::future::join(self.store_answers(&view), self.ask_catalog());
+        let (stores, ()) = asked.await;
         let resiliency = self.verdict();
         Ok(Answer::Status(StatusAnswer {
             verdict: resiliency.verdict.clone(),
@@ -128,7 +138,7 @@ impl Host {
             cluster_id: self.cluster_id.clone(),
             encrypted: self.options.secured,
             nodes: nodes_of(&view),
-            stores: view.stores.values().map(store).collect(),
+            stores,
             volumes: self.volume_answers(&ListQuery::default()).await?,
         }))
     }

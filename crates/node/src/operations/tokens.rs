@@ -9,9 +9,15 @@ use catalog::TokenRow;
 const HASH_DIGITS: usize = 64;
 
 fn scope_of(text: &str) -> Option<Scope> {
-    [Scope::Admin, Scope::Viewer, Scope::Csi, Scope::Client]
-        .into_iter()
-        .find(|scope| scope.to_string() == text)
+    [
+        Scope::Admin,
+        Scope::Operator,
+        Scope::Viewer,
+        Scope::Csi,
+        Scope::Client,
+    ]
+    .into_iter()
+    .find(|scope| scope.to_string() == text)
 }
 
 fn describe(row: &TokenRow) -> Option<TokenAnswer> {

@@ -267,6 +267,15 @@ pub(crate) fn changes_catalog(operation: &Operation) -> bool {
             | O::GroupSnapshotShow { .. }
             | O::TokenList
             | O::TokenFind { .. }
+            | O::StoreList
+            | O::Changes { .. }
+            | O::UserList
+            | O::UserFind { .. }
+            | O::SessionCreate { .. }
+            | O::SessionFind { .. }
+            | O::SessionDelete { .. }
+            | O::AuditRecord { .. }
+            | O::AuditList(_)
     )
 }
 

@@ -32,7 +32,12 @@ pub struct Cluster {
     pub machines: Vec<Machine>,
     /// Whether the disks are told of the catalog.
     pub describe: bool,
+    /// Whether nodes say that they serve an API.
+    pub apis: bool,
 }
+
+/// Of each machine, where a test does not say otherwise.
+const DISK_BYTES: u64 = 1 << 30;
 
 fn options(name: &str) -> HostOptions {
     let mut options = HostOptions::new("test", name, Address(format!("{name}:7000")));
@@ -49,20 +54,25 @@ fn options(name: &str) -> HostOptions {
 impl Cluster {
     /// So many nodes with a disk of 1 GiB each, started.
     pub fn new(seed: u64, nodes: usize) -> Self {
-        Self::start_all(seed, nodes, false, 1 << 30)
+        Self::start_all(seed, nodes, DISK_BYTES, (false, false))
     }
 
     /// The same with disks of so many bytes.
     pub fn with_disks(seed: u64, nodes: usize, disk_bytes: u64) -> Self {
-        Self::start_all(seed, nodes, false, disk_bytes)
+        Self::start_all(seed, nodes, disk_bytes, (false, false))
+    }
+
+    /// The same, but every node serves an API.
+    pub fn with_apis(seed: u64, nodes: usize) -> Self {
+        Self::start_all(seed, nodes, DISK_BYTES, (false, true))
     }
 
     /// The same, with disks that are told of the catalog.
     pub fn described(seed: u64, nodes: usize) -> Self {
-        Self::start_all(seed, nodes, true, 1 << 30)
+        Self::start_all(seed, nodes, DISK_BYTES, (true, false))
     }
 
-    fn start_all(seed: u64, nodes: usize, describe: bool, disk_bytes: u64) -> Self {
+    fn start_all(seed: u64, nodes: usize, disk_bytes: u64, (describe, apis): (bool, bool)) -> Self {
         let sim = Simulation::new(seed, Options::default());
         let catalog = sim.host("catalog");
         let kv = MemoryKv::new(catalog.world());
@@ -83,6 +93,7 @@ impl Cluster {
             kv,
             machines,
             describe,
+            apis,
         };
         for index in 0..nodes {
             cluster.start(index);
@@ -131,6 +142,9 @@ impl Cluster {
     ) -> Result<Rc<Host>, node::HostError> {
         let machine = &self.machines[index];
         options.describe_disks |= self.describe;
+        if self.apis {
+            options.api = Some(format!("http://{}:7400", options.name));
+        }
         options.store.boot_id = machine.host.boot_id().to_le_bytes();
         let world = machine.host.world();
         let kv = self.kv.handle(world.clone());

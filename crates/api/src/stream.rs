@@ -1,0 +1,32 @@
+//! What changes in the cluster, for pages that show it.
+
+use serde::{Deserialize, Serialize};
+
+/// Something that is other than before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChangeAnswer {
+    /// `volume`, `snapshot`, `group-snapshot`, `container`, `node`, `store`; `placement` when groups changed, `health` when
+    /// the verdict or the state of a store did: both without an id.
+    pub kind: String,
+    /// Its id; 0: of no single thing.
+    pub id: u64,
+    /// Whether it is gone.
+    pub gone: bool,
+}
+
+/// What changed since somebody asked last. One event of the stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChangesAnswer {
+    /// Up to which revision of the catalog; the id of the event.
+    pub revision: u64,
+    /// Whether too much changed to tell: everything is to be read again.
+    #[serde(default)]
+    pub reset: bool,
+    /// What changed, each thing once.
+    pub changes: Vec<ChangeAnswer>,
+    /// Another word than before when health or verdict changed.
+    #[serde(default)]
+    pub mood: String,
+}

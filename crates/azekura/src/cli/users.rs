@@ -1,0 +1,75 @@
+//! Arguments of the verbs on users and of the audit log.
+
+use crate::config::parse_name;
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Verbs on users.
+#[derive(Debug, Subcommand)]
+pub enum UserVerb {
+    /// Make a user who can log in to the web pages
+    Create {
+        /// Unique name.
+        #[arg(value_parser = parse_name)]
+        name: String,
+        /// What the user may do.
+        #[arg(long, value_enum)]
+        role: Role,
+        /// The password.
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// List users
+    List,
+    /// Give a user another password, which ends the user's sessions
+    Passwd {
+        /// The name.
+        name: String,
+        /// The password.
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// Give a user another role, which ends the user's sessions
+    SetRole {
+        /// The name.
+        name: String,
+        /// What the user may do.
+        #[arg(value_enum)]
+        role: Role,
+    },
+    /// Delete a user, whose sessions end with that
+    Delete {
+        /// The name.
+        name: String,
+    },
+}
+
+/// Where a password comes from.
+#[derive(Debug, Args)]
+pub struct PasswordArgs {
+    /// File with the password in its first line; `-`: standard input. Nothing: one is made and shown, this once.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// What a user may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// To look at everything but users, tokens and the audit log.
+    Viewer,
+    /// Everything but users, tokens, certificates and the removal of nodes and stores.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+/// Arguments of `audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Entries at most, 1 to 1000.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+    /// Only entries before the one of this id.
+    #[arg(long, value_name = "ID")]
+    pub before: Option<u64>,
+}

@@ -1,0 +1,301 @@
+//! Who has changed what: collected here, written to the catalog in batches.
+//!
+//! An entry is made when the operation is answered and is in the catalog a moment later; nothing waits for that. A node that
+//! dies in between loses it; the node's log has the same lines. What cannot be written is tried again for a while, and
+//! dropped, counted, when more than [`ENTRIES_MAX`] wait.
+//!
+//! Invariants
+//! - No secret, no hash of one, and no password comes into an entry.
+//! - Looking at something makes no entry, unless it was forbidden.
+
+use crate::Backend;
+use crate::auth::Access;
+use crate::request_id;
+use api::{Answer, AuditEntry, ErrorKind, Operation, OperationError};
+use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Entries that wait at most, of about 500 bytes each.
+const ENTRIES_MAX: usize = 1024;
+/// Entries written at once, as `Operation::AuditRecord` takes them.
+const BATCH_MAX: usize = 48;
+/// Tries to write a batch, and the pause between two.
+const TRIES: u32 = 30;
+const PAUSE: Duration = Duration::from_secs(2);
+/// How long it is asked what was there before a change.
+pub(crate) const LOOK_MAX: Duration = Duration::from_secs(2);
+/// How long a reader of the log waits for what is not written yet.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+/// Names of fields that hold secrets or hashes of them, and of those that are told apart anyhow.
+const LEFT_OUT: [&str; 6] = [
+    "operation",
+    "hash",
+    "password",
+    "request",
+    "secret",
+    "pause",
+];
+
+#[derive(Default)]
+struct Queue {
+    entries: VecDeque<AuditEntry>,
+    dropped: u64,
+    writing: bool,
+}
+
+/// The entries that wait to be written.
+#[derive(Clone)]
+pub(crate) struct Audit {
+    queue: Arc<Mutex<Queue>>,
+    written: Arc<Notify>,
+    backend: Arc<dyn Backend>,
+}
+
+/// Whether an operation changes something.
+pub(crate) fn is_change(operation: &Operation) -> bool {
+    use Operation as O;
+    !matches!(
+        operation,
+        O::Status
+            | O::Cluster
+            | O::Capacity { .. }
+            | O::Resiliency
+            | O::NodeShow { .. }
+            | O::StoreShow { .. }
+            | O::StoreList
+            | O::Changes { .. }
+            | O::ContainerList
+            | O::VolumeList(_)
+            | O::VolumeShow { .. }
+            | O::SnapshotList(_)
+            | O::SnapshotShow { .. }
+            | O::SnapshotDiff { .. }
+            | O::GroupSnapshotList
+            | O::GroupSnapshotShow { .. }
+            | O::TokenList
+            | O::TokenFind { .. }
+            | O::AuthorityShow
+            | O::UserList
+            | O::UserFind { .. }
+            | O::SessionFind { .. }
+            | O::AuditList(_)
+            | O::AuditRecord { .. }
+    )
+}
+
+/// What an operation asks for, without secrets; and what it is about.
+fn told(operation: &Operation) -> (String, Option<Value>) {
+    let mut fields = match serde_json::to_value(operation) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
+    fields.retain(|name, value| !LEFT_OUT.contains(&name.as_str()) && !value.is_null());
+    let subject = ["volume", "name", "user", "id"].iter().find_map(|name| {
+        let value = fields.get(*name)?;
+        Some(
+            value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned),
+        )
+    });
+    (subject.unwrap_or_default(), Some(Value::Object(fields)))
+}
+
+/// Some fields of an answer.
+fn fields(value: &Value, names: &[&str]) -> Value {
+    let chosen = names.iter().filter_map(|name| {
+        let value = value.get(*name)?;
+        Some(((*name).to_owned(), value.clone()))
+    });
+    Value::Object(chosen.collect())
+}
+
+/// The look that tells what is there before a change, where one does.
+pub(crate) fn look(operation: &Operation) -> Option<Operation> {
+    Some(match operation {
+        Operation::NodeSet { name, .. } => Operation::NodeShow { name: name.clone() },
+        Operation::StoreSet { id, .. } => Operation::StoreShow { id: *id },
+        Operation::VolumeSet { name, .. } | Operation::VolumeResize { name, .. } => {
+            Operation::VolumeShow { name: name.clone() }
+        }
+        Operation::ContainerSet { .. } => Operation::ContainerList,
+        Operation::UserSet { name, .. } => Operation::UserFind { name: name.clone() },
+        _ => return None,
+    })
+}
+
+/// What [`look`] found, as far as the change may have changed it.
+pub(crate) fn before(operation: &Operation, answer: Answer) -> Option<Value> {
+    match answer {
+        Answer::Credential(user) => Some(json!({"role": user.role})),
+        Answer::Containers(all) => {
+            let Operation::ContainerSet { name, .. } = operation else {
+                return None;
+            };
+            let found = all.iter().find(|container| container.name == *name)?;
+            let value = serde_json::to_value(found).ok()?;
+            let names = ["rf", "min_copies", "sync", "compression", "quota"];
+            Some(fields(&value, &names))
+        }
+        answer => {
+            let names = [
+                "size",
+                "labels",
+                "description",
+                "iops_limit",
+                "bandwidth_limit",
+                "draining",
+                "maintenance_until_ms",
+                "candidate",
+            ];
+            Some(fields(&answer.to_value().ok()?, &names))
+        }
+    }
+}
+
+/// An entry of an operation that was answered. Nothing when it need not be there: reading, and what certainly changed nothing
+/// for another reason than a lack of rights.
+pub(crate) fn entry(
+    access: &Access,
+    operation: &Operation,
+    before: Option<Value>,
+    result: &Result<Answer, OperationError>,
+) -> Option<AuditEntry> {
+    let error = result.as_ref().err();
+    let worth = match error.map(|error| error.kind) {
+        None | Some(ErrorKind::Unavailable | ErrorKind::Failed) => is_change(operation),
+        Some(ErrorKind::Forbidden) => true,
+        Some(ErrorKind::Unauthenticated) => matches!(operation, Operation::SessionCreate { .. }),
+        Some(_) => false,
+    };
+    if !worth {
+        return None;
+    }
+    let (subject, after) = told(operation);
+    Some(AuditEntry {
+        id: 0,
+        at_ms: now_ms(),
+        who: access.who.clone(),
+        from: access.from.clone(),
+        operation: operation.name().to_owned(),
+        subject,
+        request: request_id::current(),
+        outcome: error.map_or("done", |error| error.kind.name()).to_owned(),
+        reason: error.map(|error| error.message.clone()),
+        before,
+        after,
+    })
+}
+
+/// Unix milliseconds.
+pub(crate) fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_millis() as u64)
+}
+
+impl Audit {
+    pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
+        Self {
+            queue: Arc::default(),
+            written: Arc::default(),
+            backend,
+        }
+    }
+
+    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has an entry written.
+    pub(crate) fn record(&self, entry: AuditEntry) {
+        let mut queue = self.queue();
+        if queue.entries.len() >= ENTRIES_MAX {
+            queue.dropped += 1;
+            return;
+        }
+        queue.entries.push_back(entry);
+        if !std::mem::replace(&mut queue.writing, true) {
+            tokio::spawn(self.clone().write());
+        }
+    }
+
+    fn next_batch(&self) -> Vec<AuditEntry> {
+        let mut queue = self.queue();
+        let count = queue.entries.len().min(BATCH_MAX);
+        let mut batch: Vec<AuditEntry> = queue.entries.drain(..count).collect();
+        let dropped = std::mem::take(&mut queue.dropped);
+        if let Some(last) = batch.last_mut().filter(|_| dropped > 0) {
+            let lost = format!("{dropped} entries before this one were lost: too many waited");
+            last.reason.get_or_insert_default().push_str(&lost);
+        }
+        queue.writing = !batch.is_empty();
+        batch
+    }
+
+    async fn write(self) {
+        loop {
+            let entries = self.next_batch();
+            if entries.is_empty() {
+                self.written.notify_waiters();
+                return;
+            }
+            self.write_batch(entries).await;
+        }
+    }
+
+    async fn write_batch(&self, entries: Vec<AuditEntry>) {
+        for _ in 0..TRIES {
+            let record = Operation::AuditRecord {
+                entries: entries.clone(),
+            };
+            match self.backend.call(record).await {
+                Ok(_) => return,
+                Err(error) if error.kind == ErrorKind::Unavailable => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, count = entries.len(), "entries of the audit log are lost");
+                    return;
+                }
+            }
+        }
+        tracing::error!(
+            count = entries.len(),
+            "entries of the audit log are lost: the catalog does not answer"
+        );
+    }
+
+    /// Waits, for a while, until what was recorded so far is written.
+    pub(crate) async fn settle(&self) {
+        let written = self.written.notified();
+        if self.queue().writing {
+            let _in_time = tokio::time::timeout(SETTLE_MAX, written).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_told() {
+        let create = Operation::UserCreate {
+            name: "alice".to_owned(),
+            role: api::UserRole::Operator,
+            hash: "$argon2id$...".to_owned(),
+        };
+        let (subject, told_of) = told(&create);
+        assert_eq!(subject, "alice");
+        assert_eq!(told_of, Some(json!({"name": "alice", "role": "operator"})));
+        let session = Operation::SessionCreate {
+            user: "alice".to_owned(),
+            password: "p".to_owned(),
+            hash: "h".to_owned(),
+        };
+        assert_eq!(told(&session).1, Some(json!({"user": "alice"})));
+    }
+}

@@ -1,0 +1,79 @@
+//! What every answer tells browsers, and what a browser must say to change something.
+//!
+//! Invariants
+//! - Nothing is shown inside a page of somebody else, and no page runs a script that is not a file of this server.
+//! - A request that changes something and comes from a page of another origin is refused, whatever it shows: a cookie, a
+//!   certificate, or nothing where nothing is asked for.
+//! - One that shows a cookie also carries `x-azekura-request`, which no page of another origin can send unasked.
+
+use crate::auth::has_session_cookie;
+use api::{ErrorKind, OperationError};
+use axum::extract::Request;
+use axum::http::header::{AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, ORIGIN};
+use axum::http::header::{REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+
+/// What a page says with each request that shows a cookie.
+pub(crate) const ASKED_BY_PAGE: HeaderName = HeaderName::from_static("x-azekura-request");
+
+/// The pages' styles are partly made by scripts, so they are allowed inline; scripts never are.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+    font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Adds them to an answer.
+pub(crate) async fn layer(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let fixed = [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "no-referrer"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Refuses changes that a page of another origin asks for.
+pub(crate) fn check(request: &Request) -> Result<(), OperationError> {
+    if [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method()) {
+        return Ok(());
+    }
+    let text = |name: &HeaderName| {
+        let value = request.headers().get(name);
+        value.map(|value| value.to_str().unwrap_or_default())
+    };
+    let refuse = |reason: String| Err(OperationError::new(ErrorKind::Forbidden, reason));
+    // A token is sent by a program that was given it; browsers send none by themselves.
+    if text(&AUTHORIZATION).is_some() {
+        return Ok(());
+    }
+    if let Some(origin) = text(&ORIGIN) {
+        let host = text(&HOST).unwrap_or_default();
+        let from = origin.split_once("://").map_or("", |(_, host)| host);
+        if !from.eq_ignore_ascii_case(host) {
+            return refuse(format!(
+                "a page of {origin} asks {host} for a change: open the pages at the address they are served at; a proxy \
+                 must pass the header Host on"
+            ));
+        }
+    }
+    if has_session_cookie(request.headers()) && text(&ASKED_BY_PAGE).is_none() {
+        return refuse(format!(
+            "a request that changes something and shows a session must carry the header {ASKED_BY_PAGE}"
+        ));
+    }
+    Ok(())
+}

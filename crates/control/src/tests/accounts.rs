@@ -1,0 +1,337 @@
+//! Logging in, sessions, what pages of others cannot do, the audit log, the pages themselves.
+
+use super::ROUTES;
+use super::Server;
+use super::tokens::{OTHERS, operator_may, viewer_may};
+use crate::{Auth, Digest};
+use api::{
+    Answer, AuditEntry, ErrorKind, Operation, OperationError, Scope, SessionAnswer, UserAnswer,
+    UserCredential, UserRole,
+};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+const JSON: &str = "Content-Type: application/json\r\nx-azekura-request: 1\r\n";
+const RIGHT: &str = "right horse";
+
+/// A catalog with three users and their sessions.
+#[derive(Default)]
+pub(super) struct Accounts {
+    hashes: Mutex<BTreeMap<String, (UserRole, String)>>,
+    sessions: Mutex<BTreeMap<String, String>>,
+}
+
+impl Accounts {
+    /// Adds a user with [`RIGHT`] as password.
+    fn add(&self, name: &str, role: UserRole) {
+        // Hashed once: that takes long.
+        static HASH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+        let hash = HASH.get_or_init(|| crate::password::hash(RIGHT).unwrap());
+        let row = (role, hash.clone());
+        self.hashes.lock().unwrap().insert(name.to_owned(), row);
+    }
+
+    fn session(&self, user: &str) -> Result<Answer, OperationError> {
+        let (role, _) = self.hashes.lock().unwrap()[user].clone();
+        Ok(Answer::Session(SessionAnswer {
+            who: Some(format!("user {user}")),
+            user: Some(user.to_owned()),
+            scope: Some(role.scope()),
+            expires_ms: Some(crate::audit::now_ms() + 3_600_000),
+        }))
+    }
+
+    pub(super) fn answer(&self, operation: &Operation) -> Option<Result<Answer, OperationError>> {
+        let mut sessions = self.sessions.lock().unwrap();
+        Some(match operation {
+            Operation::UserFind { name } => match self.hashes.lock().unwrap().get(name) {
+                Some((role, hash)) => Ok(Answer::Credential(UserCredential {
+                    name: name.clone(),
+                    role: *role,
+                    password: hash.clone(),
+                })),
+                None => Err(OperationError::not_found("there is no such user")),
+            },
+            Operation::SessionCreate { user, hash, .. } => {
+                sessions.insert(hash.clone(), user.clone());
+                self.session(user)
+            }
+            Operation::SessionFind { hash } => match sessions.get(hash) {
+                Some(user) => self.session(user),
+                None => Err(OperationError::new(
+                    ErrorKind::Unauthenticated,
+                    "the session has ended",
+                )),
+            },
+            Operation::SessionDelete { hash } => {
+                sessions.remove(hash);
+                Ok(Answer::Done)
+            }
+            Operation::UserCreate { name, role, .. } => Ok(Answer::User(UserAnswer {
+                name: name.clone(),
+                role: *role,
+                created_ms: 1,
+                sessions: 0,
+            })),
+            Operation::AuditList(_) => Ok(Answer::Audit(Vec::new())),
+            _ => return None,
+        })
+    }
+}
+
+async fn start() -> Server {
+    let admin = Some(Digest::of("azk_administrator"));
+    let server = Server::start_with(Auth::Tokens { admin }).await;
+    for role in UserRole::ALL {
+        server.fake.accounts.add(&role.to_string(), role);
+    }
+    server
+}
+
+/// The answer's head and body.
+async fn whole(server: &Server, request: &str, headers: &str, body: &str) -> (u16, String, String) {
+    server.whole(request, headers, body.as_bytes()).await
+}
+
+/// Logs in; the header with the session.
+async fn log_in(server: &Server, user: &str) -> String {
+    let body = format!(r#"{{"user":"{user}","password":"{RIGHT}"}}"#);
+    let (status, head, answer) = whole(server, "POST /api/v1/session", JSON, &body).await;
+    assert_eq!(status, 200, "{answer}");
+    let line = head
+        .lines()
+        .find_map(|line| line.strip_prefix("set-cookie: "));
+    let line = line.expect("a cookie is set");
+    assert!(line.ends_with("; HttpOnly; SameSite=Strict"), "{line}");
+    let pair = line.split(';').next().unwrap();
+    format!("Cookie: theme=dark; {pair}\r\n")
+}
+
+#[tokio::test]
+async fn every_route_is_open_to_the_roles_it_is_meant_for() {
+    let server = start().await;
+    for role in UserRole::ALL {
+        let headers = format!("{JSON}{}", log_in(&server, &role.to_string()).await);
+        for (request, body, _) in ROUTES.iter().chain(OTHERS) {
+            let may = match role {
+                UserRole::Admin => true,
+                UserRole::Operator => operator_may(request),
+                UserRole::Viewer => viewer_may(request),
+            };
+            let (status, answer) = server.send(request, &headers, body.as_bytes()).await;
+            // The backend of this test makes no tokens: that it was asked is enough.
+            let made = request.starts_with("POST /api/v1/tokens") && may;
+            let expected = if may { 200 } else { 403 };
+            assert!(
+                status == expected || made,
+                "{request} as {role}: {status} {answer}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_with_the_log_out_and_tells_who_asks() {
+    let server = start().await;
+    let cookie = log_in(&server, "operator").await;
+    let (_, answer) = server.send("GET /api/v1/session", &cookie, b"").await;
+    let session: SessionAnswer = serde_json::from_str(&answer).unwrap();
+    assert_eq!(session.user.as_deref(), Some("operator"));
+    assert_eq!(session.scope, Some(Scope::Operator));
+    let headers = format!("{JSON}{cookie}");
+    let (status, head, _) = whole(&server, "DELETE /api/v1/session", &headers, "").await;
+    assert_eq!(status, 200);
+    assert!(
+        head.contains("set-cookie: azekura-session=; Path=/; Max-Age=0"),
+        "{head}"
+    );
+    let (status, answer) = server.send("GET /api/v1/volumes", &cookie, b"").await;
+    assert_eq!(status, 401, "{answer}");
+    // Who has nothing to show is told so, and may log in.
+    let (status, answer) = server.send("GET /api/v1/session", &cookie, b"").await;
+    let session: SessionAnswer = serde_json::from_str(&answer).unwrap();
+    assert_eq!((status, session), (200, SessionAnswer::default()));
+    log_in(&server, "operator").await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_an_unknown_user_are_told_the_same_and_slowed_down() {
+    let server = start().await;
+    let mut said = Vec::new();
+    for user in ["admin", "nobody"] {
+        let body = format!(r#"{{"user":"{user}","password":"wrong horse"}}"#);
+        let (status, answer) = server
+            .send("POST /api/v1/session", JSON, body.as_bytes())
+            .await;
+        assert_eq!(status, 401);
+        said.push(answer);
+    }
+    assert_eq!(said[0], said[1]);
+    let body = r#"{"user":"admin","password":"wrong horse"}"#;
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        let (status, _) = server
+            .send("POST /api/v1/session", JSON, body.as_bytes())
+            .await;
+        statuses.push(status);
+    }
+    assert_eq!(statuses, [401, 401, 401, 401, 429]);
+    // The right password has to wait, too.
+    let body = format!(r#"{{"user":"admin","password":"{RIGHT}"}}"#);
+    let (status, answer) = server
+        .send("POST /api/v1/session", JSON, body.as_bytes())
+        .await;
+    assert_eq!(status, 429, "{answer}");
+    assert!(answer.contains("try again in"), "{answer}");
+    let entries = audited(&server).await;
+    let of = |outcome: &str| {
+        entries
+            .iter()
+            .filter(|entry| entry.outcome == outcome)
+            .count()
+    };
+    assert_eq!(
+        of("unauthenticated"),
+        5,
+        "of the user who exists: {entries:?}"
+    );
+    assert_eq!(of("throttled"), 0);
+}
+
+async fn audited(server: &Server) -> Vec<AuditEntry> {
+    let admin = "Authorization: Bearer azk_administrator\r\n";
+    let (status, _) = server.send("GET /api/v1/audit", admin, b"").await;
+    assert_eq!(status, 200);
+    server.fake.audited.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_changes_nothing() {
+    let server = start().await;
+    let cookie = log_in(&server, "admin").await;
+    let own = format!("Origin: http://{}\r\n", "test");
+    let other = "Origin: http://evil.example\r\n";
+    let plain = "Content-Type: application/json\r\n";
+    let cases = [
+        (format!("{plain}{cookie}"), 403, "x-azekura-request"),
+        (format!("{JSON}{cookie}{other}"), 403, "evil.example"),
+        (format!("{JSON}{cookie}Origin: null\r\n"), 403, "null"),
+        (format!("{JSON}{cookie}{own}"), 200, "{}"),
+        (format!("{JSON}{cookie}"), 200, "{}"),
+    ];
+    for (headers, expected, words) in cases {
+        let (status, answer) = server.send("DELETE /api/v1/volumes/v", &headers, b"").await;
+        assert_eq!(status, expected, "{headers}: {answer}");
+        assert!(answer.contains(words), "{answer}");
+    }
+    let open = Server::start().await;
+    let headers = format!("{JSON}{other}");
+    let (status, _) = open.send("DELETE /api/v1/volumes/v", &headers, b"").await;
+    assert_eq!(status, 403, "not where nobody is asked who he is, either");
+    let body = format!(r#"{{"user":"admin","password":"{RIGHT}"}}"#);
+    let (status, _) = server
+        .send("POST /api/v1/session", &headers, body.as_bytes())
+        .await;
+    assert_eq!(status, 403, "nobody is logged in by others");
+}
+
+#[tokio::test]
+async fn changes_and_refusals_are_in_the_audit_log() {
+    let server = start().await;
+    let cookie = log_in(&server, "viewer").await;
+    let headers = format!("{JSON}{cookie}x-request-id: r-1\r\n");
+    let (status, _) = server.send("DELETE /api/v1/volumes/v", &headers, b"").await;
+    assert_eq!(status, 403);
+    let admin = "Authorization: Bearer azk_administrator\r\nContent-Type: application/json\r\n";
+    let spec = r#"{"name":"u","role":"viewer","password":"long enough"}"#;
+    server
+        .send("POST /api/v1/users", admin, spec.as_bytes())
+        .await;
+    server.send("GET /api/v1/volumes", admin, b"").await;
+    server
+        .send("POST /api/v1/volumes/v/resize", admin, br#"{"size":8192}"#)
+        .await;
+    let entries = audited(&server).await;
+    let told: Vec<(&str, &str, &str, &str)> = entries
+        .iter()
+        .map(|entry| {
+            (
+                entry.who.as_str(),
+                entry.operation.as_str(),
+                entry.subject.as_str(),
+                entry.outcome.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("user viewer", "session-create", "viewer", "done"),
+            ("user viewer", "volume-delete", "v", "forbidden"),
+            ("the node's own token", "user-create", "u", "done"),
+            ("the node's own token", "volume-resize", "v", "done"),
+        ]
+    );
+    assert_eq!(entries[1].request, "r-1");
+    assert_eq!(entries[1].from, "127.0.0.1");
+    let before = entries[3].before.as_ref().unwrap();
+    assert_eq!(before["size"], 0, "what it was");
+    assert_eq!(entries[3].after.as_ref().unwrap()["size"], 8192);
+    let all = serde_json::to_string(&entries).unwrap();
+    assert!(
+        !all.contains("argon2") && !all.contains("long enough"),
+        "{all}"
+    );
+}
+
+#[tokio::test]
+async fn a_new_password_is_hashed_before_it_goes_anywhere() {
+    let server = start().await;
+    let admin = "Authorization: Bearer azk_administrator\r\nContent-Type: application/json\r\n";
+    let short = br#"{"name":"u","role":"viewer","password":"short"}"#;
+    let (status, answer) = server.send("POST /api/v1/users", admin, short).await;
+    assert_eq!(status, 400, "{answer}");
+    let spec = br#"{"name":"u","role":"viewer","password":"long enough"}"#;
+    let (status, answer) = server.send("POST /api/v1/users", admin, spec).await;
+    assert_eq!(status, 200, "{answer}");
+    let Some(Operation::UserCreate { hash, .. }) = server.asked() else {
+        panic!("a user was to be made");
+    };
+    assert!(hash.starts_with("$argon2id$"), "{hash}");
+    let own = format!("{JSON}{}", log_in(&server, "viewer").await);
+    let wrong = br#"{"current":"wrong horse","password":"another one"}"#;
+    let (status, _) = server
+        .send("POST /api/v1/session/password", &own, wrong)
+        .await;
+    assert_eq!(status, 401);
+    let right = format!(r#"{{"current":"{RIGHT}","password":"another one"}}"#);
+    let (status, _) = server
+        .send("POST /api/v1/session/password", &own, right.as_bytes())
+        .await;
+    assert_eq!(status, 200);
+    let (status, _) = server
+        .send("POST /api/v1/session/password", admin, right.as_bytes())
+        .await;
+    assert_eq!(status, 403, "a token has no password");
+}
+
+#[tokio::test]
+async fn pages_are_shown_to_everybody_and_nothing_else_is() {
+    let server = start().await;
+    for path in ["/", "/volumes", "/volumes/db"] {
+        let (status, head, body) = whole(&server, &format!("GET {path}"), "", "").await;
+        assert_eq!(status, 200, "{path}");
+        assert!(head.contains("content-type: text/html"), "{head}");
+        assert!(body.contains("Azekura"), "{body}");
+        assert!(head.contains("frame-ancestors 'none'"), "{head}");
+        assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+    }
+    for (path, expected) in [
+        ("/assets/none.js", 404),
+        ("/api/v2/volumes", 401),
+        ("/metrics", 401),
+    ] {
+        let (status, ..) = whole(&server, &format!("GET {path}"), "", "").await;
+        assert_eq!(status, expected, "{path}");
+    }
+}

@@ -1,0 +1,213 @@
+//! Users, sessions and the audit log. Passwords are hashed and compared, and secrets made, before operations come here.
+
+use super::{Result, catalog_error};
+use crate::host::Host;
+use api::users::AUDIT_LIMIT_MAX;
+use api::{
+    Answer, AuditEntry, AuditQuery, ErrorKind, OperationError, SessionAnswer, UserAnswer,
+    UserCredential, UserRole,
+};
+use catalog::{SessionRow, UserRow};
+
+/// How long a session counts.
+const SESSION_MS: u64 = 12 * 3600 * 1000;
+/// Entries of the audit log in an answer when nothing is said.
+const AUDIT_LIMIT: u32 = 100;
+
+fn role_of(row: &UserRow) -> Result<UserRole> {
+    UserRole::parse(&row.role).ok_or_else(|| {
+        OperationError::failed(format!(
+            "user {} has the role {}, which this release does not know: are all nodes of one release?",
+            row.name, row.role
+        ))
+    })
+}
+
+fn describe_session(session: &SessionRow, user: &UserRow) -> Result<Answer> {
+    Ok(Answer::Session(SessionAnswer {
+        who: Some(format!("user {}", user.name)),
+        user: Some(user.name.clone()),
+        scope: Some(role_of(user)?.scope()),
+        expires_ms: Some(session.expires_ms),
+    }))
+}
+
+fn no_session() -> OperationError {
+    let reason = "the session has ended: log in again";
+    OperationError::new(ErrorKind::Unauthenticated, reason)
+}
+
+impl Host {
+    fn now_ms(&self) -> u64 {
+        self.world.clock.unix_ms()
+    }
+
+    async fn describe_user(&self, row: &UserRow) -> Result<UserAnswer> {
+        let sessions = self.catalog.list::<SessionRow>().await;
+        let sessions = sessions.map_err(catalog_error)?;
+        let now = self.now_ms();
+        let open = sessions
+            .iter()
+            .filter(|session| session.row.counts(row, now));
+        Ok(UserAnswer {
+            name: row.name.clone(),
+            role: role_of(row)?,
+            created_ms: row.created_ms,
+            sessions: open.count() as u32,
+        })
+    }
+
+    pub(super) async fn create_user(
+        &self,
+        name: String,
+        role: UserRole,
+        password: String,
+    ) -> Result<Answer> {
+        let row = UserRow {
+            name,
+            role: role.to_string(),
+            password,
+            created_ms: self.now_ms(),
+            generation: self.world.rng.next_u64() >> 1,
+        };
+        self.catalog
+            .create_user(&row)
+            .await
+            .map_err(catalog_error)?;
+        self.accounts.set_user(&row.name, Some(row.clone()));
+        Ok(Answer::User(self.describe_user(&row).await?))
+    }
+
+    pub(super) async fn list_users(&self) -> Result<Answer> {
+        let rows = self
+            .catalog
+            .list::<UserRow>()
+            .await
+            .map_err(catalog_error)?;
+        let mut users = Vec::new();
+        for found in rows {
+            users.push(self.describe_user(&found.row).await?);
+        }
+        Ok(Answer::Users(users))
+    }
+
+    pub(super) async fn set_user(
+        &self,
+        name: &str,
+        role: Option<UserRole>,
+        password: Option<&str>,
+    ) -> Result<Answer> {
+        if role.is_none() && password.is_none() {
+            return Err(OperationError::bad_request(
+                "nothing is to change: give a role or a password",
+            ));
+        }
+        let role = role.map(|role| role.to_string());
+        let set = self.catalog.set_user(name, role.as_deref(), password);
+        let row = set.await.map_err(catalog_error)?;
+        self.accounts.set_user(name, Some(row.clone()));
+        Ok(Answer::User(self.describe_user(&row).await?))
+    }
+
+    pub(super) async fn delete_user(&self, name: &str) -> Result<Answer> {
+        self.catalog
+            .delete_user(name)
+            .await
+            .map_err(catalog_error)?;
+        self.accounts.set_user(name, None);
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn find_user(&self, name: &str) -> Result<Answer> {
+        let found = self.catalog.user(name).await.map_err(catalog_error)?.row;
+        Ok(Answer::Credential(UserCredential {
+            role: role_of(&found)?,
+            name: found.name,
+            password: found.password,
+        }))
+    }
+
+    pub(super) async fn create_session(
+        &self,
+        user: &str,
+        password: &str,
+        hash: String,
+    ) -> Result<Answer> {
+        let found = self.catalog.user(user).await.map_err(catalog_error)?;
+        // The password was compared a moment ago; another one, and it was compared in vain.
+        if found.row.password != password {
+            let reason = "the password was changed meanwhile: log in again";
+            return Err(OperationError::new(ErrorKind::Unauthenticated, reason));
+        }
+        let now = self.now_ms();
+        let row = SessionRow {
+            hash,
+            user: found.row.name.clone(),
+            generation: found.row.generation,
+            created_ms: now,
+            expires_ms: now + SESSION_MS,
+        };
+        let begun = self.catalog.begin_session(&found, &row, now).await;
+        begun.map_err(catalog_error)?;
+        self.accounts.learn(row.clone(), found.row.clone());
+        describe_session(&row, &found.row)
+    }
+
+    pub(super) async fn find_session(&self, hash: &str) -> Result<Answer> {
+        let now = self.now_ms();
+        if let Some((session, user)) = self.accounts.session(hash, now) {
+            return describe_session(&session, &user);
+        }
+        let key = SessionRow::key_of(hash);
+        let session = self.catalog.read::<SessionRow>(&key).await;
+        let session = session.map_err(catalog_error)?;
+        let session = session.ok_or_else(no_session)?.row;
+        let key = UserRow::key_of(&session.user);
+        let user = self.catalog.read::<UserRow>(&key).await;
+        let user = user.map_err(catalog_error)?.ok_or_else(no_session)?.row;
+        if !session.counts(&user, now) {
+            return Err(no_session());
+        }
+        let answer = describe_session(&session, &user);
+        self.accounts.learn(session, user);
+        answer
+    }
+
+    pub(super) async fn delete_session(&self, hash: &str) -> Result<Answer> {
+        self.catalog
+            .end_session(hash)
+            .await
+            .map_err(catalog_error)?;
+        self.accounts.forget(hash);
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn record_audit(&self, entries: Vec<AuditEntry>) -> Result<Answer> {
+        let value = |entry| serde_json::to_value(entry).expect("entries are plain data");
+        let values: Vec<serde_json::Value> = entries.iter().map(value).collect();
+        for batch in values.chunks(catalog::AUDIT_BATCH_MAX) {
+            self.catalog
+                .append_audit(batch)
+                .await
+                .map_err(catalog_error)?;
+        }
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn list_audit(&self, query: AuditQuery) -> Result<Answer> {
+        let limit = query.limit.unwrap_or(AUDIT_LIMIT);
+        if !(1..=AUDIT_LIMIT_MAX).contains(&limit) {
+            return Err(OperationError::bad_request(format!(
+                "`limit` is 1 to {AUDIT_LIMIT_MAX}"
+            )));
+        }
+        let rows = self.catalog.audit(query.before, limit as usize).await;
+        let entry = |row: catalog::AuditRow| AuditEntry {
+            id: row.id,
+            // Written by another release: what it knows more is left out, what it lacks is empty.
+            ..serde_json::from_value(row.entry).unwrap_or_default()
+        };
+        let rows = rows.map_err(catalog_error)?.into_iter();
+        Ok(Answer::Audit(rows.map(entry).collect()))
+    }
+}

@@ -1,0 +1,420 @@
+// A real browser walks every page of a real cluster, as `cargo xtask ui test` starts one.
+//
+// AZEKURA_URLS        addresses of the nodes' pages, separated by commas
+// AZEKURA_USER, AZEKURA_PASSWORD   an administrator
+// AZEKURA_CHROMIUM    the browser
+// AZEKURA_LOSE        process id of the last node: it is killed at the end, and the verdict must tell
+// AZEKURA_PICTURES    folder for pictures of the pages; none when absent
+//
+// Every step also fails when the page logs an error or throws, or when axe finds something that keeps people out.
+
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const environment = process.env;
+const urls = (environment.AZEKURA_URLS ?? "").split(",");
+const [user, password] = [environment.AZEKURA_USER ?? "", environment.AZEKURA_PASSWORD ?? ""];
+const pictures = environment.AZEKURA_PICTURES;
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const PATIENCE = Number(environment.AZEKURA_PATIENCE_MS ?? 15_000);
+/** A node's lease and the time until it is suspected fit in it several times. */
+const LOSS_MS_MAX = 10_000;
+
+const browser = await chromium.launch({
+  executablePath: environment.AZEKURA_CHROMIUM,
+  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+});
+const context = await browser.newContext({ viewport: { width: 1360, height: 850 }, locale: "en-GB" });
+const page = await context.newPage();
+page.setDefaultTimeout(PATIENCE);
+
+/** What the page complained of since the last step. */
+let complaints = [];
+/** Requests that a step expects to be refused. */
+let expected = [];
+page.on("console", (message) => {
+  const known = expected.some(
+    (part) => message.location().url.includes(part) || message.text().includes(part),
+  );
+  if (message.type() === "error" && !known) {
+    complaints.push(`console: ${message.text()} (${message.location().url})`);
+  }
+});
+page.on("pageerror", (error) => complaints.push(`thrown: ${error.message}`));
+
+let passed = 0;
+let failed = 0;
+
+async function step(name, act, expecting = []) {
+  complaints = [];
+  expected = expecting;
+  const began = Date.now();
+  try {
+    await act();
+    if (complaints.length > 0) {
+      throw new Error(complaints.join("\n      "));
+    }
+    passed += 1;
+    console.log(`    ok      ${name} (${Date.now() - began} ms)`);
+  } catch (error) {
+    failed += 1;
+    console.log(`    FAILED  ${name}: ${error instanceof Error ? error.message : error}`);
+    await picture(`failed-${failed}`);
+    // A dialog that is left open would have every later step fail, too.
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("Escape");
+  }
+}
+
+async function picture(name) {
+  if (pictures) {
+    mkdirSync(pictures, { recursive: true });
+    // What was done a moment ago is shown in a corner for some seconds: not a part of the page.
+    const style = ".mantine-Notifications-root { display: none }";
+    await page.screenshot({ path: join(pictures, `${name}.png`), style });
+  }
+}
+
+/**
+ * Nothing keeps people out: WCAG 2.1 A and AA as far as a program can tell. What was done a moment ago fades away in a corner,
+ * and is looked at once, when it is new.
+ */
+async function accessible(without = [".mantine-Notification-root"]) {
+  // Dialogs and menus fade in: half transparent, their colours are not what they will be.
+  await page.waitForTimeout(400);
+  await page.evaluate(axe);
+  const found = await page.evaluate(async (without) => {
+    const rules = { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] };
+    const { violations } = await globalThis.axe.run({ include: ["html"], exclude: without }, rules);
+    return violations.map((one) => {
+      const where = one.nodes
+        .slice(0, 3)
+        .map((node) => `${node.target.join(" ")}: ${node.failureSummary ?? ""}`);
+      return `${one.id}: ${where.join("; ")}`;
+    }, without);
+  });
+  if (found.length > 0) {
+    throw new Error(`not accessible:\n      ${found.join("\n      ")}`);
+  }
+}
+
+const heading = (name) => page.getByRole("heading", { level: 1, name }).waitFor();
+const button = (name) => page.getByRole("button", { name, exact: true });
+const dialog = () => page.getByRole("dialog");
+const closed = () => dialog().waitFor({ state: "detached" });
+
+async function visit(link, title) {
+  await page.getByRole("navigation").getByRole("link", { name: link, exact: true }).click();
+  await heading(title);
+}
+
+async function choose(within, label, option) {
+  await within.getByRole("combobox", { name: label }).click();
+  await page.getByRole("option", { name: option, exact: true }).click();
+}
+
+await step("a stranger sees the log-in and nothing else", async () => {
+  await page.goto(urls[0]);
+  await heading("Azekura");
+  await accessible();
+  await picture("login");
+});
+
+await step("a wrong password is refused", async () => {
+  await page.getByLabel("User").fill(user);
+  await page.getByLabel("Password").first().fill("not the password");
+  await button("Log in").click();
+  await page.getByRole("alert").filter({ hasText: "password is wrong" }).waitFor();
+}, ["/api/v1/session"]);
+
+await step("the right one opens the home page within a second", async () => {
+  await page.getByLabel("Password").first().fill(password);
+  await button("Log in").click();
+  await heading("Home");
+  await page.reload();
+  const began = Date.now();
+  await page.goto(urls[0]);
+  await page.getByText("Resilient limit").waitFor();
+  const took = Date.now() - began;
+  console.log(`            the home page is there after ${took} ms`);
+});
+
+await step("a container is made", async () => {
+  await visit("Containers", "Containers");
+  await button("Create container").click();
+  await dialog().getByLabel("Name").fill("gold");
+  await dialog().getByRole("button", { name: "Create" }).click();
+  await closed();
+  await page.getByRole("cell", { name: "gold", exact: true }).waitFor();
+  await accessible([]);
+});
+
+for (const [name, size] of [
+  ["orders-db", "20 GiB"],
+  ["web-root", "8 GiB"],
+  ["scratch", "1 GiB"],
+]) {
+  await step(`volume ${name} is made`, async () => {
+    await visit("Volumes", "Volumes");
+    await button("Create volume").click();
+    await dialog().getByLabel("Name").fill(name);
+    await choose(dialog(), "Container", "gold");
+    await dialog().getByLabel("Size").fill(size);
+    if (name === "orders-db") {
+      await accessible();
+      await picture("create-volume");
+    }
+    await dialog().getByRole("button", { name: "Create" }).click();
+    await closed();
+    await page.getByRole("link", { name, exact: true }).waitFor();
+  });
+}
+
+await step("what cannot be done says why, and the dialog stays", async () => {
+  await button("Create volume").click();
+  await dialog().getByLabel("Name").fill("orders-db");
+  await choose(dialog(), "Container", "gold");
+  await dialog().getByLabel("Size").fill("a lot");
+  await dialog().getByRole("button", { name: "Create" }).click();
+  await dialog().getByRole("alert").filter({ hasText: "Not a size" }).waitFor();
+  await dialog().getByLabel("Size").fill("1 GiB");
+  expected = ["409", "/api/v1/volumes"];
+  await dialog().getByRole("button", { name: "Create" }).click();
+  await dialog().getByRole("alert").filter({ hasText: "already exists" }).waitFor();
+  await page.keyboard.press("Escape");
+  await closed();
+});
+
+await step("a volume is snapshotted, cloned, resized and described", async () => {
+  await page.getByRole("link", { name: "orders-db", exact: true }).click();
+  await heading("orders-db");
+  await button("Take snapshot").click();
+  await dialog().getByLabel("Name").fill("before-upgrade");
+  await dialog().getByRole("button", { name: "Take snapshot" }).click();
+  await closed();
+  await page.getByText("before-upgrade").waitFor();
+  await page
+    .getByRole("region", { name: "Snapshots and clones" })
+    .getByRole("button", { name: "Clone" })
+    .click();
+  await dialog().getByLabel("Name").fill("orders-test");
+  await dialog().getByRole("button", { name: "Create" }).click();
+  await closed();
+  await page.getByRole("link", { name: "orders-test" }).waitFor();
+  await button("Resize").click();
+  await dialog().getByLabel("New size").fill("24 GiB");
+  await dialog().getByRole("button", { name: "Resize" }).click();
+  await closed();
+  await page.getByText("24.0 GiB").first().waitFor();
+  await button("Edit").click();
+  await dialog().getByLabel("Description").fill("Orders of the shop");
+  await dialog().getByLabel("Operations per second").fill("5000");
+  await dialog().getByRole("button", { name: "Save" }).click();
+  await closed();
+  await page.getByText("Orders of the shop").waitFor();
+  await accessible();
+  await picture("volume");
+});
+
+await step("a volume that somebody else makes appears by itself", async () => {
+  await visit("Volumes", "Volumes");
+  await page.getByRole("link", { name: "orders-test" }).waitFor();
+  await page.getByRole("status", { name: "Live", exact: true }).waitFor();
+  const made = await context.request.post(`${urls[1]}/api/v1/volumes`, {
+    headers: { "content-type": "application/json", "x-azekura-request": "1" },
+    data: { name: "from-elsewhere", container: "gold", size: 1 << 30 },
+  });
+  if (!made.ok()) {
+    throw new Error(`the volume was not made: ${await made.text()}`);
+  }
+  const began = Date.now();
+  await page.getByRole("link", { name: "from-elsewhere" }).waitFor();
+  console.log(`            it is there after ${Date.now() - began} ms`);
+});
+
+await step("rows are filtered, sorted, exported and deleted", async () => {
+  await page.getByLabel("Filter: Volumes").fill("orders");
+  await page.getByText("2 of 5").waitFor();
+  await button("Size").click();
+  const [download] = await Promise.all([page.waitForEvent("download"), button("CSV").click()]);
+  const text = readFileSync(await download.path(), "utf8");
+  if (!/^Name,.*\r\norders-test,gold,/.test(text)) {
+    throw new Error(`the file is odd: ${text}`);
+  }
+  await page.getByLabel("Filter: Volumes").fill("");
+  await accessible();
+  await picture("volumes");
+  for (const name of ["scratch", "from-elsewhere"]) {
+    await page.getByRole("checkbox", { name, exact: true }).check();
+  }
+  await button("Delete").click();
+  await accessible();
+  await dialog().getByRole("button", { name: "Delete" }).click();
+  await closed();
+  await page.getByRole("link", { name: "scratch" }).waitFor({ state: "detached" });
+});
+
+await step("10,000 volumes scroll", async () => {
+  const [one] = await (await context.request.get(`${urls[0]}/api/v1/volumes`)).json();
+  const many = Array.from({ length: 10_000 }, (_, at) => ({ ...one, id: at + 1, name: `pvc-${at}` }));
+  await page.route("**/api/v1/volumes", (route) => route.fulfill({ json: many }));
+  await page.reload();
+  await page.getByRole("link", { name: "pvc-0", exact: true }).waitFor();
+  const table = page.getByRole("table", { name: "Volumes" });
+  const began = Date.now();
+  await table.evaluate((element) => element.scrollTo(0, element.scrollHeight));
+  await page.getByRole("link", { name: "pvc-9999", exact: true }).waitFor();
+  const rows = await table.getByRole("row").count();
+  const took = Date.now() - began;
+  console.log(`            the last one is there after ${took} ms, ${rows} rows are drawn`);
+  if (rows > 100 || took > 2000) {
+    throw new Error(`${rows} rows are drawn, and it took ${took} ms`);
+  }
+  await page.unroute("**/api/v1/volumes");
+  await page.reload();
+  await page.getByRole("link", { name: "orders-db", exact: true }).waitFor();
+});
+
+await step("the search finds by name and the keyboard opens", async () => {
+  await page.getByRole("combobox", { name: /^Search/ }).fill("web");
+  await page.getByRole("option", { name: "web-root" }).waitFor();
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  await heading("web-root");
+});
+
+await step("snapshots", async () => {
+  await visit("Snapshots", "Snapshots");
+  await page.getByRole("cell", { name: "before-upgrade", exact: true }).waitFor();
+  await accessible();
+  await picture("snapshots");
+});
+
+await step("hardware: a store is excused from being drained", async () => {
+  await visit("Hardware", "Hardware");
+  await page.getByRole("region", { name: "node-3" }).waitFor();
+  await page.getByText("store-3").waitFor();
+  await accessible();
+  await picture("hardware");
+  await button("Maintenance: node-2").click();
+  await accessible();
+  await dialog().getByRole("button", { name: "Maintenance" }).click();
+  await closed();
+  await button("End maintenance: node-2").click();
+  await dialog().getByRole("button", { name: "End maintenance" }).click();
+  await closed();
+  await button("Maintenance: node-2").waitFor();
+});
+
+await step("settings: a user is made, looks, and is deleted", async () => {
+  await visit("Settings", "Settings");
+  await page.getByRole("tab", { name: "Users" }).click();
+  await button("Create user").click();
+  await dialog().getByLabel("Name").fill("vera");
+  await dialog().getByLabel("Password").first().fill("a long password");
+  await dialog().getByRole("button", { name: "Create" }).click();
+  await closed();
+  await page.getByRole("cell", { name: "vera" }).waitFor();
+  await accessible();
+  const other = await browser.newContext();
+  const viewer = await other.newPage();
+  await viewer.goto(`${urls[1]}/volumes`);
+  await viewer.getByLabel("User").fill("vera");
+  await viewer.getByLabel("Password").first().fill("a long password");
+  await viewer.getByRole("button", { name: "Log in" }).click();
+  await viewer.getByRole("link", { name: "orders-db", exact: true }).waitFor();
+  if ((await viewer.getByRole("button", { name: "Create volume" }).count()) > 0) {
+    throw new Error("a viewer is offered to create volumes");
+  }
+  await other.close();
+  const row = page.getByRole("row").filter({ hasText: "vera" });
+  await row.getByRole("button", { name: "Delete" }).click();
+  await dialog().getByRole("button", { name: "Delete" }).click();
+  await closed();
+  await page.getByRole("cell", { name: "vera" }).waitFor({ state: "detached" });
+});
+
+await step(
+  "settings: tokens, certificates, audit log",
+  async () => {
+    await page.getByRole("tab", { name: "Tokens" }).click();
+    await button("Create token").click();
+    await dialog().getByLabel("Name").fill("grafana");
+    await dialog().getByRole("button", { name: "Create" }).click();
+    await closed();
+    await page.getByText(/^azk_[0-9a-f]{64}$/).waitFor();
+    await accessible();
+    const row = page.getByRole("row").filter({ hasText: "grafana" });
+    await row.getByRole("button", { name: "Delete" }).click();
+    await dialog().getByRole("button", { name: "Delete" }).click();
+    await closed();
+    await page.getByRole("tab", { name: "Certificates" }).click();
+    await page.getByText("This cluster has no certificates").waitFor();
+    await page.getByRole("tab", { name: "Audit log" }).click();
+    await page.getByRole("cell", { name: "token-delete" }).first().waitFor();
+    await page
+      .getByRole("cell", { name: `user ${user}` })
+      .first()
+      .waitFor();
+    await accessible();
+    await picture("audit");
+  },
+  // A cluster without certificates says that it has no authority.
+  ["/api/v1/authority"],
+);
+
+await step("home, in the dark and in Japanese", async () => {
+  await visit("Home", "Home");
+  await page.getByText("Healthy").first().waitFor();
+  await accessible();
+  await picture("home");
+  await button("Details").click();
+  await page.getByRole("table", { name: "Data by copies" }).waitFor();
+  await accessible();
+  await page.keyboard.press("Escape");
+  await closed();
+  await button("Light or dark").click();
+  await accessible();
+  await button("日本語").click();
+  await heading("ホーム");
+  await accessible();
+  await picture("home-dark-ja");
+  await button("English").click();
+  await button("Light or dark").click();
+});
+
+await step("the session counts on every node", async () => {
+  await page.goto(`${urls[1]}/hardware`);
+  await heading("Hardware");
+  await page.goto(urls[0]);
+  await heading("Home");
+});
+
+if (environment.AZEKURA_LOSE) {
+  await step("the loss of a node shows by itself", async () => {
+    await page.getByRole("status", { name: "Live", exact: true }).waitFor();
+    process.kill(Number(environment.AZEKURA_LOSE), "SIGKILL");
+    const began = Date.now();
+    await page.getByText("Not running").waitFor({ timeout: LOSS_MS_MAX });
+    await page.getByText("Healthy").first().waitFor({ state: "detached", timeout: LOSS_MS_MAX });
+    console.log(`            it shows after ${Date.now() - began} ms`);
+    await accessible();
+    await picture("home-node-lost");
+  });
+}
+
+await step("who logs out is a stranger again", async () => {
+  await button(user).click();
+  await page.getByRole("menuitem", { name: "Log out" }).click();
+  await heading("Azekura");
+  const answer = await context.request.get(`${urls[0]}/api/v1/volumes`);
+  if (answer.status() !== 401) {
+    throw new Error(`the API answers ${answer.status()}`);
+  }
+});
+
+await browser.close();
+console.log(`browser: ${passed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);

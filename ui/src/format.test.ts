@@ -1,0 +1,39 @@
+import { expect, test } from "vitest";
+import { bytes, csv, parseBytes, percent, seconds } from "./format";
+
+test("bytes are told with three digits", () => {
+  expect(bytes(0)).toBe("0 B");
+  expect(bytes(1536)).toBe("1.50 KiB");
+  expect(bytes(20 * 2 ** 30)).toBe("20.0 GiB");
+  expect(bytes(999 * 2 ** 40)).toBe("999 TiB");
+  expect(bytes(null)).toBe("–");
+});
+
+test("sizes are read as people write them", () => {
+  expect(parseBytes("20 GiB")).toBe(20 * 2 ** 30);
+  expect(parseBytes("1.5t")).toBe(1.5 * 2 ** 40);
+  expect(parseBytes("4096")).toBe(4096);
+  expect(parseBytes("512 mb")).toBe(512 * 2 ** 20);
+  for (const odd of ["", "GiB", "-1", "1 X", "99999 PiB"]) {
+    expect(parseBytes(odd)).toBeNull();
+  }
+});
+
+test("a file for spreadsheets keeps fields apart and runs nothing", () => {
+  const text = csv(
+    ["name", "size"],
+    [
+      ['a"b,c', 1],
+      ["=cmd()", null],
+    ],
+  );
+  expect(text).toBe('name,size\r\n"a""b,c",1\r\n\'=cmd(),\r\n');
+});
+
+test("shares are bounded and spans are short", () => {
+  expect(percent(3, 0)).toBe(0);
+  expect(percent(9, 3)).toBe(100);
+  expect(seconds(59)).toBe("59 s");
+  expect(seconds(600)).toBe("10 min");
+  expect(seconds(7200)).toBe("2.0 h");
+});

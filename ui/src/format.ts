@@ -1,0 +1,72 @@
+// Numbers and times for people; lists for other programs.
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+/** Bytes with three digits at least, such as `1.50 GiB`. */
+export function bytes(count: number | null | undefined): string {
+  if (count === null || count === undefined) {
+    return "–";
+  }
+  let value = count;
+  let unit = 0;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  const digits = unit === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  return `${value.toFixed(digits)} ${UNITS[unit]}`;
+}
+
+/** Bytes of a text such as `20 GiB`, `512m` or `4096`; nothing when it is none. */
+export function parseBytes(text: string): number | null {
+  const found = /^\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?\s*$/i.exec(text);
+  if (!found) {
+    return null;
+  }
+  const power = "kmgtp".indexOf((found[2] ?? "").toLowerCase()) + 1;
+  const value = Number(found[1]) * 1024 ** (found[2] ? power : 0);
+  return Number.isSafeInteger(Math.round(value)) ? Math.round(value) : null;
+}
+
+export function percent(part: number, whole: number): number {
+  return whole > 0 ? Math.min(100, (part / whole) * 100) : 0;
+}
+
+export function time(ms: number, language: string): string {
+  return new Date(ms).toLocaleString(language === "ja" ? "ja-JP" : "en-GB", {
+    dateStyle: "medium",
+    timeStyle: "short",
+  });
+}
+
+export function seconds(count: number): string {
+  if (count < 90) {
+    return `${Math.round(count)} s`;
+  }
+  return count < 5400 ? `${Math.round(count / 60)} min` : `${(count / 3600).toFixed(1)} h`;
+}
+
+export type Cell = string | number | null;
+
+/** A field of a CSV file (RFC 4180). One that a spreadsheet would take for a formula is kept from that. */
+function field(cell: Cell): string {
+  if (cell === null) {
+    return "";
+  }
+  const text = typeof cell === "string" && /^[=+\-@\t\r]/.test(cell) ? `'${cell}` : String(cell);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+export function csv(head: string[], rows: Cell[][]): string {
+  return [head, ...rows].map((row) => `${row.map(field).join(",")}\r\n`).join("");
+}
+
+/** Has the browser save a text. */
+export function save(name: string, type: string, text: string): void {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}

@@ -1,0 +1,240 @@
+import {
+  ActionIcon,
+  AppShell,
+  Burger,
+  Button,
+  Center,
+  Group,
+  Loader,
+  Menu,
+  NavLink,
+  Select,
+  Text,
+  Tooltip,
+  useComputedColorScheme,
+  useMantineColorScheme,
+} from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import { Link, Outlet, useLocation, useNavigate } from "@tanstack/react-router";
+import { useEffect, useState } from "react";
+import { call } from "./api";
+import { setLanguage, useLanguage, type Word, word } from "./i18n";
+import { useConnected, useLive } from "./live";
+import { LoginPage } from "./pages/login";
+import { complain, State } from "./parts";
+import { client, useCluster, useContainers, useResiliency, useSession, useVolumes } from "./queries";
+import type { Session } from "./types";
+
+const PLACES: { to: string; title: Word }[] = [
+  { to: "/", title: "home" },
+  { to: "/containers", title: "containers" },
+  { to: "/volumes", title: "volumes" },
+  { to: "/snapshots", title: "snapshots" },
+  { to: "/hardware", title: "hardware" },
+  { to: "/settings", title: "settings" },
+];
+const FOUND_MAX = 20;
+
+/** Asks who one is first: nothing else is shown to nobody. */
+export function Frame() {
+  useLanguage();
+  const session = useSession();
+  useEffect(() => {
+    // The node has said that the session is none any more.
+    const ended = () =>
+      client.setQueryData<Session>(["session"], { who: null, user: null, scope: null, expires_ms: null });
+    window.addEventListener("azekura-logged-out", ended);
+    return () => window.removeEventListener("azekura-logged-out", ended);
+  }, []);
+  if (session.data?.scope) {
+    return <Inside session={session.data} />;
+  }
+  if (session.data) {
+    return <LoginPage />;
+  }
+  return (
+    <Center h="100vh">
+      {session.error ? (
+        <Text role="alert">{session.error.message}</Text>
+      ) : (
+        <Loader aria-label={word("loading")} />
+      )}
+    </Center>
+  );
+}
+
+function Search() {
+  const navigate = useNavigate();
+  const [text, setText] = useState("");
+  const volumes = useVolumes().data ?? [];
+  const containers = useContainers().data ?? [];
+  const nodes = useCluster().data?.nodes ?? [];
+  const wanted = text.trim().toLowerCase();
+  const fits = (name: string) => wanted !== "" && name.toLowerCase().includes(wanted);
+  const entries = [
+    { group: word("volumes"), kind: "volume", names: volumes.map((one) => one.name) },
+    { group: word("containers"), kind: "container", names: containers.map((one) => one.name) },
+    { group: word("nodes"), kind: "node", names: nodes.map((one) => one.name) },
+  ];
+  const data = entries
+    .map(({ group, kind, names }) => ({
+      group,
+      items: names
+        .filter(fits)
+        .slice(0, FOUND_MAX)
+        .map((name) => ({ value: `${kind} ${name}`, label: name })),
+    }))
+    .filter((group) => group.items.length > 0);
+  return (
+    <Select
+      aria-label={word("search")}
+      placeholder={word("search")}
+      size="xs"
+      w={{ base: 150, sm: 320 }}
+      searchable
+      clearable={false}
+      value={null}
+      searchValue={text}
+      onSearchChange={setText}
+      data={data}
+      filter={({ options }) => options}
+      nothingFoundMessage={wanted === "" ? undefined : word("searchNone")}
+      rightSection={<span />}
+      onChange={(value) => {
+        const at = value?.indexOf(" ") ?? -1;
+        if (!value || at < 0) {
+          return;
+        }
+        const [kind, name] = [value.slice(0, at), value.slice(at + 1)];
+        setText("");
+        if (kind === "volume") {
+          void navigate({ to: "/volumes/$name", params: { name } });
+        } else {
+          void navigate({ to: kind === "container" ? "/containers" : "/hardware" });
+        }
+      }}
+    />
+  );
+}
+
+function Health() {
+  const verdict = useResiliency().data?.verdict;
+  if (!verdict) {
+    return null;
+  }
+  const names: Record<string, Word> = { ok: "healthy", degraded: "degraded", critical: "critical" };
+  return (
+    <Link
+      to="/"
+      aria-label={`${word("resiliency")}: ${word(names[verdict] ?? "degraded")}`}
+      style={{ textDecoration: "none" }}
+    >
+      <State state={verdict}>{word(names[verdict] ?? "degraded")}</State>
+    </Link>
+  );
+}
+
+function Account({ session }: { session: Session }) {
+  const language = useLanguage();
+  const { setColorScheme } = useMantineColorScheme();
+  const scheme = useComputedColorScheme("light");
+  const connected = useConnected();
+  const leave = async () => {
+    try {
+      await call("DELETE", "/session");
+      client.clear();
+      await client.invalidateQueries({ queryKey: ["session"] });
+      window.location.assign("/");
+    } catch (error) {
+      complain(error);
+    }
+  };
+  return (
+    <Group gap="xs" wrap="nowrap">
+      <Tooltip label={word(connected ? "live" : "notLive")}>
+        <Text
+          size="sm"
+          role="status"
+          aria-label={word(connected ? "live" : "notLive")}
+          c={connected ? "green.8" : "orange.9"}
+        >
+          {connected ? "●" : "○"}
+        </Text>
+      </Tooltip>
+      <Button size="xs" variant="default" onClick={() => setLanguage(language === "ja" ? "en" : "ja")}>
+        {word("language")}
+      </Button>
+      <ActionIcon
+        variant="default"
+        aria-label={word("theme")}
+        onClick={() => setColorScheme(scheme === "dark" ? "light" : "dark")}
+      >
+        {scheme === "dark" ? "☀" : "☾"}
+      </ActionIcon>
+      {session.user ? (
+        <Menu>
+          <Menu.Target>
+            <Button size="xs" variant="default">
+              {session.user}
+            </Button>
+          </Menu.Target>
+          <Menu.Dropdown>
+            <Menu.Label>{session.scope}</Menu.Label>
+            <Menu.Item onClick={() => void leave()}>{word("logOut")}</Menu.Item>
+          </Menu.Dropdown>
+        </Menu>
+      ) : (
+        <Text size="sm">{session.who}</Text>
+      )}
+    </Group>
+  );
+}
+
+function Inside({ session }: { session: Session }) {
+  useLive();
+  const language = useLanguage();
+  const [open, { toggle, close }] = useDisclosure(false);
+  const cluster = useCluster().data;
+  const here = useLocation().pathname;
+  useEffect(() => {
+    document.title = cluster ? `${cluster.name} – Azekura` : "Azekura";
+  }, [cluster]);
+  return (
+    <AppShell
+      header={{ height: 52 }}
+      navbar={{ width: 200, breakpoint: "sm", collapsed: { mobile: !open } }}
+      padding="md"
+    >
+      <AppShell.Header>
+        <Group h="100%" px="md" justify="space-between" wrap="nowrap">
+          <Group gap="sm" wrap="nowrap">
+            <Burger opened={open} onClick={toggle} hiddenFrom="sm" size="sm" aria-label="Menu" />
+            <img src="/icon.svg" alt="" width={26} height={26} />
+            <Text fw={700}>{cluster?.name ?? "Azekura"}</Text>
+            <Health />
+          </Group>
+          <Search />
+          <Account session={session} />
+        </Group>
+      </AppShell.Header>
+      <AppShell.Navbar p="xs" aria-label="Pages">
+        {PLACES.map(({ to, title }) => (
+          <NavLink
+            key={to}
+            component={Link}
+            to={to}
+            label={word(title)}
+            active={to === "/" ? here === "/" : here.startsWith(to)}
+            color="cyan"
+            onClick={close}
+            c="var(--mantine-color-text)"
+          />
+        ))}
+      </AppShell.Navbar>
+      <AppShell.Main>
+        {/* Another language draws the whole page anew. */}
+        <Outlet key={language} />
+      </AppShell.Main>
+    </AppShell>
+  );
+}

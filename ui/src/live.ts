@@ -1,0 +1,159 @@
+// The stream of changes: what it names is read again, and nothing else.
+
+import { useEffect, useSyncExternalStore } from "react";
+import { ApiError, get } from "./api";
+import { client } from "./queries";
+import type { Changes, Volume } from "./types";
+
+/** Queries that show a kind of change. */
+const SHOWN_IN: Record<string, string[]> = {
+  volume: ["volume", "containers"],
+  snapshot: ["snapshots"],
+  "group-snapshot": ["snapshots"],
+  container: ["containers"],
+  node: ["cluster", "resiliency", "stores"],
+  store: ["stores", "resiliency"],
+  placement: ["stores", "resiliency"],
+  health: ["stores", "resiliency", "cluster"],
+};
+/** Volumes that are read one by one at most; with more the whole list is. */
+const SINGLES_MAX = 24;
+/** Changes that come within so many milliseconds are shown together. */
+const GATHER_MS = 300;
+
+/** What to do about changes: queries to read again, volumes to read and to forget. */
+export interface Plan {
+  stale: string[];
+  read: number[];
+  forget: number[];
+}
+
+export function plan(changes: { kind: string; id: number; gone: boolean }[]): Plan {
+  const stale = new Set(changes.flatMap((change) => SHOWN_IN[change.kind] ?? []));
+  const last = new Map<number, boolean>();
+  for (const change of changes.filter((one) => one.kind === "volume")) {
+    last.set(change.id, change.gone);
+  }
+  const volumes = [...last];
+  if (volumes.length > SINGLES_MAX) {
+    stale.add("volumes");
+    return { stale: [...stale], read: [], forget: [] };
+  }
+  return {
+    stale: [...stale],
+    read: volumes.filter(([, gone]) => !gone).map(([id]) => id),
+    forget: volumes.filter(([, gone]) => gone).map(([id]) => id),
+  };
+}
+
+/** A list of volumes with some replaced, added or left out; by name, as the API has it. */
+export function merge(list: Volume[], fresh: Volume[], gone: number[]): Volume[] {
+  const dropped = new Set([...gone, ...fresh.map((volume) => volume.id)]);
+  const kept = list.filter((volume) => !dropped.has(volume.id));
+  return [...kept, ...fresh].sort((one, other) => (one.name < other.name ? -1 : 1));
+}
+
+async function carryOut(changes: { kind: string; id: number; gone: boolean }[]): Promise<void> {
+  const { stale, read, forget } = plan(changes);
+  for (const key of stale) {
+    void client.invalidateQueries({ queryKey: [key] });
+  }
+  if (read.length + forget.length === 0 || client.getQueryData(["volumes"]) === undefined) {
+    return;
+  }
+  const gone = [...forget];
+  const found = await Promise.all(
+    read.map((id) =>
+      get<Volume>(`/volumes/volume-${id}`).catch((error: unknown) => {
+        if (error instanceof ApiError && error.kind === "not-found") {
+          gone.push(id);
+          return null;
+        }
+        void client.invalidateQueries({ queryKey: ["volumes"] });
+        return null;
+      }),
+    ),
+  );
+  const fresh = found.filter((volume) => volume !== null);
+  client.setQueryData<Volume[]>(["volumes"], (list) => (list ? merge(list, fresh, gone) : list));
+}
+
+let connected = false;
+const listeners = new Set<() => void>();
+
+function setConnected(next: boolean): void {
+  if (connected !== next) {
+    connected = next;
+    for (const listener of listeners) {
+      listener();
+    }
+  }
+}
+
+/** Whether changes are told as they happen. */
+export function useConnected(): boolean {
+  return useSyncExternalStore(
+    (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    () => connected,
+  );
+}
+
+/** Follows the stream while the page is looked at. A hidden one closes it: browsers have few connections to a server. */
+export function useLive(): void {
+  useEffect(() => {
+    let source: EventSource | null = null;
+    let waiting: Changes["changes"] = [];
+    let timer: ReturnType<typeof setTimeout> | null = null;
+    let opened = false;
+    const gather = (event: MessageEvent<string>) => {
+      waiting.push(...(JSON.parse(event.data) as Changes).changes);
+      timer ??= setTimeout(() => {
+        timer = null;
+        const changes = waiting;
+        waiting = [];
+        void carryOut(changes);
+      }, GATHER_MS);
+    };
+    const open = () => {
+      source = new EventSource("/api/v1/stream");
+      source.addEventListener("open", () => setConnected(true));
+      source.addEventListener("changes", gather);
+      source.addEventListener("reset", () => void client.invalidateQueries());
+      source.addEventListener("error", () => {
+        setConnected(false);
+        if (source?.readyState === EventSource.CLOSED) {
+          // Refused: the session may have ended.
+          void client.invalidateQueries({ queryKey: ["session"] });
+        }
+      });
+      if (opened) {
+        // What happened while the page was hidden was told to nobody.
+        void client.invalidateQueries();
+      }
+      opened = true;
+    };
+    const close = () => {
+      source?.close();
+      source = null;
+    };
+    const onVisible = () => {
+      close();
+      if (!document.hidden) {
+        open();
+      }
+    };
+    onVisible();
+    document.addEventListener("visibilitychange", onVisible);
+    return () => {
+      document.removeEventListener("visibilitychange", onVisible);
+      if (timer !== null) {
+        clearTimeout(timer);
+      }
+      close();
+      setConnected(false);
+    };
+  }, []);
+}

@@ -1,0 +1,117 @@
+import { Button } from "@mantine/core";
+import { Link } from "@tanstack/react-router";
+import { useMemo, useState } from "react";
+import { CreateVolume, DeleteSnapshots } from "../dialogs";
+import { bytes, time } from "../format";
+import { useLanguage, word } from "../i18n";
+import { Loaded, Page, State } from "../parts";
+import { useRights, useSnapshots } from "../queries";
+import { type Column, DataTable } from "../table";
+import type { Snapshot } from "../types";
+
+type Dialog = { kind: "delete"; snapshots: Snapshot[] } | { kind: "clone"; snapshot: Snapshot };
+
+function columns(language: string): Column<Snapshot>[] {
+  return [
+    { id: "name", title: word("name"), value: (one) => one.name, width: "minmax(160px, 2fr)" },
+    {
+      id: "volume",
+      title: word("ofVolume"),
+      value: (one) => one.volume ?? word("volumeGone", one.volume_id),
+      show: (one) =>
+        one.volume === null ? (
+          word("volumeGone", one.volume_id)
+        ) : (
+          <Link to="/volumes/$name" params={{ name: one.volume }}>
+            {one.volume}
+          </Link>
+        ),
+      width: "minmax(160px, 2fr)",
+    },
+    {
+      id: "size",
+      title: word("size"),
+      value: (one) => one.size,
+      show: (one) => bytes(one.size),
+      right: true,
+    },
+    {
+      id: "mapped",
+      title: word("mapped"),
+      value: (one) => one.mapped,
+      show: (one) => bytes(one.mapped),
+      right: true,
+    },
+    {
+      id: "state",
+      title: word("state"),
+      value: (one) => one.state,
+      show: (one) => <State state={one.state} />,
+    },
+    { id: "group", title: word("group"), value: (one) => one.group, show: (one) => one.group ?? "–" },
+    {
+      id: "created",
+      title: word("created"),
+      value: (one) => one.created_ms,
+      show: (one) => time(one.created_ms, language),
+      width: "minmax(160px, 1fr)",
+    },
+  ];
+}
+
+export function SnapshotsPage() {
+  const language = useLanguage();
+  const query = useSnapshots();
+  const { operate } = useRights();
+  const [dialog, setDialog] = useState<Dialog | null>(null);
+  const close = () => setDialog(null);
+  const shown = useMemo(() => columns(language), [language]);
+  return (
+    <Page title="snapshots">
+      <Loaded query={query}>
+        {(snapshots) => (
+          <DataTable
+            label={word("snapshots")}
+            rows={snapshots}
+            columns={shown}
+            id={(one) => `${one.volume ?? `volume-${one.volume_id}`}@${one.name}`}
+            actions={
+              operate
+                ? (chosen) => (
+                    <>
+                      {chosen.length === 1 && chosen[0] && (
+                        <Button
+                          size="xs"
+                          variant="default"
+                          onClick={() => chosen[0] && setDialog({ kind: "clone", snapshot: chosen[0] })}
+                        >
+                          {word("clone")}
+                        </Button>
+                      )}
+                      <Button
+                        size="xs"
+                        color="red"
+                        onClick={() => setDialog({ kind: "delete", snapshots: chosen })}
+                      >
+                        {word("delete")}
+                      </Button>
+                    </>
+                  )
+                : undefined
+            }
+          />
+        )}
+      </Loaded>
+      {dialog?.kind === "delete" && <DeleteSnapshots close={close} snapshots={dialog.snapshots} />}
+      {dialog?.kind === "clone" && (
+        <CreateVolume
+          close={close}
+          from={{
+            volume: dialog.snapshot.volume ?? `volume-${dialog.snapshot.volume_id}`,
+            snapshot: dialog.snapshot.name,
+          }}
+        />
+      )}
+    </Page>
+  );
+}

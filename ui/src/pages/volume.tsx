@@ -1,0 +1,275 @@
+import { Button, Group, SimpleGrid, Stack, Text } from "@mantine/core";
+import { Link, useNavigate } from "@tanstack/react-router";
+import { useState } from "react";
+import { ApiError } from "../api";
+import {
+  CreateVolume,
+  DeleteSnapshots,
+  DeleteVolumes,
+  EditVolume,
+  ResizeVolume,
+  RestoreVolume,
+  TakeSnapshot,
+} from "../dialogs";
+import { bytes, time } from "../format";
+import { useLanguage, word } from "../i18n";
+import { type Branch, lineage } from "../lineage";
+import { Bar, Facts, Loaded, Page, Panel, State } from "../parts";
+import { useCluster, useRights, useSnapshots, useStores, useVolume, useVolumes } from "../queries";
+import { volumeRoute } from "../router";
+import type { Snapshot, Volume } from "../types";
+
+type Dialog =
+  | { kind: "resize" | "edit" | "snapshot" | "delete" | "clone" }
+  | { kind: "delete-snapshot" | "clone-snapshot" | "restore"; snapshot: Snapshot };
+
+function Tree({
+  branch,
+  here,
+  act,
+}: {
+  branch: Branch;
+  here: number;
+  act: ((dialog: Dialog) => void) | null;
+}) {
+  const language = useLanguage();
+  return (
+    <>
+      {branch.volume ? (
+        <Link
+          to="/volumes/$name"
+          params={{ name: branch.volume.name }}
+          style={{ fontWeight: branch.id === here ? 700 : 400 }}
+          aria-current={branch.id === here ? "page" : undefined}
+        >
+          ◼ {branch.volume.name}
+        </Link>
+      ) : (
+        <Text span size="sm" c="dimmed">
+          ◻ {word("volumeGone", branch.id)}
+        </Text>
+      )}
+      {branch.snapshots.length + branch.clones.length > 0 && (
+        <ul>
+          {branch.snapshots.map(({ snapshot, clones }) => (
+            <li key={snapshot.id}>
+              <Group gap="xs" component="span" display="inline-flex">
+                <Text span size="sm">
+                  ◷ {snapshot.name}
+                </Text>
+                <Text span size="xs" c="dimmed">
+                  {time(snapshot.created_ms, language)} · {bytes(snapshot.mapped)}
+                </Text>
+                {act && branch.id === here && (
+                  <>
+                    <Button
+                      size="compact-xs"
+                      variant="default"
+                      onClick={() => act({ kind: "clone-snapshot", snapshot })}
+                    >
+                      {word("clone")}
+                    </Button>
+                    <Button
+                      size="compact-xs"
+                      variant="default"
+                      onClick={() => act({ kind: "restore", snapshot })}
+                    >
+                      {word("restore")}
+                    </Button>
+                    <Button
+                      size="compact-xs"
+                      variant="default"
+                      onClick={() => act({ kind: "delete-snapshot", snapshot })}
+                    >
+                      {word("delete")}
+                    </Button>
+                  </>
+                )}
+              </Group>
+              {clones.length > 0 && (
+                <ul>
+                  {clones.map((clone) => (
+                    <li key={clone.id}>
+                      <Tree branch={clone} here={here} act={act} />
+                    </li>
+                  ))}
+                </ul>
+              )}
+            </li>
+          ))}
+          {branch.clones.map((clone) => (
+            <li key={clone.id}>
+              <Tree branch={clone} here={here} act={act} />
+            </li>
+          ))}
+        </ul>
+      )}
+    </>
+  );
+}
+
+function Details({ volume }: { volume: Volume }) {
+  const language = useLanguage();
+  const labels = Object.entries(volume.labels).map(([key, value]) => `${key}=${value}`);
+  return (
+    <Panel title={word("volume")}>
+      <Stack gap="sm">
+        <Bar label={word("mapped")} used={volume.mapped} whole={volume.size} />
+        <Facts
+          facts={[
+            [word("state"), <State key="state" state={volume.state} />],
+            ...(volume.reason ? ([[word("reason"), volume.reason]] as [string, string][]) : []),
+            [word("size"), bytes(volume.size)],
+            [word("mapped"), bytes(volume.mapped)],
+            [word("undrained"), bytes(volume.undrained)],
+            [word("container"), volume.container],
+            [word("iopsLimit"), volume.iops_limit ?? word("noLimit")],
+            [
+              word("bandwidthLimit"),
+              volume.bandwidth_limit ? bytes(volume.bandwidth_limit) : word("noLimit"),
+            ],
+            [word("created"), time(volume.created_ms, language)],
+            [word("labels"), labels.join(", ") || "–"],
+            [word("description"), volume.description ?? "–"],
+          ]}
+        />
+      </Stack>
+    </Panel>
+  );
+}
+
+function Placement({ volume }: { volume: Volume }) {
+  const nodes = useCluster().data?.nodes ?? [];
+  const stores = useStores().data ?? [];
+  const nodeName = (id: number | null | undefined) => nodes.find((node) => node.id === id)?.name ?? "–";
+  const { attachment, log } = volume;
+  const copies = log.map(
+    ({ store }) => `store-${store} (${nodeName(stores.find((one) => one.id === store)?.node)})`,
+  );
+  return (
+    <Panel title={word("placement")}>
+      <Facts
+        facts={[
+          [word("owner"), nodeName(volume.owner)],
+          [word("epoch"), volume.epoch],
+          [word("rf"), volume.rf],
+          [word("logCopies"), copies.join(", ") || "–"],
+          [
+            word("clients"),
+            attachment.clients.length === 0
+              ? word("nobody")
+              : `${attachment.clients.join(", ")}${attachment.read_only ? ` (${word("readOnly")})` : ""}`,
+          ],
+        ]}
+      />
+    </Panel>
+  );
+}
+
+function Dialogs({
+  volume,
+  dialog,
+  close,
+  after,
+}: {
+  volume: Volume;
+  dialog: Dialog;
+  close: () => void;
+  after: () => void;
+}) {
+  switch (dialog.kind) {
+    case "resize":
+      return <ResizeVolume close={close} volume={volume} />;
+    case "edit":
+      return <EditVolume close={close} volume={volume} />;
+    case "snapshot":
+      return <TakeSnapshot close={close} volumes={[volume.name]} />;
+    case "delete":
+      return <DeleteVolumes close={close} volumes={[volume]} after={after} />;
+    case "clone":
+      return <CreateVolume close={close} from={{ volume: volume.name }} />;
+    case "clone-snapshot":
+      return <CreateVolume close={close} from={{ volume: volume.name, snapshot: dialog.snapshot.name }} />;
+    case "restore":
+      return <RestoreVolume close={close} volume={volume.name} snapshot={dialog.snapshot.name} />;
+    case "delete-snapshot":
+      return <DeleteSnapshots close={close} snapshots={[dialog.snapshot]} />;
+  }
+}
+
+export function VolumePage() {
+  useLanguage();
+  const { name } = volumeRoute.useParams();
+  const navigate = useNavigate();
+  const query = useVolume(name);
+  const volumes = useVolumes().data ?? [];
+  const snapshots = useSnapshots().data ?? [];
+  const { operate } = useRights();
+  const [dialog, setDialog] = useState<Dialog | null>(null);
+  if (query.error instanceof ApiError && query.error.kind === "not-found") {
+    return (
+      <Page name={name}>
+        <Text role="alert">{word("noSuchVolume")}</Text>
+      </Page>
+    );
+  }
+  const action = (kind: "resize" | "edit" | "snapshot" | "clone", text: string) => (
+    <Button variant="default" disabled={!query.data} onClick={() => setDialog({ kind })}>
+      {text}
+    </Button>
+  );
+  return (
+    <Page
+      name={name}
+      actions={
+        operate && (
+          <>
+            {action("snapshot", word("takeSnapshot"))}
+            {action("clone", word("clone"))}
+            {action("resize", word("resize"))}
+            {action("edit", word("edit"))}
+            <Button color="red" disabled={!query.data} onClick={() => setDialog({ kind: "delete" })}>
+              {word("delete")}
+            </Button>
+          </>
+        )
+      }
+    >
+      <Loaded query={query}>
+        {(volume) => (
+          <>
+            <SimpleGrid cols={{ base: 1, md: 2 }}>
+              <Details volume={volume} />
+              <Stack>
+                <Placement volume={volume} />
+                <Panel title={word("lineage")}>
+                  <ul className="tree">
+                    <li>
+                      <Tree
+                        branch={lineage(
+                          volumes.some((one) => one.id === volume.id) ? volumes : [...volumes, volume],
+                          snapshots,
+                          volume.id,
+                        )}
+                        here={volume.id}
+                        act={operate ? setDialog : null}
+                      />
+                    </li>
+                  </ul>
+                </Panel>
+              </Stack>
+            </SimpleGrid>
+            {dialog && (
+              <Dialogs
+                volume={volume}
+                dialog={dialog}
+                close={() => setDialog(null)}
+                after={() => void navigate({ to: "/volumes" })}
+              />
+            )}
+          </>
+        )}
+      </Loaded>
+    </Page>
+  );
+}

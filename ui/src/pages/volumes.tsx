@@ -1,0 +1,133 @@
+import { Button } from "@mantine/core";
+import { Link } from "@tanstack/react-router";
+import { useMemo, useState } from "react";
+import { CreateVolume, DeleteVolumes, TakeSnapshot } from "../dialogs";
+import { bytes, time } from "../format";
+import { useLanguage, word } from "../i18n";
+import { Loaded, Page, State } from "../parts";
+import { useCluster, useRights, useVolumes } from "../queries";
+import { type Column, DataTable } from "../table";
+import type { Volume } from "../types";
+
+type Dialog = { kind: "create" } | { kind: "delete" | "snapshot"; volumes: Volume[]; done: () => void };
+
+/** The columns of a table of volumes. */
+function columns(language: string, nodes: Map<number, string>): Column<Volume>[] {
+  const node = (id: number | null) => (id === null ? null : (nodes.get(id) ?? `node-${id}`));
+  return [
+    {
+      id: "name",
+      title: word("name"),
+      value: (one) => one.name,
+      show: (one) => (
+        <Link to="/volumes/$name" params={{ name: one.name }}>
+          {one.name}
+        </Link>
+      ),
+      width: "minmax(160px, 2fr)",
+    },
+    { id: "container", title: word("container"), value: (one) => one.container },
+    {
+      id: "size",
+      title: word("size"),
+      value: (one) => one.size,
+      show: (one) => bytes(one.size),
+      right: true,
+    },
+    {
+      id: "mapped",
+      title: word("mapped"),
+      value: (one) => one.mapped,
+      show: (one) => bytes(one.mapped),
+      right: true,
+    },
+    { id: "rf", title: "RF", value: (one) => one.rf, right: true, width: "60px" },
+    {
+      id: "owner",
+      title: word("owner"),
+      value: (one) => node(one.owner),
+      show: (one) => node(one.owner) ?? "–",
+    },
+    {
+      id: "clients",
+      title: word("attachedTo"),
+      value: (one) => one.attachment.clients.join(" ") || null,
+      show: (one) => one.attachment.clients.join(", ") || "–",
+      width: "minmax(115px, 1fr)",
+    },
+    {
+      id: "state",
+      title: word("state"),
+      value: (one) => one.state,
+      show: (one) => <State state={one.state} />,
+    },
+    {
+      id: "created",
+      title: word("created"),
+      value: (one) => one.created_ms,
+      show: (one) => time(one.created_ms, language),
+      width: "minmax(160px, 1fr)",
+    },
+  ];
+}
+
+export function VolumesPage() {
+  const language = useLanguage();
+  const query = useVolumes();
+  const nodes = useCluster().data?.nodes;
+  const { operate } = useRights();
+  const [dialog, setDialog] = useState<Dialog | null>(null);
+  const close = () => setDialog(null);
+  const shown = useMemo(
+    () => columns(language, new Map(nodes?.map((node) => [node.id, node.name]))),
+    [language, nodes],
+  );
+  return (
+    <Page
+      title="volumes"
+      actions={
+        operate && <Button onClick={() => setDialog({ kind: "create" })}>{word("createVolume")}</Button>
+      }
+    >
+      <Loaded query={query}>
+        {(volumes) => (
+          <DataTable
+            label={word("volumes")}
+            rows={volumes}
+            columns={shown}
+            id={(one) => one.name}
+            actions={
+              operate
+                ? (chosen, done) => (
+                    <>
+                      <Button
+                        size="xs"
+                        variant="default"
+                        onClick={() => setDialog({ kind: "snapshot", volumes: chosen, done })}
+                      >
+                        {word("takeSnapshot")}
+                      </Button>
+                      <Button
+                        size="xs"
+                        color="red"
+                        onClick={() => setDialog({ kind: "delete", volumes: chosen, done })}
+                      >
+                        {word("delete")}
+                      </Button>
+                    </>
+                  )
+                : undefined
+            }
+          />
+        )}
+      </Loaded>
+      {dialog?.kind === "create" && <CreateVolume close={close} />}
+      {dialog?.kind === "delete" && (
+        <DeleteVolumes close={close} volumes={dialog.volumes} after={dialog.done} />
+      )}
+      {dialog?.kind === "snapshot" && (
+        <TakeSnapshot close={close} volumes={dialog.volumes.map((one) => one.name)} />
+      )}
+    </Page>
+  );
+}

@@ -1,0 +1,38 @@
+import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
+import { Frame } from "./frame";
+import { word } from "./i18n";
+import { ContainersPage } from "./pages/containers";
+import { HardwarePage } from "./pages/hardware";
+import { HomePage } from "./pages/home";
+import { SettingsPage } from "./pages/settings";
+import { SnapshotsPage } from "./pages/snapshots";
+import { VolumePage } from "./pages/volume";
+import { VolumesPage } from "./pages/volumes";
+
+const root = createRootRoute({ component: Frame, notFoundComponent: () => <p>{word("notFound")}</p> });
+const at = <Path extends string>(path: Path, component: () => React.JSX.Element) =>
+  createRoute({ getParentRoute: () => root, path, component });
+
+export const volumeRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/volumes/$name",
+  component: VolumePage,
+});
+
+const tree = root.addChildren([
+  at("/", HomePage),
+  at("/containers", ContainersPage),
+  at("/volumes", VolumesPage),
+  volumeRoute,
+  at("/snapshots", SnapshotsPage),
+  at("/hardware", HardwarePage),
+  at("/settings", SettingsPage),
+]);
+
+export const router = createRouter({ routeTree: tree, defaultPreload: false });
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}

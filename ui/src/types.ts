@@ -1,0 +1,166 @@
+// What the API answers, as far as the pages show it. The whole of it: GET /api/v1/openapi.json.
+
+export type Scope = "admin" | "operator" | "viewer" | "csi" | "client";
+export type Role = "admin" | "operator" | "viewer";
+
+export interface Session {
+  who: string | null;
+  user: string | null;
+  scope: Scope | null;
+  expires_ms: number | null;
+}
+
+export interface Node {
+  id: number;
+  name: string;
+  address: string;
+  nbd: string | null;
+  api: string | null;
+  alive: boolean;
+  draining: boolean;
+  maintenance_until_ms: number;
+  candidate: boolean;
+}
+
+export interface Cluster {
+  name: string;
+  id: string;
+  version: string;
+  nodes: Node[];
+}
+
+export interface Store {
+  id: number;
+  node: number;
+  state: string;
+  reason: string | null;
+  capacity: number;
+  used: number;
+  journal_capacity: number;
+  journal_used: number;
+  extents: number;
+  standing: string;
+  groups: number;
+  filling: number;
+  leaving: number;
+}
+
+export interface Container {
+  id: number;
+  name: string;
+  rf: number;
+  min_copies: number;
+  strict: boolean;
+  sync: string;
+  compression: string;
+  quota: number | null;
+  volumes: number;
+  provisioned: number;
+}
+
+export interface Volume {
+  id: number;
+  name: string;
+  container: string;
+  size: number;
+  mapped: number;
+  created_ms: number;
+  owner: number | null;
+  epoch: number;
+  state: string;
+  reason: string | null;
+  rf: number;
+  log: { store: number }[];
+  segments: number;
+  undrained: number | null;
+  attachment: { generation: number; clients: string[]; read_only: boolean; shared: boolean };
+  origin: {
+    volume: string | null;
+    snapshot: string | null;
+    volume_id: number;
+    snapshot_id: number;
+  } | null;
+  labels: Record<string, string>;
+  description: string | null;
+  iops_limit: number | null;
+  bandwidth_limit: number | null;
+}
+
+export interface Snapshot {
+  id: number;
+  name: string;
+  volume: string | null;
+  volume_id: number;
+  size: number;
+  mapped: number | null;
+  created_ms: number;
+  state: string;
+  labels: Record<string, string>;
+  group: string | null;
+}
+
+export interface Resiliency {
+  verdict: string;
+  reasons: string[];
+  data: {
+    rf: number;
+    domain: string;
+    groups: number;
+    degraded: number;
+    unavailable: number;
+    tolerates: number;
+  }[];
+  repair: {
+    filling: number;
+    filled: number;
+    waiting: number;
+    running_seconds: number;
+    eta_seconds: number | null;
+  };
+  capacity: { total: number; used: number; resilient: number; fullest_percent: number };
+}
+
+export interface User {
+  name: string;
+  role: Role;
+  created_ms: number;
+  sessions: number;
+}
+
+export interface Token {
+  name: string;
+  scope: Scope;
+  containers: string[];
+  created_ms: number;
+  token?: string;
+}
+
+export interface AuditEntry {
+  id: number;
+  at_ms: number;
+  who: string;
+  from: string;
+  operation: string;
+  subject: string;
+  outcome: string;
+  reason?: string;
+}
+
+export interface Authority {
+  signer: string;
+  fingerprint: string;
+  believed: number;
+  nodes: { node: string; issuer: string; current: boolean; until_ms: number }[];
+}
+
+export interface Change {
+  kind: string;
+  id: number;
+  gone: boolean;
+}
+
+export interface Changes {
+  revision: number;
+  reset: boolean;
+  changes: Change[];
+}
