@@ -1,5 +1,6 @@
 //! What the management plane answers.
 
+use crate::disks::DiskAnswer;
 use crate::join::{AuthorityAnswer, JoinAnswer, JoinTokenAnswer};
 use crate::members::{MemberAnswer, ResiliencyAnswer};
 use crate::token::TokenAnswer;
@@ -56,6 +57,8 @@ pub enum Answer {
     Joined(JoinAnswer),
     /// The authorities of the cluster.
     Authority(AuthorityAnswer),
+    /// Disks, by node and store.
+    Disks(Vec<DiskAnswer>),
 }
 
 impl Answer {
@@ -84,6 +87,7 @@ impl Answer {
             Self::JoinToken(value) => serde_json::to_value(value),
             Self::Joined(value) => serde_json::to_value(value),
             Self::Authority(value) => serde_json::to_value(value),
+            Self::Disks(value) => serde_json::to_value(value),
             Self::Member(value) => serde_json::to_value(value),
             Self::Resiliency(value) => serde_json::to_value(value),
         }

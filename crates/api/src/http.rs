@@ -2,12 +2,13 @@
 //!
 //! | method and path | operation |
 //! | --- | --- |
-//! | `GET /api/v1/status` | status |
-//! | `GET /api/v1/cluster` | cluster |
+//! | `GET /api/v1/status`, `GET /api/v1/cluster` | status, cluster |
 //! | `GET /api/v1/capacity?container=\|rf=` | capacity |
 //! | `GET /api/v1/resiliency` | resiliency |
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}` | node-show, node-set, node-remove (`?lost=true`) |
 //! | `GET, PATCH, DELETE /api/v1/stores/{id}` | store-show, store-set, store-remove (`?lost=true`) |
+//! | `GET, POST /api/v1/disks` | disk-list, disk-add |
+//! | `POST /api/v1/disks/{store}/replace` | disk-replace |
 //! | `GET, POST /api/v1/containers` | container-list, container-create |
 //! | `PATCH, DELETE /api/v1/containers/{name}` | container-set, container-delete |
 //! | `GET, POST /api/v1/volumes?limit=&after=&name=&label=` | volume-list, volume-create (a clone names `from`) |

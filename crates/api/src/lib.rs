@@ -15,6 +15,7 @@ pub mod answer;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod copies;
+pub mod disks;
 pub mod http;
 pub mod join;
 pub mod members;
@@ -30,6 +31,7 @@ pub use answer::{
     StoreAnswer, VolumeAnswer,
 };
 pub use copies::{MinCopies, NotCopies};
+pub use disks::{DiskAnswer, DiskReplacement, DiskSpec};
 pub use join::{
     AuthorityAnswer, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec,
     NodeCertificateAnswer, Retirement,

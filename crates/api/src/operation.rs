@@ -5,6 +5,7 @@
 //! `{"operation":"volume-resize","name":"db","size":1073741824}`.
 
 use crate::copies::MinCopies;
+use crate::disks::{DiskReplacement, DiskSpec};
 use crate::join::{JoinTokenSpec, Retirement};
 use crate::members::MemberChange;
 use crate::query::ListQuery;
@@ -77,6 +78,18 @@ pub enum Operation {
         /// Whether it will never come back.
         #[serde(default)]
         lost: bool,
+    },
+    /// The disks of all nodes -> `Answer::Disks`.
+    DiskList,
+    /// Makes disks of a node a new store, which takes part at once -> `Answer::Disks`: the store's.
+    DiskAdd(DiskSpec),
+    /// Puts other disks in the place of a store's that are dead or empty; it is filled again -> `Answer::Disks`: the store's.
+    DiskReplace {
+        /// Id of the store.
+        store: u32,
+        /// What takes their place.
+        #[serde(flatten)]
+        with: DiskReplacement,
     },
     /// Creates a storage container -> `Answer::Container`.
     ContainerCreate(ContainerSpec),
@@ -322,6 +335,9 @@ impl Operation {
             Self::StoreShow { .. } => "store-show",
             Self::StoreSet { .. } => "store-set",
             Self::StoreRemove { .. } => "store-remove",
+            Self::DiskList => "disk-list",
+            Self::DiskAdd(_) => "disk-add",
+            Self::DiskReplace { .. } => "disk-replace",
             Self::ContainerCreate(_) => "container-create",
             Self::ContainerList => "container-list",
             Self::ContainerSet { .. } => "container-set",

@@ -15,6 +15,7 @@
 
 mod attach;
 mod authority;
+mod bay;
 mod bench;
 mod catalog_verbs;
 mod cli;
@@ -24,7 +25,9 @@ mod config_tests;
 mod credentials;
 mod csi_verbs;
 mod disk;
+mod disk_verbs;
 mod joining;
+mod kept;
 mod launch;
 mod local;
 mod members;
@@ -109,6 +112,7 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
             NodeVerb::Approve { name } => console.approve(&name),
             NodeVerb::Join(_) => unreachable!("it is carried out here"),
         },
+        Verb::Disk(verb) => console.disk(verb),
         Verb::Store(verb) => console.member("stores", verb),
         Verb::Resiliency => console.resiliency(),
         Verb::Status => console.status(),

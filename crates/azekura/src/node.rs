@@ -9,10 +9,11 @@
 //!   cleanly. A second signal ends the process at once; that is as safe as a power cut.
 
 use crate::authority::{self, FileSigner};
+use crate::bay::MachineBay;
 use crate::bench;
 use crate::cli::NodeArgs;
 use crate::config::{ApiAuth, CatalogConfig, Config, TlsConfig, Tuning};
-use crate::disk;
+use crate::disk::{self, Prepared};
 use crate::remote::secured;
 use ::node::{Host, HostOptions, StoreSpec};
 use anyhow::{Context, anyhow};
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use vocab::StoreId;
 use world::sync::Notify;
 use world::{Address, LocalBoxFuture, Role, World};
 use world_linux::{Machine, RemoteHandle, ShardOptions};
@@ -305,9 +307,17 @@ async fn serve(
     let kv = open_catalog(&config.catalog)?;
     let mut stores = Vec::new();
     for store in &config.stores {
-        let disks = disk::prepare(&world, &machine, &config.cluster, store).await?;
-        stores.push(StoreSpec { id: None, disks });
+        let id = StoreId(store.id);
+        match disk::prepare(&world, &machine, &config.cluster, store).await? {
+            Prepared::Disks(disks) => stores.push(StoreSpec {
+                id: Some(id),
+                disks,
+            }),
+            Prepared::Dead(reason) => drop(options.absent.insert(id, reason)),
+        }
     }
+    let bay = MachineBay::new(world.clone(), machine.clone(), &config);
+    options.bay = Some(Rc::new(bay));
     let url = options.api.clone();
     let host = Host::start(world.clone(), kv, stores, options).await?;
     let running = Rc::new(Running {

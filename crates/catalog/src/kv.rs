@@ -147,4 +147,10 @@ pub trait Kv {
 
     /// Ends a lease now and deletes its keys. No error when it has already ended.
     fn revoke(&self, lease: LeaseId) -> KvFuture<()>;
+
+    /// A revision as other processes of the cluster and its disks know it. It differs only where the store was exchanged for
+    /// another one since this process started.
+    fn recorded(&self, revision: Revision) -> Revision {
+        revision
+    }
 }

@@ -202,6 +202,7 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
                 | Operation::Resiliency
                 | Operation::NodeShow { .. }
                 | Operation::StoreShow { .. }
+                | Operation::DiskList
                 | Operation::Cluster
                 | Operation::Capacity { .. }
                 | Operation::ContainerList

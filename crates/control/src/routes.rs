@@ -1,5 +1,6 @@
 //! Paths to operations. The table is in `api::http`; `openapi/table.rs` says what each takes and answers.
 
+mod disks;
 mod joining;
 mod members;
 
@@ -147,6 +148,7 @@ pub fn router(backend: Arc<dyn Backend>, auth: Auth) -> Router {
         .route("/tokens", get(token_list).post(token_create))
         .route("/tokens/{name}", delete(token_delete))
         .route("/openapi.json", get(openapi::serve))
+        .merge(disks::routes())
         .merge(joining::routes())
         .merge(members::routes());
     Router::new()

@@ -214,6 +214,17 @@ const ROUTES: &[(&str, &str, &str)] = &[
         "",
         r#"{"operation":"store-remove","id":3,"lost":true}"#,
     ),
+    ("GET /api/v1/disks", "", r#"{"operation":"disk-list"}"#),
+    (
+        "POST /api/v1/disks",
+        r#"{"node":"n","paths":["/dev/sdb"],"journal":4096}"#,
+        r#"{"operation":"disk-add","node":"n","paths":["/dev/sdb"],"journal":4096}"#,
+    ),
+    (
+        "POST /api/v1/disks/3/replace",
+        r#"{"paths":["/dev/sdb"],"lost":true}"#,
+        r#"{"operation":"disk-replace","store":3,"paths":["/dev/sdb"],"lost":true}"#,
+    ),
     ("GET /api/v1/volumes", "", r#"{"operation":"volume-list"}"#),
     (
         "POST /api/v1/volumes",

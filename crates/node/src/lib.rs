@@ -16,6 +16,7 @@
 //! Read next: `host.rs`, then `membership.rs`, `volumes.rs`, `sessions.rs`, `operations.rs`.
 
 mod device;
+mod disks;
 mod exports;
 mod health;
 mod host;
@@ -25,9 +26,11 @@ mod options;
 mod placement;
 mod service;
 mod sessions;
+mod stores;
 mod upkeep;
 mod volumes;
 
+pub use crate::disks::{Bay, DiskFacts, DiskRequest, FoundDisks};
 pub use crate::host::Host;
 pub use crate::membership::ClusterView;
 pub use crate::operations::Signer;

@@ -7,10 +7,11 @@ use api::ErrorKind::{
 use api::Scope::{Admin, Client, Csi, Viewer};
 use api::{
     AttachmentAnswer, AuthorityAnswer, CapacityAnswer, ClusterAnswer, ContainerAnswer,
-    ContainerChange, ContainerSpec, DiffAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer,
-    JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, MemberAnswer, MemberChange,
-    RemoveQuery, ResiliencyAnswer, Retirement, Scope, SnapshotAnswer, StatusAnswer, TokenAnswer,
-    TokenSpec, VolumeAnswer, VolumeChange, VolumeSpec, http,
+    ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer, DiskReplacement, DiskSpec,
+    GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer, JoinRequest, JoinTokenAnswer,
+    JoinTokenSpec, ListQuery, MemberAnswer, MemberChange, RemoveQuery, ResiliencyAnswer,
+    Retirement, Scope, SnapshotAnswer, StatusAnswer, TokenAnswer, TokenSpec, VolumeAnswer,
+    VolumeChange, VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
@@ -32,6 +33,7 @@ pub(super) fn operations() -> Vec<Described> {
     let groups = [
         cluster(),
         members(),
+        disks(),
         joining(),
         containers(),
         volumes(),
@@ -139,6 +141,35 @@ fn members() -> Vec<Describe> {
             "id",
             STORE,
         ),
+    ]
+}
+
+fn disks() -> Vec<Describe> {
+    vec![
+        Describe::new(Get, "/disks", "disk-list", "The disks of all nodes")
+            .list::<DiskAnswer>("Disks, by node and store")
+            .scopes(LOOKING),
+        Describe::new(
+            Post,
+            "/disks",
+            "disk-add",
+            "Makes disks of a node a new store, which takes part at once",
+        )
+        .body::<DiskSpec>(True)
+        .list::<DiskAnswer>("The disks of the new store")
+        .problems(&[NotFound, Refused])
+        .scopes(ADMIN),
+        Describe::new(
+            Post,
+            "/disks/{store}/replace",
+            "disk-replace",
+            "Puts other disks in the place of a store's that are dead or empty",
+        )
+        .named("store", "Id of the store")
+        .body::<DiskReplacement>(True)
+        .list::<DiskAnswer>("The disks of the store")
+        .problems(&[NotFound, Refused])
+        .scopes(ADMIN),
     ]
 }
 

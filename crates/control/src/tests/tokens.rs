@@ -92,6 +92,7 @@ fn csi_may(request: &str, body: &str) -> bool {
         "/drain",
         "/nodes",
         "/stores",
+        "/disks",
         "/resiliency",
         "/authority",
         "/join",

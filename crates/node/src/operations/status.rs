@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use vocab::StoreId;
 use wire::Trust;
 
-fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
+pub(super) fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
     let mut answer = StoreAnswer {
         id: row.id.0,
         node: row.node.0,
@@ -55,7 +55,11 @@ fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
 }
 
 /// What the plan makes of a store.
-fn place(mut answer: StoreAnswer, view: &ClusterView, standing: Standing) -> StoreAnswer {
+pub(super) fn place(
+    mut answer: StoreAnswer,
+    view: &ClusterView,
+    standing: Standing,
+) -> StoreAnswer {
     let store = StoreId(answer.id);
     let groups = || view.groups.values();
     answer.standing = match standing {
@@ -104,12 +108,16 @@ impl Host {
         })
     }
 
+    /// What the plan makes of every store.
+    pub(super) fn standings(&self) -> BTreeMap<StoreId, Standing> {
+        let facts = self.store_facts().into_iter();
+        facts.map(|facts| (facts.id, facts.standing)).collect()
+    }
+
     pub(super) async fn status(&self) -> Result<Answer> {
         let view = self.view();
         self.health.ask(view.stores.keys().copied().collect()).await;
-        let standings = self.store_facts().into_iter();
-        let standings: BTreeMap<StoreId, Standing> =
-            standings.map(|facts| (facts.id, facts.standing)).collect();
+        let standings = self.standings();
         let store = |row: &StoreRow| {
             let standing = standings.get(&row.id).copied().unwrap_or(Standing::Away);
             place(describe(row, self.health.seen(row.id)), &view, standing)
