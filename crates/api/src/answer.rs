@@ -1,5 +1,6 @@
 //! What the management plane answers.
 
+use crate::catalog::{CatalogBackupAnswer, CatalogMoveAnswer};
 use crate::disks::DiskAnswer;
 use crate::join::{AuthorityAnswer, JoinAnswer, JoinTokenAnswer};
 use crate::members::{MemberAnswer, ResiliencyAnswer};
@@ -57,6 +58,10 @@ pub enum Answer {
     Joined(JoinAnswer),
     /// The authorities of the cluster.
     Authority(AuthorityAnswer),
+    /// A copy of the catalog.
+    CatalogBackup(CatalogBackupAnswer),
+    /// The catalog is somewhere else.
+    CatalogMoved(CatalogMoveAnswer),
     /// Disks, by node and store.
     Disks(Vec<DiskAnswer>),
 }
@@ -87,6 +92,8 @@ impl Answer {
             Self::JoinToken(value) => serde_json::to_value(value),
             Self::Joined(value) => serde_json::to_value(value),
             Self::Authority(value) => serde_json::to_value(value),
+            Self::CatalogBackup(value) => serde_json::to_value(value),
+            Self::CatalogMoved(value) => serde_json::to_value(value),
             Self::Disks(value) => serde_json::to_value(value),
             Self::Member(value) => serde_json::to_value(value),
             Self::Resiliency(value) => serde_json::to_value(value),

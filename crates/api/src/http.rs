@@ -7,6 +7,7 @@
 //! | `GET /api/v1/resiliency` | resiliency |
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}` | node-show, node-set, node-remove (`?lost=true`) |
 //! | `GET, PATCH, DELETE /api/v1/stores/{id}` | store-show, store-set, store-remove (`?lost=true`) |
+//! | `GET /api/v1/catalog/backup`, `POST /api/v1/catalog/move` `{"endpoints", "prefix"}` | catalog-backup, catalog-move |
 //! | `GET, POST /api/v1/disks` | disk-list, disk-add |
 //! | `POST /api/v1/disks/{store}/replace` | disk-replace |
 //! | `GET, POST /api/v1/containers` | container-list, container-create |

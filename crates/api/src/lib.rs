@@ -12,6 +12,7 @@
 //!   are refused; answers with unknown fields are read.
 
 pub mod answer;
+pub mod catalog;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod copies;
@@ -30,6 +31,7 @@ pub use answer::{
     GroupSnapshotAnswer, NodeAnswer, OriginAnswer, ReplicaAnswer, SnapshotAnswer, StatusAnswer,
     StoreAnswer, VolumeAnswer,
 };
+pub use catalog::{CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget};
 pub use copies::{MinCopies, NotCopies};
 pub use disks::{DiskAnswer, DiskReplacement, DiskSpec};
 pub use join::{

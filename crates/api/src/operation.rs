@@ -4,6 +4,7 @@
 //! forwards to the volume's owner. Its JSON form has the field `operation` with the name in kebab-case:
 //! `{"operation":"volume-resize","name":"db","size":1073741824}`.
 
+use crate::catalog::CatalogTarget;
 use crate::copies::MinCopies;
 use crate::disks::{DiskReplacement, DiskSpec};
 use crate::join::{JoinTokenSpec, Retirement};
@@ -91,6 +92,10 @@ pub enum Operation {
         #[serde(flatten)]
         with: DiskReplacement,
     },
+    /// All rows of the catalog at one moment -> `Answer::CatalogBackup`.
+    CatalogBackup,
+    /// Moves the catalog of a single process to etcd while it is used -> `Answer::CatalogMoved`.
+    CatalogMove(CatalogTarget),
     /// Creates a storage container -> `Answer::Container`.
     ContainerCreate(ContainerSpec),
     /// Every container -> `Answer::Containers`.
@@ -338,6 +343,8 @@ impl Operation {
             Self::DiskList => "disk-list",
             Self::DiskAdd(_) => "disk-add",
             Self::DiskReplace { .. } => "disk-replace",
+            Self::CatalogBackup => "catalog-backup",
+            Self::CatalogMove(_) => "catalog-move",
             Self::ContainerCreate(_) => "container-create",
             Self::ContainerList => "container-list",
             Self::ContainerSet { .. } => "container-set",

@@ -1,4 +1,5 @@
-//! What a node keeps of itself beside its configuration: stores that came, went or got other disks while it ran.
+//! What a node keeps of itself beside its configuration: stores that came, went or got other disks while it ran, and where the
+//! catalog has moved.
 //! Format: docs/formats/node-state.md.
 //!
 //! Invariants
@@ -7,7 +8,7 @@
 //!   configuration is obeyed.
 //! - A file is replaced as a whole, and durable before anything is built on it.
 
-use crate::config::{Config, ConfigError, DiskConfig, STORES_MAX, StoreConfig};
+use crate::config::{CatalogConfig, Config, ConfigError, DiskConfig, STORES_MAX, StoreConfig};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeSet;
@@ -15,9 +16,11 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// Version of the files this release writes.
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 /// Of stores.
 const STORES_FILE: &str = "stores.json";
+/// Of where the catalog has moved.
+const CATALOG_FILE: &str = "catalog.json";
 /// Files are read whole; one with 64 stores of 64 disks is far below 1 MiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -30,6 +33,70 @@ struct KeptStore {
     /// Its disks in the configuration when this was written; none: it was not there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     instead_of: Vec<PathBuf>,
+}
+
+/// A catalog that moves, or has moved, from a file to etcd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCatalog {
+    /// Of the file that this is kept in.
+    pub version: u32,
+    /// The catalog's file in the configuration when this was written.
+    pub from: PathBuf,
+    /// URLs.
+    pub endpoints: Vec<String>,
+    /// Before every key.
+    pub prefix: String,
+    /// Whether it is there. If not, the two catalogs say how far it got.
+    pub done: bool,
+}
+
+impl KeptCatalog {
+    /// Where it moves.
+    pub fn target(&self) -> CatalogConfig {
+        CatalogConfig::Etcd {
+            endpoints: self.endpoints.clone(),
+            prefix: self.prefix.clone(),
+        }
+    }
+}
+
+/// What is kept of a move of the catalog.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn catalog(folder: &Path) -> anyhow::Result<Option<KeptCatalog>> {
+    read(folder, CATALOG_FILE)
+}
+
+/// Keeps a move of the catalog. Durable when it returns.
+///
+/// # Errors
+/// For people; what was kept before holds then.
+pub fn keep_catalog(folder: &Path, kept: &KeptCatalog) -> anyhow::Result<()> {
+    write(folder, CATALOG_FILE, kept)
+}
+
+/// A move came to nothing.
+///
+/// # Errors
+/// For people; it is still kept then.
+pub fn forget_catalog(folder: &Path) -> anyhow::Result<()> {
+    let path = folder.join(CATALOG_FILE);
+    let forget = || match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    forget().with_context(|| format!("{} cannot be removed", path.display()))
+}
+
+/// The catalog of a configuration, or where it has moved since that was written. Pure.
+fn catalog_now(configured: CatalogConfig, kept: Option<KeptCatalog>) -> CatalogConfig {
+    match (&configured, kept) {
+        (CatalogConfig::Embedded(path), Some(kept)) if kept.done && kept.from == *path => {
+            kept.target()
+        }
+        _ => configured,
+    }
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -155,12 +222,15 @@ pub fn complete(mut config: Config, file: &Path) -> Result<Config, ConfigError> 
         check(&stores)?;
         Ok(stores)
     });
-    config.stores = merged.map_err(|error| ConfigError {
+    let wrong = |error: anyhow::Error| ConfigError {
         file: file.to_owned(),
         line: None,
         key: String::new(),
         problem: format!("{error:#}"),
-    })?;
+    };
+    config.stores = merged.map_err(wrong)?;
+    let kept = catalog(&config.state).map_err(wrong)?;
+    config.catalog = catalog_now(config.catalog, kept);
     Ok(config)
 }
 
@@ -234,6 +304,29 @@ mod tests {
         let merged = shown(&merge(&configured, &kept));
         let expected = [(1, "/new"), (3, "/c"), (4, "/d")];
         assert_eq!(merged, expected.map(|(id, path)| (id, path.to_owned())));
+    }
+
+    #[test]
+    fn a_moved_catalog_counts_until_the_configuration_says_something_else() {
+        let file = |path: &str| CatalogConfig::Embedded(PathBuf::from(path));
+        let kept = |done| KeptCatalog {
+            version: VERSION,
+            from: PathBuf::from("/catalog"),
+            endpoints: vec!["http://e:2379".to_owned()],
+            prefix: "/p/".to_owned(),
+            done,
+        };
+        let moved = kept(true).target();
+        assert_eq!(catalog_now(file("/catalog"), Some(kept(true))), moved);
+        assert_eq!(
+            catalog_now(file("/other"), Some(kept(true))),
+            file("/other")
+        );
+        assert_eq!(
+            catalog_now(file("/catalog"), Some(kept(false))),
+            file("/catalog")
+        );
+        assert_eq!(catalog_now(file("/catalog"), None), file("/catalog"));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 use crate::authority::{self, FileSigner};
 use crate::bay::MachineBay;
 use crate::bench;
+use crate::catalog_place;
 use crate::cli::NodeArgs;
 use crate::config::{ApiAuth, CatalogConfig, Config, TlsConfig, Tuning};
 use crate::disk::{self, Prepared};
@@ -259,20 +260,6 @@ pub(crate) fn open_catalog(config: &CatalogConfig) -> anyhow::Result<Rc<dyn Kv>>
     }
 }
 
-/// What a node that joins is told of the catalog. An embedded one belongs to this process.
-fn catalog_table(config: &CatalogConfig) -> Option<String> {
-    let CatalogConfig::Etcd { endpoints, prefix } = config else {
-        return None;
-    };
-    let quoted = |text: &String| toml::Value::String(text.clone()).to_string();
-    let endpoints: Vec<String> = endpoints.iter().map(quoted).collect();
-    Some(format!(
-        "[catalog]\netcd = [{}]\nprefix = {}\n",
-        endpoints.join(", "),
-        quoted(prefix)
-    ))
-}
-
 /// The shard's side of the calls from the control thread.
 struct Running {
     world: World,
@@ -300,11 +287,11 @@ async fn serve(
     }
     let mut options = options(&config, api.as_ref().map(|(socket, _)| socket))?;
     options.cluster_id = format!("{:016x}", world.rng.next_u64());
-    options.catalog_table = catalog_table(&config.catalog);
     if let Some(path) = config.tls.as_ref().and_then(|tls| tls.authority.as_deref()) {
         options.signer = Some(Rc::new(FileSigner::read(&config.cluster, path)?));
     }
-    let kv = open_catalog(&config.catalog)?;
+    let (kv, place) = catalog_place::open(&world, &config).await?;
+    options.catalog_place = Some(Rc::new(place));
     let mut stores = Vec::new();
     for store in &config.stores {
         let id = StoreId(store.id);

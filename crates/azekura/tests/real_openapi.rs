@@ -249,6 +249,9 @@ fn cluster(checked: &mut Checked) {
     checked.ask("GET", "/capacity?container=c", None, 200);
     checked.ask("GET", "/capacity?container=none", None, 404);
     checked.ask("GET", "/capacity?copies=2", None, 400);
+    checked.ask("GET", "/catalog/backup", None, 200);
+    let nowhere = json!({"endpoints": []});
+    checked.ask("POST", "/catalog/move", Some(nowhere), 400);
     checked.ask("GET", "//metrics", None, 200);
     checked.ask("GET", "//healthz", None, 200);
 }
@@ -346,11 +349,12 @@ fn real_answers_of_every_route_are_what_the_document_says() {
     deletions(&mut checked);
     members(&mut checked, &directory);
     // A node is removed when it does not run, and the only one runs: `healing` in crate node removes others. This node has no
-    // certificate; `real_tls` asks the rest of one that has.
+    // certificate; `real_tls` asks the rest of one that has. `real_catalog` moves a catalog.
     let unseen = [
         "GET /api/v1/authority",
         "POST /api/v1/authority/retire",
         "POST /api/v1/authority/rotate",
+        "POST /api/v1/catalog/move",
         "POST /api/v1/join",
         "POST /api/v1/join-tokens",
         "DELETE /api/v1/nodes/{name}",

@@ -1,5 +1,6 @@
 //! Paths to operations. The table is in `api::http`; `openapi/table.rs` says what each takes and answers.
 
+mod catalog;
 mod disks;
 mod joining;
 mod members;
@@ -148,6 +149,7 @@ pub fn router(backend: Arc<dyn Backend>, auth: Auth) -> Router {
         .route("/tokens", get(token_list).post(token_create))
         .route("/tokens/{name}", delete(token_delete))
         .route("/openapi.json", get(openapi::serve))
+        .merge(catalog::routes())
         .merge(disks::routes())
         .merge(joining::routes())
         .merge(members::routes());

@@ -214,6 +214,16 @@ const ROUTES: &[(&str, &str, &str)] = &[
         "",
         r#"{"operation":"store-remove","id":3,"lost":true}"#,
     ),
+    (
+        "GET /api/v1/catalog/backup",
+        "",
+        r#"{"operation":"catalog-backup"}"#,
+    ),
+    (
+        "POST /api/v1/catalog/move",
+        r#"{"endpoints":["http://e:2379"]}"#,
+        r#"{"operation":"catalog-move","endpoints":["http://e:2379"],"prefix":"/azekura/"}"#,
+    ),
     ("GET /api/v1/disks", "", r#"{"operation":"disk-list"}"#),
     (
         "POST /api/v1/disks",

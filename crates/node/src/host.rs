@@ -28,7 +28,7 @@ use store::Store;
 use vocab::NodeId;
 use volume::{Context, PageCache, PageSource, Room};
 use wire::{FrameRead, Stores};
-use world::sync::Notify;
+use world::sync::{Lock, Notify};
 use world::{Address, Listener, LocalBoxFuture, World};
 
 /// Asks tasks to end.
@@ -81,6 +81,8 @@ pub struct Host {
     address: Address,
     nbd_address: Option<Address>,
     nbd_options: nbd::Options,
+    /// One move of the catalog at a time.
+    pub(crate) moving: Lock,
     stopping: Cell<bool>,
     stop: StopSignal,
 }
@@ -179,8 +181,7 @@ impl Host {
         let stores: Rc<dyn Stores> = Rc::new(remote.clone());
         let members = Rc::new(Members::new(world.clone()));
         let health = Rc::new(Health::new(world.clone(), stores.clone()));
-        let local = parts.stores.ids();
-        let pool = options.pool.clone();
+        let (local, pool) = (parts.stores.ids(), options.pool.clone());
         let pool = Pool::new(world.clone(), stores.clone(), local, pool);
         let pages = PageCache::new(Rc::new(PoolPages(pool.clone())), options.pages_bytes);
         let placement = LogPlacement {
@@ -223,6 +224,7 @@ impl Host {
             address: parts.address,
             nbd_address,
             nbd_options: nbd::Options::default(),
+            moving: Lock::default(),
             stopping: Cell::new(false),
             stop: StopSignal::default(),
         });

@@ -33,7 +33,7 @@ mod volumes;
 pub use crate::disks::{Bay, DiskFacts, DiskRequest, FoundDisks};
 pub use crate::host::Host;
 pub use crate::membership::ClusterView;
-pub use crate::operations::Signer;
+pub use crate::operations::{CatalogPlace, Moved, Signer};
 #[cfg(feature = "bugs")]
 pub use crate::options::Bug;
 pub use crate::options::{CollectOptions, Faults, HostError, HostOptions, ScrubOptions, StoreSpec};

@@ -6,6 +6,7 @@
 //! - Every operation may be repeated; what was half done is found and finished.
 
 mod capacity;
+mod catalogs;
 mod clones;
 mod containers;
 pub(crate) mod disks;
@@ -18,6 +19,7 @@ mod status;
 mod tokens;
 mod volumes;
 
+pub use self::catalogs::{CatalogPlace, Moved};
 pub use self::joining::Signer;
 pub(crate) use self::resiliency::Progress;
 use self::snapshots::Part;
@@ -182,6 +184,8 @@ impl Host {
             | Operation::DiskAdd(_)
             | Operation::DiskReplace { .. } => Box::pin(self.at_disks(operation)).await,
             Operation::DiskList => self.list_disks().await,
+            Operation::CatalogBackup => self.back_up_catalog().await,
+            Operation::CatalogMove(target) => self.move_catalog(target).await,
             Operation::VolumeList(query) => self.list_volumes(&query).await,
             Operation::VolumeShow { name } => self.show_volume(&name).await,
             Operation::VolumeDelete { name } => self.delete_volume(&name).await,

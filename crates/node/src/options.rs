@@ -1,7 +1,7 @@
 //! How a node is started, and why it cannot be.
 
 use crate::disks::Bay;
-use crate::operations::Signer;
+use crate::operations::{CatalogPlace, Signer};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::StoreId;
@@ -28,8 +28,8 @@ pub struct HostOptions {
     pub secured: bool,
     /// The authority's key, where it is.
     pub signer: Option<Rc<dyn Signer>>,
-    /// The table `catalog` of the configuration of a node that joins (TOML); nothing: no other node can reach the catalog.
-    pub catalog_table: Option<String>,
+    /// Where the catalog is; nothing: no other process can reach it, and it does not move.
+    pub catalog_place: Option<Rc<dyn CatalogPlace>>,
     /// The disks of this machine; nothing: stores do not come and go while the node runs.
     pub bay: Option<Rc<dyn Bay>>,
     /// Stores that this node should have and whose disks cannot be used, with the reason.
@@ -129,7 +129,7 @@ impl HostOptions {
             api: None,
             secured: false,
             signer: None,
-            catalog_table: None,
+            catalog_place: None,
             bay: None,
             absent: BTreeMap::new(),
             domains: Vec::new(),

@@ -6,12 +6,12 @@ use api::ErrorKind::{
 };
 use api::Scope::{Admin, Client, Csi, Viewer};
 use api::{
-    AttachmentAnswer, AuthorityAnswer, CapacityAnswer, ClusterAnswer, ContainerAnswer,
-    ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer, DiskReplacement, DiskSpec,
-    GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer, JoinRequest, JoinTokenAnswer,
-    JoinTokenSpec, ListQuery, MemberAnswer, MemberChange, RemoveQuery, ResiliencyAnswer,
-    Retirement, Scope, SnapshotAnswer, StatusAnswer, TokenAnswer, TokenSpec, VolumeAnswer,
-    VolumeChange, VolumeSpec, http,
+    AttachmentAnswer, AuthorityAnswer, CapacityAnswer, CatalogBackupAnswer, CatalogMoveAnswer,
+    CatalogTarget, ClusterAnswer, ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer,
+    DiskAnswer, DiskReplacement, DiskSpec, GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer,
+    JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, MemberAnswer, MemberChange,
+    RemoveQuery, ResiliencyAnswer, Retirement, Scope, SnapshotAnswer, StatusAnswer, TokenAnswer,
+    TokenSpec, VolumeAnswer, VolumeChange, VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
@@ -33,6 +33,7 @@ pub(super) fn operations() -> Vec<Described> {
     let groups = [
         cluster(),
         members(),
+        catalog(),
         disks(),
         joining(),
         containers(),
@@ -141,6 +142,29 @@ fn members() -> Vec<Describe> {
             "id",
             STORE,
         ),
+    ]
+}
+
+fn catalog() -> Vec<Describe> {
+    vec![
+        Describe::new(
+            Get,
+            "/catalog/backup",
+            "catalog-backup",
+            "All rows of the catalog at one moment",
+        )
+        .answer::<CatalogBackupAnswer>("A file to keep; hashes of tokens are in it")
+        .scopes(ADMIN),
+        Describe::new(
+            Post,
+            "/catalog/move",
+            "catalog-move",
+            "Moves the catalog of a single process to etcd while it is used",
+        )
+        .body::<CatalogTarget>(True)
+        .answer::<CatalogMoveAnswer>("Where it is now")
+        .problems(&[Refused])
+        .scopes(ADMIN),
     ]
 }
 

@@ -127,7 +127,7 @@ impl Host {
     }
 
     fn catalog_table(&self) -> Result<String> {
-        self.options.catalog_table.clone().ok_or_else(|| {
+        self.present_catalog_table().ok_or_else(|| {
             refused("the catalog of this cluster is a file of one process (`catalog.embedded`): no other node can join")
         })
     }

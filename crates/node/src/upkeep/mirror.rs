@@ -257,6 +257,7 @@ pub(crate) fn changes_catalog(operation: &Operation) -> bool {
             | O::NodeShow { .. }
             | O::StoreShow { .. }
             | O::DiskList
+            | O::CatalogBackup
             | O::VolumeList(_)
             | O::VolumeShow { .. }
             | O::VolumeDrain { .. }
