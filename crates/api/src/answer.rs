@@ -1,5 +1,7 @@
 //! What the management plane answers.
 
+use crate::catalog::{CatalogBackupAnswer, CatalogMoveAnswer};
+use crate::disks::DiskAnswer;
 use crate::join::{AuthorityAnswer, JoinAnswer, JoinTokenAnswer};
 use crate::members::{MemberAnswer, ResiliencyAnswer};
 use crate::stream::ChangesAnswer;
@@ -72,6 +74,12 @@ pub enum Answer {
     Changes(ChangesAnswer),
     /// Entries of the audit log, newest first.
     Audit(Vec<AuditEntry>),
+    /// A copy of the catalog.
+    CatalogBackup(CatalogBackupAnswer),
+    /// The catalog is somewhere else.
+    CatalogMoved(CatalogMoveAnswer),
+    /// Disks, by node and store.
+    Disks(Vec<DiskAnswer>),
 }
 
 impl Answer {
@@ -100,6 +108,9 @@ impl Answer {
             Self::JoinToken(value) => serde_json::to_value(value),
             Self::Joined(value) => serde_json::to_value(value),
             Self::Authority(value) => serde_json::to_value(value),
+            Self::CatalogBackup(value) => serde_json::to_value(value),
+            Self::CatalogMoved(value) => serde_json::to_value(value),
+            Self::Disks(value) => serde_json::to_value(value),
             Self::Member(value) => serde_json::to_value(value),
             Self::Stores(value) => serde_json::to_value(value),
             Self::User(value) => serde_json::to_value(value),

@@ -7,6 +7,9 @@
 //! | `GET /api/v1/resiliency`, `GET /api/v1/stores` | resiliency, store-list |
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}` | node-show, node-set, node-remove (`?lost=true`) |
 //! | `GET, PATCH, DELETE /api/v1/stores/{id}` | store-show, store-set, store-remove (`?lost=true`) |
+//! | `GET /api/v1/catalog/backup`, `POST /api/v1/catalog/move` `{"endpoints", "prefix"}` | catalog-backup, catalog-move |
+//! | `GET, POST /api/v1/disks` | disk-list, disk-add |
+//! | `POST /api/v1/disks/{store}/replace` | disk-replace |
 //! | `GET, POST /api/v1/containers` | container-list, container-create |
 //! | `PATCH, DELETE /api/v1/containers/{name}` | container-set, container-delete |
 //! | `GET, POST /api/v1/volumes?limit=&after=&name=&label=` | volume-list, volume-create (a clone names `from`) |

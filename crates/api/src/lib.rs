@@ -12,9 +12,11 @@
 //!   are refused; answers with unknown fields are read.
 
 pub mod answer;
+pub mod catalog;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod copies;
+pub mod disks;
 pub mod http;
 pub mod join;
 pub mod members;
@@ -31,7 +33,9 @@ pub use answer::{
     DiffAnswer, DiffRun, GroupSnapshotAnswer, NodeAnswer, OriginAnswer, ReplicaAnswer,
     SnapshotAnswer, StatusAnswer, StoreAnswer, VolumeAnswer,
 };
+pub use catalog::{CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget};
 pub use copies::{MinCopies, NotCopies};
+pub use disks::{DiskAnswer, DiskReplacement, DiskSpec};
 pub use join::{
     AuthorityAnswer, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec,
     NodeCertificateAnswer, Retirement,

@@ -4,7 +4,9 @@
 //! forwards to the volume's owner. Its JSON form has the field `operation` with the name in kebab-case:
 //! `{"operation":"volume-resize","name":"db","size":1073741824}`.
 
+use crate::catalog::CatalogTarget;
 use crate::copies::MinCopies;
+use crate::disks::{DiskReplacement, DiskSpec};
 use crate::join::{JoinTokenSpec, Retirement};
 use crate::members::MemberChange;
 use crate::query::ListQuery;
@@ -79,6 +81,22 @@ pub enum Operation {
         #[serde(default)]
         lost: bool,
     },
+    /// The disks of all nodes -> `Answer::Disks`.
+    DiskList,
+    /// Makes disks of a node a new store, which takes part at once -> `Answer::Disks`: the store's.
+    DiskAdd(DiskSpec),
+    /// Puts other disks in the place of a store's that are dead or empty; it is filled again -> `Answer::Disks`: the store's.
+    DiskReplace {
+        /// Id of the store.
+        store: u32,
+        /// What takes their place.
+        #[serde(flatten)]
+        with: DiskReplacement,
+    },
+    /// All rows of the catalog at one moment -> `Answer::CatalogBackup`.
+    CatalogBackup,
+    /// Moves the catalog of a single process to etcd while it is used -> `Answer::CatalogMoved`.
+    CatalogMove(CatalogTarget),
     /// Creates a storage container -> `Answer::Container`.
     ContainerCreate(ContainerSpec),
     /// Every container -> `Answer::Containers`.
@@ -392,6 +410,11 @@ impl Operation {
             Self::StoreShow { .. } => "store-show",
             Self::StoreSet { .. } => "store-set",
             Self::StoreRemove { .. } => "store-remove",
+            Self::DiskList => "disk-list",
+            Self::DiskAdd(_) => "disk-add",
+            Self::DiskReplace { .. } => "disk-replace",
+            Self::CatalogBackup => "catalog-backup",
+            Self::CatalogMove(_) => "catalog-move",
             Self::ContainerCreate(_) => "container-create",
             Self::ContainerList => "container-list",
             Self::ContainerSet { .. } => "container-set",

@@ -10,7 +10,10 @@ use crate::config::{CatalogConfig, Config};
 use crate::disk;
 use crate::node::open_catalog;
 use crate::output::{Table, columns, render};
+use crate::verbs::Console;
 use anyhow::{Context, bail};
+use api::http::path;
+use api::{CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget};
 use catalog::dump::{BACKUP, DumpRow, Rows, open, seal};
 use catalog::{Catalog, ClusterRow, VolumeState};
 use curator::rebuild::{Rebuilt, Sources, rebuild};
@@ -26,6 +29,9 @@ use world_linux::{Machine, ShardOptions};
 const SURVEY: &str = "azekura-store-survey";
 /// Files are read whole: 100,000 volumes with their snapshots are some 200 MB.
 const FILE_BYTES_MAX: u64 = 4 << 30;
+
+/// What a verb that works on the catalog itself lacks.
+const NO_NODE: &str = "say which catalog: --config FILE";
 
 /// What was done.
 #[derive(Debug, Serialize)]
@@ -74,6 +80,51 @@ fn simple(done: String, rows: usize) -> Report {
     }
 }
 
+impl Console<'_> {
+    /// `catalog backup` and `catalog move` of a running cluster.
+    ///
+    /// # Errors
+    /// For people; nothing was changed then, or what was can be repeated.
+    pub fn catalog(&self, verb: CatalogVerb) -> anyhow::Result<String> {
+        let report = match verb {
+            CatalogVerb::Backup { file, .. } => {
+                let answer = self
+                    .remote
+                    .get::<CatalogBackupAnswer>(&path(&["catalog", "backup"]))?;
+                // What is cut or changed on its way is no backup.
+                let opened = open::<DumpRow>(BACKUP, &answer.text);
+                opened.context("the answer is no backup")?;
+                write_file(&file, &answer.text)?;
+                let done = format!(
+                    "{} rows of cluster {}, as of revision {}, are in {}",
+                    answer.rows,
+                    answer.cluster,
+                    answer.revision,
+                    file.display()
+                );
+                simple(done, usize::try_from(answer.rows)?)
+            }
+            CatalogVerb::Move { to, prefix, .. } => {
+                let target = CatalogTarget {
+                    endpoints: to,
+                    prefix: format!("{}/", prefix.trim_end_matches('/')),
+                };
+                let moved = self
+                    .remote
+                    .post::<CatalogMoveAnswer>(&path(&["catalog", "move"]), &target)?;
+                let done = format!(
+                    "the catalog is in {} now: {} rows. Nobody was answered for {} ms. The node keeps that over a restart; put \
+                     this into its configuration when it suits you, and into that of other nodes before they start:\n\n{}",
+                    moved.place, moved.rows, moved.paused_ms, moved.table
+                );
+                simple(done, usize::try_from(moved.rows)?)
+            }
+            other => bail!("{other:?} needs --config"),
+        };
+        Ok(render(&report, self.form))
+    }
+}
+
 /// Carries out a verb.
 ///
 /// # Errors
@@ -82,14 +133,18 @@ pub fn run(verb: CatalogVerb, form: Form) -> anyhow::Result<String> {
     let report = world_linux::run(ShardOptions::default(), move |_, machine| {
         Box::pin(async move {
             match verb {
-                CatalogVerb::Backup { file, config } => backup(&file, &config).await,
+                CatalogVerb::Backup { file, config } => {
+                    backup(&file, &config.context(NO_NODE)?).await
+                }
                 CatalogVerb::Survey { file, config } => survey(&machine, &file, &config).await,
                 CatalogVerb::Rebuild { disks } => make_anew(&machine, &disks, None).await,
                 CatalogVerb::Restore { file, disks } => {
                     make_anew(&machine, &disks, Some(&file)).await
                 }
                 CatalogVerb::Accept { volume, config } => accept(&volume, &config).await,
-                CatalogVerb::Move { config, to, prefix } => move_to(&config, to, prefix).await,
+                CatalogVerb::Move { config, to, prefix } => {
+                    move_to(&config.context(NO_NODE)?, to, prefix).await
+                }
             }
         })
     })??;
@@ -274,7 +329,8 @@ fn report(done: String, rebuilt: Rebuilt) -> Report {
     }
 }
 
-fn describe(catalog: &CatalogConfig) -> String {
+/// Names a catalog for people.
+pub fn describe(catalog: &CatalogConfig) -> String {
     match catalog {
         CatalogConfig::Embedded(path) => format!("catalog {}", path.display()),
         CatalogConfig::Etcd { endpoints, prefix } => {

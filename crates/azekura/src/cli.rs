@@ -3,6 +3,7 @@
 mod catalog;
 mod cluster;
 mod csi;
+mod disk;
 mod users;
 
 pub use catalog::{CatalogVerb, DisksArgs};
@@ -13,7 +14,7 @@ pub use cluster::{
 pub use csi::{
     Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, FollowArgs, Home, LaunchArgs,
 };
-
+pub use disk::{DiskVerb, FormatArgs};
 pub use users::{AuditArgs, PasswordArgs, Role, UserVerb};
 
 use crate::config::parse_name;
@@ -73,7 +74,7 @@ pub enum Verb {
     /// Stores: what becomes of them
     #[command(subcommand)]
     Store(MemberVerb),
-    /// Prepare and look at disks
+    /// Disks: of all nodes, and of this machine
     #[command(subcommand)]
     Disk(DiskVerb),
     /// Back the catalog up, make it anew from the disks, move it to etcd
@@ -138,41 +139,6 @@ pub struct NodeArgs {
     /// Run the jobs of `azekura bench --through owner` that come in at this socket.
     #[arg(long, value_name = "FILE", hide = true)]
     pub bench_socket: Option<PathBuf>,
-}
-
-/// Verbs on disks. They work on this machine and need no running node.
-#[derive(Debug, Subcommand)]
-pub enum DiskVerb {
-    /// Make disks a new, empty store
-    Format(FormatArgs),
-    /// Say what is on a disk
-    Show {
-        /// A block device or a file.
-        path: PathBuf,
-    },
-}
-
-/// Arguments of `disk format`.
-#[derive(Debug, Args)]
-pub struct FormatArgs {
-    /// Name of the cluster the store will belong to.
-    #[arg(long, value_name = "NAME", value_parser = parse_name)]
-    pub cluster: String,
-    /// Id of the store, unique in the cluster.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub store: u32,
-    /// Size of the journal; nothing: chosen from the size of the first disk.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub journal_size: Option<u64>,
-    /// Make files of this size where nothing is at a path.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub create: Option<u64>,
-    /// Destroy what is on a disk: the exact words that the refusal asks for, once for each disk.
-    #[arg(long = "override", value_name = "WORDS")]
-    pub overrides: Vec<String>,
-    /// Block devices or preallocated files: all disks of the store.
-    #[arg(required = true, num_args = 1..=64)]
-    pub paths: Vec<PathBuf>,
 }
 
 /// Verbs on containers.

@@ -8,6 +8,7 @@
 //! - Paths in a [`Config`] are absolute or relative to the working directory: those in the file are
 //!   relative to the file.
 
+use crate::kept;
 use crate::quantity::{parse_duration, parse_size};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Stores of one node. Each has a journal and a share of one shard.
-const STORES_MAX: usize = 64;
+pub const STORES_MAX: usize = 64;
 /// Disks of one store.
 const DISKS_MAX: usize = 64;
 /// Configuration files are read whole; one with 64 stores of 64 disks is far below 1 MiB.
@@ -50,7 +51,11 @@ pub struct Config {
     pub domains: Vec<String>,
     /// The catalog.
     pub catalog: CatalogConfig,
-    /// The stores.
+    /// Where the node keeps what it must know at its next start and the file does not say.
+    pub state: PathBuf,
+    /// The stores of the file.
+    pub configured: Vec<StoreConfig>,
+    /// The stores: those of the file, and what the node keeps of them.
     pub stores: Vec<StoreConfig>,
     /// Tunables.
     pub tuning: Tuning,
@@ -291,6 +296,7 @@ struct FileTable {
     tls: Option<TlsTable>,
     #[serde(default)]
     domains: Vec<Name>,
+    state: Option<FilePath>,
     catalog: Spanned<CatalogTable>,
     #[serde(default)]
     store: Vec<Spanned<StoreTable>>,
@@ -373,7 +379,7 @@ struct TuningTable {
 type Problem = (Range<usize>, String);
 
 impl Config {
-    /// Reads and checks the file at `path`.
+    /// Reads and checks the file at `path`, and what its node keeps beside it.
     ///
     /// # Errors
     /// The first problem found.
@@ -393,7 +399,7 @@ impl Config {
         }
         let text = std::fs::read_to_string(path)
             .map_err(|cause| fail(format!("cannot be read: {cause}")))?;
-        Self::parse(path, &text)
+        kept::complete(Self::parse(path, &text)?, path)
     }
 
     /// Checks `text`, which came from the file at `path`.
@@ -412,7 +418,8 @@ impl Config {
             error(span, cause.message().to_owned())
         })?;
         let base = path.parent().unwrap_or(Path::new(""));
-        check(table, base).map_err(|(span, problem)| error(span, problem))
+        let beside = path.with_extension("state");
+        check(table, base, &beside).map_err(|(span, problem)| error(span, problem))
     }
 }
 
@@ -476,7 +483,7 @@ fn descend(value: &Spanned<DeValue<'_>>, span: &Range<usize>, path: &mut String)
     }
 }
 
-fn check(table: FileTable, base: &Path) -> Result<Config, Problem> {
+fn check(table: FileTable, base: &Path, beside: &Path) -> Result<Config, Problem> {
     let listen = table.listen.get_ref().0.clone();
     let everywhere = ["0.0.0.0:", "[::]:"]
         .iter()
@@ -486,6 +493,8 @@ fn check(table: FileTable, base: &Path) -> Result<Config, Problem> {
         return Err((table.listen.span(), problem.to_owned()));
     }
     let catalog = check_catalog(table.catalog, base)?;
+    let stores = check_stores(table.store, base)?;
+    let state = table.state.map(|path| base.join(path.0));
     Ok(Config {
         cluster: table.cluster.0,
         node: table.node.0,
@@ -504,7 +513,9 @@ fn check(table: FileTable, base: &Path) -> Result<Config, Problem> {
         }),
         domains: table.domains.into_iter().map(|domain| domain.0).collect(),
         catalog,
-        stores: check_stores(table.store, base)?,
+        state: state.unwrap_or_else(|| beside.to_owned()),
+        configured: stores.clone(),
+        stores,
         tuning: check_tuning(&table.tuning)?,
     })
 }

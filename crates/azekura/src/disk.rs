@@ -9,16 +9,12 @@ use crate::config::{DiskConfig, StoreConfig};
 use crate::output::{Table, columns, render};
 use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use store::{FormatOptions, Identity, Inspection};
 use vocab::{ByteCount, StoreId};
-use world::{Buf, Disk, World};
+use world::{Disk, DiskError, World};
 use world_linux::{Machine, ShardOptions, disk};
-
-/// Bytes at either end of a disk where file systems and partition tables have their signatures (the
-/// backup of a GPT takes the last 33 sectors, btrfs starts at 64 KiB).
-const SIGNATURE_BYTES: u64 = 1 << 20;
 
 /// What is on a disk.
 #[derive(Debug, Serialize)]
@@ -81,21 +77,7 @@ async fn format_all(
     arguments: &FormatArgs,
     form: Form,
 ) -> anyhow::Result<String> {
-    let wanted: Vec<String> = arguments
-        .paths
-        .iter()
-        .map(|path| override_for(path))
-        .collect();
-    if let Some(stray) = arguments
-        .overrides
-        .iter()
-        .find(|words| !wanted.contains(words))
-    {
-        bail!(
-            "--override '{stray}' fits none of the disks given: the words for the first are '{}'",
-            wanted[0]
-        );
-    }
+    check_overrides(&arguments.paths, &arguments.overrides).map_err(anyhow::Error::msg)?;
     let mut disks = Vec::new();
     for path in &arguments.paths {
         if let Some(bytes) = arguments.create
@@ -105,19 +87,14 @@ async fn format_all(
         }
         disks.push(open(machine, path, false)?);
     }
-    for ((path, disk), wanted) in arguments.paths.iter().zip(&disks).zip(&wanted) {
+    for (path, disk) in arguments.paths.iter().zip(&disks) {
         let found = inspect(disk, path).await?;
-        if found != Inspection::Blank && !arguments.overrides.contains(wanted) {
-            bail!(
-                "{} is not blank: it holds {}. Formatting destroys that. If that is what you want, repeat \
-                 the command with --override '{wanted}'",
-                path.display(),
-                describe(&found)
-            );
+        if !arguments.overrides.contains(&override_for(path)) {
+            check_blank(path, &found).map_err(anyhow::Error::msg)?;
         }
     }
     for disk in &disks {
-        erase_signatures(disk).await?;
+        store::erase(disk).await?;
     }
     let options = FormatOptions {
         cluster: arguments.cluster.clone(),
@@ -134,28 +111,47 @@ async fn format_all(
     Ok(render(&reports, form))
 }
 
+/// Refuses words that fit none of the disks: whoever types them may mean another one.
+pub fn check_overrides(paths: &[PathBuf], overrides: &[String]) -> Result<(), String> {
+    let wanted: Vec<String> = paths.iter().map(|path| override_for(path)).collect();
+    let Some(stray) = overrides.iter().find(|words| !wanted.contains(words)) else {
+        return Ok(());
+    };
+    Err(format!(
+        "--override '{stray}' fits none of the disks given: the words for the first are '{}'",
+        wanted[0]
+    ))
+}
+
+/// Refuses a disk on which something would be destroyed.
+pub fn check_blank(path: &Path, found: &Inspection) -> Result<(), String> {
+    match found {
+        Inspection::Blank => Ok(()),
+        _ => Err(format!(
+            "{} is not blank: it holds {}. Formatting destroys that. If that is what you want, repeat \
+             the command with --override '{}'",
+            path.display(),
+            describe(found),
+            override_for(path)
+        )),
+    }
+}
+
 /// What a person must type to have the disk at `path` erased.
-fn override_for(path: &Path) -> String {
+pub fn override_for(path: &Path) -> String {
     format!("erase {}", path.display())
 }
 
-async fn erase_signatures(disk: &Rc<dyn Disk>) -> anyhow::Result<()> {
-    let bytes = SIGNATURE_BYTES.min(disk.size());
-    let zeros = Buf::zeroed(usize::try_from(bytes).expect("1 MiB")).freeze();
-    disk.write(0, zeros.clone()).await?;
-    disk.write(disk.size() - bytes, zeros).await?;
-    disk.flush().await?;
-    Ok(())
-}
-
-fn open(machine: &Machine, path: &Path, buffered: bool) -> anyhow::Result<Rc<dyn Disk>> {
+/// Opens a disk for this process alone.
+pub fn open(machine: &Machine, path: &Path, buffered: bool) -> anyhow::Result<Rc<dyn Disk>> {
     let options = disk::OpenOptions {
         allow_buffered: buffered,
     };
     Ok(disk::open(machine, path, options)?)
 }
 
-async fn inspect(disk: &Rc<dyn Disk>, path: &Path) -> anyhow::Result<Inspection> {
+/// Looks at a disk.
+pub async fn inspect(disk: &Rc<dyn Disk>, path: &Path) -> anyhow::Result<Inspection> {
     let found = store::inspect(disk).await;
     found.with_context(|| format!("cannot read {}", path.display()))
 }
@@ -199,14 +195,49 @@ fn report(path: &Path, size: u64, found: &Inspection) -> DiskReport {
     }
 }
 
+/// The disks of a configured store.
+pub enum Prepared {
+    /// They can be used.
+    Disks(Vec<Rc<dyn Disk>>),
+    /// They are not there, do not work or are blank: dead ones, or new ones in their place.
+    Dead(String),
+}
+
+/// Whether it is the disk itself that cannot be used, and not what it was taken for.
+fn is_dead(error: &anyhow::Error) -> bool {
+    use disk::OpenError as E;
+    let gone = |error: &E| {
+        matches!(
+            error,
+            E::NotFound { .. } | E::Io { .. } | E::TooSmall { .. }
+        )
+    };
+    error.downcast_ref::<E>().is_some_and(gone) || error.downcast_ref::<DiskError>().is_some()
+}
+
 /// Opens the disks of a configured store; formats them first when they are blank and the configuration
 /// says that they may be created.
+///
+/// # Errors
+/// When the disks hold something else, or another process has them.
 pub async fn prepare(
     world: &World,
     machine: &Machine,
     cluster: &str,
     config: &StoreConfig,
-) -> anyhow::Result<Vec<Rc<dyn Disk>>> {
+) -> anyhow::Result<Prepared> {
+    match open_configured(world, machine, cluster, config).await {
+        Err(error) if is_dead(&error) => Ok(Prepared::Dead(format!("{error:#}"))),
+        outcome => outcome,
+    }
+}
+
+async fn open_configured(
+    world: &World,
+    machine: &Machine,
+    cluster: &str,
+    config: &StoreConfig,
+) -> anyhow::Result<Prepared> {
     let mut disks = Vec::new();
     let mut blank = Vec::new();
     for one in &config.disks {
@@ -225,24 +256,24 @@ pub async fn prepare(
         disks.push(disk);
     }
     if blank.is_empty() {
-        return Ok(disks);
+        return Ok(Prepared::Disks(disks));
     }
     if let Some(one) = blank.iter().find(|one| one.create.is_none()) {
-        bail!(
+        return Ok(Prepared::Dead(format!(
             "{} is blank: prepare it with `azekura disk format --cluster {cluster} --store {} {}`, or correct \
              the path",
             one.path.display(),
             config.id,
             one.path.display()
-        );
+        )));
     }
     if blank.len() < disks.len() {
-        return Err(anyhow!(
+        return Ok(Prepared::Dead(format!(
             "{} is blank but other disks of store {} are not: put the missing disk back, or start the store \
              over with `azekura disk format` on all of its disks (its data is filled in from other stores)",
             blank[0].path.display(),
             config.id
-        ));
+        )));
     }
     let options = FormatOptions {
         cluster: cluster.to_owned(),
@@ -256,7 +287,7 @@ pub async fn prepare(
         incarnation = identity.incarnation.0,
         "formatted"
     );
-    Ok(disks)
+    Ok(Prepared::Disks(disks))
 }
 
 /// What the disks of a configured store say, read without changing them.

@@ -15,7 +15,9 @@
 
 mod attach;
 mod authority;
+mod bay;
 mod bench;
+mod catalog_place;
 mod catalog_verbs;
 mod cli;
 mod config;
@@ -24,7 +26,9 @@ mod config_tests;
 mod credentials;
 mod csi_verbs;
 mod disk;
+mod disk_verbs;
 mod joining;
+mod kept;
 mod launch;
 mod local;
 mod members;
@@ -75,7 +79,7 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         }) => joining::join(&arguments, cli.output)?,
         Verb::Disk(DiskVerb::Format(arguments)) => disk::format(arguments, cli.output)?,
         Verb::Disk(DiskVerb::Show { path }) => disk::show(&path, cli.output)?,
-        Verb::Catalog(verb) => catalog_verbs::run(verb, cli.output)?,
+        Verb::Catalog(verb) if !verb.asks_a_node() => catalog_verbs::run(verb, cli.output)?,
         Verb::Cluster(ClusterVerb::Init(arguments)) => credentials::init(&arguments, cli.output)?,
         Verb::Cluster(ClusterVerb::Credentials(verb)) => {
             credentials::credentials(verb, cli.output)?
@@ -115,6 +119,8 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
             NodeVerb::Approve { name } => console.approve(&name),
             NodeVerb::Join(_) => unreachable!("it is carried out here"),
         },
+        Verb::Catalog(verb) => return console.catalog(verb),
+        Verb::Disk(verb) => console.disk(verb),
         Verb::Store(verb) => console.member("stores", verb),
         Verb::Resiliency => console.resiliency(),
         Verb::Status => console.status(),

@@ -9,10 +9,12 @@
 //!   cleanly. A second signal ends the process at once; that is as safe as a power cut.
 
 use crate::authority::{self, FileSigner};
+use crate::bay::MachineBay;
 use crate::bench;
+use crate::catalog_place;
 use crate::cli::NodeArgs;
 use crate::config::{ApiAuth, CatalogConfig, Config, TlsConfig, Tuning};
-use crate::disk;
+use crate::disk::{self, Prepared};
 use crate::remote::secured;
 use crate::users;
 use ::node::{Host, HostOptions, StoreSpec};
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use vocab::StoreId;
 use world::sync::Notify;
 use world::{Address, LocalBoxFuture, Role, World};
 use world_linux::{Machine, RemoteHandle, ShardOptions};
@@ -270,20 +273,6 @@ pub(crate) fn open_catalog(config: &CatalogConfig) -> anyhow::Result<Rc<dyn Kv>>
     }
 }
 
-/// What a node that joins is told of the catalog. An embedded one belongs to this process.
-fn catalog_table(config: &CatalogConfig) -> Option<String> {
-    let CatalogConfig::Etcd { endpoints, prefix } = config else {
-        return None;
-    };
-    let quoted = |text: &String| toml::Value::String(text.clone()).to_string();
-    let endpoints: Vec<String> = endpoints.iter().map(quoted).collect();
-    Some(format!(
-        "[catalog]\netcd = [{}]\nprefix = {}\n",
-        endpoints.join(", "),
-        quoted(prefix)
-    ))
-}
-
 /// The shard's side of the calls from the control thread.
 struct Running {
     world: World,
@@ -311,16 +300,24 @@ async fn serve(
     }
     let mut options = options(&config, api.as_ref().map(|api| &api.socket))?;
     options.cluster_id = format!("{:016x}", world.rng.next_u64());
-    options.catalog_table = catalog_table(&config.catalog);
     if let Some(path) = config.tls.as_ref().and_then(|tls| tls.authority.as_deref()) {
         options.signer = Some(Rc::new(FileSigner::read(&config.cluster, path)?));
     }
-    let kv = open_catalog(&config.catalog)?;
+    let (kv, place) = catalog_place::open(&world, &config).await?;
+    options.catalog_place = Some(Rc::new(place));
     let mut stores = Vec::new();
     for store in &config.stores {
-        let disks = disk::prepare(&world, &machine, &config.cluster, store).await?;
-        stores.push(StoreSpec { id: None, disks });
+        let id = StoreId(store.id);
+        match disk::prepare(&world, &machine, &config.cluster, store).await? {
+            Prepared::Disks(disks) => stores.push(StoreSpec {
+                id: Some(id),
+                disks,
+            }),
+            Prepared::Dead(reason) => drop(options.absent.insert(id, reason)),
+        }
     }
+    let bay = MachineBay::new(world.clone(), machine.clone(), &config);
+    options.bay = Some(Rc::new(bay));
     let url = options.api.clone();
     let host = Host::start(world.clone(), kv, stores, options).await?;
     let running = Rc::new(Running {

@@ -258,12 +258,15 @@ fn cluster(checked: &mut Checked) {
     checked.ask("GET", "/capacity?container=c", None, 200);
     checked.ask("GET", "/capacity?container=none", None, 404);
     checked.ask("GET", "/capacity?copies=2", None, 400);
+    checked.ask("GET", "/catalog/backup", None, 200);
+    let nowhere = json!({"endpoints": []});
+    checked.ask("POST", "/catalog/move", Some(nowhere), 400);
     checked.ask("GET", "//metrics", None, 200);
     checked.ask("GET", "//healthz", None, 200);
 }
 
 /// A store is drained and removed; the one node cannot be, as it runs.
-fn members(checked: &mut Checked) {
+fn members(checked: &mut Checked, directory: &Directory) {
     checked.ask("GET", "/resiliency", None, 200);
     let node = checked.ask("GET", "/status", None, 200)["nodes"][0]["name"].clone();
     let node = format!("/nodes/{}", node.as_str().unwrap());
@@ -278,6 +281,33 @@ fn members(checked: &mut Checked) {
     checked.ask("GET", "/stores/odd", None, 400);
     checked.ask("DELETE", "/stores/3", None, 409);
     checked.ask("DELETE", "/stores/3?lost=true", None, 409);
+    disks(checked, directory);
+    drain_third(checked);
+    let path = directory.path("replacement");
+    let with = json!({"paths": [path], "create": 512 << 20});
+    checked.ask("POST", "/disks/3/replace", Some(with), 200);
+    drain_third(checked);
+    checked.ask("DELETE", "/stores/3", None, 200);
+}
+
+fn disks(checked: &mut Checked, directory: &Directory) {
+    let listed = checked.ask("GET", "/disks", None, 200);
+    assert_eq!(listed.as_array().unwrap().len(), 3, "{listed}");
+    let spec = |node: &str, path: &str| {
+        let path = directory.path(path);
+        json!({"node": node, "paths": [path], "create": 512 << 20, "journal": 16 << 20})
+    };
+    checked.ask("POST", "/disks", Some(spec("none", "fourth")), 404);
+    checked.ask("POST", "/disks", Some(spec("one", "disk-1")), 409);
+    checked.ask("POST", "/disks", Some(json!({"node": "one"})), 400);
+    checked.ask("POST", "/disks", Some(spec("one", "fourth")), 200);
+    let with = |path: &str| json!({"paths": [directory.path(path)]});
+    checked.ask("POST", "/disks/9/replace", Some(with("fifth")), 404);
+    checked.ask("POST", "/disks/3/replace", Some(json!({"paths": []})), 400);
+    checked.ask("POST", "/disks/3/replace", Some(with("fifth")), 409);
+}
+
+fn drain_third(checked: &mut Checked) {
     checked.ask("PATCH", "/stores/3", Some(json!({"draining": true})), 200);
     let empty = |checked: &mut Checked| {
         let store = checked.ask("GET", "/stores/store-3", None, 200);
@@ -288,7 +318,6 @@ fn members(checked: &mut Checked) {
         assert!(begin.elapsed().as_secs() < 120, "store 3 is never empty");
         std::thread::sleep(std::time::Duration::from_millis(500));
     }
-    checked.ask("DELETE", "/stores/3", None, 200);
 }
 
 fn tokens(checked: &mut Checked) {
@@ -362,13 +391,14 @@ fn real_answers_of_every_route_are_what_the_document_says() {
     tokens(&mut checked);
     users(&mut checked);
     deletions(&mut checked);
-    members(&mut checked);
+    members(&mut checked, &directory);
     // A node is removed when it does not run, and the only one runs: `healing` in crate node removes others. This node has no
-    // certificate; `real_tls` asks the rest of one that has.
+    // certificate; `real_tls` asks the rest of one that has. `real_catalog` moves a catalog.
     let unseen = [
         "GET /api/v1/authority",
         "POST /api/v1/authority/retire",
         "POST /api/v1/authority/rotate",
+        "POST /api/v1/catalog/move",
         "POST /api/v1/join",
         "POST /api/v1/join-tokens",
         "DELETE /api/v1/nodes/{name}",

@@ -2,6 +2,7 @@
 //!
 //! - [`memory::MemoryKv`] for the simulator and unit tests, with faults;
 //! - `embedded::EmbeddedKv` (feature `embedded`): one local file, for one process;
+//! - [`switch::SwitchKv`]: any of them, exchanged for another while it is used;
 //! - `etcd::EtcdKv` (feature `etcd`): an etcd cluster, for several processes or machines.
 //!
 //! Memory and embedded share one state machine (`state.rs`), so what the simulator exercises is what a
@@ -22,6 +23,7 @@
 mod limits;
 pub mod memory;
 mod state;
+pub mod switch;
 
 #[cfg(feature = "embedded")]
 pub mod embedded;

@@ -165,7 +165,7 @@ impl Catalog {
     pub async fn dump(&self) -> Result<Rows, CatalogError> {
         let page = self.kv().snapshot("").await?;
         let mut dumped = Rows {
-            revision: page.revision,
+            revision: self.kv().recorded(page.revision),
             ..Rows::default()
         };
         for entry in page.entries {
@@ -183,7 +183,7 @@ impl Catalog {
             }
             dumped.rows.push(DumpRow {
                 key: entry.key,
-                revision: entry.version,
+                revision: self.kv().recorded(entry.version),
                 value,
             });
         }

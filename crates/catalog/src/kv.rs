@@ -151,6 +151,12 @@ pub trait Kv {
     /// Who keeps the store, and which of them answer. Not linearizable: it is answered without a majority, too. Bounded by
     /// about two seconds.
     fn members(&self) -> KvFuture<KvMembers>;
+
+    /// A revision as other processes of the cluster and its disks know it. It differs only where the store was exchanged for
+    /// another one since this process started.
+    fn recorded(&self, revision: Revision) -> Revision {
+        revision
+    }
 }
 
 /// A process that keeps the store.

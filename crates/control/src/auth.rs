@@ -398,6 +398,8 @@ fn is_for_administrators(operation: &Operation) -> bool {
             | Operation::AuthorityRetire(_)
             | Operation::NodeRemove { .. }
             | Operation::StoreRemove { .. }
+            | Operation::CatalogBackup
+            | Operation::CatalogMove(_)
     )
 }
 
@@ -411,6 +413,7 @@ fn looks(operation: &Operation) -> bool {
             | Operation::NodeShow { .. }
             | Operation::StoreShow { .. }
             | Operation::StoreList
+            | Operation::DiskList
             | Operation::Changes { .. }
             | Operation::Cluster
             | Operation::Capacity { .. }

@@ -1,6 +1,8 @@
 //! Paths to operations. The table is in `api::http`; `openapi/table.rs` says what each takes and answers.
 
 mod accounts;
+mod catalog;
+mod disks;
 mod joining;
 mod members;
 
@@ -230,6 +232,8 @@ fn version_1() -> Router<Shared> {
         .route("/openapi.json", get(openapi::serve))
         .route("/stream", get(stream::serve))
         .merge(accounts::routes())
+        .merge(catalog::routes())
+        .merge(disks::routes())
         .merge(joining::routes())
         .merge(members::routes())
 }

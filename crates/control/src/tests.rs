@@ -244,6 +244,27 @@ const ROUTES: &[(&str, &str, &str)] = &[
         "",
         r#"{"operation":"store-remove","id":3,"lost":true}"#,
     ),
+    (
+        "GET /api/v1/catalog/backup",
+        "",
+        r#"{"operation":"catalog-backup"}"#,
+    ),
+    (
+        "POST /api/v1/catalog/move",
+        r#"{"endpoints":["http://e:2379"]}"#,
+        r#"{"operation":"catalog-move","endpoints":["http://e:2379"],"prefix":"/azekura/"}"#,
+    ),
+    ("GET /api/v1/disks", "", r#"{"operation":"disk-list"}"#),
+    (
+        "POST /api/v1/disks",
+        r#"{"node":"n","paths":["/dev/sdb"],"journal":4096}"#,
+        r#"{"operation":"disk-add","node":"n","paths":["/dev/sdb"],"journal":4096}"#,
+    ),
+    (
+        "POST /api/v1/disks/3/replace",
+        r#"{"paths":["/dev/sdb"],"lost":true}"#,
+        r#"{"operation":"disk-replace","store":3,"paths":["/dev/sdb"],"lost":true}"#,
+    ),
     ("GET /api/v1/volumes", "", r#"{"operation":"volume-list"}"#),
     (
         "POST /api/v1/volumes",

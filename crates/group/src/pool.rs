@@ -72,7 +72,7 @@ pub enum PoolError {
 pub(crate) struct Inner {
     pub(crate) world: World,
     pub(crate) stores: Rc<dyn Stores>,
-    pub(crate) local: Vec<StoreId>,
+    pub(crate) local: RefCell<Vec<StoreId>>,
     pub(crate) options: PoolOptions,
     groups: RefCell<BTreeMap<GroupId, GroupRow>>,
     shunned: RefCell<IdMap<StoreId, Time>>,
@@ -183,7 +183,7 @@ impl Pool {
         Self(Rc::new(Inner {
             world,
             stores,
-            local,
+            local: RefCell::new(local),
             options,
             groups: RefCell::default(),
             shunned: RefCell::default(),
@@ -226,6 +226,11 @@ impl Pool {
         };
         let patience = self.0.options.patience;
         self.0.world.timeout(patience, waited).await.is_ok()
+    }
+
+    /// Other stores are near from now on: these.
+    pub fn set_local(&self, local: Vec<StoreId>) {
+        *self.0.local.borrow_mut() = local;
     }
 
     /// The groups known.
@@ -325,10 +330,8 @@ impl Pool {
                 .members
                 .iter()
                 .any(|&member| self.takes_nothing(member));
-            let local = group
-                .members
-                .iter()
-                .any(|member| self.0.local.contains(member));
+            let local = self.0.local.borrow();
+            let local = group.members.iter().any(|member| local.contains(member));
             (shunned, full, !local)
         };
         let best = fitting().map(penalty).min().ok_or(PoolError::NoGroup {

@@ -50,7 +50,7 @@ impl Pool {
     fn read_order(&self, row: &GroupRow) -> Vec<StoreId> {
         let mut members = row.members.clone();
         members.sort_by_key(|member| {
-            let remote = !self.0.local.contains(member);
+            let remote = !self.0.local.borrow().contains(member);
             (
                 self.is_shunned(*member),
                 row.filling.contains(member),

@@ -13,6 +13,7 @@ use crate::options::{HostError, HostOptions, StoreSpec};
 use crate::placement::LogPlacement;
 use crate::service::Service;
 use crate::sessions::Sessions;
+use crate::stores::{self, LocalStores, fitting, reach_stores};
 use crate::upkeep::{self, Upkeep};
 use crate::volumes::Volumes;
 use bytes::Bytes;
@@ -21,24 +22,23 @@ use catalog::{Catalog, CatalogError, NodeRow, PagePointer, StoreRow, Subject};
 use frontend::nbd;
 use futures_util::future::select;
 use group::Pool;
-use rpc::{Directory, Hello, LocalStore, RemoteStores};
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use rpc::{Directory, Hello, RemoteStores};
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use store::Store;
-use vocab::{NodeId, StoreId};
+use vocab::NodeId;
 use volume::{Context, PageCache, PageSource, Room};
-use wire::{FrameRead, StoreError, StoreReply, StoreRequest, Stores};
-use world::sync::Notify;
-use world::{Address, Disk, Listener, LocalBoxFuture, World};
+use wire::{FrameRead, Stores};
+use world::sync::{Lock, Notify};
+use world::{Address, Listener, LocalBoxFuture, World};
 
 /// Asks tasks to end.
 #[derive(Clone, Default)]
-struct StopSignal(Rc<(Cell<bool>, Notify)>);
+pub(crate) struct StopSignal(Rc<(Cell<bool>, Notify)>);
 
 impl StopSignal {
-    fn raise(&self) {
+    pub(crate) fn raise(&self) {
         self.0.0.set(true);
         self.0.1.notify_all();
     }
@@ -47,7 +47,7 @@ impl StopSignal {
         self.0.0.get()
     }
 
-    async fn raised(self) {
+    pub(crate) async fn raised(self) {
         loop {
             let changed = self.0.1.notified();
             if self.is_raised() {
@@ -68,7 +68,7 @@ pub struct Host {
     pub(crate) catalog: Catalog,
     pub(crate) members: Rc<Members>,
     pub(crate) health: Rc<Health>,
-    pub(crate) stores: BTreeMap<StoreId, Store>,
+    pub(crate) stores: LocalStores,
     pub(crate) remote: RemoteStores,
     pub(crate) pool: Pool,
     pub(crate) pages: Rc<PageCache>,
@@ -80,26 +80,15 @@ pub struct Host {
     pub(crate) feed: Feed,
     /// Undrained data of the volumes owned here.
     pub(crate) room: Rc<Room>,
-    context: Context,
+    context: RefCell<Context>,
     directory: Directory,
     address: Address,
     nbd_address: Option<Address>,
     nbd_options: nbd::Options,
+    /// One move of the catalog at a time.
+    pub(crate) moving: Lock,
     stopping: Cell<bool>,
     stop: StopSignal,
-}
-
-/// A store of this node as others and the node itself call it.
-struct Local(Store);
-
-impl LocalStore for Local {
-    fn handle(
-        &self,
-        request: StoreRequest,
-        body: Vec<Bytes>,
-    ) -> LocalBoxFuture<'static, Result<(StoreReply, Vec<Bytes>), StoreError>> {
-        self.0.handle(request, body)
-    }
 }
 
 /// Reads map pages from the pool.
@@ -126,7 +115,7 @@ impl PageSource for PoolPages {
 
 /// What is there before the node has joined.
 struct Parts {
-    stores: BTreeMap<StoreId, Store>,
+    stores: LocalStores,
     listener: Rc<dyn Listener>,
     nbd_listener: Option<Rc<dyn Listener>>,
     address: Address,
@@ -150,15 +139,7 @@ impl Host {
         let catalog = Catalog::new(kv);
         let cluster_id = membership::check_cluster(&catalog, &options).await?;
         let id = membership::node_id(&catalog, &options.name).await?;
-        let mut opened = BTreeMap::new();
-        for (index, spec) in stores.iter().enumerate() {
-            let store = open_store(&world, &catalog, spec, &options).await;
-            let store = store.map_err(|reason| HostError::Store {
-                index: index + 1,
-                reason,
-            })?;
-            opened.insert(store.identity().store, store);
-        }
+        let opened = stores::open_all(&world, &catalog, id, &stores, &options).await?;
         let listener = world.net.listen(&options.listen).await?;
         let nbd_listener = match &options.nbd_listen {
             Some(address) => Some(world.net.listen_plain(address).await?),
@@ -204,15 +185,15 @@ impl Host {
         let stores: Rc<dyn Stores> = Rc::new(remote.clone());
         let members = Rc::new(Members::new(world.clone()));
         let health = Rc::new(Health::new(world.clone(), stores.clone()));
-        let local = parts.stores.keys().copied().collect();
-        let pool = Pool::new(world.clone(), stores.clone(), local, options.pool.clone());
+        let (local, pool) = (parts.stores.ids(), options.pool.clone());
+        let pool = Pool::new(world.clone(), stores.clone(), local, pool);
         let pages = PageCache::new(Rc::new(PoolPages(pool.clone())), options.pages_bytes);
         let placement = LogPlacement {
             node: parts.id,
             members: members.clone(),
             health: health.clone(),
         };
-        let volume_options = fitting(&options, &parts.stores);
+        let volume_options = fitting(&options, &parts.stores.all());
         let room = Room::new(volume_options.undrained_node_bytes_max);
         let context = Context {
             world: world.clone(),
@@ -244,11 +225,12 @@ impl Host {
             accounts: Accounts::default(),
             feed: Feed::default(),
             room,
-            context,
+            context: RefCell::new(context),
             directory,
             address: parts.address,
             nbd_address,
             nbd_options: nbd::Options::default(),
+            moving: Lock::default(),
             stopping: Cell::new(false),
             stop: StopSignal::default(),
         });
@@ -286,8 +268,8 @@ impl Host {
 
     /// Tells the catalog of this node's stores, and learns from it who else is there.
     async fn learn(self: &Rc<Self>) -> Result<(), HostError> {
-        for store in self.stores.values() {
-            self.announce_store(store).await?;
+        for store in self.stores.all() {
+            self.announce_store(&store).await?;
         }
         membership::follow_all(self).await?;
         if self.options.api.is_some() {
@@ -367,7 +349,12 @@ impl Host {
 
     /// What opened volumes share.
     pub(crate) fn context(&self) -> Context {
-        self.context.clone()
+        self.context.borrow().clone()
+    }
+
+    /// How volumes behave that are opened from now on.
+    pub(crate) fn set_volume_options(&self, options: volume::Options) {
+        self.context.borrow_mut().options = Rc::new(options);
     }
 
     /// Where a node serves nodes and clients.
@@ -418,7 +405,7 @@ impl Host {
     /// The stores of this node.
     #[must_use]
     pub fn stores(&self) -> Vec<Store> {
-        self.stores.values().cloned().collect()
+        self.stores.all()
     }
 
     /// What scrubbing has found since the start.
@@ -445,134 +432,10 @@ impl Host {
         self.release_all().await;
         self.lease.end().await;
         self.stop.raise();
-        for store in self.stores.values() {
+        for store in self.stores.all() {
             store.close().await;
         }
         self.remote.close();
         tracing::info!(node = %self.options.name, "stopped");
     }
-}
-
-/// Every store of the cluster, the own ones without a connection.
-fn reach_stores(
-    world: &World,
-    hello: &Hello,
-    directory: &Directory,
-    own: &BTreeMap<StoreId, Store>,
-) -> RemoteStores {
-    let remote = RemoteStores::new(world.clone(), hello.clone(), directory.clone());
-    for (&id, store) in own {
-        remote.add_local(id, Rc::new(Local(store.clone())));
-    }
-    remote
-}
-
-/// Bounds undrained data by the smallest local ring: a volume starts to drain when it fills a quarter of it and
-/// makes writers wait at half, so that small rings are not simply full; all volumes together fill no more than one.
-fn fitting(host: &HostOptions, stores: &BTreeMap<StoreId, Store>) -> volume::Options {
-    let options = host.volume.clone();
-    let ring = stores
-        .values()
-        .map(|store| store.status().journal_capacity.0)
-        .min();
-    let ring = ring.unwrap_or(u64::MAX);
-    volume::Options {
-        drain_bytes: options.drain_bytes.min(ring / 4),
-        undrained_bytes_max: options.undrained_bytes_max.min(ring / 2),
-        undrained_node_bytes_max: options.undrained_node_bytes_max.min(ring),
-        describe_logs: options.describe_logs || host.describe_disks,
-        ..options
-    }
-}
-
-/// Opens a store, or formats its disks when they are blank.
-async fn open_store(
-    world: &World,
-    catalog: &Catalog,
-    spec: &StoreSpec,
-    options: &HostOptions,
-) -> Result<Store, String> {
-    if spec.disks.is_empty() {
-        return Err("it has no disks".to_owned());
-    }
-    let mut blank = 0;
-    for (index, disk) in spec.disks.iter().enumerate() {
-        blank += usize::from(is_blank(disk, index + 1).await?);
-    }
-    if blank == spec.disks.len() {
-        format_store(world, catalog, spec, options).await?;
-    } else if blank > 0 {
-        return Err(format!(
-            "{blank} of its {} disks are blank and the others hold a store: put the missing disks back, or wipe \
-             the others to start over (their data is rebuilt from other stores)",
-            spec.disks.len()
-        ));
-    }
-    let store = Store::open(world.clone(), spec.disks.clone(), options.store.clone()).await;
-    let store = store.map_err(|error| error.to_string())?;
-    let found = store.identity().cluster.clone();
-    if found == options.cluster {
-        check_session(catalog, &store).await?;
-        return Ok(store);
-    }
-    store.close().await;
-    Err(format!(
-        "its disks belong to cluster {found}, this node to {}: check the configuration, or wipe the disks if \
-         that cluster is gone",
-        options.cluster
-    ))
-}
-
-/// Disks that do not remember the run the catalog was told last were rolled back, or are copies: what they
-/// promised and acknowledged since is gone, so they start another life.
-async fn check_session(catalog: &Catalog, store: &Store) -> Result<(), String> {
-    let key = StoreRow::key_of(store.id());
-    let row = catalog.read::<StoreRow>(&key).await;
-    let Some(row) = row.map_err(|error| error.to_string())? else {
-        return Ok(());
-    };
-    let row = row.row;
-    let known = row.session == 0 || store.sessions().contains(&row.session);
-    if known || row.incarnation != store.incarnation() {
-        return Ok(());
-    }
-    tracing::warn!(store = %row.id, "its disks went back in time: it starts another life and is filled from its groups");
-    let renewed = store.renew_incarnation().await;
-    renewed.map(drop).map_err(|error| error.to_string())
-}
-
-async fn is_blank(disk: &Rc<dyn Disk>, index: usize) -> Result<bool, String> {
-    let found = store::inspect(disk).await;
-    match found.map_err(|error| format!("disk {index}: {error}"))? {
-        store::Inspection::Blank => Ok(true),
-        store::Inspection::Store(_) => Ok(false),
-        store::Inspection::Newer { version } => Err(format!(
-            "disk {index} was formatted by a newer release (format {version}): install that release"
-        )),
-        store::Inspection::Foreign(what) => Err(format!(
-            "disk {index} holds {what}: it is not touched; wipe it first if it is meant for this store"
-        )),
-    }
-}
-
-async fn format_store(
-    world: &World,
-    catalog: &Catalog,
-    spec: &StoreSpec,
-    options: &HostOptions,
-) -> Result<(), String> {
-    let id = match spec.id {
-        Some(id) => u64::from(id.0),
-        None => {
-            let drawn = catalog.next_id("store").await;
-            drawn.map_err(|error| error.to_string())?
-        }
-    };
-    let format = store::FormatOptions {
-        cluster: options.cluster.clone(),
-        store: StoreId(u32::try_from(id).map_err(|_| "there are too many stores".to_owned())?),
-        journal_bytes: options.journal_bytes,
-    };
-    let formatted = store::format(world, &spec.disks, &format).await;
-    formatted.map(drop).map_err(|error| error.to_string())
 }

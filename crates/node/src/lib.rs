@@ -17,6 +17,7 @@
 
 mod accounts;
 mod device;
+mod disks;
 mod exports;
 mod feed;
 mod health;
@@ -27,12 +28,14 @@ mod options;
 mod placement;
 mod service;
 mod sessions;
+mod stores;
 mod upkeep;
 mod volumes;
 
+pub use crate::disks::{Bay, DiskFacts, DiskRequest, FoundDisks};
 pub use crate::host::Host;
 pub use crate::membership::ClusterView;
-pub use crate::operations::Signer;
+pub use crate::operations::{CatalogPlace, Moved, Signer};
 #[cfg(feature = "bugs")]
 pub use crate::options::Bug;
 pub use crate::options::{CollectOptions, Faults, HostError, HostOptions, ScrubOptions, StoreSpec};

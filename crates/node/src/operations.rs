@@ -6,9 +6,11 @@
 //! - Every operation may be repeated; what was half done is found and finished.
 
 mod capacity;
+mod catalogs;
 mod clones;
 mod components;
 mod containers;
+pub(crate) mod disks;
 mod groups;
 mod joining;
 mod members;
@@ -20,6 +22,7 @@ mod tokens;
 mod users;
 mod volumes;
 
+pub use self::catalogs::{CatalogPlace, Moved};
 pub(crate) use self::components::SaidMembers;
 pub use self::joining::Signer;
 pub(crate) use self::resiliency::Progress;
@@ -151,6 +154,10 @@ impl Host {
             Operation::NodeJoin { .. }
             | Operation::CertificateRenew { .. }
             | Operation::AuthorityRotate => return self.sign_here(operation).await,
+            Operation::StoreRemove { .. }
+            | Operation::DiskAdd(_)
+            | Operation::DiskReplace { .. }
+            | Operation::DiskList => return self.disks_here(operation).await,
             _ => {}
         }
         let Some(name) = owned_by(&operation) else {
@@ -177,7 +184,12 @@ impl Host {
             Operation::NodeRemove { name, lost } => self.remove_node(&name, lost).await,
             Operation::StoreShow { id } => self.show_store(id).await,
             Operation::StoreSet { id, change } => self.set_store(id, &change).await,
-            Operation::StoreRemove { id, lost } => self.remove_store(id, lost).await,
+            Operation::StoreRemove { .. }
+            | Operation::DiskAdd(_)
+            | Operation::DiskReplace { .. } => Box::pin(self.at_disks(operation)).await,
+            Operation::DiskList => self.list_disks().await,
+            Operation::CatalogBackup => self.back_up_catalog().await,
+            Operation::CatalogMove(target) => self.move_catalog(target).await,
             Operation::VolumeList(query) => self.list_volumes(&query).await,
             Operation::VolumeShow { name } => self.show_volume(&name).await,
             Operation::VolumeDelete { name } => self.delete_volume(&name).await,
@@ -351,45 +363,56 @@ impl Host {
         }
     }
 
-    /// Asks another node to carry the operation out.
+    /// Asks the node that serves a volume, or another one that can, to carry the operation out.
     pub(crate) async fn forward(
         &self,
         node: NodeId,
         operation: &Operation,
         unclear: &mut bool,
     ) -> Result<Answer> {
-        let name = self.members.node_name(node);
-        let silent = |reason: String| {
-            OperationError::unavailable(format!("node {name} serves the volume and {reason}"))
-        };
-        let Some(peer) = self.remote.peer(node, Lane::Log) else {
-            return Err(silent("its address is not known here yet".to_owned()));
-        };
-        let encoded = serde_json::to_vec(operation).expect("operations are plain data");
-        let request = NodeRequest::Operate { operation: encoded };
-        let call = peer.call(Request::Node(request), Vec::new());
         let patience = match operation {
             Operation::Detach { .. } => DETACH_PATIENCE,
             _ => FORWARD_PATIENCE,
         };
+        let answer = self.ask_node(node, operation, patience, unclear).await;
+        answer.unwrap_or_else(|reason| {
+            let name = self.members.node_name(node);
+            Err(OperationError::unavailable(format!(
+                "node {name} serves the volume and {reason}"
+            )))
+        })
+    }
+
+    /// What a node answers to an operation that it carries out itself; the error says why it does not answer.
+    async fn ask_node(
+        &self,
+        node: NodeId,
+        operation: &Operation,
+        patience: Duration,
+        unclear: &mut bool,
+    ) -> std::result::Result<Result<Answer>, String> {
+        let Some(peer) = self.remote.peer(node, Lane::Log) else {
+            return Err("its address is not known here yet".to_owned());
+        };
+        let encoded = serde_json::to_vec(operation).expect("operations are plain data");
+        let request = NodeRequest::Operate { operation: encoded };
+        let call = peer.call(Request::Node(request), Vec::new());
         let answer = match self.world.timeout(patience, call).await {
             Ok(Ok((Reply::Node(Ok(NodeReply::Answer { answer })), _))) => answer,
-            Ok(Ok((Reply::Node(Err(error)), _))) => return Err(silent(error.to_string())),
-            Ok(Ok((Reply::Refused(reason), _))) => return Err(silent(reason)),
-            Ok(Ok(_)) => return Err(silent("gave an answer of another kind".to_owned())),
+            Ok(Ok((Reply::Node(Err(error)), _))) => return Err(error.to_string()),
+            Ok(Ok((Reply::Refused(reason), _))) => return Err(reason),
+            Ok(Ok(_)) => return Err("gave an answer of another kind".to_owned()),
             Ok(Err(error)) => {
                 *unclear |= matches!(error, RpcError::Lost { .. } | RpcError::Closed { .. });
-                return Err(silent(format!("does not answer: {error}")));
+                return Err(format!("does not answer: {error}"));
             }
             Err(_) => {
                 *unclear = true;
-                return Err(silent("does not answer in time".to_owned()));
+                return Err("does not answer in time".to_owned());
             }
         };
-        serde_json::from_slice::<Result<Answer>>(&answer).unwrap_or_else(|error| {
-            let problem = format!("gave an answer that makes no sense here ({error})");
-            Err(silent(problem))
-        })
+        serde_json::from_slice::<Result<Answer>>(&answer)
+            .map_err(|error| format!("gave an answer that makes no sense here ({error})"))
     }
 
     /// An attempt whose answer was lost has done it.

@@ -1,6 +1,8 @@
 //! How a node is started, and why it cannot be.
 
-use crate::operations::Signer;
+use crate::disks::Bay;
+use crate::operations::{CatalogPlace, Signer};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::StoreId;
 use world::{Address, Disk, Duration};
@@ -26,8 +28,12 @@ pub struct HostOptions {
     pub secured: bool,
     /// The authority's key, where it is.
     pub signer: Option<Rc<dyn Signer>>,
-    /// The table `catalog` of the configuration of a node that joins (TOML); nothing: no other node can reach the catalog.
-    pub catalog_table: Option<String>,
+    /// Where the catalog is; nothing: no other process can reach it, and it does not move.
+    pub catalog_place: Option<Rc<dyn CatalogPlace>>,
+    /// The disks of this machine; nothing: stores do not come and go while the node runs.
+    pub bay: Option<Rc<dyn Bay>>,
+    /// Stores that this node should have and whose disks cannot be used, with the reason.
+    pub absent: BTreeMap<StoreId, String>,
     /// Labels of the enclosing failure domains, narrowest first (rack, zone).
     pub domains: Vec<String>,
     /// Time to live of the lease that says that this node lives; whole seconds.
@@ -125,7 +131,9 @@ impl HostOptions {
             api: None,
             secured: false,
             signer: None,
-            catalog_table: None,
+            catalog_place: None,
+            bay: None,
+            absent: BTreeMap::new(),
             domains: Vec::new(),
             lease: Duration::from_secs(2),
             suspicion: Duration::from_secs(1),
@@ -248,6 +256,14 @@ pub enum HostError {
     Store {
         /// Which, counted from 1.
         index: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A store of the configuration has disks that cannot be used, and the catalog does not know it as this node's.
+    #[error("store {} of the configuration cannot be opened: {reason}", id.0)]
+    StoreAbsent {
+        /// Which.
+        id: StoreId,
         /// Why.
         reason: String,
     },

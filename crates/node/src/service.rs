@@ -5,11 +5,25 @@ use crate::volumes::Refusal;
 use bytes::Bytes;
 use rpc::{Connection, Handler, Reply, Request};
 use std::rc::Rc;
-use wire::{NodeError, NodeReply, NodeRequest};
+use vocab::StoreId;
+use wire::{NodeError, NodeReply, NodeRequest, StoreError};
 use world::{Caller, LocalBoxFuture, Role};
 
 /// Hands requests to stores, sessions and operations.
 pub(crate) struct Service(pub(crate) Rc<Host>);
+
+impl Service {
+    /// The answer to a request to a store that is not open here.
+    fn no_such_store(&self, store: StoreId) -> Reply {
+        match self.0.stores.why_absent(store) {
+            Some(reason) => Reply::Store(Err(StoreError::Failed { reason })),
+            None => {
+                let name = &self.0.options.name;
+                Reply::Refused(format!("{store} is not on node {name}"))
+            }
+        }
+    }
+}
 
 /// Whether a caller may ask for it. Pure. Without certificates everybody may: the network is trusted then.
 fn may_ask(caller: Option<&Caller>, request: &Request) -> bool {
@@ -40,10 +54,9 @@ impl Handler for Service {
         }
         let request = match request {
             Request::Store { store, request } => {
-                let Some(local) = self.0.stores.get(&store) else {
-                    let name = &self.0.options.name;
-                    let refused = Reply::Refused(format!("{store} is not on node {name}"));
-                    return Box::pin(std::future::ready((refused, Vec::new())));
+                let Some(local) = self.0.stores.get(store) else {
+                    let answer = (self.no_such_store(store), Vec::new());
+                    return Box::pin(std::future::ready(answer));
                 };
                 let body = if body.is_empty() {
                     Vec::new()

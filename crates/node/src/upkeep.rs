@@ -65,18 +65,17 @@ pub(crate) fn start(host: &Rc<Host>) {
     host.spawn(sweep_lost(host.clone()));
     host.spawn(relieve::run(host.clone()));
     host.spawn(sweep_internal(host.clone()));
-    for &store in host.stores.keys() {
-        host.spawn(fill::run(host.clone(), store));
-        host.spawn(logs::run(host.clone(), store));
-        host.spawn(renew_sessions(host.clone(), store));
-        host.spawn(placement::leave(host.clone(), store));
-        host.spawn(scrub::run(host.clone(), store));
+    for store in host.stores.ids() {
+        start_for(host, store);
     }
     host.spawn(placement::run(host.clone()));
     host.spawn(placement::follow(host.clone()));
     host.spawn(placement::evacuate(host.clone()));
     host.spawn(adopt::run(host.clone()));
     host.spawn(collect::run(host.clone()));
+    if host.options.bay.is_some() {
+        host.spawn(crate::operations::disks::watch_absent(host.clone()));
+    }
     if host.options.describe_disks {
         host.spawn(mirror::run(host.clone()));
     }
@@ -85,9 +84,18 @@ pub(crate) fn start(host: &Rc<Host>) {
     }
 }
 
+/// Starts what concerns one store of this node.
+pub(crate) fn start_for(host: &Rc<Host>, store: StoreId) {
+    host.spawn_for(store, fill::run(host.clone(), store));
+    host.spawn_for(store, logs::run(host.clone(), store));
+    host.spawn_for(store, renew_sessions(host.clone(), store));
+    host.spawn_for(store, placement::leave(host.clone(), store));
+    host.spawn_for(store, scrub::run(host.clone(), store));
+}
+
 /// Lets the catalog know of a new session now and then, while the store is written to.
 async fn renew_sessions(host: Rc<Host>, id: StoreId) {
-    let Some(store) = host.stores.get(&id).cloned() else {
+    let Some(store) = host.stores.get(id) else {
         return;
     };
     loop {

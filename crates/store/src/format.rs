@@ -105,6 +105,22 @@ fn plan(index: usize, sizes: &[u64], journal_bytes: u64) -> (Area, Area, Area) {
     (state, journal, extents)
 }
 
+/// Bytes at either end of a disk where file systems and partition tables have their signatures (the backup of a GPT takes
+/// the last 33 sectors, btrfs starts at 64 KiB).
+const SIGNATURE_BYTES: u64 = 1 << 20;
+
+/// Makes a disk blank, as [`inspect`] and others see it. Durable when it returns; what lies between its ends stays.
+///
+/// # Errors
+/// The disk failed; a retry is safe.
+pub async fn erase(disk: &Rc<dyn Disk>) -> Result<(), DiskError> {
+    let bytes = SIGNATURE_BYTES.min(disk.size());
+    let zeros = Buf::zeroed(usize::try_from(bytes).expect("1 MiB")).freeze();
+    disk.write(0, zeros.clone()).await?;
+    disk.write(disk.size() - bytes, zeros).await?;
+    disk.flush().await
+}
+
 /// Makes a store of `disks`, whatever is on them: look with [`inspect`] first. Durable when it returns. The
 /// journal is zeroed, so that its pages are allocated and no old byte is ever taken for a batch.
 ///

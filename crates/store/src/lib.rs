@@ -32,7 +32,7 @@ mod store;
 mod survey;
 mod upkeep;
 
-pub use format::{FormatError, FormatOptions, Identity, Inspection, format, inspect};
+pub use format::{FormatError, FormatOptions, Identity, Inspection, erase, format, inspect};
 pub use open::OpenError;
 #[cfg(feature = "bugs")]
 pub use options::Bug;

@@ -18,7 +18,7 @@ use world::sync::{Notified, Notify};
 
 /// The undrained bytes of a node. Shared by its volumes.
 pub struct Room {
-    bytes_max: u64,
+    bytes_max: Cell<u64>,
     used: Cell<u64>,
     freed: Notify,
 }
@@ -28,10 +28,16 @@ impl Room {
     #[must_use]
     pub fn new(bytes_max: u64) -> Rc<Self> {
         Rc::new(Self {
-            bytes_max,
+            bytes_max: Cell::new(bytes_max),
             used: Cell::new(0),
             freed: Notify::default(),
         })
+    }
+
+    /// There is so much room from now on. What is held stays held.
+    pub fn set_max(&self, bytes_max: u64) {
+        self.bytes_max.set(bytes_max);
+        self.freed.notify_all();
     }
 
     /// Bytes of all volumes that are not drained.
@@ -43,7 +49,7 @@ impl Room {
     /// Whether three quarters are taken: with all holders busy three of them are enough for that.
     #[must_use]
     pub fn is_tight(&self) -> bool {
-        self.used.get() > self.bytes_max / 4 * 3
+        self.used.get() > self.bytes_max.get() / 4 * 3
     }
 
     /// Resolves when a volume gives room back after this call.
@@ -53,7 +59,7 @@ impl Room {
 
     fn admits(&self, held: u64, bytes: u64) -> bool {
         let used = self.used.get();
-        used == 0 || held.saturating_add(bytes) <= self.bytes_max.saturating_sub(used)
+        used == 0 || held.saturating_add(bytes) <= self.bytes_max.get().saturating_sub(used)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Verbs on the catalog itself. All but `backup` of an etcd catalog need the nodes concerned to be stopped.
+//! Verbs on the catalog itself. `backup` and `move` without a configuration ask a running node; with one, and all others, work
+//! on the catalog itself and need the nodes concerned to be stopped, but for a `backup` of an etcd catalog.
 
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -10,9 +11,9 @@ pub enum CatalogVerb {
     Backup {
         /// Where to write it; nothing may be there.
         file: PathBuf,
-        /// Configuration of a node: it says where the catalog is.
+        /// Read the catalog that this configuration of a node names, instead of asking a running node.
         #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        config: Option<PathBuf>,
     },
     /// Write what the stores of this machine say into a file, for a rebuild elsewhere; the node must be stopped
     Survey {
@@ -44,11 +45,11 @@ pub enum CatalogVerb {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Move the catalog of a single process from its file to etcd; the node must be stopped
+    /// Move the catalog of a single process from its file to etcd, while it is used
     Move {
-        /// Configuration of the node, which names the file.
+        /// Move that of a stopped node, whose configuration this is, instead of asking a running one.
         #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        config: Option<PathBuf>,
         /// etcd's client URLs.
         #[arg(long, value_name = "URL", required = true, num_args = 1..)]
         to: Vec<String>,
@@ -56,6 +57,17 @@ pub enum CatalogVerb {
         #[arg(long, default_value = "/azekura/")]
         prefix: String,
     },
+}
+
+impl CatalogVerb {
+    /// Whether a running node carries it out.
+    #[must_use]
+    pub fn asks_a_node(&self) -> bool {
+        matches!(
+            self,
+            Self::Backup { config: None, .. } | Self::Move { config: None, .. }
+        )
+    }
 }
 
 /// Where the stores of a cluster are, and what goes on without.

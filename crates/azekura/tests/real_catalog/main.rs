@@ -8,6 +8,7 @@
 )]
 
 mod moving;
+mod online;
 mod rebuild;
 #[path = "../support/mod.rs"]
 mod support;

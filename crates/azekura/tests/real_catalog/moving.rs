@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-fn configuration(name: &str, listen: &str, catalog: &str, stores: Range<u32>) -> String {
+pub fn configuration(name: &str, listen: &str, catalog: &str, stores: Range<u32>) -> String {
     let mut text = format!(
         "cluster = \"grows\"\nnode = \"{name}\"\nlisten = \"{listen}\"\nnbd = \"127.0.0.1:0\"\n\
          api = \"127.0.0.1:0\"\n\n[catalog]\n{catalog}\n"
@@ -24,7 +24,7 @@ fn configuration(name: &str, listen: &str, catalog: &str, stores: Range<u32>) ->
 }
 
 /// Whether all copies are on distinct nodes, of data at rest and of logs.
-fn is_spread(node: &Node, volumes: &[&str]) -> bool {
+pub fn is_spread(node: &Node, volumes: &[&str]) -> bool {
     let resiliency = node.ask(&["resiliency"]);
     let data = resiliency["data"].as_array().unwrap();
     let spread = |one: &Value| {
@@ -46,7 +46,7 @@ fn is_spread(node: &Node, volumes: &[&str]) -> bool {
 const BLOCKS: u64 = 2048;
 
 /// Writes blocks one after the other, each flushed, until it is told to stop; how many. Any error fails the test.
-fn write_on(device: &str, stop: &AtomicBool) -> u64 {
+pub fn write_on(device: &str, stop: &AtomicBool) -> u64 {
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .open(device)
@@ -61,6 +61,16 @@ fn write_on(device: &str, stop: &AtomicBool) -> u64 {
         written += 1;
     }
     written
+}
+
+/// Every block is what was written there last.
+pub fn compare(attached: &Attached, written: u64) {
+    let count = written.min(BLOCKS);
+    let found = attached.read(usize::try_from(count).unwrap() * 4096);
+    for (index, block) in (0..count).zip(found.chunks(4096)) {
+        let last = index + (written - 1 - index) / BLOCKS * BLOCKS;
+        assert!(block == noise(last + 1, 4096), "block {index} of busy");
+    }
 }
 
 #[test]
@@ -135,12 +145,7 @@ fn real_single_process_becomes_three_nodes_with_etcd() {
     stop.store(true, Relaxed);
     let written = writer.join().unwrap();
     assert!(written > 0);
-    let count = written.min(BLOCKS);
-    let found = attached.read(usize::try_from(count).unwrap() * 4096);
-    for (index, block) in (0..count).zip(found.chunks(4096)) {
-        let last = index + (written - 1 - index) / BLOCKS * BLOCKS;
-        assert!(block == noise(last + 1, 4096), "block {index} of busy");
-    }
+    compare(&attached, written);
     attached.detach(&node);
     // The first machine dies for good: what it had is on the others.
     node.kill();

@@ -8,8 +8,9 @@ use api::ErrorKind::{
 use api::Scope::{Admin, Client, Csi, Operator, Viewer};
 use api::stream::ChangesAnswer;
 use api::{
-    AttachmentAnswer, AuditEntry, AuditQuery, AuthorityAnswer, CapacityAnswer, ClusterAnswer,
-    ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, GroupSnapshotAnswer,
+    AttachmentAnswer, AuditEntry, AuditQuery, AuthorityAnswer, CapacityAnswer, CatalogBackupAnswer,
+    CatalogMoveAnswer, CatalogTarget, ClusterAnswer, ContainerAnswer, ContainerChange,
+    ContainerSpec, DiffAnswer, DiskAnswer, DiskReplacement, DiskSpec, GroupSnapshotAnswer,
     GroupSnapshotSpec, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, Login,
     MemberAnswer, MemberChange, PasswordChange, RemoveQuery, ResiliencyAnswer, Retirement, Scope,
     SessionAnswer, SnapshotAnswer, StatusAnswer, StoreAnswer, TokenAnswer, TokenSpec, UserAnswer,
@@ -36,6 +37,8 @@ pub(super) fn operations() -> Vec<Described> {
     let groups = [
         cluster(),
         members(),
+        catalog(),
+        disks(),
         joining(),
         containers(),
         volumes(),
@@ -156,6 +159,58 @@ fn members() -> Vec<Describe> {
             "id",
             STORE,
         ),
+    ]
+}
+
+fn catalog() -> Vec<Describe> {
+    vec![
+        Describe::new(
+            Get,
+            "/catalog/backup",
+            "catalog-backup",
+            "All rows of the catalog at one moment",
+        )
+        .answer::<CatalogBackupAnswer>("A file to keep; hashes of tokens are in it")
+        .scopes(ADMIN),
+        Describe::new(
+            Post,
+            "/catalog/move",
+            "catalog-move",
+            "Moves the catalog of a single process to etcd while it is used",
+        )
+        .body::<CatalogTarget>(True)
+        .answer::<CatalogMoveAnswer>("Where it is now")
+        .problems(&[Refused])
+        .scopes(ADMIN),
+    ]
+}
+
+fn disks() -> Vec<Describe> {
+    vec![
+        Describe::new(Get, "/disks", "disk-list", "The disks of all nodes")
+            .list::<DiskAnswer>("Disks, by node and store")
+            .scopes(LOOKING),
+        Describe::new(
+            Post,
+            "/disks",
+            "disk-add",
+            "Makes disks of a node a new store, which takes part at once",
+        )
+        .body::<DiskSpec>(True)
+        .list::<DiskAnswer>("The disks of the new store")
+        .problems(&[NotFound, Refused])
+        .scopes(ADMIN),
+        Describe::new(
+            Post,
+            "/disks/{store}/replace",
+            "disk-replace",
+            "Puts other disks in the place of a store's that are dead or empty",
+        )
+        .named("store", "Id of the store")
+        .body::<DiskReplacement>(True)
+        .list::<DiskAnswer>("The disks of the store")
+        .problems(&[NotFound, Refused])
+        .scopes(ADMIN),
     ]
 }
 

@@ -26,7 +26,7 @@ pub(super) fn routes() -> Router<Shared> {
         )
 }
 
-fn id_of(path: PathText) -> Result<u32, OperationError> {
+pub(super) fn id_of(path: PathText) -> Result<u32, OperationError> {
     let text = text(path)?;
     let digits = text.strip_prefix("store-").unwrap_or(&text);
     let odd = |_| OperationError::bad_request(format!("`{text}` is not the id of a store"));

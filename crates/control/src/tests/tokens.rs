@@ -78,13 +78,13 @@ pub(super) const OTHERS: &[(&str, &str, &str)] = &[
 
 /// Written by hand, apart from the code: what a viewer may ask for.
 pub(super) fn viewer_may(request: &str) -> bool {
-    let kept = ["/tokens", "/users", "/audit"];
+    let kept = ["/tokens", "/users", "/audit", "/catalog/backup"];
     request.starts_with("GET ") && !kept.iter().any(|part| request.contains(part))
 }
 
 /// Written by hand, apart from the code: what an operator may ask for.
 pub(super) fn operator_may(request: &str) -> bool {
-    let never = ["/tokens", "/users", "/join-tokens", "/authority/"];
+    let never = ["/tokens", "/users", "/join-tokens", "/authority/", "/catalog/"];
     let gives_up = ["DELETE /api/v1/nodes", "DELETE /api/v1/stores"];
     !never.iter().any(|part| request.contains(part))
         && !gives_up.iter().any(|start| request.starts_with(start))
@@ -113,6 +113,8 @@ fn csi_may(request: &str, body: &str) -> bool {
         "/drain",
         "/nodes",
         "/stores",
+        "/disks",
+        "/catalog",
         "/resiliency",
         "/authority",
         "/join",

@@ -127,7 +127,7 @@ impl Host {
     }
 
     fn catalog_table(&self) -> Result<String> {
-        self.options.catalog_table.clone().ok_or_else(|| {
+        self.present_catalog_table().ok_or_else(|| {
             refused("the catalog of this cluster is a file of one process (`catalog.embedded`): no other node can join")
         })
     }
@@ -249,7 +249,7 @@ impl Host {
     }
 
     /// Ids that no store has.
-    async fn free_stores(&self, count: u32) -> Result<Vec<u32>> {
+    pub(super) async fn free_stores(&self, count: u32) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         while ids.len() < count as usize {
             let next = self.catalog.next_id("store").await.map_err(catalog_error)?;

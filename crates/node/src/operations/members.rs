@@ -14,9 +14,9 @@ use vocab::StoreId;
 const MAINTENANCE_MINUTES_MAX: u32 = 7 * 24 * 60;
 
 /// A node or a store, and the stores that are meant.
-struct Member {
-    subject: Subject,
-    node: NodeRow,
+pub(super) struct Member {
+    pub(super) subject: Subject,
+    pub(super) node: NodeRow,
     stores: Vec<StoreRow>,
 }
 
@@ -25,7 +25,7 @@ impl Member {
         self.stores.iter().any(|row| row.id == store)
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self.subject {
             Subject::Node(_) => format!("node {}", self.node.name),
             Subject::Store(id) => format!("store {}", id.0),
@@ -49,7 +49,7 @@ fn node_member(view: &ClusterView, name: &str) -> Result<Member> {
     })
 }
 
-fn store_member(view: &ClusterView, id: u32) -> Result<Member> {
+pub(super) fn store_member(view: &ClusterView, id: u32) -> Result<Member> {
     let missing = || OperationError::not_found(format!("there is no store {id}"));
     let store = view.stores.get(&StoreId(id)).ok_or_else(missing)?;
     let node = view.nodes.get(&store.node).cloned();
@@ -91,13 +91,8 @@ impl Host {
         self.remove_member(&member, lost).await
     }
 
-    pub(super) async fn remove_store(&self, id: u32, lost: bool) -> Result<Answer> {
-        let member = store_member(&self.view(), id)?;
-        self.remove_member(&member, lost).await
-    }
-
     /// What ties it to the cluster, as the catalog says now.
-    async fn describe_member(&self, member: &Member) -> Result<MemberAnswer> {
+    pub(super) async fn describe_member(&self, member: &Member) -> Result<MemberAnswer> {
         let parts = [Part::Groups, Part::Stores, Part::Intents];
         membership::refresh(self, &parts)
             .await
@@ -224,7 +219,7 @@ impl Host {
     }
 
     /// Refuses to remove what is still needed.
-    async fn check_removal(&self, member: &Member, lost: bool) -> Result<()> {
+    pub(super) async fn check_removal(&self, member: &Member, lost: bool) -> Result<()> {
         let running = self.members.is_alive(member.node.id);
         let answers = member
             .stores
@@ -271,6 +266,11 @@ impl Host {
 
     async fn remove_member(&self, member: &Member, lost: bool) -> Result<Answer> {
         self.check_removal(member, lost).await?;
+        self.forget_member(member, lost).await
+    }
+
+    /// Forgets a member that may be removed.
+    pub(super) async fn forget_member(&self, member: &Member, lost: bool) -> Result<Answer> {
         for row in &member.stores {
             self.catalog
                 .forget_store(row.id)

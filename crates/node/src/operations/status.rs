@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use vocab::StoreId;
 use wire::Trust;
 
-fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
+pub(super) fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
     let mut answer = StoreAnswer {
         id: row.id.0,
         node: row.node.0,
@@ -54,7 +54,11 @@ fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
 }
 
 /// What the plan makes of a store.
-fn place(mut answer: StoreAnswer, view: &ClusterView, standing: Standing) -> StoreAnswer {
+pub(super) fn place(
+    mut answer: StoreAnswer,
+    view: &ClusterView,
+    standing: Standing,
+) -> StoreAnswer {
     let store = StoreId(answer.id);
     if answer.state == "ready" && view.space.stores.contains(&store) {
         answer.state = "protected".to_owned();
@@ -111,12 +115,16 @@ impl Host {
         Answer::Stores(self.store_answers(&self.view()).await)
     }
 
+    /// What the plan makes of every store.
+    pub(super) fn standings(&self) -> BTreeMap<StoreId, Standing> {
+        let facts = self.store_facts().into_iter();
+        facts.map(|facts| (facts.id, facts.standing)).collect()
+    }
+
     /// Every store, asked now.
     async fn store_answers(&self, view: &ClusterView) -> Vec<StoreAnswer> {
         self.health.ask(view.stores.keys().copied().collect()).await;
-        let standings = self.store_facts().into_iter();
-        let standings: BTreeMap<StoreId, Standing> =
-            standings.map(|facts| (facts.id, facts.standing)).collect();
+        let standings = self.standings();
         let store = |row: &StoreRow| {
             let standing = standings.get(&row.id).copied().unwrap_or(Standing::Away);
             place(describe(row, self.health.seen(row.id)), view, standing)

@@ -32,8 +32,8 @@ pub(crate) async fn run(host: Rc<Host>) {
 }
 
 async fn announce(host: &Rc<Host>) -> Result<(), catalog::CatalogError> {
-    for store in host.stores.values() {
-        host.announce_store(store).await?;
+    for store in host.stores.all() {
+        host.announce_store(&store).await?;
     }
     membership::refresh(host, &[Part::Stores]).await
 }

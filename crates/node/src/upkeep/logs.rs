@@ -55,7 +55,7 @@ fn takes_no_notes(host: &Host, store: StoreId) -> bool {
 }
 
 fn is_above(host: &Host, store: StoreId, percent: u64) -> bool {
-    host.stores.get(&store).is_some_and(|store| {
+    host.stores.get(store).is_some_and(|store| {
         let status = store.status();
         status.journal_used.0 * 100 > status.journal_capacity.0 * percent
     })

@@ -8,7 +8,7 @@
 
 use crate::host::Host;
 use api::Operation;
-use catalog::kv::{Change, Revision};
+use catalog::kv::{Change, Kv, Revision};
 use catalog::{ClusterRow, is_noted};
 use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,15 +70,15 @@ async fn lead(host: &Host) -> Result<(), String> {
     let page = kv.snapshot("").await.map_err(|error| error.to_string())?;
     let mut mirror = Mirror {
         era: 0,
-        revision: page.revision,
+        revision: kv.recorded(page.revision),
         rows: BTreeMap::new(),
         stores: BTreeMap::new(),
         resting: BTreeMap::new(),
     };
     for entry in page.entries {
-        mirror.on_change(Change::Put(entry));
+        mirror.on_change(&**kv, Change::Put(entry));
     }
-    mirror.revision = page.revision;
+    mirror.revision = kv.recorded(page.revision);
     let mut watch = kv.watch("", page.revision);
     loop {
         mirror.send(host).await;
@@ -87,7 +87,7 @@ async fn lead(host: &Host) -> Result<(), String> {
             let changes = changes.map_err(|error| error.to_string())?;
             changes
                 .into_iter()
-                .for_each(|change| mirror.on_change(change));
+                .for_each(|change| mirror.on_change(&**kv, change));
             host.world.sleep(GATHER).await;
         }
         let leads = host.leads().await.map_err(|error| error.to_string())?;
@@ -98,11 +98,12 @@ async fn lead(host: &Host) -> Result<(), String> {
 }
 
 impl Mirror {
-    fn on_change(&mut self, change: Change) {
+    fn on_change(&mut self, kv: &dyn Kv, change: Change) {
         let (key, revision, value) = match change {
             Change::Put(entry) => (entry.key, entry.version, Some(entry.value)),
             Change::Deleted { key, revision } => (key, revision, None),
         };
+        let revision = kv.recorded(revision);
         self.revision = self.revision.max(revision);
         if !is_noted(&key) {
             return;
@@ -255,6 +256,8 @@ pub(crate) fn changes_catalog(operation: &Operation) -> bool {
             | O::Resiliency
             | O::NodeShow { .. }
             | O::StoreShow { .. }
+            | O::DiskList
+            | O::CatalogBackup
             | O::VolumeList(_)
             | O::VolumeShow { .. }
             | O::VolumeDrain { .. }
@@ -283,7 +286,8 @@ impl Host {
     /// Waits until the catalog as it stands is noted on a store of this node, for a while: then what was answered is on
     /// the disks, too. Whether it is.
     pub(crate) async fn noted(&self) -> bool {
-        let Some(store) = self.stores.values().next() else {
+        let works = |store: &store::Store| store.status().failed.is_none();
+        let Some(store) = self.stores.all().into_iter().find(works) else {
             return false;
         };
         let Ok(page) = self.catalog.kv().range("cluster", None, 1).await else {
@@ -293,7 +297,7 @@ impl Host {
         let row = row.and_then(|entry| serde_json::from_slice::<ClusterRow>(&entry.value).ok());
         let wanted = NoteVersion {
             term: row.map_or(0, |row| row.era),
-            number: page.revision,
+            number: self.catalog.kv().recorded(page.revision),
         };
         let deadline = self.world.now() + NOTED_PATIENCE;
         loop {

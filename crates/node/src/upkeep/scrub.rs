@@ -32,7 +32,7 @@ pub struct ScrubReport {
 
 /// Reads a local store's copies over and over, at the pace of the options.
 pub(crate) async fn run(host: Rc<Host>, store: StoreId) {
-    let Some(store) = host.stores.get(&store).cloned() else {
+    let Some(store) = host.stores.get(store) else {
         return;
     };
     host.world

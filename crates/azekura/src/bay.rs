@@ -1,0 +1,230 @@
+//! The disks of this machine, for the node that runs on it: opening them, describing them, keeping which are its stores.
+
+use crate::config::{DiskConfig, StoreConfig};
+use crate::disk::{self, inspect};
+use crate::kept;
+use node::{Bay, DiskFacts, DiskRequest, FoundDisks};
+use std::cell::RefCell;
+use std::fmt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use store::Inspection;
+use vocab::StoreId;
+use world::{Disk, LocalBoxFuture, World};
+use world_linux::Machine;
+
+/// See the module's documentation.
+#[derive(Clone)]
+pub struct MachineBay(Rc<Inner>);
+
+struct Inner {
+    world: World,
+    machine: Machine,
+    cluster: String,
+    /// Where the node keeps what its configuration does not say.
+    state: PathBuf,
+    /// As the file says.
+    configured: Vec<StoreConfig>,
+    /// As they are now.
+    stores: RefCell<Vec<StoreConfig>>,
+}
+
+impl fmt::Debug for MachineBay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MachineBay")
+            .field("state", &self.0.state)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MachineBay {
+    /// The bay of a node with these stores.
+    pub fn new(world: World, machine: Machine, config: &crate::config::Config) -> Self {
+        Self(Rc::new(Inner {
+            world,
+            machine,
+            cluster: config.cluster.clone(),
+            state: config.state.clone(),
+            configured: config.configured.clone(),
+            stores: RefCell::new(config.stores.clone()),
+        }))
+    }
+
+    /// Keeps which disks a store is on.
+    async fn keep(self, store: StoreId, paths: Vec<PathBuf>) -> Result<(), String> {
+        let (state, configured) = (self.0.state.clone(), self.0.configured.clone());
+        let keep = move || {
+            let kept = kept::keep_store(&state, &configured, store.0, paths);
+            kept.map_err(|error| format!("{error:#}"))
+        };
+        let stores = self.0.world.offload(keep).await?;
+        *self.0.stores.borrow_mut() = stores;
+        Ok(())
+    }
+
+    async fn open_disks(
+        self,
+        request: DiskRequest,
+        own: Option<StoreId>,
+    ) -> Result<FoundDisks, String> {
+        let paths: Vec<PathBuf> = request.paths.iter().map(PathBuf::from).collect();
+        disk::check_overrides(&paths, &request.overrides)?;
+        if let Some(path) = paths.iter().find(|path| !path.is_absolute()) {
+            return Err(format!(
+                "{} is no absolute path: say where it is from /",
+                path.display()
+            ));
+        }
+        if let Some(bytes) = request.create {
+            let paths = paths.clone();
+            let make = move || make_files(&paths, bytes);
+            self.0.world.offload(make).await?;
+        }
+        let buffered = self.is_buffered(own);
+        let mut disks: Vec<Rc<dyn Disk>> = Vec::new();
+        for path in &paths {
+            let opened = disk::open(&self.0.machine, path, buffered);
+            disks.push(opened.map_err(|error| format!("{error:#}"))?);
+        }
+        let mut known = 0;
+        for (path, disk) in paths.iter().zip(&disks) {
+            let found = inspect(disk, path).await;
+            let found = found.map_err(|error| format!("{error:#}"))?;
+            if request.overrides.contains(&disk::override_for(path)) {
+                continue;
+            }
+            if own.is_some_and(|own| self.is_of(&found, own)) {
+                known += 1;
+                continue;
+            }
+            disk::check_blank(path, &found)?;
+        }
+        if known > 0 && known < disks.len() {
+            return Err(format!(
+                "{known} of the {} disks hold the store, the others do not: name all of its disks, or none of them",
+                disks.len()
+            ));
+        }
+        Ok(FoundDisks {
+            disks,
+            kept: known > 0,
+        })
+    }
+
+    fn is_of(&self, found: &Inspection, own: StoreId) -> bool {
+        matches!(found, Inspection::Store(identity) if identity.store == own && identity.cluster == self.0.cluster)
+    }
+
+    /// Whether a store was allowed to be on a file system without direct I/O.
+    fn is_buffered(&self, own: Option<StoreId>) -> bool {
+        let stores = self.0.stores.borrow();
+        let store = stores.iter().find(|store| Some(StoreId(store.id)) == own);
+        store.is_some_and(|store| store.disks.iter().any(|disk| disk.buffered))
+    }
+}
+
+fn make_files(paths: &[PathBuf], bytes: u64) -> Result<(), String> {
+    for path in paths.iter().filter(|path| !path.exists()) {
+        if path.starts_with("/dev") {
+            return Err(format!(
+                "{} does not exist, and a device is not created: correct the path",
+                path.display()
+            ));
+        }
+        let made = world_linux::disk::create_file(path, bytes);
+        made.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+impl Bay for MachineBay {
+    fn list(&self) -> LocalBoxFuture<'static, Vec<DiskFacts>> {
+        let inner = self.0.clone();
+        Box::pin(async move {
+            let stores = inner.stores.borrow().clone();
+            let look = move || {
+                let disks = stores.iter().flat_map(|store| {
+                    let disks = store.disks.iter();
+                    disks.map(move |disk| facts(store.id, disk))
+                });
+                disks.collect()
+            };
+            inner.world.offload(look).await
+        })
+    }
+
+    fn open(
+        &self,
+        request: DiskRequest,
+        own: Option<StoreId>,
+    ) -> LocalBoxFuture<'static, Result<FoundDisks, String>> {
+        Box::pin(self.clone().open_disks(request, own))
+    }
+
+    fn remember(
+        &self,
+        store: StoreId,
+        paths: Vec<String>,
+    ) -> LocalBoxFuture<'static, Result<(), String>> {
+        let paths = paths.into_iter().map(PathBuf::from).collect();
+        Box::pin(self.clone().keep(store, paths))
+    }
+
+    fn forget(&self, store: StoreId) -> LocalBoxFuture<'static, Result<(), String>> {
+        Box::pin(self.clone().keep(store, Vec::new()))
+    }
+
+    fn paths_of(&self, store: StoreId) -> Vec<String> {
+        let stores = self.0.stores.borrow();
+        let found = stores.iter().find(|one| one.id == store.0);
+        let disks = found.into_iter().flat_map(|store| &store.disks);
+        disks.map(|disk| disk.path.display().to_string()).collect()
+    }
+}
+
+/// What the operating system says of a disk.
+fn facts(store: u32, disk: &DiskConfig) -> DiskFacts {
+    let mut facts = DiskFacts {
+        store,
+        path: disk.path.display().to_string(),
+        ..DiskFacts::default()
+    };
+    let Ok(metadata) = std::fs::metadata(&disk.path) else {
+        return facts;
+    };
+    if !metadata.file_type().is_block_device() {
+        facts.size = Some(metadata.len());
+        return facts;
+    }
+    let (major, minor) = (
+        rustix::fs::major(metadata.rdev()),
+        rustix::fs::minor(metadata.rdev()),
+    );
+    let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    let sectors = word(&device.join("size")).and_then(|text| text.parse::<u64>().ok());
+    facts.size = sectors.map(|sectors| sectors * 512);
+    // A partition is described by the disk it is on.
+    let whole = match device.join("partition").exists() {
+        true => device.join(".."),
+        false => device,
+    };
+    facts.model = word(&whole.join("device/model"));
+    facts.serial = word(&whole.join("device/serial"))
+        .or_else(|| word(&whole.join("serial")))
+        .or_else(|| page_of_serial(&whole.join("device/vpd_pg80")));
+    facts
+}
+
+fn word(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The serial number in a SCSI disk's vital product data (SPC-4, page 80h): four bytes, then text.
+fn page_of_serial(path: &Path) -> Option<String> {
+    let bytes = std::fs::read(path).ok()?;
+    let text = String::from_utf8_lossy(bytes.get(4..)?).trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}

@@ -1,0 +1,120 @@
+//! The catalog as a whole: copies of it, and its move to other servers while the node runs.
+
+use super::{Result, catalog_error};
+use crate::host::Host;
+use api::{
+    Answer, CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget, ErrorKind, OperationError,
+};
+use catalog::dump::{BACKUP, seal};
+use std::fmt;
+use std::rc::Rc;
+use world::LocalBoxFuture;
+
+/// A catalog that was moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Where it is now, for people.
+    pub place: String,
+    /// Rows that were moved.
+    pub rows: u64,
+    /// Milliseconds during which it answered nobody.
+    pub paused_ms: u64,
+}
+
+/// Where the catalog of this process is, and how it gets elsewhere.
+pub trait CatalogPlace: fmt::Debug {
+    /// The table `catalog` of the configuration of a node that joins (TOML); nothing: no other process can reach it.
+    fn table(&self) -> Option<String>;
+
+    /// Moves the catalog while it is used. When it returns, everybody in this process uses the new one, and so does the next
+    /// start. Dropping the future leaves open whether it is moved.
+    ///
+    /// # Errors
+    /// For people. Nothing has changed then; a retry is safe.
+    fn move_to(
+        &self,
+        endpoints: Vec<String>,
+        prefix: String,
+    ) -> LocalBoxFuture<'static, std::result::Result<Moved, String>>;
+}
+
+/// Endpoints of one catalog.
+const ENDPOINTS_MAX: usize = 16;
+
+impl Host {
+    /// What a node that joins is told of the catalog.
+    pub(crate) fn present_catalog_table(&self) -> Option<String> {
+        let place = self.options.catalog_place.as_ref();
+        place.and_then(|place| place.table())
+    }
+
+    pub(super) async fn back_up_catalog(&self) -> Result<Answer> {
+        let dumped = self.catalog.dump().await.map_err(catalog_error)?;
+        let cluster = self.options.cluster.clone();
+        // 100,000 volumes are some 200 MB of text: not on the shard.
+        let sealing = move || {
+            let text = seal(BACKUP, &cluster, dumped.revision, &dumped.rows);
+            CatalogBackupAnswer {
+                cluster,
+                revision: dumped.revision,
+                rows: dumped.rows.len() as u64,
+                text,
+            }
+        };
+        Ok(Answer::CatalogBackup(self.world.offload(sealing).await))
+    }
+
+    /// Goes on when nobody waits for it any more.
+    pub(super) async fn move_catalog(self: &Rc<Self>, target: CatalogTarget) -> Result<Answer> {
+        check_target(&target)?;
+        let Some(place) = self.options.catalog_place.clone() else {
+            return Err(refused(
+                "the catalog of this node cannot be moved while it runs",
+            ));
+        };
+        let host = self.clone();
+        let (promise, outcome) = world::sync::promise();
+        self.spawn(async move {
+            let _held = host.moving.lock().await;
+            promise.fulfil(place.move_to(target.endpoints, target.prefix).await);
+        });
+        let stopping = || OperationError::unavailable("the node is stopping; repeat it then");
+        let moved = outcome.await.ok_or_else(stopping)?.map_err(refused)?;
+        tracing::info!(
+            place = moved.place,
+            rows = moved.rows,
+            "the catalog has moved"
+        );
+        Ok(Answer::CatalogMoved(CatalogMoveAnswer {
+            place: moved.place,
+            rows: moved.rows,
+            paused_ms: moved.paused_ms,
+            table: self.present_catalog_table().unwrap_or_default(),
+        }))
+    }
+}
+
+fn refused(reason: impl Into<String>) -> OperationError {
+    OperationError::new(ErrorKind::Refused, reason)
+}
+
+fn check_target(target: &CatalogTarget) -> Result<()> {
+    let url = |url: &String| {
+        url.strip_prefix("http://")
+            .is_some_and(|rest| rest.contains(':'))
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    let prefix = &target.prefix;
+    let good = (1..=ENDPOINTS_MAX).contains(&target.endpoints.len())
+        && target.endpoints.iter().all(url)
+        && (2..=128).contains(&prefix.len())
+        && prefix.starts_with('/')
+        && prefix.ends_with('/')
+        && prefix.bytes().all(plain);
+    match good {
+        true => Ok(()),
+        false => Err(OperationError::bad_request(format!(
+            "say 1 to {ENDPOINTS_MAX} `endpoints` such as http://10.0.0.1:2379, and a `prefix` such as /azekura/"
+        ))),
+    }
+}
