@@ -1,7 +1,9 @@
 //! What the management plane answers.
 
+use crate::event::EventsAnswer;
 use crate::join::{AuthorityAnswer, JoinAnswer, JoinTokenAnswer};
 use crate::members::{MemberAnswer, ResiliencyAnswer};
+use crate::space::{SpaceReportAnswer, UsageAnswer};
 use crate::token::TokenAnswer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -50,6 +52,10 @@ pub enum Answer {
     Member(MemberAnswer),
     /// How much loss the cluster can take.
     Resiliency(ResiliencyAnswer),
+    /// Where the space goes.
+    Space(Box<SpaceReportAnswer>),
+    /// What happened.
+    Events(EventsAnswer),
     /// A token that lets one node join.
     JoinToken(JoinTokenAnswer),
     /// What a node needs to take part.
@@ -86,6 +92,8 @@ impl Answer {
             Self::Authority(value) => serde_json::to_value(value),
             Self::Member(value) => serde_json::to_value(value),
             Self::Resiliency(value) => serde_json::to_value(value),
+            Self::Space(value) => serde_json::to_value(value),
+            Self::Events(value) => serde_json::to_value(value),
         }
     }
 }
@@ -317,6 +325,9 @@ pub struct VolumeAnswer {
     /// For people.
     #[serde(default)]
     pub description: Option<String>,
+    /// Where its space goes, of one volume that is shown; absent while it has not been walked.
+    #[serde(default)]
+    pub usage: Option<UsageAnswer>,
     /// Operations per second at most.
     #[serde(default)]
     pub iops_limit: Option<u64>,
@@ -408,6 +419,9 @@ pub struct SnapshotAnswer {
     /// Id of the group snapshot it belongs to.
     #[serde(default)]
     pub group: Option<String>,
+    /// Where its space goes, in lists of a volume's snapshots; absent while it has not been walked.
+    #[serde(default)]
+    pub usage: Option<UsageAnswer>,
 }
 
 /// What changed between two states of a volume.

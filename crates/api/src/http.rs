@@ -6,6 +6,8 @@
 //! | `GET /api/v1/cluster` | cluster |
 //! | `GET /api/v1/capacity?container=\|rf=` | capacity |
 //! | `GET /api/v1/resiliency` | resiliency |
+//! | `GET /api/v1/space` | space |
+//! | `GET /api/v1/events?after=&limit=` | events |
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}` | node-show, node-set, node-remove (`?lost=true`) |
 //! | `GET, PATCH, DELETE /api/v1/stores/{id}` | store-show, store-set, store-remove (`?lost=true`) |
 //! | `GET, POST /api/v1/containers` | container-list, container-create |

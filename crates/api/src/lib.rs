@@ -15,11 +15,13 @@ pub mod answer;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod copies;
+mod event;
 pub mod http;
 pub mod join;
 pub mod members;
 pub mod operation;
 pub mod query;
+mod space;
 #[cfg(test)]
 mod tests;
 pub mod token;
@@ -30,6 +32,7 @@ pub use answer::{
     StoreAnswer, VolumeAnswer,
 };
 pub use copies::{MinCopies, NotCopies};
+pub use event::{EVENTS_DEFAULT, EVENTS_LIMIT_MAX, EventAnswer, EventQuery, EventsAnswer};
 pub use join::{
     AuthorityAnswer, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec,
     NodeCertificateAnswer, Retirement,
@@ -43,4 +46,7 @@ pub use operation::{
     OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,
 };
 pub use query::ListQuery;
+pub use space::{
+    ContainerUsageAnswer, NamedUsageAnswer, PhysicalAnswer, SpaceReportAnswer, UsageAnswer,
+};
 pub use token::{Scope, TokenAnswer, TokenSpec};

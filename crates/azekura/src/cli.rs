@@ -5,8 +5,8 @@ mod cluster;
 
 pub use catalog::{CatalogVerb, DisksArgs};
 pub use cluster::{
-    CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, GroupSnapshotVerb,
-    InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb,
+    CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, EventsArgs,
+    GroupSnapshotVerb, InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb,
 };
 
 use crate::config::parse_name;
@@ -100,6 +100,10 @@ pub enum Verb {
     Status,
     /// How much loss the cluster can take now
     Resiliency,
+    /// Where the space goes: stores, containers, volumes, snapshots
+    Space,
+    /// What happened in the cluster, newest last
+    Events(EventsArgs),
     /// The cluster and its nodes
     #[command(subcommand)]
     Cluster(ClusterVerb),

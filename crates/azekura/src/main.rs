@@ -24,6 +24,7 @@ mod config_tests;
 mod credentials;
 mod csi_verbs;
 mod disk;
+mod events;
 mod joining;
 mod launch;
 mod local;
@@ -32,6 +33,7 @@ mod node;
 mod output;
 mod quantity;
 mod remote;
+mod space;
 mod verbs;
 
 use clap::Parser;
@@ -111,6 +113,8 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         },
         Verb::Store(verb) => console.member("stores", verb),
         Verb::Resiliency => console.resiliency(),
+        Verb::Space => console.space(),
+        Verb::Events(arguments) => console.events(&arguments),
         Verb::Status => console.status(),
         Verb::Cluster(ClusterVerb::Show) => console.cluster(),
         Verb::Cluster(ClusterVerb::Ca(verb)) => console.authority(verb),

@@ -200,6 +200,8 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
             Operation::Status
                 | Operation::AuthorityShow
                 | Operation::Resiliency
+                | Operation::Space { .. }
+                | Operation::Events(_)
                 | Operation::NodeShow { .. }
                 | Operation::StoreShow { .. }
                 | Operation::Cluster

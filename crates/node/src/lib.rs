@@ -16,9 +16,11 @@
 //! Read next: `host.rs`, then `membership.rs`, `volumes.rs`, `sessions.rs`, `operations.rs`.
 
 mod device;
+mod events;
 mod exports;
 mod health;
 mod host;
+mod latency;
 mod membership;
 mod operations;
 mod options;

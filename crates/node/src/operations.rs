@@ -9,8 +9,10 @@ mod capacity;
 mod clones;
 mod components;
 mod containers;
+mod events;
 mod groups;
 mod joining;
+mod ledger;
 mod members;
 mod resiliency;
 mod snapshots;
@@ -147,6 +149,7 @@ impl Host {
         match &operation {
             Operation::VolumeShow { name } => return self.show_volume_here(name).await,
             Operation::VolumeDelete { name } => return self.delete_volume_here(name).await,
+            Operation::Space { lineage } => return self.space_here(*lineage).await,
             Operation::NodeJoin { .. }
             | Operation::CertificateRenew { .. }
             | Operation::AuthorityRotate => return self.sign_here(operation).await,
@@ -171,6 +174,8 @@ impl Host {
             Operation::Cluster => Ok(self.cluster()),
             Operation::Capacity { container, rf } => self.capacity(container, rf).await,
             Operation::Resiliency => self.resiliency().await,
+            Operation::Space { lineage } => self.space(lineage).await,
+            Operation::Events(query) => self.list_events(&query).await,
             Operation::NodeShow { name } => self.show_node(&name).await,
             Operation::NodeSet { name, change } => self.set_node(&name, &change).await,
             Operation::NodeRemove { name, lost } => self.remove_node(&name, lost).await,

@@ -540,7 +540,10 @@ impl Host {
             }
         };
         let session = self.sessions.get((connection, handle))?;
-        session.serve(request, body).await
+        let began = self.world.now();
+        let reply = session.serve(request, body).await;
+        self.upkeep.latency.note(self.world.now().since(began));
+        reply
     }
 
     /// A write of a local session, whose data may come in pieces.
@@ -554,8 +557,10 @@ impl Host {
         let session = self.sessions.get(key)?;
         let running = Running::begin(&session)?;
         session.check_writable()?;
+        let began = self.world.now();
         let written = session.device.write(lba, data, mode).await;
         let written = written.map_err(|error| session.error(error));
+        self.upkeep.latency.note(self.world.now().since(began));
         drop(running);
         written
     }

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Of each log, when a test fails.
 const LOG_LINES_SHOWN: usize = 40;
+/// Size of a node's disk.
+const DISK: &str = "6 GiB";
 /// Nodes of the cluster.
 pub const NODES: usize = 3;
 
@@ -193,15 +195,15 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(name: &str) -> Self {
-        Self::start_with(name, 1)
+        Self::start_with(name, 1, DISK)
     }
 
-    /// With so many members of etcd.
-    pub fn start_with(name: &str, members: usize) -> Self {
+    /// With so many members of etcd, and disks of this size.
+    pub fn start_with(name: &str, members: usize, disk: &str) -> Self {
         let directory = Directory::new(name);
         let etcd = Etcd::with_members(&directory, members);
         for index in 0..NODES {
-            let text = configuration(index, &etcd.endpoints());
+            let text = configuration(index, &etcd.endpoints()).replace(DISK, disk);
             directory.write(&format!("node-{index}.toml"), text);
         }
         let mut cluster = Self {
@@ -377,7 +379,7 @@ fn configuration(index: usize, etcd: &str) -> String {
          nbd = \"127.0.0.1:0\"\napi = \"127.0.0.1:0\"\n\n\
          [catalog]\netcd = [{etcd}]\n\n\
          [[store]]\nid = {}\njournal = \"64 MiB\"\n\n\
-         [[store.disk]]\npath = \"disk-{index}\"\ncreate = \"6 GiB\"\n",
+         [[store.disk]]\npath = \"disk-{index}\"\ncreate = \"{DISK}\"\n",
         index + 1
     )
 }

@@ -7,10 +7,11 @@ use api::ErrorKind::{
 use api::Scope::{Admin, Client, Csi, Viewer};
 use api::{
     AttachmentAnswer, AuthorityAnswer, CapacityAnswer, ClusterAnswer, ContainerAnswer,
-    ContainerChange, ContainerSpec, DiffAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer,
-    JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, MemberAnswer, MemberChange,
-    RemoveQuery, ResiliencyAnswer, Retirement, Scope, SnapshotAnswer, StatusAnswer, TokenAnswer,
-    TokenSpec, VolumeAnswer, VolumeChange, VolumeSpec, http,
+    ContainerChange, ContainerSpec, DiffAnswer, EventQuery, EventsAnswer, GroupSnapshotAnswer,
+    GroupSnapshotSpec, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery,
+    MemberAnswer, MemberChange, RemoveQuery, ResiliencyAnswer, Retirement, Scope, SnapshotAnswer,
+    SpaceReportAnswer, StatusAnswer, TokenAnswer, TokenSpec, VolumeAnswer, VolumeChange,
+    VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
@@ -32,6 +33,7 @@ pub(super) fn operations() -> Vec<Described> {
     let groups = [
         cluster(),
         members(),
+        insight(),
         joining(),
         containers(),
         volumes(),
@@ -71,6 +73,19 @@ fn cluster() -> Vec<Describe> {
         Describe::new(Get, "/openapi.json", "openapi", "This document")
             .object("An OpenAPI 3.1 document")
             .scopes(EVERYBODY),
+    ]
+}
+
+/// Space and events.
+fn insight() -> Vec<Describe> {
+    vec![
+        Describe::new(Get, "/space", "space", "Where the space goes")
+            .answer::<SpaceReportAnswer>("Volumes, snapshots, containers and stores")
+            .scopes(LOOKING),
+        Describe::new(Get, "/events", "events", "What happened in the cluster")
+            .query::<EventQuery>(&[])
+            .answer::<EventsAnswer>("Events, oldest first")
+            .scopes(LOOKING),
     ]
 }
 

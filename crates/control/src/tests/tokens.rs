@@ -93,6 +93,8 @@ fn csi_may(request: &str, body: &str) -> bool {
         "/nodes",
         "/stores",
         "/resiliency",
+        "/space",
+        "/events",
         "/authority",
         "/join",
     ];

@@ -103,7 +103,7 @@ impl Host {
     }
 
     /// The verdict by what the stores said last.
-    pub(super) fn verdict(&self) -> ResiliencyAnswer {
+    pub(crate) fn verdict(&self) -> ResiliencyAnswer {
         let facts = self.store_facts();
         let stores: BTreeMap<StoreId, StoreFacts> =
             facts.into_iter().map(|facts| (facts.id, facts)).collect();

@@ -32,6 +32,7 @@ pub struct Cluster {
     pub machines: Vec<Machine>,
     /// Whether the disks are told of the catalog.
     pub describe: bool,
+    change: fn(&mut HostOptions),
 }
 
 fn options(name: &str) -> HostOptions {
@@ -52,6 +53,11 @@ impl Cluster {
         Self::start_all(seed, nodes, false, 1 << 30)
     }
 
+    /// The same with other options.
+    pub fn with_options(seed: u64, nodes: usize, change: fn(&mut HostOptions)) -> Self {
+        Self::build(seed, nodes, false, 1 << 30, change)
+    }
+
     /// The same with disks of so many bytes.
     pub fn with_disks(seed: u64, nodes: usize, disk_bytes: u64) -> Self {
         Self::start_all(seed, nodes, false, disk_bytes)
@@ -63,6 +69,16 @@ impl Cluster {
     }
 
     fn start_all(seed: u64, nodes: usize, describe: bool, disk_bytes: u64) -> Self {
+        Self::build(seed, nodes, describe, disk_bytes, |_| {})
+    }
+
+    fn build(
+        seed: u64,
+        nodes: usize,
+        describe: bool,
+        disk_bytes: u64,
+        change: fn(&mut HostOptions),
+    ) -> Self {
         let sim = Simulation::new(seed, Options::default());
         let catalog = sim.host("catalog");
         let kv = MemoryKv::new(catalog.world());
@@ -83,6 +99,7 @@ impl Cluster {
             kv,
             machines,
             describe,
+            change,
         };
         for index in 0..nodes {
             cluster.start(index);
@@ -131,6 +148,7 @@ impl Cluster {
     ) -> Result<Rc<Host>, node::HostError> {
         let machine = &self.machines[index];
         options.describe_disks |= self.describe;
+        (self.change)(&mut options);
         options.store.boot_id = machine.host.boot_id().to_le_bytes();
         let world = machine.host.world();
         let kv = self.kv.handle(world.clone());
