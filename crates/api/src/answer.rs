@@ -2,8 +2,10 @@
 
 use crate::catalog::{CatalogBackupAnswer, CatalogMoveAnswer};
 use crate::disks::DiskAnswer;
+use crate::event::EventsAnswer;
 use crate::join::{AuthorityAnswer, JoinAnswer, JoinTokenAnswer};
 use crate::members::{MemberAnswer, ResiliencyAnswer};
+use crate::space::{SpaceReportAnswer, UsageAnswer};
 use crate::stream::ChangesAnswer;
 use crate::token::TokenAnswer;
 use crate::users::{AuditEntry, SessionAnswer, UserAnswer, UserCredential};
@@ -13,7 +15,7 @@ use std::collections::BTreeMap;
 /// The answer to an `Operation`. The REST API sends the value alone; between nodes it travels whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", content = "value", rename_all = "kebab-case")]
-#[expect(
+#[allow(
     clippy::large_enum_variant,
     reason = "an answer is moved a few times and lives for one request"
 )]
@@ -54,6 +56,10 @@ pub enum Answer {
     Member(MemberAnswer),
     /// How much loss the cluster can take.
     Resiliency(ResiliencyAnswer),
+    /// Where the space goes.
+    Space(Box<SpaceReportAnswer>),
+    /// What happened.
+    Events(EventsAnswer),
     /// A token that lets one node join.
     JoinToken(JoinTokenAnswer),
     /// What a node needs to take part.
@@ -121,6 +127,8 @@ impl Answer {
             Self::Changes(value) => serde_json::to_value(value),
             Self::Audit(value) => serde_json::to_value(value),
             Self::Resiliency(value) => serde_json::to_value(value),
+            Self::Space(value) => serde_json::to_value(value),
+            Self::Events(value) => serde_json::to_value(value),
         }
     }
 }
@@ -355,6 +363,9 @@ pub struct VolumeAnswer {
     /// For people.
     #[serde(default)]
     pub description: Option<String>,
+    /// Where its space goes, of one volume that is shown; absent while it has not been walked.
+    #[serde(default)]
+    pub usage: Option<UsageAnswer>,
     /// Operations per second at most.
     #[serde(default)]
     pub iops_limit: Option<u64>,
@@ -462,6 +473,9 @@ pub struct SnapshotAnswer {
     /// Id of the group snapshot it belongs to.
     #[serde(default)]
     pub group: Option<String>,
+    /// Where its space goes, in lists of a volume's snapshots; absent while it has not been walked.
+    #[serde(default)]
+    pub usage: Option<UsageAnswer>,
 }
 
 /// What changed between two states of a volume.

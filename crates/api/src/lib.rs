@@ -17,11 +17,13 @@ pub mod catalog;
 pub mod client;
 pub mod copies;
 pub mod disks;
+mod event;
 pub mod http;
 pub mod join;
 pub mod members;
 pub mod operation;
 pub mod query;
+mod space;
 pub mod stream;
 #[cfg(test)]
 mod tests;
@@ -36,6 +38,7 @@ pub use answer::{
 pub use catalog::{CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget};
 pub use copies::{MinCopies, NotCopies};
 pub use disks::{DiskAnswer, DiskReplacement, DiskSpec};
+pub use event::{EVENTS_DEFAULT, EVENTS_LIMIT_MAX, EventAnswer, EventQuery, EventsAnswer};
 pub use join::{
     AuthorityAnswer, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec,
     NodeCertificateAnswer, Retirement,
@@ -49,6 +52,9 @@ pub use operation::{
     OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,
 };
 pub use query::ListQuery;
+pub use space::{
+    ContainerUsageAnswer, NamedUsageAnswer, PhysicalAnswer, SpaceReportAnswer, UsageAnswer,
+};
 pub use token::{Scope, TokenAnswer, TokenSpec};
 pub use users::{
     AuditEntry, AuditQuery, Login, PasswordChange, SessionAnswer, UserAnswer, UserChange,

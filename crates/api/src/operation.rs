@@ -7,6 +7,7 @@
 use crate::catalog::CatalogTarget;
 use crate::copies::MinCopies;
 use crate::disks::{DiskReplacement, DiskSpec};
+use crate::event::EventQuery;
 use crate::join::{JoinTokenSpec, Retirement};
 use crate::members::MemberChange;
 use crate::query::ListQuery;
@@ -39,6 +40,14 @@ pub enum Operation {
     },
     /// How much loss the cluster can take now -> `Answer::Resiliency`.
     Resiliency,
+    /// What happened -> `Answer::Events`.
+    Events(EventQuery),
+    /// Where the space goes -> `Answer::Space`.
+    Space {
+        /// Of one lineage, without names and sums: a step of other operations, between nodes.
+        #[serde(default)]
+        lineage: Option<u64>,
+    },
     /// What ties a node to the cluster -> `Answer::Member`.
     NodeShow {
         /// Its name.
@@ -404,6 +413,8 @@ impl Operation {
             Self::Cluster => "cluster",
             Self::Capacity { .. } => "capacity",
             Self::Resiliency => "resiliency",
+            Self::Space { .. } => "space",
+            Self::Events(_) => "events",
             Self::NodeShow { .. } => "node-show",
             Self::NodeSet { .. } => "node-set",
             Self::NodeRemove { .. } => "node-remove",

@@ -8,8 +8,8 @@ mod users;
 
 pub use catalog::{CatalogVerb, DisksArgs};
 pub use cluster::{
-    CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, GroupSnapshotVerb,
-    InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb,
+    CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, EventsArgs,
+    GroupSnapshotVerb, InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb,
 };
 pub use csi::{
     Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, FollowArgs, Home, LaunchArgs,
@@ -113,6 +113,10 @@ pub enum Verb {
     Status,
     /// How much loss the cluster can take now
     Resiliency,
+    /// Where the space goes: stores, containers, volumes, snapshots
+    Space,
+    /// What happened in the cluster, newest last
+    Events(EventsArgs),
     /// The cluster and its nodes
     #[command(subcommand)]
     Cluster(ClusterVerb),

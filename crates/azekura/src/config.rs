@@ -130,6 +130,10 @@ pub struct Tuning {
     pub scrub_interval: Option<Duration>,
     /// Bytes per second of each store that reading all copies takes.
     pub scrub_rate: Option<u64>,
+    /// Percent of the quiet latency above which fills give way to clients.
+    pub repair_latency_percent: Option<u32>,
+    /// Least share of the time that fills take beside clients, in percent.
+    pub repair_floor_percent: Option<u32>,
     /// Placement groups per replication factor.
     pub groups: Option<u32>,
     /// Undrained bytes at which draining starts.
@@ -365,6 +369,8 @@ struct TuningTable {
     repair_delay: Option<Spanned<Span>>,
     scrub_interval: Option<Spanned<Span>>,
     scrub_rate: Option<Spanned<Size>>,
+    repair_latency_percent: Option<Spanned<u32>>,
+    repair_floor_percent: Option<Spanned<u32>>,
     groups: Option<Spanned<u32>>,
     drain: Option<Spanned<Size>>,
     undrained_max: Option<Spanned<Size>>,
@@ -679,6 +685,8 @@ fn check_tuning(table: &TuningTable) -> Result<Tuning, Problem> {
             8760 * 3600 * second,
         )?,
         scrub_rate: size_between(table.scrub_rate.as_ref(), 1 << 16, 1 << 40)?,
+        repair_latency_percent: count_between(table.repair_latency_percent.as_ref(), 100, 10_000)?,
+        repair_floor_percent: count_between(table.repair_floor_percent.as_ref(), 1, 100)?,
         groups: count_between(table.groups.as_ref(), 1, 1024)?,
         drain: size_between(table.drain.as_ref(), 1 << 20, 1 << 40)?,
         undrained_max: size_between(table.undrained_max.as_ref(), 4 << 20, 1 << 40)?,

@@ -27,6 +27,7 @@ mod credentials;
 mod csi_verbs;
 mod disk;
 mod disk_verbs;
+mod events;
 mod joining;
 mod kept;
 mod launch;
@@ -36,6 +37,7 @@ mod node;
 mod output;
 mod quantity;
 mod remote;
+mod space;
 mod users;
 mod verbs;
 
@@ -123,6 +125,8 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         Verb::Disk(verb) => console.disk(verb),
         Verb::Store(verb) => console.member("stores", verb),
         Verb::Resiliency => console.resiliency(),
+        Verb::Space => console.space(),
+        Verb::Events(arguments) => console.events(&arguments),
         Verb::Status => console.status(),
         Verb::Cluster(ClusterVerb::Show) => console.cluster(),
         Verb::Cluster(ClusterVerb::Ca(verb)) => console.authority(verb),

@@ -212,9 +212,26 @@ fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptio
     options.domains.clone_from(&config.domains);
     options.describe_disks = true;
     options.spread_logs = true;
+    options.events = true;
+    options.pace = Some(pace(&config.tuning));
     options.store.boot_id = world_linux::boot_id().context("cannot tell this boot from another")?;
     tune(&mut options, &config.tuning)?;
     Ok(options)
+}
+
+/// How fills give way to clients. Where the next loss could take data they keep half of the time, or more if that is asked
+/// for.
+fn pace(tuning: &Tuning) -> curator::PaceOptions {
+    let default = curator::PaceOptions::default();
+    let floor = tuning.repair_floor_percent;
+    let floor = floor.map_or(default.floor, |percent| percent * curator::FULL / 100);
+    let latency = tuning.repair_latency_percent.map(u64::from);
+    curator::PaceOptions {
+        latency_percent: latency.unwrap_or(default.latency_percent),
+        floor,
+        urgent_floor: default.urgent_floor.max(floor),
+        ..default
+    }
 }
 
 fn tune(options: &mut HostOptions, tuning: &Tuning) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use crate::members::space;
 use api::{
     AttachmentAnswer, CapacityAnswer, ClientAnswer, ClusterAnswer, ContainerAnswer, DiffAnswer,
     GroupSnapshotAnswer, NodeAnswer, SnapshotAnswer, StatusAnswer, StoreAnswer, TokenAnswer,
-    VolumeAnswer,
+    UsageAnswer, VolumeAnswer,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -74,6 +74,20 @@ pub fn fields(rows: &[(&str, String)]) -> String {
 
 pub fn bytes(count: u64) -> String {
     ByteCount(count).to_string()
+}
+
+/// Where the space of a volume or snapshot goes; nothing while it is not known.
+fn usage(usage: Option<&UsageAnswer>) -> String {
+    let text = |usage: &UsageAnswer| {
+        format!(
+            "{} shared, {} exclusive, {} freed when it is deleted (as of {} s ago)",
+            bytes(usage.shared),
+            bytes(usage.exclusive),
+            bytes(usage.frees),
+            usage.age_seconds
+        )
+    };
+    usage.map(text).unwrap_or_default()
 }
 
 fn optional(value: Option<impl ToString>) -> String {
@@ -271,6 +285,7 @@ impl Table for VolumeAnswer {
                 format!("{} ({} bytes)", bytes(self.size), self.size),
             ),
             ("mapped", bytes(self.mapped)),
+            ("space", usage(self.usage.as_ref())),
             ("undrained", self.undrained.map(bytes).unwrap_or_default()),
             ("state", self.state.clone()),
             ("reason", self.reason.clone().unwrap_or_default()),
@@ -304,7 +319,16 @@ impl Table for VolumeAnswer {
 
 impl Table for Vec<SnapshotAnswer> {
     fn table(&self) -> String {
-        let head = ["VOLUME", "SNAPSHOT", "SIZE", "MAPPED", "STATE", "TAKEN"];
+        let head = [
+            "VOLUME",
+            "SNAPSHOT",
+            "SIZE",
+            "MAPPED",
+            "EXCLUSIVE",
+            "FREES",
+            "STATE",
+            "TAKEN",
+        ];
         let row = |snapshot: &SnapshotAnswer| {
             let gone = || format!("(deleted, id {})", snapshot.volume_id);
             vec![
@@ -312,6 +336,8 @@ impl Table for Vec<SnapshotAnswer> {
                 snapshot.name.clone(),
                 bytes(snapshot.size),
                 optional(snapshot.mapped.map(bytes)),
+                optional(snapshot.usage.map(|usage| bytes(usage.exclusive))),
+                optional(snapshot.usage.map(|usage| bytes(usage.frees))),
                 snapshot.state.clone(),
                 time(snapshot.created_ms),
             ]
@@ -329,6 +355,7 @@ impl Table for SnapshotAnswer {
             ("volume", self.volume.clone().unwrap_or_else(gone)),
             ("size", bytes(self.size)),
             ("mapped", optional(self.mapped.map(bytes))),
+            ("space", usage(self.usage.as_ref())),
             ("state", self.state.clone()),
             ("taken", time(self.created_ms)),
             ("group snapshot", self.group.clone().unwrap_or_default()),

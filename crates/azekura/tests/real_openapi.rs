@@ -268,6 +268,9 @@ fn cluster(checked: &mut Checked) {
 /// A store is drained and removed; the one node cannot be, as it runs.
 fn members(checked: &mut Checked, directory: &Directory) {
     checked.ask("GET", "/resiliency", None, 200);
+    checked.ask("GET", "/space", None, 200);
+    checked.ask("GET", "/events?after=0&limit=10", None, 200);
+    checked.ask("GET", "/events?limit=0", None, 400);
     let node = checked.ask("GET", "/status", None, 200)["nodes"][0]["name"].clone();
     let node = format!("/nodes/{}", node.as_str().unwrap());
     checked.ask("GET", &node, None, 200);

@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::unwrap_used,
     reason = "tests of the binary use the operating system"
 )]
@@ -57,7 +58,7 @@ fn metric(node: &Node, name: &str) -> String {
 
 #[test]
 fn real_verdict_sees_the_loss_of_a_node_and_of_an_etcd_member_and_their_return() {
-    let mut cluster = Cluster::start_with_members("verdict", 3);
+    let mut cluster = Cluster::start_small("verdict", 3, "1 GiB");
     cluster
         .node(0)
         .ask(&["container", "create", "c", "--rf", "2"]);
@@ -104,8 +105,22 @@ fn real_verdict_sees_the_loss_of_a_node_and_of_an_etcd_member_and_their_return()
         table.contains("MAY LOSE") && table.contains("critical"),
         "{table}"
     );
+    let has = |cluster: &Cluster, kind: &str| {
+        let told = cluster.node(1).ask(&["events"]);
+        let mut events = told["events"].as_array().unwrap().iter();
+        events.any(|event| event["kind"] == kind && event["entity"] == "node/node-2")
+    };
+    wait_until("the loss is told", || has(&cluster, "node-lost"));
     cluster.start_nodes(&[2]);
     verdict(cluster.node(0), "the return of the node", minute, quiet);
+    wait_until("the return is told", || has(&cluster, "node-returned"));
+    let told = cluster
+        .node(1)
+        .ask(&["events", "--after", "1", "--limit", "1"]);
+    assert_eq!(
+        (&told["events"][0]["id"], &told["next"]),
+        (&2.into(), &2.into())
+    );
 }
 
 /// Copies a file onto a volume; whether all of it was taken.
@@ -165,6 +180,16 @@ fn real_pool_is_protected_before_it_is_full_and_recovers() {
         "new data is refused"
     );
 
+    wait_until("the space adds up", || {
+        let report = node.ask(&["space"]);
+        let physical = &report["physical"];
+        let big = report["volumes"].as_array().unwrap().iter();
+        let big = big.clone().find(|volume| volume["name"] == "big");
+        let big = big.map_or(0, |volume| volume["usage"]["frees"].as_u64().unwrap());
+        physical["other"] == 0 && physical["data"] == physical["used"] && big > 200 << 20
+    });
+    let shown = node.ask(&["volume", "show", "big"]);
+    assert_eq!(shown["usage"]["exclusive"], shown["mapped"], "{shown}");
     node.ask(&["volume", "delete", "big"]);
     wait_until("protection ends", || {
         node.ask(&["resiliency"])["space"][0]["state"] == "ok"

@@ -14,7 +14,7 @@
 //! What other processes and disks know of revisions is what the store itself says: [`Kv::recorded`].
 
 use catalog::kv::{
-    Change, Compare, Entry, Kv, KvError, KvFuture, LeaseId, Op, Outcome, Page, Revision, Watch,
+    Change, Compare, Entry, Kv, KvError, KvFuture, KvMembers, LeaseId, Op, Outcome, Page, Revision, Watch,
 };
 use futures_util::future::{Either, select};
 use std::cell::{Cell, RefCell};
@@ -402,6 +402,10 @@ impl Kv for SwitchKv {
                 Ok(())
             })
         })
+    }
+
+    fn members(&self) -> KvFuture<KvMembers> {
+        self.call(move |_, backend| Box::pin(async move { backend.kv.members().await }))
     }
 
     fn recorded(&self, revision: Revision) -> Revision {

@@ -102,6 +102,43 @@ fn real_etcd_killed_and_restarted_keeps_watch_and_lease() {
 }
 
 #[test]
+fn real_etcd_says_which_members_answer_also_without_a_majority() {
+    block_on(|world| async move {
+        let mut etcd = Etcd::start("members", 3);
+        // It is told of one endpoint only: the others are found by what they tell of themselves.
+        let kv = connect(vec![etcd.endpoints()[0].clone()]);
+        support::etcd::wait_for_leader(&kv, &world).await;
+        let mut seen = Vec::new();
+        for lost in 0..3 {
+            if lost > 0 {
+                etcd.members[lost].kill();
+            }
+            for _ in 0..100 {
+                let members = kv.members().await.expect("one answers");
+                assert_eq!((members.embedded, members.members.len()), (false, 3));
+                let tolerates = members.tolerates();
+                if seen.last() != Some(&tolerates) {
+                    seen.push(tolerates);
+                }
+                // Without a majority the one that is left knows no leader, and does not count.
+                let expected = [Some(1), Some(0), None][lost];
+                if tolerates == expected {
+                    break;
+                }
+                world.sleep(Duration::from_millis(100)).await;
+            }
+        }
+        assert_eq!(seen.last(), Some(&None));
+        assert!(
+            seen.contains(&Some(1)) && seen.contains(&Some(0)),
+            "{seen:?}"
+        );
+        etcd.members[0].kill();
+        assert!(matches!(kv.members().await, Err(KvError::Unavailable(_))));
+    });
+}
+
+#[test]
 fn real_etcd_cluster_survives_the_loss_of_any_member() {
     block_on(|world| async move {
         let mut etcd = Etcd::start("cluster", 3);

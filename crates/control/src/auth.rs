@@ -414,6 +414,8 @@ fn looks(operation: &Operation) -> bool {
             | Operation::StoreShow { .. }
             | Operation::StoreList
             | Operation::DiskList
+            | Operation::Space { .. }
+            | Operation::Events(_)
             | Operation::Changes { .. }
             | Operation::Cluster
             | Operation::Capacity { .. }

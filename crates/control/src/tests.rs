@@ -121,6 +121,7 @@ fn cluster() -> StatusAnswer {
             size: 1 << 30,
             ..VolumeAnswer::default()
         }],
+        ..StatusAnswer::default()
     }
 }
 
@@ -213,6 +214,16 @@ const ROUTES: &[(&str, &str, &str)] = &[
         "GET /api/v1/resiliency",
         "",
         r#"{"operation":"resiliency"}"#,
+    ),
+    (
+        "GET /api/v1/space",
+        "",
+        r#"{"operation":"space","lineage":null}"#,
+    ),
+    (
+        "GET /api/v1/events?after=7&limit=9",
+        "",
+        r#"{"operation":"events","after":7,"limit":9}"#,
     ),
     (
         "GET /api/v1/nodes/n",

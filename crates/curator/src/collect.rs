@@ -7,15 +7,16 @@
 //! Deleting comes first: it is cheap, and no rewrite may hold it up. Then the extents with the most garbage in
 //! proportion to what must be copied are rewritten.
 
+use crate::account::{Held, LineageSpace, RootOf, RootSpace};
 use crate::sparse::{Sparse, Sparsest};
 use catalog::{
     Catalog, CatalogError, LineageRow, MapRoot, SnapshotState, Transaction, Versioned, VolumeState,
 };
 use futures_util::future::join_all;
-use group::{Pool, PoolError};
+use group::{Listed, Pool, PoolError};
 use std::collections::BTreeMap;
-use vocab::{Epoch, ExtentId, GroupId, LineageId, VolumeId};
-use volume::{MapError, Marks, PageCache, mark};
+use vocab::{ByteCount, Epoch, ExtentId, GroupId, LineageId, VolumeId};
+use volume::{MapError, Marks, PageCache, Referrer, Tally, mark, tally};
 use wire::ExtentInfo;
 use world::{Duration, World};
 
@@ -122,10 +123,21 @@ pub enum CollectError {
     Incomplete(VolumeId),
 }
 
+/// What a collection did, and where the space of the lineage goes after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// What it did.
+    pub report: CollectReport,
+    /// Where the space goes.
+    pub space: LineageSpace,
+}
+
 /// The roots of a lineage at one moment.
 struct Roots {
     lineage: Versioned<LineageRow>,
     maps: Vec<MapRoot>,
+    /// Whose each of the maps is.
+    owners: Vec<RootOf>,
     /// Per volume: extents below are settled. `None`: the volume is deleted, all of it is.
     floors: BTreeMap<VolumeId, Option<(Epoch, u32)>>,
 }
@@ -163,25 +175,32 @@ pub async fn collect_lineage(
     id: LineageId,
     limits: &Limits,
     attempts: &mut Attempts,
-) -> Result<CollectReport, CollectError> {
+) -> Result<Collected, CollectError> {
     let roots = read_roots(catalog, id, limits).await?;
     let mut marks = Marks::default();
     for &map in &roots.maps {
         mark(pages, map, &mut marks).await?;
     }
+    // Comparing roots takes another walk: where there is one, all is its own.
+    let shares = match roots.maps.len() {
+        0 | 1 => None,
+        _ => Some(tally(pages, &roots.maps).await?),
+    };
     let mut sweeper = Sweeper {
         pool,
         roots: &roots,
         marks: &marks,
+        shares: shares.as_ref(),
         limits,
         report: CollectReport::default(),
+        space: empty_space(&roots, shares.as_ref()),
         attempts,
         sparsest: Sparsest::new(limits.compact_max),
     };
     for group in pool.groups() {
         sweeper.sweep(group.id).await?;
     }
-    let (mut report, sparsest) = (sweeper.report, sweeper.sparsest);
+    let (mut report, sparsest, mut space) = (sweeper.report, sweeper.sparsest, sweeper.space);
     let rewriter = Rewriter {
         world,
         pool,
@@ -198,7 +217,75 @@ pub async fn collect_lineage(
     if roots.lineage.row.volumes.is_empty() && roots.lineage.row.snapshots.is_empty() {
         report.finished = finish(catalog, &roots, &report).await?;
     }
-    Ok(report)
+    if report.compacted > 0 {
+        // Rewritten extents have other sizes.
+        space = relist(pool, &roots, &marks, shares.as_ref()).await?;
+    }
+    Ok(Collected { report, space })
+}
+
+/// Where the space goes, by listings that are made anew.
+async fn relist(
+    pool: &Pool,
+    roots: &Roots,
+    marks: &Marks,
+    shares: Option<&Tally>,
+) -> Result<LineageSpace, CollectError> {
+    let mut space = empty_space(roots, shares);
+    for group in pool.groups() {
+        let mut after = None;
+        loop {
+            let (extents, more) = pool.list(group.id, after, LIST_LIMIT).await?;
+            after = extents.last().map(|listed| listed.info.id).or(after);
+            let ours = |listed: &&Listed| roots.floors.contains_key(&listed.info.id.volume);
+            for listed in extents.iter().filter(ours) {
+                space.add(held(listed, marks, shares));
+            }
+            if !more || extents.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(space)
+}
+
+/// Who refers to an extent of the lineage, and what it takes.
+fn held(listed: &Listed, marks: &Marks, shares: Option<&Tally>) -> Held {
+    let id = &listed.info.id;
+    let referrer = match (shares, marks.live(id)) {
+        (_, None) => None,
+        (Some(shares), Some(_)) => shares.referrer(id),
+        (None, Some(_)) => Some(Referrer::One(0)),
+    };
+    Held {
+        referrer,
+        bytes: listed.info.bytes,
+        occupied: listed.occupied,
+    }
+}
+
+/// What the roots map, before any extent is counted.
+fn empty_space(roots: &Roots, shares: Option<&Tally>) -> LineageSpace {
+    let bytes = |blocks: u64| ByteCount(blocks * vocab::BLOCK_BYTES);
+    let pairs = roots.owners.iter().zip(&roots.maps).enumerate();
+    let root = |(index, (&of, map)): (usize, (&RootOf, &MapRoot))| RootSpace {
+        of,
+        mapped: bytes(map.mapped_blocks),
+        exclusive: bytes(match shares {
+            Some(shares) => shares.exclusive_blocks(index),
+            None => map.mapped_blocks,
+        }),
+        frees: ByteCount(0),
+    };
+    let distinct = match shares {
+        Some(shares) => shares.distinct_blocks(),
+        None => roots.maps.iter().map(|map| map.mapped_blocks).sum(),
+    };
+    LineageSpace {
+        roots: pairs.map(root).collect(),
+        distinct: bytes(distinct),
+        ..LineageSpace::default()
+    }
 }
 
 async fn read_roots(
@@ -207,7 +294,7 @@ async fn read_roots(
     limits: &Limits,
 ) -> Result<Roots, CollectError> {
     let lineage = catalog.lineage(id).await?;
-    let (mut maps, mut floors) = (Vec::new(), BTreeMap::new());
+    let (mut maps, mut owners, mut floors) = (Vec::new(), Vec::new(), BTreeMap::new());
     for &volume in &lineage.row.volumes {
         let row = match catalog.volume(volume).await {
             Err(CatalogError::NotFound { .. }) => return Err(CollectError::Changed),
@@ -222,6 +309,7 @@ async fn read_roots(
             row.root.floor
         };
         maps.push(row.root.map);
+        owners.push(RootOf::Volume(volume));
         floors.insert(volume, Some(settled));
     }
     for &snapshot in &lineage.row.snapshots {
@@ -233,6 +321,7 @@ async fn read_roots(
             && !limits.skips_snapshots()
         {
             maps.push(map);
+            owners.push(RootOf::Snapshot(snapshot));
         }
     }
     for &volume in &lineage.row.deleted {
@@ -244,6 +333,7 @@ async fn read_roots(
     Ok(Roots {
         lineage,
         maps,
+        owners,
         floors,
     })
 }
@@ -281,8 +371,10 @@ struct Sweeper<'a> {
     pool: &'a Pool,
     roots: &'a Roots,
     marks: &'a Marks,
+    shares: Option<&'a Tally>,
     limits: &'a Limits,
     report: CollectReport,
+    space: LineageSpace,
     attempts: &'a Attempts,
     sparsest: Sparsest,
 }
@@ -293,11 +385,14 @@ impl Sweeper<'_> {
         let mut doomed: Vec<ExtentId> = Vec::new();
         loop {
             let (extents, more) = self.pool.list(group, after, LIST_LIMIT).await?;
-            after = extents.last().map(|info| info.id).or(after);
+            after = extents.last().map(|listed| listed.info.id).or(after);
             let last_page = !more || extents.is_empty();
-            for info in &extents {
-                if is_settled(self.roots, &info.id, self.limits) && self.judge(info) {
-                    doomed.push(info.id);
+            for listed in &extents {
+                let id = listed.info.id;
+                if is_settled(self.roots, &id, self.limits) && self.judge(&listed.info) {
+                    doomed.push(id);
+                } else if self.roots.floors.contains_key(&id.volume) {
+                    self.space.add(held(listed, self.marks, self.shares));
                 }
             }
             while doomed.len() >= DELETE_BATCH || (last_page && !doomed.is_empty()) {

@@ -9,14 +9,18 @@
 //!   a root joins, leaves or is set back.
 //! - Every step may be repeated; a collection that stops half-way leaves garbage, never damage.
 //!
-//! Read next: `collect.rs`, `placement.rs`, `space.rs`, `rebuild.rs`.
+//! Read next: `collect.rs`, `account.rs`, `placement.rs`, `space.rs`, `rebuild.rs`.
 
+mod account;
 mod collect;
+mod pace;
 mod placement;
 pub mod rebuild;
 mod space;
 mod sparse;
 
-pub use collect::{Attempts, CollectError, CollectReport, Limits, collect_lineage};
+pub use account::{Ledger, LineageSpace, RootOf, RootSpace};
+pub use collect::{Attempts, CollectError, CollectReport, Collected, Limits, collect_lineage};
+pub use pace::{FULL, Pace, PaceOptions, Share, Window};
 pub use placement::{PlacementLimits, Standing, StoreFacts, plan};
 pub use space::{SpaceInventory, SpaceJudge, SpaceLimits, fill_of};

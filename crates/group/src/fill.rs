@@ -12,9 +12,15 @@ use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use vocab::{ExtentId, StoreId};
 use wire::{CallError, ExtentInfo, StoreCall, StoreError, StoreReply, StoreRequest};
+use world::Duration;
 
+/// Longest rest after an extent: what took long may have waited for something else.
+const REST_MAX: Duration = Duration::from_secs(2);
 /// Entries of a listing read at a time.
 const LIST_LIMIT: u32 = 1000;
+
+/// All of the time.
+pub(crate) const SHARE_FULL: u32 = 1000;
 
 /// What a fill did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,6 +177,25 @@ struct Others {
 }
 
 impl Pool {
+    /// Fills take this share of the time from now on, in thousandths: after each extent they rest for the remainder.
+    pub fn set_fill_share(&self, share: u32) {
+        self.0.fill_share.set(share.clamp(1, SHARE_FULL));
+    }
+
+    /// Extents that fills have copied so far.
+    #[must_use]
+    pub fn copied(&self) -> u64 {
+        self.0.copied.get()
+    }
+
+    async fn rest(&self, took: Duration) {
+        let share = self.0.fill_share.get();
+        if share < SHARE_FULL {
+            let rest = took * (SHARE_FULL - share) / share;
+            self.0.world.sleep(rest.min(REST_MAX)).await;
+        }
+    }
+
     /// Brings `store` up to date in a group it belongs to: copies what it lacks, deletes what was deleted. Only
     /// differences move. `answers` says which stores are worth asking. Repeat it while the report is not whole.
     pub async fn fill(
@@ -205,8 +230,12 @@ impl Pool {
             if bug!(self.0.options, FillInPart) && id.counter.is_multiple_of(3) {
                 continue;
             }
-            match self.repair(store, id).await {
+            let began = self.0.world.now();
+            let repaired = self.repair(store, id).await;
+            self.rest(self.0.world.now().since(began)).await;
+            match repaired {
                 Ok(bytes) => {
+                    self.0.copied.set(self.0.copied.get() + 1);
                     report.copied += 1;
                     report.bytes += bytes;
                     own.insert(id, info);

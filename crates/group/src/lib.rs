@@ -25,4 +25,4 @@ pub use fill::FillReport;
 #[cfg(feature = "bugs")]
 pub use options::Bug;
 pub use options::PoolOptions;
-pub use pool::{Pool, PoolError, Purpose, Unflushed};
+pub use pool::{Listed, Pool, PoolError, Purpose, Unflushed};

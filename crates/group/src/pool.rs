@@ -8,7 +8,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use vocab::{ExtentId, GroupId, IdMap, StoreId};
-use wire::{CallError, ExtentInfo, Lane, StoreCall, StoreError, StoreReply, StoreRequest, Stores};
+use wire::{
+    CallError, ExtentInfo, Lane, StoreCall, StoreError, StoreReply, StoreRequest, Stores,
+    occupied_by,
+};
 use world::sync::Notify;
 use world::{Duration, Time, World};
 
@@ -79,6 +82,10 @@ pub(crate) struct Inner {
     pub(crate) repairs: Cell<u64>,
     full: RefCell<BTreeMap<StoreId, Full>>,
     pub(crate) protection: RefCell<SpaceRow>,
+    /// Share of the time that fills take, in thousandths.
+    pub(crate) fill_share: Cell<u32>,
+    /// Extents that fills have copied.
+    pub(crate) copied: Cell<u64>,
     /// A store promised a newer generation than the groups here have.
     outdated: Notify,
     /// The groups were set.
@@ -190,6 +197,8 @@ impl Pool {
             repairs: Cell::new(0),
             full: RefCell::default(),
             protection: RefCell::default(),
+            fill_share: Cell::new(crate::fill::SHARE_FULL),
+            copied: Cell::new(0),
             outdated: Notify::default(),
             renewed: Notify::default(),
         }))
@@ -663,7 +672,7 @@ impl Pool {
     }
 
     /// Extents of a group after `after`, merged over the members that answer, at most `limit`; whether more
-    /// follow. An extent is listed with its newest form.
+    /// follow. An extent is listed with its newest form, and with what all of its copies occupy on members that answer.
     ///
     /// # Errors
     /// [`PoolError::NotEnoughCopies`] when a member does not answer: a listing for collection must be whole.
@@ -672,7 +681,7 @@ impl Pool {
         group: GroupId,
         after: Option<ExtentId>,
         limit: u32,
-    ) -> Result<(Vec<ExtentInfo>, bool), PoolError> {
+    ) -> Result<(Vec<Listed>, bool), PoolError> {
         let Some(row) = self.group(group) else {
             return Err(PoolError::NoGroup { copies: 0 });
         };
@@ -687,7 +696,7 @@ impl Pool {
             .members
             .iter()
             .map(|&member| self.call(member, request.clone().into()));
-        let mut merged: BTreeMap<ExtentId, ExtentInfo> = BTreeMap::new();
+        let mut merged: BTreeMap<ExtentId, Listed> = BTreeMap::new();
         let (mut answered, mut more, mut upto) = (0, false, None::<ExtentId>);
         for page in join_all(pages).await {
             if is_stale(&page) {
@@ -711,12 +720,7 @@ impl Pool {
                 upto = Some(upto.map_or(last.id, |upto| upto.min(last.id)));
             }
             for info in extents {
-                let newer = merged
-                    .get(&info.id)
-                    .is_none_or(|known| known.form < info.form);
-                if newer {
-                    merged.insert(info.id, info);
-                }
+                Listed::merge(&mut merged, info);
             }
         }
         if answered == 0 {
@@ -736,10 +740,36 @@ impl Pool {
         Ok((
             merged
                 .into_values()
-                .filter(|info| within(&info.id))
+                .filter(|listed| within(&listed.info.id))
                 .collect(),
             more,
         ))
+    }
+}
+
+/// An extent as the members of its group list it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its newest form.
+    pub info: ExtentInfo,
+    /// Bytes that all copies occupy.
+    pub occupied: u64,
+}
+
+impl Listed {
+    fn merge(merged: &mut BTreeMap<ExtentId, Self>, info: ExtentInfo) {
+        let occupied = occupied_by(info.bytes);
+        match merged.get_mut(&info.id) {
+            None => {
+                merged.insert(info.id, Self { info, occupied });
+            }
+            Some(known) => {
+                known.occupied += occupied;
+                if known.info.form < info.form {
+                    known.info = info;
+                }
+            }
+        }
     }
 }
 

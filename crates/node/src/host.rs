@@ -408,6 +408,18 @@ impl Host {
         self.stores.all()
     }
 
+    /// Whether this node led when it looked last.
+    #[must_use]
+    pub fn is_leading(&self) -> bool {
+        self.upkeep.leading.get()
+    }
+
+    /// Pages of maps in memory.
+    #[must_use]
+    pub fn pages(&self) -> Rc<PageCache> {
+        self.pages.clone()
+    }
+
     /// What scrubbing has found since the start.
     #[must_use]
     pub fn scrubbed(&self) -> crate::ScrubReport {

@@ -18,10 +18,12 @@
 mod accounts;
 mod device;
 mod disks;
+mod events;
 mod exports;
 mod feed;
 mod health;
 mod host;
+mod latency;
 mod membership;
 mod operations;
 mod options;

@@ -11,8 +11,10 @@ mod clones;
 mod components;
 mod containers;
 pub(crate) mod disks;
+mod events;
 mod groups;
 mod joining;
+mod ledger;
 mod members;
 mod resiliency;
 mod snapshots;
@@ -151,6 +153,7 @@ impl Host {
         match &operation {
             Operation::VolumeShow { name } => return self.show_volume_here(name).await,
             Operation::VolumeDelete { name } => return self.delete_volume_here(name).await,
+            Operation::Space { lineage } => return self.space_here(*lineage).await,
             Operation::NodeJoin { .. }
             | Operation::CertificateRenew { .. }
             | Operation::AuthorityRotate => return self.sign_here(operation).await,
@@ -179,6 +182,8 @@ impl Host {
             Operation::Cluster => Ok(self.cluster()),
             Operation::Capacity { container, rf } => self.capacity(container, rf).await,
             Operation::Resiliency => self.resiliency().await,
+            Operation::Space { lineage } => self.space(lineage).await,
+            Operation::Events(query) => self.list_events(&query).await,
             Operation::NodeShow { name } => self.show_node(&name).await,
             Operation::NodeSet { name, change } => self.set_node(&name, &change).await,
             Operation::NodeRemove { name, lost } => self.remove_node(&name, lost).await,

@@ -73,6 +73,10 @@ pub struct HostOptions {
     /// Whether the disks are told of the catalog and of logs, so that a lost catalog can be made anew from them. Off here:
     /// a product switches it on.
     pub describe_disks: bool,
+    /// Whether what happens is told in the catalog's log of events. Off here, as above.
+    pub events: bool,
+    /// How fills give way to clients; nothing: they do not. Off here, as above.
+    pub pace: Option<curator::PaceOptions>,
     /// Whether logs whose copies share a machine move to others as soon as there are some. Off here, as above.
     pub spread_logs: bool,
 }
@@ -153,6 +157,8 @@ impl HostOptions {
             patience: Duration::from_secs(600),
             faults: Faults::default(),
             describe_disks: false,
+            events: false,
+            pace: None,
             spread_logs: false,
         }
     }

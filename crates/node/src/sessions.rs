@@ -582,8 +582,11 @@ impl Host {
             }
         };
         let session = self.sessions.get((connection, handle))?;
-        session.heard.set(self.world.now());
-        session.serve(request, body).await
+        let began = self.world.now();
+        session.heard.set(began);
+        let reply = session.serve(request, body).await;
+        self.upkeep.latency.note(self.world.now().since(began));
+        reply
     }
 
     /// A write of a local session, whose data may come in pieces.
@@ -595,11 +598,13 @@ impl Host {
         mode: WriteMode,
     ) -> Result<(), NodeError> {
         let session = self.sessions.get(key)?;
-        session.heard.set(self.world.now());
+        let began = self.world.now();
+        session.heard.set(began);
         let running = Running::begin(&session)?;
         session.check_writable()?;
         let written = session.device.write(lba, data, mode).await;
         let written = written.map_err(|error| session.error(error));
+        self.upkeep.latency.note(self.world.now().since(began));
         drop(running);
         written
     }

@@ -8,6 +8,8 @@ mod collect;
 mod fill;
 mod logs;
 pub(crate) mod mirror;
+mod observe;
+mod pace;
 mod placement;
 mod relieve;
 mod scrub;
@@ -21,7 +23,7 @@ use catalog::kv::{Compare, KvError, Op, Outcome};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use vocab::{StoreId, VolumeId};
+use vocab::{NodeId, StoreId, VolumeId};
 use world::Duration;
 
 /// Stores that start together join the first plan of groups together.
@@ -53,6 +55,14 @@ pub(crate) struct Upkeep {
     pub(crate) round_whole: Cell<u64>,
     /// How long stores have been nearly full, as the leader saw.
     pub(crate) space: RefCell<curator::SpaceJudge>,
+    /// What happened and is not written yet.
+    pub(crate) events: crate::events::Events,
+    /// How long requests of clients take.
+    pub(crate) latency: crate::latency::Latency,
+    /// Whether this node led when it looked last.
+    pub(crate) leading: Cell<bool>,
+    /// Where the space goes, as far as this node has walked while it leads.
+    pub(crate) ledger: RefCell<curator::Ledger>,
     /// What the catalog said of its members.
     pub(crate) catalog: RefCell<Option<crate::operations::SaidMembers>>,
     /// What collections rewrote already.
@@ -79,6 +89,13 @@ pub(crate) fn start(host: &Rc<Host>) {
     if host.options.describe_disks {
         host.spawn(mirror::run(host.clone()));
     }
+    if host.options.events {
+        host.spawn(crate::events::run(host.clone()));
+        host.spawn(observe::run(host.clone()));
+    }
+    if let Some(options) = host.options.pace {
+        host.spawn(pace::run(host.clone(), options));
+    }
     if host.options.secured {
         host.spawn(admission::run(host.clone()));
     }
@@ -91,6 +108,7 @@ pub(crate) fn start_for(host: &Rc<Host>, store: StoreId) {
     host.spawn_for(store, renew_sessions(host.clone(), store));
     host.spawn_for(store, placement::leave(host.clone(), store));
     host.spawn_for(store, scrub::run(host.clone(), store));
+    host.spawn_for(store, scrub::run_journal(host.clone(), store));
 }
 
 /// Lets the catalog know of a new session now and then, while the store is written to.
@@ -197,10 +215,27 @@ impl Host {
         let kv = self.catalog.kv();
         let own = self.lease.start().to_string().into_bytes();
         if let Some(leader) = kv.get(LEADER_KEY).await? {
-            return Ok(leader.value == own);
+            let ours = leader.value == own;
+            self.upkeep.leading.set(ours);
+            return Ok(ours);
         }
         let claim = Op::PutLeased(LEADER_KEY.to_owned(), own, self.lease.id());
         let free = Compare::Absent(LEADER_KEY.to_owned());
-        Ok(kv.txn(vec![free], vec![claim]).await? != Outcome::Conflict)
+        let ours = kv.txn(vec![free], vec![claim]).await? != Outcome::Conflict;
+        self.upkeep.leading.set(ours);
+        Ok(ours)
+    }
+
+    /// The node that leads, if any does that is known here.
+    pub(crate) async fn leader(&self) -> Result<Option<NodeId>, KvError> {
+        let leader = self.catalog.kv().get(LEADER_KEY).await?;
+        let text = leader.and_then(|leader| String::from_utf8(leader.value).ok());
+        let Some(start) = text.and_then(|text| text.parse::<u64>().ok()) else {
+            return Ok(None);
+        };
+        Ok(self.members.look(|view| {
+            let mut alive = view.alive.values();
+            alive.find(|row| row.start == start).map(|row| row.id)
+        }))
     }
 }

@@ -6,9 +6,10 @@
 //! - Before a volume with a log is opened the catalog remembers the attempt, and forgets it afterwards: a
 //!   volume that ended three of its openers in a row waits longer and longer before the next one tries.
 
+use crate::events::Told;
 use crate::health::Fitness;
 use crate::host::Host;
-use catalog::{CatalogError, ContainerRow, Row, Transaction, VolumeRow, VolumeState};
+use catalog::{CatalogError, ContainerRow, Row, Severity, Transaction, VolumeRow, VolumeState};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -401,6 +402,7 @@ impl Host {
         match opened {
             Ok(volume) => {
                 self.keep(&row, volume.clone());
+                self.tell_of_takeover(&row);
                 Ok(volume)
             }
             Err(VolumeError::Catalog(CatalogError::StaleOwner {
@@ -414,12 +416,30 @@ impl Host {
             Err(VolumeError::Catalog(error)) => Err(error.into()),
             Err(error @ VolumeError::DataMissing { .. }) => {
                 tracing::error!(volume = %row.name, %error, "the volume is stopped");
+                let entity = format!("volume/{}", row.name);
+                let told = Told::new(
+                    Severity::Critical,
+                    "volume-stopped",
+                    entity,
+                    error.to_string(),
+                );
+                self.tell(told.remedy("bring the stores back that the message names"));
                 Err(Refusal::Failed(error.to_string()))
             }
             Err(error) => {
                 tracing::warn!(volume = %row.name, %error, "not opened");
                 Err(Refusal::Busy(format!("volume {}: {error}", row.name)))
             }
+        }
+    }
+
+    /// Of one that another node served, and did not give up.
+    fn tell_of_takeover(&self, row: &VolumeRow) {
+        if let Some(owner) = row.owner.filter(|&owner| owner != self.id) {
+            let (volume, from, to) = (&row.name, self.members.node_name(owner), &self.options.name);
+            let entity = format!("volume/{volume}");
+            let message = format!("node {to} has taken volume {volume} over from {from}");
+            self.tell(Told::new(Severity::Warning, "takeover", entity, message));
         }
     }
 
@@ -481,6 +501,13 @@ impl Host {
             }
         });
         if attempts == u32::MAX {
+            let entity = format!("volume/{}", row.name);
+            let message = format!(
+                "volume {} is in quarantine: nodes that opened it ended while they did",
+                row.name
+            );
+            let told = Told::new(Severity::Critical, "volume-quarantined", entity, message);
+            self.tell(told.remedy("look at the logs of the nodes that ended"));
             return Err(Refusal::Busy(format!(
                 "volume {} is in quarantine: the last {ATTEMPTS_MAX} nodes that opened it ended while they did; \
                  look at their logs; it is tried again within {} minutes",

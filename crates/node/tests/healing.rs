@@ -308,6 +308,49 @@ fn what_has_rotted_is_found_and_made_good_before_anybody_asks() {
 }
 
 #[test]
+fn a_record_that_has_rotted_in_a_journal_is_found_and_its_volume_drained() {
+    let cluster = Cluster::with_options(38, 3, |options| {
+        options.scrub.interval = Duration::from_secs(2);
+        options.events = true;
+    });
+    cluster.create_container("c", 3);
+    cluster.create_volume(0, "v", 64 * MIB);
+    let device = cluster.device(0, "v");
+    // The ring lies before the extents.
+    let extents = 1024 * MIB - cluster.node(1).stores()[0].status().capacity.0;
+    let damaged = |index: usize| cluster.node(index).scrubbed().damaged_records;
+    let mut written = 0;
+    while damaged(1) == 0 {
+        assert!(written < 3000, "{:?}", cluster.node(1).scrubbed());
+        for _ in 0..50 {
+            cluster.write(0, &device, written % 1000, (written % 251) as u8);
+            written += 1;
+        }
+        for _ in 0..4 {
+            let ring = extents - 64 * MIB..extents;
+            let _ = cluster.machines[1].disk.rot_somewhere(ring, Rot::Noise);
+        }
+        cluster.sim.run_for(Duration::from_secs(1));
+    }
+    let healed = || {
+        let found = damaged(1);
+        cluster.sim.run_for(Duration::from_secs(10));
+        damaged(1) == found && cluster.show(0, "v").undrained == Some(0)
+    };
+    assert!(
+        (0..20).any(|_| healed()),
+        "{:?}",
+        cluster.node(1).scrubbed()
+    );
+    // Nothing of it was needed: all other replicas and the owner may go.
+    cluster.crash(0);
+    let device = cluster.device(2, "v");
+    for block in written.saturating_sub(200)..written {
+        assert_eq!(cluster.read(2, &device, block % 1000), (block % 251) as u8);
+    }
+}
+
+#[test]
 fn a_killed_owner_is_followed_within_seconds() {
     for seed in 40..45 {
         let cluster = filled(seed, 3);

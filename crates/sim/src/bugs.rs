@@ -44,6 +44,10 @@ impl Planted {
                 if bug == store::Bug::SkipReadChecksum {
                     host.pool.bug = Some(group::Bug::BelieveMembers);
                 }
+                if bug == store::Bug::SkipReserve {
+                    // Protection would keep the pool from ever needing what is missing.
+                    host.space.protect_percent = u64::MAX;
+                }
             }
             Self::Group(bug) => host.pool.bug = Some(bug),
             Self::Node(bug) => host.faults.bug = Some(bug),
@@ -66,25 +70,25 @@ impl Planted {
 pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Volume(volume::Bug::AckFirstReplica), 2),
     (Planted::Volume(volume::Bug::ForgetUnmap), 1),
-    (Planted::Volume(volume::Bug::DropFlush), 27),
+    (Planted::Volume(volume::Bug::DropFlush), 5),
     (Planted::Volume(volume::Bug::SkipReadConfirmation), 8),
     (Planted::Volume(volume::Bug::DropInflight), 1),
-    (Planted::Volume(volume::Bug::UnregisteredSegment), 3),
+    (Planted::Volume(volume::Bug::UnregisteredSegment), 9),
     (Planted::Volume(volume::Bug::ReuseExtentId), 2),
     (Planted::Volume(volume::Bug::DrainAcrossBarrier), 5),
     (Planted::Volume(volume::Bug::SkipFence), 67),
     (Planted::Store(store::Bug::AcceptStaleEpoch), 8),
     (Planted::Store(store::Bug::SkipFlush), 5),
     (Planted::Volume(volume::Bug::SkipTakeoverWait), 17),
-    (Planted::Volume(volume::Bug::SkipExtentFlush), 10),
+    (Planted::Volume(volume::Bug::SkipExtentFlush), 17),
     (Planted::Volume(volume::Bug::RecoverShortest), 15),
     (Planted::Store(store::Bug::ForgetPromise), 1),
     (Planted::Store(store::Bug::AckBeforeWrite), 5),
     (Planted::Store(store::Bug::SkipReadChecksum), 66),
     (Planted::Group(group::Bug::LeaveUnchecked), 36),
     (Planted::Group(group::Bug::LeaveWithTombstones), 14),
-    (Planted::Group(group::Bug::FillInPart), 1),
-    (Planted::Group(group::Bug::ForgetFormer), 17),
+    (Planted::Group(group::Bug::FillInPart), 4),
+    (Planted::Group(group::Bug::ForgetFormer), 20),
     (Planted::PlanForgetsFormer, 9),
     (Planted::CollectSnapshots, 5),
     (Planted::CollectInFlight, 2),

@@ -31,6 +31,7 @@ mod state;
 mod store;
 mod survey;
 mod upkeep;
+mod verify;
 
 pub use format::{FormatError, FormatOptions, Identity, Inspection, erase, format, inspect};
 pub use open::OpenError;
@@ -40,9 +41,9 @@ pub use options::{Faults, Options};
 pub use space::kept_back;
 pub use store::Store;
 pub use survey::survey;
+pub use verify::Verified;
 
-/// Unit of space in the extent areas.
-pub(crate) const GRANULE_BYTES: u64 = 64 << 10;
+pub(crate) use wire::GRANULE_BYTES;
 
 #[cfg(test)]
 mod request_tests;

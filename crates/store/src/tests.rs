@@ -539,6 +539,46 @@ fn rotten_data_below_a_flush_ends_the_chain_there() {
 }
 
 #[test]
+fn a_record_that_rots_while_it_is_live_is_found_and_named() {
+    let machine = Machine::new(19, 1);
+    let store = machine.open();
+    let journal = store.0.headers[0].journal;
+    let mut chain = Chain::new(1);
+    let first = store.0.journal.next_batch().1;
+    for _ in 0..6 {
+        put(&machine, &store, &[chain.next(1)], true).expect("accepted");
+    }
+    let verify = |from, bytes_max| {
+        let store = store.clone();
+        let verified = async move { store.verify_journal(from, bytes_max).await };
+        run(&machine.sim, &machine.host, verified).expect("the disk is well")
+    };
+    let all = verify(0, u64::MAX);
+    assert_eq!((all.records, all.damaged, all.next), (6, 0, None));
+    // In parts, each record once.
+    let (mut from, mut records) = (0, 0);
+    loop {
+        let part = verify(from, 1);
+        records += part.records;
+        match part.next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    assert_eq!(records, 6);
+    let disk = machine.disks[0].open();
+    run(&machine.sim, &machine.host, async move {
+        // Batches of two pages: header, data.
+        let at = journal.offset + (first + 5) * BLOCK_SIZE as u64;
+        let written = disk.write(at, vec![1; BLOCK_SIZE].into()).await;
+        written.expect("writes");
+    });
+    let found = verify(0, u64::MAX);
+    assert_eq!((found.records, found.damaged), (6, 1));
+    assert_eq!(found.volumes, [VOLUME].into());
+}
+
+#[test]
 fn a_failed_write_fails_the_store_for_good() {
     let machine = Machine::new(17, 1);
     let store = machine.open();

@@ -30,7 +30,9 @@ mod volume;
 pub use crate::device::Device;
 pub use crate::extents::Policy;
 pub use crate::log::{LogError, LogStatus, Placement};
-pub use crate::map::{DiffRun, MapError, Marks, PageCache, PageSource, diff, mark};
+pub use crate::map::{
+    DiffRun, MapError, Marks, PageCache, PageSource, Referrer, Tally, diff, mark, tally,
+};
 #[cfg(feature = "bugs")]
 pub use crate::options::Bug;
 pub use crate::options::{Faults, Options};

@@ -22,7 +22,7 @@ pub use note::{
 };
 pub use record::{RECORD_HEAD_BYTES, Record, RecordDamage, RecordHead, RecordKind};
 pub use store::{
-    CallError, ExtentInfo, FramePiece, FrameRead, Lane, SegmentTail, StoreCall, StoreError,
-    StoreReply, StoreRequest, StoreStatus, Stores, Trust,
+    CallError, ExtentInfo, FramePiece, FrameRead, GRANULE_BYTES, Lane, SegmentTail, StoreCall,
+    StoreError, StoreReply, StoreRequest, StoreStatus, Stores, Trust, occupied_by,
 };
 pub use volume::{NodeError, NodeReply, NodeRequest, VolumeInfo};

@@ -283,6 +283,15 @@ pub struct ExtentInfo {
     pub missing: Vec<StoreId>,
 }
 
+/// Unit of space of a store's extents.
+pub const GRANULE_BYTES: u64 = 64 << 10;
+
+/// Bytes that an extent of so many bytes occupies on a store.
+#[must_use]
+pub fn occupied_by(bytes: u32) -> u64 {
+    u64::from(bytes).div_ceil(GRANULE_BYTES) * GRANULE_BYTES
+}
+
 /// State of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreStatus {

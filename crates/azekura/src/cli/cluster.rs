@@ -23,6 +23,20 @@ pub enum ClusterVerb {
     Ca(CaVerb),
 }
 
+/// Arguments of `events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Only events after this one, oldest first.
+    #[arg(long, value_name = "ID")]
+    pub after: Option<u64>,
+    /// Events at most, 1 to 500.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub limit: u32,
+    /// Go on with what happens from now on, until interrupted.
+    #[arg(long)]
+    pub follow: bool,
+}
+
 /// Verbs on the authority.
 #[derive(Debug, Subcommand)]
 pub enum CaVerb {

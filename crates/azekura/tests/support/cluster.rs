@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Of each log, when a test fails.
 const LOG_LINES_SHOWN: usize = 40;
+/// Size of a node's disk.
+const DISK: &str = "6 GiB";
 /// Nodes of the cluster.
 pub const NODES: usize = 3;
 
@@ -201,9 +203,9 @@ impl Cluster {
         Self::start_as(name, 1, change)
     }
 
-    /// As [`Cluster::start`], with so many members of etcd.
-    pub fn start_with_members(name: &str, members: usize) -> Self {
-        Self::start_as(name, members, |text| text)
+    /// As [`Cluster::start`], with so many members of etcd, and disks of this size.
+    pub fn start_small(name: &str, members: usize, disk: &str) -> Self {
+        Self::start_as(name, members, |text| text.replace(DISK, disk))
     }
 
     fn start_as(name: &str, members: usize, change: impl Fn(String) -> String) -> Self {
@@ -386,7 +388,7 @@ fn configuration(index: usize, etcd: &str) -> String {
          nbd = \"127.0.0.1:0\"\napi = \"127.0.0.1:0\"\n\n\
          [catalog]\netcd = [{etcd}]\n\n\
          [[store]]\nid = {}\njournal = \"64 MiB\"\n\n\
-         [[store.disk]]\npath = \"disk-{index}\"\ncreate = \"6 GiB\"\n",
+         [[store.disk]]\npath = \"disk-{index}\"\ncreate = \"{DISK}\"\n",
         index + 1
     )
 }

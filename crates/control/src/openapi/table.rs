@@ -10,11 +10,12 @@ use api::stream::ChangesAnswer;
 use api::{
     AttachmentAnswer, AuditEntry, AuditQuery, AuthorityAnswer, CapacityAnswer, CatalogBackupAnswer,
     CatalogMoveAnswer, CatalogTarget, ClusterAnswer, ContainerAnswer, ContainerChange,
-    ContainerSpec, DiffAnswer, DiskAnswer, DiskReplacement, DiskSpec, GroupSnapshotAnswer,
-    GroupSnapshotSpec, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, Login,
-    MemberAnswer, MemberChange, PasswordChange, RemoveQuery, ResiliencyAnswer, Retirement, Scope,
-    SessionAnswer, SnapshotAnswer, StatusAnswer, StoreAnswer, TokenAnswer, TokenSpec, UserAnswer,
-    UserChange, UserSpec, VolumeAnswer, VolumeChange, VolumeSpec, http,
+    ContainerSpec, DiffAnswer, DiskAnswer, DiskReplacement, DiskSpec, EventQuery, EventsAnswer,
+    GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer, JoinRequest, JoinTokenAnswer,
+    JoinTokenSpec, ListQuery, Login, MemberAnswer, MemberChange, PasswordChange, RemoveQuery,
+    ResiliencyAnswer, Retirement, Scope, SessionAnswer, SnapshotAnswer, SpaceReportAnswer,
+    StatusAnswer, StoreAnswer, TokenAnswer, TokenSpec, UserAnswer, UserChange, UserSpec,
+    VolumeAnswer, VolumeChange, VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
@@ -39,6 +40,7 @@ pub(super) fn operations() -> Vec<Described> {
         members(),
         catalog(),
         disks(),
+        insight(),
         joining(),
         containers(),
         volumes(),
@@ -88,6 +90,19 @@ fn cluster() -> Vec<Describe> {
         Describe::new(Get, "/openapi.json", "openapi", "This document")
             .object("An OpenAPI 3.1 document")
             .scopes(EVERYBODY),
+    ]
+}
+
+/// Space and events.
+fn insight() -> Vec<Describe> {
+    vec![
+        Describe::new(Get, "/space", "space", "Where the space goes")
+            .answer::<SpaceReportAnswer>("Volumes, snapshots, containers and stores")
+            .scopes(LOOKING),
+        Describe::new(Get, "/events", "events", "What happened in the cluster")
+            .query::<EventQuery>(&[])
+            .answer::<EventsAnswer>("Events, oldest first")
+            .scopes(LOOKING),
     ]
 }
 

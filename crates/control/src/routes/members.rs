@@ -2,7 +2,7 @@
 
 use super::{Body, PathText, Shared, bad, bytes, text};
 use crate::reply::{Reply, parse};
-use api::{MemberChange, Operation, OperationError, RemoveQuery};
+use api::{EventQuery, MemberChange, Operation, OperationError, RemoveQuery};
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -16,6 +16,8 @@ pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/resiliency", get(resiliency))
         .route("/stores", get(store_list))
+        .route("/space", get(space))
+        .route("/events", get(events))
         .route(
             "/nodes/{name}",
             get(node_show).patch(node_set).delete(node_remove),
@@ -40,6 +42,20 @@ fn is_lost(query: RemoveText) -> Result<bool, OperationError> {
 
 async fn resiliency(State(shared): State<Shared>) -> Reply {
     shared.reply(Ok(Operation::Resiliency)).await
+}
+
+async fn space(State(shared): State<Shared>) -> Reply {
+    let whole = Operation::Space { lineage: None };
+    shared.reply(Ok(whole)).await
+}
+
+async fn events(
+    State(shared): State<Shared>,
+    query: Result<Query<EventQuery>, QueryRejection>,
+) -> Reply {
+    let query = query.map_err(|cause| bad(&cause));
+    let operation = query.map(|Query(query)| Operation::Events(query));
+    shared.reply(operation).await
 }
 
 async fn node_show(State(shared): State<Shared>, path: PathText) -> Reply {

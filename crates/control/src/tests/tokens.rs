@@ -116,6 +116,8 @@ fn csi_may(request: &str, body: &str) -> bool {
         "/disks",
         "/catalog",
         "/resiliency",
+        "/space",
+        "/events",
         "/authority",
         "/join",
         "/users",

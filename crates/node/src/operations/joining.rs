@@ -4,6 +4,7 @@
 //! candidate in the catalog before it has its certificate; what that means is in `host.rs` and `volumes.rs`.
 
 use super::{Result, catalog_error, is_unavailable};
+use crate::events::Told;
 use crate::host::Host;
 use crate::membership::{self, Part};
 use api::{
@@ -11,8 +12,8 @@ use api::{
     NodeCertificateAnswer, Operation, OperationError,
 };
 use catalog::{
-    AuthorityRow, CatalogError, CertificateRow, IntentRow, JoinTokenRow, Subject, Transaction,
-    Versioned,
+    AuthorityRow, CatalogError, CertificateRow, IntentRow, JoinTokenRow, Severity, Subject,
+    Transaction, Versioned,
 };
 use std::fmt;
 use std::rc::Rc;
@@ -239,6 +240,9 @@ impl Host {
             return Err(OperationError::new(ErrorKind::Unauthenticated, reason));
         }
         tracing::info!(node = name, %id, "joined as a candidate: `azekura node approve` lets it take part");
+        let message = format!("node {name} has joined and waits to be approved");
+        let told = Told::new(Severity::Info, "candidate", format!("node/{name}"), message);
+        self.tell(told.remedy(format!("`azekura node approve {name}` lets it take part")));
         Ok(Answer::Joined(JoinAnswer {
             cluster: self.options.cluster.clone(),
             certificate,
@@ -319,6 +323,13 @@ impl Host {
         // A crash before this line is made good by the next signature.
         self.signer(&row)?;
         tracing::info!(signer = row.signer_name, "a new authority signs");
+        let message = format!("{} signs certificates from now on", row.signer_name);
+        self.tell(Told::new(
+            Severity::Info,
+            "authority-rotated",
+            "cluster",
+            message,
+        ));
         Ok(Answer::Authority(self.describe_authority(&row).await?))
     }
 
@@ -353,6 +364,13 @@ impl Host {
             signer = row.signer_name,
             "authorities that sign no more are dropped"
         );
+        let message = format!("only certificates of {} are believed", row.signer_name);
+        self.tell(Told::new(
+            Severity::Info,
+            "authority-retired",
+            "cluster",
+            message,
+        ));
         Ok(Answer::Authority(self.describe_authority(&row).await?))
     }
 

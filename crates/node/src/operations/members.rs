@@ -1,11 +1,13 @@
 //! Draining, excusing and removing nodes and stores.
 
 use super::{Result, catalog_error};
+use crate::events::Told;
 use crate::host::Host;
 use crate::membership::{self, ClusterView, Part};
 use api::{Answer, ErrorKind, MemberAnswer, MemberChange, OperationError};
 use catalog::{
-    CertificateRow, GroupRow, IntentRow, NodeRow, Row, StoreRow, Subject, Transaction, VolumeRow,
+    CertificateRow, GroupRow, IntentRow, NodeRow, Row, Severity, StoreRow, Subject, Transaction,
+    VolumeRow,
 };
 use std::collections::BTreeSet;
 use vocab::StoreId;
@@ -23,6 +25,14 @@ pub(super) struct Member {
 impl Member {
     fn owns(&self, store: StoreId) -> bool {
         self.stores.iter().any(|row| row.id == store)
+    }
+
+    /// As events name it.
+    fn entity(&self) -> String {
+        match self.subject {
+            Subject::Node(_) => format!("node/{}", self.node.name),
+            Subject::Store(id) => format!("store/{}", id.0),
+        }
     }
 
     pub(super) fn name(&self) -> String {
@@ -172,7 +182,32 @@ impl Host {
             .set_intent(&intent)
             .await
             .map_err(catalog_error)?;
+        self.tell_of_change(member, change);
         self.member_answer(member).await
+    }
+
+    fn tell_of_change(&self, member: &Member, change: &MemberChange) {
+        let name = member.name();
+        let draining = change.draining.map(|draining| match draining {
+            true => ("drain", format!("{name} is to be emptied")),
+            false => ("undrain", format!("{name} takes part again")),
+        });
+        let maintenance = change.maintenance_minutes.map(|minutes| match minutes {
+            0 => (
+                "maintenance-ended",
+                format!("{name} is not excused any more"),
+            ),
+            _ => (
+                "maintenance",
+                format!("{name} may be away for {minutes} minutes"),
+            ),
+        });
+        let approved = change
+            .approved
+            .map(|_| ("approved", format!("{name} takes part from now on")));
+        for (kind, message) in draining.into_iter().chain(maintenance).chain(approved) {
+            self.tell(Told::new(Severity::Info, kind, member.entity(), message));
+        }
     }
 
     /// Refuses to drain what the others could not take.
@@ -293,6 +328,13 @@ impl Host {
             .await
             .map_err(catalog_error)?;
         tracing::info!(member = member.name(), lost, "removed from the cluster");
+        let message = format!("{} was removed from the cluster", member.name());
+        self.tell(Told::new(
+            Severity::Info,
+            "member-removed",
+            member.entity(),
+            message,
+        ));
         Ok(Answer::Done)
     }
 }

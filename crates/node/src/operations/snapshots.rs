@@ -1,5 +1,6 @@
 //! Snapshots: take, list, compare, delete.
 
+use super::ledger::Usages;
 use super::{Result, catalog_error, volume_error};
 use crate::host::Host;
 use api::{Answer, DiffAnswer, DiffRun, ListQuery, OperationError, SnapshotAnswer};
@@ -36,6 +37,7 @@ pub(super) fn describe(row: &SnapshotRow, volume: Option<String>) -> SnapshotAns
         state: state.to_owned(),
         labels: row.labels.clone(),
         group: row.group.clone(),
+        usage: None,
     }
 }
 
@@ -140,7 +142,7 @@ impl Host {
         Ok(Answer::Snapshot(describe(&row, Some(volume.to_owned()))))
     }
 
-    pub(super) async fn show_snapshot(&self, id: u64) -> Result<Answer> {
+    pub(super) async fn show_snapshot(self: &Rc<Self>, id: u64) -> Result<Answer> {
         let found = self.catalog.snapshot(SnapshotId(id)).await;
         let row = found.map_err(catalog_error)?.row;
         let volume = match self.catalog.volume(row.volume).await {
@@ -148,7 +150,9 @@ impl Host {
             Err(CatalogError::NotFound { .. }) => None,
             Err(error) => return Err(catalog_error(error)),
         };
-        Ok(Answer::Snapshot(describe(&row, volume)))
+        let mut answer = describe(&row, volume);
+        answer.usage = self.usages(row.lineage).await.snapshot(id);
+        Ok(Answer::Snapshot(answer))
     }
 
     /// Ids of the containers that a list is limited to; nothing: all.
@@ -165,7 +169,7 @@ impl Host {
         Ok(Some(wanted.map(|found| found.row.id).collect()))
     }
 
-    pub(super) async fn list_snapshots(&self, query: &ListQuery) -> Result<Answer> {
+    pub(super) async fn list_snapshots(self: &Rc<Self>, query: &ListQuery) -> Result<Answer> {
         if let Some(problem) = query.problem() {
             return Err(OperationError::bad_request(problem));
         }
@@ -191,7 +195,15 @@ impl Host {
                 && query.wants(&row.name, &row.labels)
         };
         let page = query.page(rows.filter(fits), |row| row.id.0);
-        let answer = |row: SnapshotRow| describe(&row, names.get(&row.volume).cloned());
+        // All of one volume are of one lineage; for lists of everything there is the report.
+        let usages = match page.first().filter(|_| wanted.is_some()) {
+            Some(first) => self.usages(first.lineage).await,
+            None => Usages::default(),
+        };
+        let answer = |row: SnapshotRow| SnapshotAnswer {
+            usage: usages.snapshot(row.id.0),
+            ..describe(&row, names.get(&row.volume).cloned())
+        };
         Ok(Answer::Snapshots(page.into_iter().map(answer).collect()))
     }
 

@@ -14,7 +14,7 @@ use catalog::{
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use vocab::{BLOCK_BYTES, ByteCount, ContainerId, SnapshotId, VolumeId};
+use vocab::{BLOCK_BYTES, ByteCount, ContainerId, LineageId, SnapshotId, VolumeId};
 use volume::Volume;
 use wire::{Lane, NodeError, StoreRequest};
 use world::Duration;
@@ -164,6 +164,7 @@ impl Host {
             attachment: attachment_answer(&row.attachment),
             clients: Vec::new(),
             origin,
+            usage: None,
             labels: row.labels.clone(),
             description: row.description.clone(),
             iops_limit: Some(row.limits.iops).filter(|&limit| limit > 0),
@@ -344,6 +345,15 @@ impl Host {
 
     /// Asks the owner, if another node is, for it knows more than the catalog.
     pub(super) async fn show_volume(self: &Rc<Self>, name: &str) -> Result<Answer> {
+        let (answer, lineage) = self.find_volume(name).await?;
+        let Answer::Volume(mut volume) = answer else {
+            return Ok(answer);
+        };
+        volume.usage = self.usages(lineage).await.volume(volume.id);
+        Ok(Answer::Volume(volume))
+    }
+
+    async fn find_volume(self: &Rc<Self>, name: &str) -> Result<(Answer, LineageId)> {
         let row = self
             .catalog
             .volume_named(name)
@@ -359,10 +369,10 @@ impl Host {
             let mut unclear = false;
             let asked = self.forward(owner, &show, &mut unclear);
             if let Ok(Ok(answer)) = self.world.timeout(SHOW_PATIENCE, asked).await {
-                return Ok(answer);
+                return Ok((answer, row.lineage));
             }
         }
-        self.volume_answer(row.id).await
+        Ok((self.volume_answer(row.id).await?, row.lineage))
     }
 
     /// As the node asked by another one: never asks further.

@@ -7,7 +7,7 @@
 use crate::health;
 use crate::host::Host;
 use catalog::{LineageRow, SnapshotRow, VolumeRow, VolumeState};
-use curator::CollectReport;
+use curator::{CollectReport, LineageSpace};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::LineageId;
@@ -42,6 +42,7 @@ pub(crate) async fn run(host: Rc<Host>) {
             Ok(true) => {}
             Ok(false) => {
                 done.clear();
+                host.upkeep.ledger.borrow_mut().clear();
                 continue;
             }
             Err(_) => continue,
@@ -119,6 +120,10 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
         }
     }
     done.retain(|id, _| present.contains_key(id));
+    host.upkeep
+        .ledger
+        .borrow_mut()
+        .retain(|id, _| present.contains_key(id));
     for (id, (fingerprint, rootless)) in present {
         if done.get(&id) == Some(&fingerprint) && !rootless {
             continue;
@@ -155,8 +160,10 @@ async fn collect(host: &Host, id: LineageId) -> bool {
     let took = host.world.now().since(began);
     host.world.sleep(took * (100 - duty) / duty).await;
     match result {
-        Ok(report) => {
+        Ok(collected) => {
+            let report = collected.report;
             note(host, id, &report);
+            record(host, id, &report, collected.space);
             report.compacted < limits.compact_max as u64 && report.refused == 0
         }
         Err(error) => {
@@ -186,6 +193,15 @@ fn pace(host: &Host) -> (curator::Limits, u32) {
         HURRY_DUTY_PERCENT
     };
     (limits, duty.max(hurry))
+}
+
+/// Keeps where the space of a lineage goes, until it is walked again.
+fn record(host: &Host, id: LineageId, report: &CollectReport, space: LineageSpace) {
+    let mut ledger = host.upkeep.ledger.borrow_mut();
+    match report.finished {
+        true => drop(ledger.remove(&id)),
+        false => drop(ledger.insert(id, (host.world.now(), space))),
+    }
 }
 
 fn note(host: &Host, id: LineageId, report: &CollectReport) {

@@ -254,6 +254,8 @@ pub(crate) fn changes_catalog(operation: &Operation) -> bool {
             | O::Cluster
             | O::Capacity { .. }
             | O::Resiliency
+            | O::Space { .. }
+            | O::Events(_)
             | O::NodeShow { .. }
             | O::StoreShow { .. }
             | O::DiskList

@@ -1,9 +1,13 @@
 //! Every copy is read now and then, also if nobody asks for it: what has rotted is made good while other copies are there.
+//!
+//! A record of a log that has rotted in one journal is made good by draining its volume: the owner has it in memory, or
+//! takes it from the other replicas, and nobody needs the record once it is in the map.
 
+use crate::events::Told;
 use crate::host::Host;
-use catalog::GroupRow;
+use catalog::{GroupRow, Severity};
 use std::rc::Rc;
-use store::Store;
+use store::{Store, Verified};
 use vocab::{ExtentId, StoreId};
 use wire::{ExtentInfo, StoreError, StoreReply, StoreRequest};
 use world::Duration;
@@ -12,6 +16,12 @@ use world::Duration;
 const LIST_LIMIT: u32 = 200;
 /// The first round begins so long after the start, unless rounds are closer than that.
 const FIRST_PAUSE: Duration = Duration::from_secs(3600);
+/// Longest time between two readings of a journal.
+const JOURNAL_INTERVAL: Duration = Duration::from_secs(3600);
+/// Bytes of a journal verified at a time.
+const JOURNAL_BYTES: u64 = 1 << 20;
+/// Patience with the drain of a volume.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
 /// Pause while there are no groups.
 const IDLE_PAUSE: Duration = Duration::from_secs(10);
 
@@ -28,6 +38,68 @@ pub struct ScrubReport {
     pub damaged: u64,
     /// Those of them that were made good from another member.
     pub repaired: u64,
+    /// Records of journals read.
+    pub records: u64,
+    /// Records that did not verify; their volumes were drained.
+    pub damaged_records: u64,
+}
+
+/// Reads a local store's journal over and over, at the pace of the options.
+pub(crate) async fn run_journal(host: Rc<Host>, store: StoreId) {
+    let Some(store) = host.stores.get(&store).cloned() else {
+        return;
+    };
+    // Records do not lie there for long, so rounds are closer than those over extents.
+    let interval = host.options.scrub.interval.min(JOURNAL_INTERVAL);
+    loop {
+        host.world.sleep(interval).await;
+        let mut from = 0;
+        while let Ok(found) = store.verify_journal(from, JOURNAL_BYTES).await {
+            note(&host, |report| {
+                report.records += found.records;
+                report.damaged_records += found.damaged;
+            });
+            if found.damaged > 0 {
+                drain(&host, &store, &found).await;
+            }
+            pause(&host, found.bytes).await;
+            match found.next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+    }
+}
+
+/// Has the volumes drained that need damaged records.
+async fn drain(host: &Rc<Host>, store: &Store, found: &Verified) {
+    let (id, damaged) = (store.id().0, found.damaged);
+    tracing::warn!(store = id, damaged, volumes = ?found.volumes, "records of the journal have rotted");
+    let volumes: Vec<String> = found.volumes.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "{damaged} records in the journal of store {id} have rotted: {} are drained, so that nobody needs them",
+        volumes.join(", ")
+    );
+    let told = Told::new(
+        Severity::Warning,
+        "journal-rot",
+        format!("store/{id}"),
+        message,
+    );
+    host.tell(told.remedy("look at the health of its first disk"));
+    for &volume in &found.volumes {
+        let drained = host.drain_anywhere(volume);
+        if host.world.timeout(DRAIN_PATIENCE, drained).await.is_err() {
+            tracing::warn!(%volume, "not drained in time: its log is looked at again in the next round");
+        }
+    }
+}
+
+/// Bandwidth: so long a pause that bytes per second come out right, whatever the read took.
+async fn pause(host: &Host, bytes: u64) {
+    let rate = host.options.scrub.bytes_per_second.max(1);
+    let pause = bytes.saturating_mul(1_000_000) / rate;
+    host.world.sleep(Duration::from_micros(pause)).await;
 }
 
 /// Reads a local store's copies over and over, at the pace of the options.
@@ -103,14 +175,29 @@ async fn scrub_extent(host: &Rc<Host>, store: &Store, info: &ExtentInfo) {
         note(host, |report| report.damaged += 1);
         tracing::warn!(store = %store.id(), extent = %info.id, what, "a copy has rotted");
         match host.pool.repair(store.id(), info.id).await {
-            Ok(_) => note(host, |report| report.repaired += 1),
+            Ok(_) => {
+                note(host, |report| report.repaired += 1);
+                let message = format!(
+                    "{} on store {} had rotted ({what}) and was made good",
+                    info.id,
+                    store.id().0
+                );
+                let entity = format!("store/{}", store.id().0);
+                let told = Told::new(Severity::Warning, "rot-repaired", entity, message);
+                host.tell(told.remedy("look at the health of its disks"));
+            }
             Err(error) => {
+                let message = format!(
+                    "{} on store {} has rotted and cannot be made good now: {error}",
+                    info.id,
+                    store.id().0
+                );
+                let entity = format!("store/{}", store.id().0);
+                let told = Told::new(Severity::Critical, "rot", entity, message);
+                host.tell(told.remedy("bring the other members of its group back"));
                 tracing::error!(store = %store.id(), extent = %info.id, %error, "it cannot be made good now");
             }
         }
     }
-    // Bandwidth: so long a pause that bytes per second come out right, whatever the read took.
-    let rate = host.options.scrub.bytes_per_second.max(1);
-    let pause = u64::from(info.bytes).saturating_mul(1_000_000) / rate;
-    host.world.sleep(Duration::from_micros(pause)).await;
+    pause(host, u64::from(info.bytes)).await;
 }

@@ -34,6 +34,7 @@ pub struct Cluster {
     pub describe: bool,
     /// Whether nodes say that they serve an API.
     pub apis: bool,
+    change: fn(&mut HostOptions),
 }
 
 /// Of each machine, where a test does not say otherwise.
@@ -57,6 +58,11 @@ impl Cluster {
         Self::start_all(seed, nodes, DISK_BYTES, (false, false))
     }
 
+    /// The same with other options.
+    pub fn with_options(seed: u64, nodes: usize, change: fn(&mut HostOptions)) -> Self {
+        Self::build(seed, nodes, DISK_BYTES, (false, false), change)
+    }
+
     /// The same with disks of so many bytes.
     pub fn with_disks(seed: u64, nodes: usize, disk_bytes: u64) -> Self {
         Self::start_all(seed, nodes, disk_bytes, (false, false))
@@ -72,7 +78,17 @@ impl Cluster {
         Self::start_all(seed, nodes, DISK_BYTES, (true, false))
     }
 
-    fn start_all(seed: u64, nodes: usize, disk_bytes: u64, (describe, apis): (bool, bool)) -> Self {
+    fn start_all(seed: u64, nodes: usize, disk_bytes: u64, flags: (bool, bool)) -> Self {
+        Self::build(seed, nodes, disk_bytes, flags, |_| {})
+    }
+
+    fn build(
+        seed: u64,
+        nodes: usize,
+        disk_bytes: u64,
+        (describe, apis): (bool, bool),
+        change: fn(&mut HostOptions),
+    ) -> Self {
         let sim = Simulation::new(seed, Options::default());
         let catalog = sim.host("catalog");
         let kv = MemoryKv::new(catalog.world());
@@ -94,6 +110,7 @@ impl Cluster {
             machines,
             describe,
             apis,
+            change,
         };
         for index in 0..nodes {
             cluster.start(index);
@@ -145,6 +162,7 @@ impl Cluster {
         if self.apis {
             options.api = Some(format!("http://{}:7400", options.name));
         }
+        (self.change)(&mut options);
         options.store.boot_id = machine.host.boot_id().to_le_bytes();
         let world = machine.host.world();
         let kv = self.kv.handle(world.clone());

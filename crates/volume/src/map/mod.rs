@@ -11,10 +11,12 @@
 //! Read next: `page.rs`, `update.rs`, `walk.rs`.
 
 mod page;
+mod tally;
 mod update;
 mod walk;
 
 pub use page::{LEAF_BLOCKS, Page, PageDamage, span};
+pub use tally::{Referrer, Tally, tally};
 pub use update::{MapChange, PageSink, update};
 pub use walk::{DiffRun, Marks, diff, mark};
 

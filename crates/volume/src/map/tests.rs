@@ -180,3 +180,68 @@ fn check_diff(cache: &PageCache, older: (MapRoot, &Model), newer: (MapRoot, &Mod
         );
     }
 }
+
+#[test]
+fn what_roots_share_is_what_their_models_share() {
+    for seed in 100..130 {
+        let mut random = Random(seed);
+        let shelf = Rc::new(Shelf::default());
+        let cache = PageCache::new(shelf.clone(), 4096);
+        let span = [600, 5_000, 70_000, 9_000_000][seed as usize % 4];
+        let mut sink = ShelfSink(&shelf, 0);
+        let mut step = |root, model: &mut Model, round| {
+            let changes = random_changes(&mut random, span, model, round);
+            let updated = update(&cache, root, &changes, &mut sink);
+            updated
+                .now_or_never()
+                .expect("no waiting")
+                .expect("updates")
+        };
+        let (mut root, mut model) = (MapRoot::default(), Model::new());
+        let mut roots = Vec::new();
+        for round in 0..6 {
+            root = step(root, &mut model, round);
+            roots.push((root, model.clone()));
+        }
+        // Two clones of an old one, of which one changes nothing.
+        let (old, mut changed) = roots[2].clone();
+        roots.push((step(old, &mut changed, 50), changed));
+        roots.push(roots[2].clone());
+        roots.push((MapRoot::default(), Model::new()));
+        let maps: Vec<MapRoot> = roots.iter().map(|(root, _)| *root).collect();
+        let tally = tally(&cache, &maps).now_or_never().expect("no waiting");
+        compare_tally(&tally.expect("readable"), &roots, seed);
+    }
+}
+
+/// Against sets of places.
+fn compare_tally(tally: &Tally, roots: &[(MapRoot, Model)], seed: u64) {
+    let mut users: BTreeMap<(ExtentId, Slot), Vec<usize>> = BTreeMap::new();
+    let mut extents: BTreeMap<ExtentId, std::collections::BTreeSet<usize>> = BTreeMap::new();
+    for (index, (_, model)) in roots.iter().enumerate() {
+        for &(extent, slot) in model.values() {
+            users.entry((extent, slot)).or_default().push(index);
+            extents.entry(extent).or_default().insert(index);
+        }
+    }
+    assert_eq!(tally.distinct_blocks(), users.len() as u64, "seed {seed}");
+    for index in 0..roots.len() {
+        let alone = users.values().filter(|users| **users == [index]).count();
+        assert_eq!(
+            tally.exclusive_blocks(index),
+            alone as u64,
+            "seed {seed}, root {index}"
+        );
+    }
+    for (extent, users) in extents {
+        let expected = match users.first() {
+            Some(&only) if users.len() == 1 => Referrer::One(only),
+            _ => Referrer::Many,
+        };
+        assert_eq!(
+            tally.referrer(&extent),
+            Some(expected),
+            "seed {seed}, {extent}"
+        );
+    }
+}
