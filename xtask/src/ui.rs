@@ -138,6 +138,7 @@ fn walk(pictures: Option<&Path>) -> Result<Tally> {
         tokens: true,
         tls: false,
         detached: false,
+        last_disk: None,
     };
     let cluster = Cluster::start(target.join("debug/azekura"), &plan)?;
     let tally = walk_in(&cluster, pictures);

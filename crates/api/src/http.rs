@@ -9,8 +9,7 @@
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}` | node-show, node-set, node-remove (`?lost=true`) |
 //! | `GET, PATCH, DELETE /api/v1/stores/{id}` | store-show, store-set, store-remove (`?lost=true`) |
 //! | `GET /api/v1/catalog/backup`, `POST /api/v1/catalog/move` `{"endpoints", "prefix"}` | catalog-backup, catalog-move |
-//! | `GET, POST /api/v1/disks` | disk-list, disk-add |
-//! | `POST /api/v1/disks/{store}/replace` | disk-replace |
+//! | `GET, POST /api/v1/disks`, `POST .../{store}/replace` | disk-list, disk-add, disk-replace |
 //! | `GET, POST /api/v1/containers` | container-list, container-create |
 //! | `PATCH, DELETE /api/v1/containers/{name}` | container-set, container-delete |
 //! | `GET, POST /api/v1/volumes?limit=&after=&name=&label=` | volume-list, volume-create (a clone names `from`) |
@@ -24,18 +23,15 @@
 //! | `DELETE /api/v1/volumes/{name}/snapshots/{snapshot}` | snapshot-delete |
 //! | `GET /api/v1/volumes/{name}/diff?from=&to=&offset=&limit=` | snapshot-diff |
 //! | `GET /api/v1/snapshots?limit=&after=&name=&volume=&label=`, `.../{id}` | snapshot-list of all volumes, snapshot-show |
-//! | `GET, POST /api/v1/group-snapshots` | group-snapshot-list, group-snapshot-create |
-//! | `GET, DELETE /api/v1/group-snapshots/{id}` | group-snapshot-show, group-snapshot-delete |
+//! | `GET, POST /api/v1/group-snapshots`, `GET, DELETE .../{id}` | group-snapshot-list, -create, -show, -delete |
 //! | `GET, POST /api/v1/tokens`, `DELETE /api/v1/tokens/{name}` | token-list, token-create, token-delete |
-//! | `GET, POST /api/v1/users` `{"name", "role", "password"}` | user-list, user-create |
-//! | `PATCH, DELETE /api/v1/users/{name}` `{"role", "password"}` | user-set, user-delete |
+//! | `GET, POST /api/v1/users`, `PATCH, DELETE .../{name}` `{"name", "role", "password"}` | user-list, -create, -set, -delete |
 //! | `GET, POST, DELETE /api/v1/session` `{"user", "password"}` | who asks; logs in and out |
 //! | `POST /api/v1/session/password` `{"current", "password"}` | user-set, of oneself |
 //! | `GET /api/v1/audit?limit=&before=` | audit-list |
 //! | `POST /api/v1/join-tokens` `{"ttl_seconds"}` | join-token-create |
 //! | `POST /api/v1/join` `{"secret", "name", "request", "stores"}` | node-join |
-//! | `GET /api/v1/authority` | authority-show |
-//! | `POST /api/v1/authority/rotate`, `POST /api/v1/authority/retire` `{"force"}` | authority-rotate, authority-retire |
+//! | `GET /api/v1/authority`, `POST .../rotate`, `POST .../retire` `{"force"}` | authority-show, -rotate, -retire |
 //! | `GET /api/v1/stream`, `GET /api/v1/openapi.json` | server-sent events of what changes; the description of all of these |
 //!
 //! `volume-<id>` and `snapshot-<id>` stand for a volume's or snapshot's name anywhere.

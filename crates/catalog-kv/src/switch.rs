@@ -14,7 +14,8 @@
 //! What other processes and disks know of revisions is what the store itself says: [`Kv::recorded`].
 
 use catalog::kv::{
-    Change, Compare, Entry, Kv, KvError, KvFuture, KvMembers, LeaseId, Op, Outcome, Page, Revision, Watch,
+    Change, Compare, Entry, Kv, KvError, KvFuture, KvMembers, LeaseId, Op, Outcome, Page, Revision,
+    Watch,
 };
 use futures_util::future::{Either, select};
 use std::cell::{Cell, RefCell};

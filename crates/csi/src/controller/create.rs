@@ -89,7 +89,7 @@ impl Range {
 
 /// What a new volume starts from.
 enum Source {
-    Snapshot(SnapshotAnswer),
+    Snapshot(Box<SnapshotAnswer>),
     Volume(Box<VolumeAnswer>),
 }
 

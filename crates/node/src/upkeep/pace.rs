@@ -9,13 +9,10 @@ use world::Duration;
 /// Length of a window.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Sets the pool's pace, for as long as the node runs. A node without stores fills nothing.
+/// Sets the pool's pace, for as long as the node runs, and also while it has no store: it may be given one.
 pub(crate) async fn run(host: Rc<Host>, options: PaceOptions) {
     let mut pace = Pace::default();
     let mut copied = host.pool.copied();
-    if host.stores.is_empty() {
-        return;
-    }
     loop {
         host.world.sleep(WINDOW).await;
         let (requests, p99) = host.upkeep.latency.take();

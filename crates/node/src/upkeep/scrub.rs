@@ -46,7 +46,7 @@ pub struct ScrubReport {
 
 /// Reads a local store's journal over and over, at the pace of the options.
 pub(crate) async fn run_journal(host: Rc<Host>, store: StoreId) {
-    let Some(store) = host.stores.get(&store).cloned() else {
+    let Some(store) = host.stores.get(store) else {
         return;
     };
     // Records do not lie there for long, so rounds are closer than those over extents.
