@@ -398,6 +398,7 @@ fn is_for_administrators(operation: &Operation) -> bool {
             | Operation::AuthorityRetire(_)
             | Operation::NodeRemove { .. }
             | Operation::StoreRemove { .. }
+            | Operation::DiskReplace { .. }
             | Operation::CatalogBackup
             | Operation::CatalogMove(_)
     )

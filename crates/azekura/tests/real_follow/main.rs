@@ -189,8 +189,6 @@ fn pods_of_a_lost_machine_are_let_go_when_its_volumes_are_fenced() {
             .iter()
             .any(|change| change.what == "node host tainted: nothing")
     });
-    assert_eq!(
-        kubernetes.reasons(),
-        ["AzekuraFenced", "AzekuraOutOfService", "AzekuraInService"]
-    );
+    let told = ["AzekuraFenced", "AzekuraOutOfService", "AzekuraInService"];
+    wait_until("events say so", || kubernetes.reasons() == told);
 }

@@ -214,7 +214,7 @@ fn disks() -> Vec<Describe> {
         .body::<DiskSpec>(True)
         .list::<DiskAnswer>("The disks of the new store")
         .problems(&[NotFound, Refused])
-        .scopes(ADMIN),
+        .scopes(OPERATING),
         Describe::new(
             Post,
             "/disks/{store}/replace",
