@@ -90,6 +90,7 @@ pub(super) fn operator_may(request: &str) -> bool {
         "/join-tokens",
         "/authority/",
         "/catalog/",
+        "/replace",
     ];
     let gives_up = ["DELETE /api/v1/nodes", "DELETE /api/v1/stores"];
     !never.iter().any(|part| request.contains(part))
