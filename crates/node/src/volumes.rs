@@ -115,6 +115,19 @@ impl Row for OpeningRow {
     }
 }
 
+/// Attempts that count when another one is made now; `None`: the volume is in quarantine. Wall clocks differ and jump, so one
+/// that says that more is left than the whole quarantine is not believed. Pure.
+fn attempts_before(last: &OpeningRow, now_ms: u64) -> Option<u32> {
+    let waits = quarantine_ms(last.attempts);
+    let until_ms = last.at_ms.saturating_add(waits);
+    // An attempt older than the longest quarantine has nothing to do with this one.
+    if now_ms >= until_ms.saturating_add(QUARANTINE_MS_MAX) {
+        return Some(0);
+    }
+    let left = until_ms.saturating_sub(now_ms);
+    (left == 0 || left > waits).then_some(last.attempts)
+}
+
 /// How long a volume waits after so many attempts that ended their process.
 fn quarantine_ms(attempts: u32) -> u64 {
     let Some(further) = attempts.checked_sub(ATTEMPTS_MAX) else {
@@ -487,20 +500,8 @@ impl Host {
             .catalog
             .read::<OpeningRow>(&opening_key(row.id))
             .await?;
-        let attempts = found.map_or(0, |found| {
-            let waits = quarantine_ms(found.row.attempts);
-            let until_ms = found.row.at_ms.saturating_add(waits);
-            // An attempt older than the longest quarantine has nothing to do with this one.
-            if now_ms >= until_ms.saturating_add(QUARANTINE_MS_MAX) {
-                return 0;
-            }
-            if now_ms < until_ms {
-                u32::MAX
-            } else {
-                found.row.attempts
-            }
-        });
-        if attempts == u32::MAX {
+        let attempts = found.map_or(Some(0), |found| attempts_before(&found.row, now_ms));
+        let Some(attempts) = attempts else {
             let entity = format!("volume/{}", row.name);
             let message = format!(
                 "volume {} is in quarantine: nodes that opened it ended while they did",
@@ -514,7 +515,7 @@ impl Host {
                 row.name,
                 QUARANTINE_MS_MAX / 60_000
             )));
-        }
+        };
         let opening = OpeningRow {
             volume: row.id,
             attempts: attempts + 1,
@@ -573,6 +574,24 @@ fn opening_key(id: VolumeId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quarantine_needs_attempts_and_a_clock_that_can_be_believed() {
+        let row = |attempts| OpeningRow {
+            volume: VolumeId(1),
+            attempts,
+            at_ms: 1_000_000,
+        };
+        // Fewer attempts than three wait for nothing, wherever the clock is.
+        assert_eq!(attempts_before(&row(2), 1_000_001), Some(2));
+        assert_eq!(attempts_before(&row(2), 1), Some(2));
+        assert_eq!(attempts_before(&row(3), 1_000_001), None);
+        assert_eq!(attempts_before(&row(3), 1_029_999), None);
+        assert_eq!(attempts_before(&row(3), 1_030_000), Some(3));
+        let back = attempts_before(&row(3), 999_999);
+        assert_eq!(back, Some(3), "the clock went back");
+        assert_eq!(attempts_before(&row(3), 1_000_000 + 630_000), Some(0));
+    }
 
     #[test]
     fn quarantine_starts_after_three_attempts_and_grows_to_its_bound() {
