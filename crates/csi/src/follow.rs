@@ -85,11 +85,12 @@ pub trait Orchestrator: Send + 'static {
     /// [`Unanswered`]
     fn load(&self, worker: &str) -> Result<Load, Unanswered>;
 
-    /// Marks a node as being out of service, or takes this driver's mark away; nobody else's mark is touched.
+    /// Marks a node as being out of service, or takes this driver's mark away; nobody else's mark is touched. Whether that changed
+    /// anything.
     ///
     /// # Errors
     /// [`Unanswered`]
-    fn mark(&self, worker: &str, out_of_service: bool) -> Result<(), Unanswered>;
+    fn mark(&self, worker: &str, out_of_service: bool) -> Result<bool, Unanswered>;
 
     /// Lets go of a pod at once, without the word of its node.
     ///

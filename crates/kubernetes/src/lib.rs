@@ -222,13 +222,13 @@ impl Orchestrator for Kubernetes {
         })
     }
 
-    fn mark(&self, worker: &str, out_of_service: bool) -> Result<(), Unanswered> {
+    fn mark(&self, worker: &str, out_of_service: bool) -> Result<bool, Unanswered> {
         let nodes = self.nodes();
         let Some(node) = self.wait(nodes.get_opt(worker))? else {
-            return Ok(());
+            return Ok(false);
         };
         let Some(taints) = taints_after(&node, out_of_service) else {
-            return Ok(());
+            return Ok(false);
         };
         // The version makes Kubernetes refuse when the node has been changed meanwhile.
         let change = json!({
@@ -236,7 +236,7 @@ impl Orchestrator for Kubernetes {
             "spec": {"taints": taints},
         });
         self.wait(nodes.patch(worker, &PatchParams::default(), &Patch::Merge(change)))?;
-        Ok(())
+        Ok(true)
     }
 
     fn release(&self, pod: &Pod) -> Result<(), Unanswered> {

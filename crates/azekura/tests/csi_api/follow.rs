@@ -73,8 +73,9 @@ impl Orchestrator for Scene {
         })
     }
 
-    fn mark(&self, _: &str, out_of_service: bool) -> Result<(), Unanswered> {
-        self.note(if out_of_service { "marked" } else { "unmarked" }.to_owned())
+    fn mark(&self, _: &str, out_of_service: bool) -> Result<bool, Unanswered> {
+        self.note(if out_of_service { "marked" } else { "unmarked" }.to_owned())?;
+        Ok(true)
     }
 
     fn release(&self, _: &Pod) -> Result<(), Unanswered> {

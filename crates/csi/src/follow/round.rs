@@ -118,7 +118,8 @@ impl<'a> Rounds<'a> {
 
     fn take_back(&self, name: &str) {
         match self.orchestrator.mark(name, false) {
-            Ok(()) => {
+            Ok(false) => {}
+            Ok(true) => {
                 let text = "the node is heard again: it is in service, with nothing of what it had";
                 tracing::info!(node = name, "{text}");
                 self.orchestrator.tell(name, "AzekuraInService", text);
@@ -183,7 +184,10 @@ impl<'a> Rounds<'a> {
             self.say(name, text);
             return Ok(());
         }
-        self.orchestrator.mark(name, true)?;
+        // The list of nodes may be older than the mark.
+        if !self.orchestrator.mark(name, true)? {
+            return Ok(());
+        }
         let text = "the node is silent and its volumes are fenced: it was marked out of service, so that its pods run elsewhere";
         tracing::warn!(node = name, "{text}");
         self.orchestrator.tell(name, "AzekuraOutOfService", text);
