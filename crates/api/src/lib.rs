@@ -20,6 +20,7 @@ pub mod disks;
 mod event;
 pub mod http;
 pub mod join;
+mod looks;
 pub mod members;
 pub mod operation;
 pub mod query;

@@ -346,7 +346,7 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
     match scope {
         Scope::Admin => true,
         Scope::Operator => !is_for_administrators(operation),
-        Scope::Viewer => looks(operation),
+        Scope::Viewer => is_open(operation),
         Scope::Client => matches!(
             operation,
             Operation::Status
@@ -405,30 +405,9 @@ fn is_for_administrators(operation: &Operation) -> bool {
 }
 
 /// Whether it looks at something that everybody may see who may look at all.
-fn looks(operation: &Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Status
-            | Operation::AuthorityShow
-            | Operation::Resiliency
-            | Operation::NodeShow { .. }
-            | Operation::StoreShow { .. }
-            | Operation::StoreList
-            | Operation::DiskList
-            | Operation::Space { .. }
-            | Operation::Events(_)
-            | Operation::Changes { .. }
-            | Operation::Cluster
-            | Operation::Capacity { .. }
-            | Operation::ContainerList
-            | Operation::VolumeList(_)
-            | Operation::VolumeShow { .. }
-            | Operation::SnapshotList(_)
-            | Operation::SnapshotShow { .. }
-            | Operation::SnapshotDiff { .. }
-            | Operation::GroupSnapshotList
-            | Operation::GroupSnapshotShow { .. }
-    )
+fn is_open(operation: &Operation) -> bool {
+    let kept = is_for_administrators(operation) || matches!(operation, Operation::AuditList(_));
+    operation.looks() && !kept
 }
 
 /// Whether it is a step of other operations, never asked for from outside.

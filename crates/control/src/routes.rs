@@ -64,7 +64,7 @@ impl Shared {
                 return result;
             }
         };
-        if !audit::is_change(&operation) {
+        if !audit::is_told(&operation) {
             return self.carry_out(operation).await;
         }
         let before = self.before(&operation).await;

@@ -247,7 +247,10 @@ async fn changes_and_refusals_are_in_the_audit_log() {
     server
         .send("POST /api/v1/users", admin, spec.as_bytes())
         .await;
-    server.send("GET /api/v1/volumes", admin, b"").await;
+    for looked_at in ["volumes", "disks", "space", "events", "stores", "status"] {
+        let request = format!("GET /api/v1/{looked_at}");
+        server.send(&request, admin, b"").await;
+    }
     server
         .send("POST /api/v1/volumes/v/resize", admin, br#"{"size":8192}"#)
         .await;

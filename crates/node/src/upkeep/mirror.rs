@@ -247,41 +247,16 @@ async fn call(host: &Host, store: StoreId, request: StoreRequest) -> Result<Stor
 /// Whether an operation changes what is noted.
 pub(crate) fn changes_catalog(operation: &Operation) -> bool {
     use Operation as O;
-    !matches!(
+    let not_noted = matches!(
         operation,
-        O::Status
-            | O::ContainerList
-            | O::Cluster
-            | O::Capacity { .. }
-            | O::Resiliency
-            | O::Space { .. }
-            | O::Events(_)
-            | O::NodeShow { .. }
-            | O::StoreShow { .. }
-            | O::DiskList
-            | O::CatalogBackup
-            | O::VolumeList(_)
-            | O::VolumeShow { .. }
-            | O::VolumeDrain { .. }
+        O::VolumeDrain { .. }
             | O::VolumePause { .. }
             | O::VolumeResume { .. }
-            | O::SnapshotList(_)
-            | O::SnapshotShow { .. }
-            | O::SnapshotDiff { .. }
-            | O::GroupSnapshotList
-            | O::GroupSnapshotShow { .. }
-            | O::TokenList
-            | O::TokenFind { .. }
-            | O::StoreList
-            | O::Changes { .. }
-            | O::UserList
-            | O::UserFind { .. }
             | O::SessionCreate { .. }
-            | O::SessionFind { .. }
             | O::SessionDelete { .. }
             | O::AuditRecord { .. }
-            | O::AuditList(_)
-    )
+    );
+    !operation.looks() && !not_noted
 }
 
 impl Host {

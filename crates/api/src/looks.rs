@@ -1,0 +1,77 @@
+//! Which operations only look: one list, for whoever asks (who may, what the audit log says, what disks are told).
+
+use crate::operation::Operation as O;
+
+impl O {
+    /// Whether it only looks, and so leaves everything as it was. Every operation is named here, so that a new one is not
+    /// forgotten.
+    #[must_use]
+    pub fn looks(&self) -> bool {
+        match self {
+            O::Status
+            | O::Cluster
+            | O::Capacity { .. }
+            | O::Resiliency
+            | O::Events(_)
+            | O::Space { .. }
+            | O::NodeShow { .. }
+            | O::StoreShow { .. }
+            | O::StoreList
+            | O::DiskList
+            | O::CatalogBackup
+            | O::ContainerList
+            | O::VolumeList(_)
+            | O::VolumeShow { .. }
+            | O::SnapshotList(_)
+            | O::SnapshotShow { .. }
+            | O::SnapshotDiff { .. }
+            | O::GroupSnapshotList
+            | O::GroupSnapshotShow { .. }
+            | O::AuthorityShow
+            | O::TokenList
+            | O::TokenFind { .. }
+            | O::UserList
+            | O::UserFind { .. }
+            | O::SessionFind { .. }
+            | O::Changes { .. }
+            | O::AuditList(_) => true,
+            O::NodeSet { .. }
+            | O::NodeRemove { .. }
+            | O::StoreSet { .. }
+            | O::StoreRemove { .. }
+            | O::DiskAdd(_)
+            | O::DiskReplace { .. }
+            | O::CatalogMove(_)
+            | O::ContainerCreate(_)
+            | O::ContainerSet { .. }
+            | O::ContainerDelete { .. }
+            | O::VolumeCreate(_)
+            | O::VolumeSet { .. }
+            | O::VolumePause { .. }
+            | O::VolumeResume { .. }
+            | O::VolumeDelete { .. }
+            | O::VolumeResize { .. }
+            | O::VolumeRestore { .. }
+            | O::VolumeDrain { .. }
+            | O::SnapshotCreate { .. }
+            | O::SnapshotDelete { .. }
+            | O::GroupSnapshotCreate(_)
+            | O::GroupSnapshotDelete { .. }
+            | O::TokenCreate { .. }
+            | O::TokenDelete { .. }
+            | O::JoinTokenCreate { .. }
+            | O::NodeJoin { .. }
+            | O::CertificateRenew { .. }
+            | O::AuthorityRotate
+            | O::AuthorityRetire(_)
+            | O::UserCreate { .. }
+            | O::UserSet { .. }
+            | O::UserDelete { .. }
+            | O::SessionCreate { .. }
+            | O::SessionDelete { .. }
+            | O::AuditRecord { .. }
+            | O::Attach { .. }
+            | O::Detach { .. } => false,
+        }
+    }
+}
