@@ -4,8 +4,8 @@
 //! verdict are not in the catalog: they are looked at every second while somebody waits for changes.
 //!
 //! Invariants
-//! - A change has the revision of the catalog that made it, which is the same on every node: who goes on at another node
-//!   with the revision it saw last misses nothing.
+//! - A change has the revision of the catalog that made it, as the catalog's own servers count (`Kv::recorded`), which is the
+//!   same on every node: who goes on at another node with the revision it saw last misses nothing.
 //! - The last [`KEPT_MAX`] changes are kept. Who was away for longer is told to read everything again.
 //! - Nodes that serve no API follow nothing.
 
@@ -116,8 +116,10 @@ pub(crate) async fn begin(host: &Rc<Host>) -> Result<(), KvError> {
 
 async fn restart(host: &Host) -> Result<Revision, KvError> {
     // Any read says which revision the catalog is at.
-    let page = host.catalog.kv().range("cluster", None, 1).await?;
-    host.feed.kept.borrow_mut().restart(page.revision);
+    let kv = host.catalog.kv();
+    let page = kv.range("cluster", None, 1).await?;
+    let recorded = kv.recorded(page.revision);
+    host.feed.kept.borrow_mut().restart(recorded);
     host.feed.changed.notify_all();
     Ok(page.revision)
 }
@@ -125,13 +127,14 @@ async fn restart(host: &Host) -> Result<Revision, KvError> {
 /// Follows the catalog for as long as the node runs.
 async fn follow(host: Rc<Host>, mut revision: Revision) {
     loop {
-        let mut watch = host.catalog.kv().watch("", revision);
+        let kv = host.catalog.kv();
+        let mut watch = kv.watch("", revision);
         // An error says that the catalog forgot where this was: everything is new then.
         while let Ok(changes) = watch.next().await {
             let mut kept = host.feed.kept.borrow_mut();
             for change in &changes {
                 let (revision, change) = describe(change);
-                kept.push(revision, change);
+                kept.push(kv.recorded(revision), change);
             }
             drop(kept);
             host.feed.changed.notify_all();
