@@ -382,8 +382,11 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
     }
 }
 
-/// Whether it decides who may come in, or gives something up for good.
+/// Whether it decides who may come in, or gives something up for good: what is on a disk, for one.
 fn is_for_administrators(operation: &Operation) -> bool {
+    if let Operation::DiskAdd(spec) = operation {
+        return !spec.overrides.is_empty();
+    }
     matches!(
         operation,
         Operation::UserCreate { .. }

@@ -298,3 +298,15 @@ fn tokens_differ_and_are_their_hash() {
     assert_eq!(one.len(), "azk_".len() + 64);
     assert!(Digest::of(&one) == digest);
 }
+
+#[test]
+fn only_an_administrator_overwrites_what_is_on_a_disk() {
+    let add = |overrides: &[&str]| {
+        let spec = serde_json::json!({"node": "n", "paths": ["/dev/b"], "overrides": overrides});
+        Operation::DiskAdd(serde_json::from_value(spec).unwrap())
+    };
+    let allows = |scope, overrides: &[&str]| crate::auth::allows(scope, &add(overrides));
+    assert!(allows(Scope::Operator, &[]));
+    assert!(!allows(Scope::Operator, &["overwrite /dev/b"]));
+    assert!(allows(Scope::Admin, &["overwrite /dev/b"]));
+}
