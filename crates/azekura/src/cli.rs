@@ -4,6 +4,7 @@ mod catalog;
 mod cluster;
 mod csi;
 mod disk;
+mod preflight;
 mod users;
 
 pub use catalog::{CatalogVerb, DisksArgs};
@@ -15,6 +16,7 @@ pub use csi::{
     Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, FollowArgs, Home, LaunchArgs,
 };
 pub use disk::{DiskVerb, FormatArgs};
+pub use preflight::{BundleArgs, PreflightArgs};
 pub use users::{AuditArgs, PasswordArgs, Role, UserVerb};
 
 use crate::config::parse_name;
@@ -122,6 +124,10 @@ pub enum Verb {
     Cluster(ClusterVerb),
     /// How much volumes can still write
     Capacity(CapacityArgs),
+    /// Whether this machine can run a node, or hold volumes for pods
+    Preflight(PreflightArgs),
+    /// Put what a helper needs to know of the cluster into one file, without secrets
+    SupportBundle(BundleArgs),
     /// Overwrite a volume at full speed, for measurements
     #[command(hide = true)]
     Bench(BenchArgs),
