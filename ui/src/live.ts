@@ -13,6 +13,7 @@ const SHOWN_IN: Record<string, string[]> = {
   container: ["containers"],
   node: ["cluster", "resiliency", "stores"],
   store: ["stores", "resiliency"],
+  event: ["events"],
   placement: ["stores", "resiliency"],
   health: ["stores", "resiliency", "cluster"],
 };

@@ -6,10 +6,12 @@ import type {
   AuditEntry,
   Authority,
   Cluster,
+  ClusterEvent,
   Container,
   Resiliency,
   Session,
   Snapshot,
+  SpaceReport,
   Store,
   Token,
   User,
@@ -39,6 +41,14 @@ export const useVolume = (name: string) =>
   useQuery({ queryKey: ["volume", name], queryFn: () => get<Volume>(`/volumes${path(name)}`) });
 export const useSnapshots = () =>
   useQuery({ queryKey: ["snapshots"], queryFn: () => get<Snapshot[]>("/snapshots") });
+export const useEvents = () =>
+  useQuery({
+    queryKey: ["events"],
+    queryFn: () => get<{ events: ClusterEvent[] }>("/events?limit=500"),
+  });
+/** Walks and sums: read anew whenever the page is opened, never by itself. */
+export const useSpace = () =>
+  useQuery({ queryKey: ["space"], queryFn: () => get<SpaceReport>("/space"), staleTime: 0 });
 export const useUsers = (enabled: boolean) =>
   useQuery({ queryKey: ["users"], queryFn: () => get<User[]>("/users"), enabled });
 export const useTokens = (enabled: boolean) =>

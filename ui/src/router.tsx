@@ -2,10 +2,12 @@ import { createRootRoute, createRoute, createRouter } from "@tanstack/react-rout
 import { Frame } from "./frame";
 import { word } from "./i18n";
 import { ContainersPage } from "./pages/containers";
+import { EventsPage } from "./pages/events";
 import { HardwarePage } from "./pages/hardware";
 import { HomePage } from "./pages/home";
 import { SettingsPage } from "./pages/settings";
 import { SnapshotsPage } from "./pages/snapshots";
+import { SpacePage } from "./pages/space";
 import { VolumePage } from "./pages/volume";
 import { VolumesPage } from "./pages/volumes";
 
@@ -26,6 +28,8 @@ const tree = root.addChildren([
   volumeRoute,
   at("/snapshots", SnapshotsPage),
   at("/hardware", HardwarePage),
+  at("/space", SpacePage),
+  at("/events", EventsPage),
   at("/settings", SettingsPage),
 ]);
 

@@ -53,7 +53,9 @@ pub fn fill(cluster: &Cluster, sites: &[Site]) -> Result<String> {
     let frozen = Frozen::new(sites)?;
     let began = Instant::now();
     let api = cluster.any_api().context("no node runs")?;
-    if rest::get(api, &format!("/containers/{FILLER}")).is_err() {
+    let containers = rest::get(api, "/containers")?;
+    let mut names = containers.as_array().into_iter().flatten();
+    if !names.any(|container| container["name"] == FILLER) {
         let copies = cluster.nodes.len();
         rest::post(api, "/containers", &json!({"name": FILLER, "rf": copies}))?;
     }
