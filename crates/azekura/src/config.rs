@@ -134,6 +134,10 @@ pub struct Tuning {
     pub repair_latency_percent: Option<u32>,
     /// Least share of the time that fills take beside clients, in percent.
     pub repair_floor_percent: Option<u32>,
+    /// Percent in use from which on the verdict warns.
+    pub space_warning_percent: Option<u32>,
+    /// Percent in use from which on a store takes nothing new from clients.
+    pub space_protect_percent: Option<u32>,
     /// Placement groups per replication factor.
     pub groups: Option<u32>,
     /// Undrained bytes at which draining starts.
@@ -371,6 +375,8 @@ struct TuningTable {
     scrub_rate: Option<Spanned<Size>>,
     repair_latency_percent: Option<Spanned<u32>>,
     repair_floor_percent: Option<Spanned<u32>>,
+    space_warning_percent: Option<Spanned<u32>>,
+    space_protect_percent: Option<Spanned<u32>>,
     groups: Option<Spanned<u32>>,
     drain: Option<Spanned<Size>>,
     undrained_max: Option<Spanned<Size>>,
@@ -687,6 +693,8 @@ fn check_tuning(table: &TuningTable) -> Result<Tuning, Problem> {
         scrub_rate: size_between(table.scrub_rate.as_ref(), 1 << 16, 1 << 40)?,
         repair_latency_percent: count_between(table.repair_latency_percent.as_ref(), 100, 10_000)?,
         repair_floor_percent: count_between(table.repair_floor_percent.as_ref(), 1, 100)?,
+        space_warning_percent: count_between(table.space_warning_percent.as_ref(), 10, 99)?,
+        space_protect_percent: count_between(table.space_protect_percent.as_ref(), 50, 99)?,
         groups: count_between(table.groups.as_ref(), 1, 1024)?,
         drain: size_between(table.drain.as_ref(), 1 << 20, 1 << 40)?,
         undrained_max: size_between(table.undrained_max.as_ref(), 4 << 20, 1 << 40)?,

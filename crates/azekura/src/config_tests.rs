@@ -108,6 +108,8 @@ fn every_key_is_documented() {
         "repair-delay",
         "scrub-interval",
         "scrub-rate",
+        "space-warning-percent",
+        "space-protect-percent",
         "groups",
         "drain",
         "undrained-max",

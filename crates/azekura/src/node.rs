@@ -214,6 +214,7 @@ fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptio
     options.spread_logs = true;
     options.events = true;
     options.pace = Some(pace(&config.tuning));
+    options.space = space(&config.tuning);
     options.store.boot_id = world_linux::boot_id().context("cannot tell this boot from another")?;
     tune(&mut options, &config.tuning)?;
     Ok(options)
@@ -230,6 +231,20 @@ fn pace(tuning: &Tuning) -> curator::PaceOptions {
         latency_percent: latency.unwrap_or(default.latency_percent),
         floor,
         urgent_floor: default.urgent_floor.max(floor),
+        ..default
+    }
+}
+
+/// From when on space runs out; each state ends 5 percent below where it begins.
+fn space(tuning: &Tuning) -> curator::SpaceLimits {
+    let default = curator::SpaceLimits::default();
+    let warn = tuning.space_warning_percent.map(u64::from);
+    let protect = tuning.space_protect_percent.map(u64::from);
+    curator::SpaceLimits {
+        warn_percent: warn.unwrap_or(default.warn_percent),
+        warn_end_percent: warn.map_or(default.warn_end_percent, |percent| percent - 5),
+        protect_percent: protect.unwrap_or(default.protect_percent),
+        release_percent: protect.map_or(default.release_percent, |percent| percent - 5),
         ..default
     }
 }

@@ -39,6 +39,8 @@ pub struct Limits {
     pub pace: Duration,
     /// Extents rewritten at the same time.
     pub parallel: usize,
+    /// No rewrite begins after so long: the garbage of other lineages may be had without one.
+    pub rewrite_for: Duration,
     /// A planted bug: floors are ignored.
     #[cfg(feature = "bugs")]
     pub ignore_floors: bool,
@@ -54,6 +56,7 @@ impl Default for Limits {
             compact_max: 256,
             pace: Duration::from_millis(20),
             parallel: 1,
+            rewrite_for: Duration::from_secs(10),
             #[cfg(feature = "bugs")]
             ignore_floors: false,
             #[cfg(feature = "bugs")]
@@ -99,6 +102,8 @@ pub struct CollectReport {
     pub compacted: u64,
     /// Extents that should have been and could not: a member has no room for the rewrite or does not answer.
     pub refused: u64,
+    /// Whether there was no time for some of the rewrites.
+    pub postponed: bool,
     /// Whether the lineage is gone.
     pub finished: bool,
 }
@@ -435,14 +440,20 @@ struct Rewriter<'a> {
 }
 
 impl Rewriter<'_> {
-    /// Rewrites extents until [`REFUSED_MAX`] are refused: the rest has to wait for space, or for the stores.
+    /// Rewrites extents until [`REFUSED_MAX`] are refused, or the time for it is over: the rest has to wait for space, or for
+    /// the stores.
     async fn rewrite(
         mut self,
         extents: Vec<Sparse>,
         attempts: &mut Attempts,
         report: &mut CollectReport,
     ) -> Result<(), CollectError> {
+        let began = self.world.now();
         for batch in extents.chunks(self.limits.parallel.max(1)) {
+            if self.world.now().since(began) >= self.limits.rewrite_for {
+                report.postponed = true;
+                return Ok(());
+            }
             let form = self.form.get().await?;
             let rewrites = batch.iter().map(|sparse| self.rewrite_one(sparse, form));
             for (sparse, done) in batch.iter().zip(join_all(rewrites).await) {

@@ -190,3 +190,32 @@ fn a_protected_pool_refuses_new_data_alone_and_recovers_when_something_is_delete
     write_run(&cluster, &kept, 0).unwrap_or_else(|error| panic!("writing again: {error}"));
     cluster.operate(0, Operation::VolumeCreate(spec("new", None)));
 }
+
+/// The collector rests in proportion to what it did. A pool that fills up meanwhile cannot wait for the end of that.
+#[test]
+fn a_pool_that_fills_with_garbage_while_the_collector_rests_takes_all_that_is_written() {
+    let cluster = Cluster::with_disks_and_options(22, 3, DISK, |options| {
+        options.collect.duty_percent = 1;
+        options.collect.interval = Duration::from_secs(5);
+    });
+    cluster.create_container("c", 2);
+    let runs = 48;
+    cluster.create_volume(0, "v", runs * MIB);
+    let device = cluster.device(0, "v");
+    let write = |run: u64| write_run(&cluster, &device, run).expect("there is room for garbage");
+    (0..runs).for_each(write);
+    // Two of three blocks of each run are written anew: worth a rewrite, whose rest takes minutes.
+    for block in (0..runs * RUN_BLOCKS).filter(|block| block % 3 > 0) {
+        cluster.write(0, &device, block, 9);
+    }
+    cluster.operate(
+        0,
+        Operation::VolumeDrain {
+            name: "v".to_owned(),
+        },
+    );
+    cluster.sim.run_for(Duration::from_secs(15));
+    for _ in 0..12 {
+        (0..runs).for_each(write);
+    }
+}

@@ -101,10 +101,11 @@ pub fn within_bound<T>(
     }
 }
 
-/// Every node runs.
+/// Every node runs whose machine is up.
 pub fn all_run(cluster: &Cluster) -> Result<(), String> {
     let running = cluster.hosts().len();
-    if running == cluster.nodes.len() {
+    let up = cluster.nodes.iter().filter(|node| node.machine.is_up());
+    if running == up.count() {
         Ok(())
     } else {
         Err(format!("{running} nodes run"))

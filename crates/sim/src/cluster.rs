@@ -46,6 +46,8 @@ pub struct Cluster {
     pub sim: Simulation,
     /// The run's configuration.
     pub config: Config,
+    /// Where the catalog is.
+    keeper: world_sim::Host,
     /// The catalog.
     pub kv: MemoryKv,
     /// Where clients run.
@@ -94,14 +96,26 @@ impl Cluster {
         let cluster = Self {
             sim,
             config,
+            keeper,
             kv,
             client,
             nodes,
         };
-        for index in 0..cluster.nodes.len() {
-            cluster.boot(index);
+        for (index, node) in cluster.nodes.iter().enumerate() {
+            match cluster.is_late(index) {
+                true => node.machine.crash(),
+                false => cluster.boot(index),
+            }
         }
         cluster
+    }
+
+    /// Whether a node joins later: the others can hold all copies.
+    fn is_late(&self, index: usize) -> bool {
+        let config = &self.config;
+        let others = config.nodes - 1;
+        let enough = others >= usize::from(config.replication_factor).max(2);
+        config.moving.joins && enough && index == others
     }
 
     fn host_options(&self, index: usize) -> HostOptions {
@@ -125,6 +139,11 @@ impl Cluster {
             planted.plant(&mut options);
         }
         options
+    }
+
+    /// An empty catalog takes the place of the one that is there. No node may run.
+    pub fn forget_catalog(&mut self) {
+        self.kv = MemoryKv::new(self.keeper.world());
     }
 
     /// Starts the node's process on its machine, again and again until it runs.

@@ -3,7 +3,7 @@
 //! A run (`run.rs`) draws a configuration from its seed (`config.rs`), starts a cluster (`cluster.rs`), and
 //! plays acts: clients read and write (`clients.rs`), volumes are snapshotted, cloned, grown and deleted
 //! (`manage.rs`), attached and detached (`attached.rs`), and the pool fills up (`full.rs`) while things break
-//! (`faults.rs`). Between acts everything heals, and the checks of
+//! (`faults.rs`). Between acts everything heals, the catalog may be lost and made anew (`rebuilding.rs`), and the checks of
 //! `check.rs` hold the cluster against the invariants of ARCHITECTURE.md.
 //!
 //! Invariants
@@ -27,6 +27,7 @@ mod full;
 mod manage;
 mod moving;
 mod others;
+mod rebuilding;
 mod run;
 mod served;
 

@@ -14,6 +14,8 @@ pub struct Moving {
     pub repair_delay: Duration,
     /// Whether nodes are drained now and then.
     pub drains: bool,
+    /// Whether the last node is not there at first, and joins in the middle of an act or at its end.
+    pub joins: bool,
 }
 
 impl Moving {
@@ -29,6 +31,7 @@ impl Moving {
         Self {
             repair_delay: *rng.pick(&delays),
             drains: rng.chance(0.4),
+            joins: SimRng::named(seed, "joining").chance(0.4),
         }
     }
 }

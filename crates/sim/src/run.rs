@@ -14,6 +14,7 @@ use crate::full;
 use crate::manage::{Inventory, operate};
 use crate::moving;
 use crate::others::Others;
+use crate::rebuilding::{Rebuilding, lose_catalog};
 use crate::served;
 use api::operation::{CompressionName, ContainerSpec, Operation, SyncName, VolumeSpec};
 use std::sync::Arc;
@@ -54,6 +55,7 @@ struct Run {
     rng: SimRng,
     /// For drains of nodes.
     movements: SimRng,
+    rebuilding: Rebuilding,
     shared: Shared,
     inventory: Inventory,
     others: Others,
@@ -99,6 +101,7 @@ fn play_checked(
     let mut config = Config::draw(seed, planted);
     let trace = vec![format!("{config:?}")];
     config.options.progress = progress;
+    let rebuilding = Rebuilding::draw(seed, config.described && !config.full);
     let cluster = Cluster::start(seed, config);
     let rng = cluster.sim.rng();
     let (shared, inventory) = (Shared::default(), Inventory::new(Vec::new()));
@@ -106,6 +109,7 @@ fn play_checked(
         cluster,
         rng,
         movements: SimRng::named(seed, "movements"),
+        rebuilding,
         shared,
         inventory,
         others: Others::new(seed),
@@ -231,7 +235,18 @@ impl Run {
                 moving::end_drains(cluster, rng)
             })?;
         }
-        check::within_bound(cluster, "redundancy", || check::is_redundant(cluster))
+        check::within_bound(cluster, "redundancy", || check::is_redundant(cluster))?;
+        if self.rebuilding.is_due() {
+            let said = lose_catalog(&mut self.cluster)?;
+            self.note(said);
+            let cluster = &self.cluster;
+            check::within_bound(cluster, "starting with a new catalog", || {
+                check::all_run(cluster)
+            })?;
+            check::within_bound(cluster, "redundancy", || check::is_redundant(cluster))?;
+            self.look()?;
+        }
+        Ok(())
     }
 
     fn disturb(&mut self) -> Result<(), String> {

@@ -28,6 +28,8 @@ const HURRY_COMPACT_BELOW_PERCENT: u32 = 75;
 /// So many at the same time, and so many before the garbage of the next lineage is deleted.
 const HURRY_PARALLEL: usize = 4;
 const HURRY_COMPACT_MAX: usize = 128;
+/// And for so long, on slow disks: deleting costs next to nothing and gives most.
+const HURRY_REWRITE_FOR: Duration = Duration::from_secs(5);
 
 /// Versions of the rows of a lineage: it changed when they did.
 type Fingerprint = (u64, u64, u64);
@@ -64,7 +66,12 @@ pub(crate) async fn run(host: Rc<Host>) {
 
 /// Until the next round is due, or a store fills up.
 async fn pause(host: &Host, may_hurry: bool) {
-    let mut rest = host.options.collect.interval;
+    rest(host, host.options.collect.interval, may_hurry).await;
+}
+
+/// For so long, or until a store fills up: with a tenth of the time to work in, a rest after a long collection outlasts
+/// what writers need to fill a pool.
+async fn rest(host: &Host, mut rest: Duration, may_hurry: bool) {
     while !rest.is_zero() {
         let step = rest.min(LOOK_INTERVAL);
         host.world.sleep(step).await;
@@ -158,16 +165,22 @@ async fn collect(host: &Host, id: LineageId) -> bool {
     let result = collected.await;
     host.upkeep.attempts.replace(attempts);
     let took = host.world.now().since(began);
-    host.world.sleep(took * (100 - duty) / duty).await;
+    let hurried = is_hurried(host);
+    let pause = took * (100 - duty) / duty;
+    match hurried {
+        // Already in a hurry, the rest is short and is the clients' share.
+        true => host.world.sleep(pause.min(took)).await,
+        false => rest(host, pause, true).await,
+    }
     match result {
         Ok(collected) => {
             let report = collected.report;
             note(host, id, &report);
             record(host, id, &report, collected.space);
-            report.compacted < limits.compact_max as u64 && report.refused == 0
+            report.compacted < limits.compact_max as u64 && report.refused == 0 && !report.postponed
         }
         Err(error) => {
-            tracing::debug!(lineage = %id, %error, "not collected");
+            tracing::info!(lineage = %id, %error, "not collected");
             false
         }
     }
@@ -186,6 +199,7 @@ fn pace(host: &Host) -> (curator::Limits, u32) {
     limits.pace = Duration::ZERO;
     limits.parallel = limits.parallel.max(HURRY_PARALLEL);
     limits.compact_max = limits.compact_max.min(HURRY_COMPACT_MAX);
+    limits.rewrite_for = limits.rewrite_for.min(HURRY_REWRITE_FOR);
     let urgent = host.health.has_store_above(URGENT_PERCENT);
     let hurry = if urgent {
         URGENT_DUTY_PERCENT

@@ -1,5 +1,6 @@
 //! Journals and memory that fill up although each volume is within its own bounds: the volumes served here with the
-//! most undrained data are drained before appends are refused and before idle ones keep the room that busy ones need.
+//! most undrained data are drained before appends are refused and before idle ones keep the room that busy ones need. So
+//! they are while a store is full: what they have overwritten is garbage only then.
 
 use crate::host::Host;
 use futures_util::future::join_all;
@@ -25,7 +26,8 @@ pub(crate) async fn run(host: Rc<Host>) {
         }
         host.world.sleep(INTERVAL).await;
         let tight = host.room.is_tight();
-        if !tight && !host.health.has_ring_above(RELIEVE_PERCENT) {
+        let full = host.health.has_full_store();
+        if !tight && !full && !host.health.has_ring_above(RELIEVE_PERCENT) {
             continue;
         }
         let drains = fullest(&host).into_iter();

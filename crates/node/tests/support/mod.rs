@@ -63,6 +63,16 @@ impl Cluster {
         Self::build(seed, nodes, DISK_BYTES, (false, false), change)
     }
 
+    /// The same with disks of so many bytes and other options.
+    pub fn with_disks_and_options(
+        seed: u64,
+        nodes: usize,
+        disk_bytes: u64,
+        change: fn(&mut HostOptions),
+    ) -> Self {
+        Self::build(seed, nodes, disk_bytes, (false, false), change)
+    }
+
     /// The same with disks of so many bytes.
     pub fn with_disks(seed: u64, nodes: usize, disk_bytes: u64) -> Self {
         Self::start_all(seed, nodes, disk_bytes, (false, false))

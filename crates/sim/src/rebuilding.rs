@@ -1,0 +1,93 @@
+//! The catalog is lost with everything in it, and made anew from the disks alone, as `azekura catalog rebuild` does.
+//!
+//! It happens between two acts, when clients are quiet and every copy is there: then nothing may be missing afterwards, and
+//! the checks of the next act and of the end say whether it is.
+
+use crate::cluster::{CLUSTER, Cluster};
+use catalog::Catalog;
+use curator::rebuild::{Rebuilt, Sources, rebuild};
+use std::rc::Rc;
+use wire::StoreSurvey;
+use world::Duration;
+use world_sim::{SimDisk, SimRng};
+
+/// Until every store is told of the catalog's newest rows; one that did not answer is left alone for 10 s.
+const SETTLE: Duration = Duration::from_secs(20);
+/// Longest time for one step; disks are small.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Whether a seed loses its catalog after this act.
+#[derive(Debug)]
+pub struct Rebuilding {
+    wanted: bool,
+    rng: SimRng,
+}
+
+impl Rebuilding {
+    /// What a seed draws, apart from everything else.
+    pub fn draw(seed: u64, described: bool) -> Self {
+        let rng = SimRng::named(seed, "rebuilding");
+        Self {
+            wanted: described && rng.chance(0.4),
+            rng,
+        }
+    }
+
+    /// Whether it happens now.
+    pub fn is_due(&self) -> bool {
+        self.wanted && self.rng.chance(0.6)
+    }
+}
+
+/// Loses it and makes it anew; says what came of it.
+pub fn lose_catalog(cluster: &mut Cluster) -> Result<String, String> {
+    cluster.sim.run_for(SETTLE);
+    for index in 0..cluster.nodes.len() {
+        cluster.crash(index);
+    }
+    let surveys = survey_all(cluster)?;
+    let sources = Sources {
+        cluster: CLUSTER.to_owned(),
+        surveys,
+        ..Sources::default()
+    };
+    let rebuilt = rebuild(&sources).map_err(|error| format!("no catalog: {error}"))?;
+    if let Some((what, reason)) = rebuilt.incomplete.first() {
+        return Err(format!("{what} is incomplete after a rebuild: {reason}"));
+    }
+    cluster.forget_catalog();
+    let rows = rebuilt.rows.len();
+    fill(cluster, rebuilt)?;
+    for index in 0..cluster.nodes.len() {
+        cluster.restart(index);
+    }
+    Ok(format!("the catalog was made anew: {rows} rows"))
+}
+
+fn survey_all(cluster: &Cluster) -> Result<Vec<StoreSurvey>, String> {
+    let mut surveys = Vec::new();
+    for (index, node) in cluster.nodes.iter().enumerate() {
+        node.machine.restart();
+        for store in 0..cluster.config.stores_per_node {
+            let disks = cluster.disks_of(index, store).iter();
+            let disks = disks.map(SimDisk::open).collect();
+            let survey = cluster.run_on(&node.machine, LIMIT, store::survey(disks));
+            let survey = survey.ok_or_else(|| format!("a survey of n{index} does not end"))?;
+            surveys.push(survey.map_err(|error| format!("n{index}: {error}"))?);
+        }
+        node.machine.crash();
+    }
+    Ok(surveys)
+}
+
+fn fill(cluster: &Cluster, rebuilt: Rebuilt) -> Result<(), String> {
+    let kv = cluster.kv.handle(cluster.client.world());
+    let catalog = Catalog::new(Rc::new(kv));
+    let filled = cluster.run_on(&cluster.client, LIMIT, async move {
+        catalog.fill(&rebuilt.rows).await
+    });
+    match filled {
+        Some(Ok(())) => Ok(()),
+        other => Err(format!("the new catalog cannot be filled: {other:?}")),
+    }
+}
