@@ -13,6 +13,10 @@ impl O {
             | O::Capacity { .. }
             | O::Resiliency
             | O::Events(_)
+            | O::Figures
+            | O::MetricsQuery(_)
+            | O::MetricsPart { .. }
+            | O::Busiest(_)
             | O::Space { .. }
             | O::NodeShow { .. }
             | O::StoreShow { .. }

@@ -10,6 +10,7 @@ use crate::disks::{DiskReplacement, DiskSpec};
 use crate::event::EventQuery;
 use crate::join::{JoinTokenSpec, Retirement};
 use crate::members::MemberChange;
+use crate::metrics::{BusiestQuery, MetricsQuery};
 use crate::query::ListQuery;
 use crate::token::TokenSpec;
 use crate::users::{AuditEntry, AuditQuery, UserRole};
@@ -42,6 +43,23 @@ pub enum Operation {
     Resiliency,
     /// What happened -> `Answer::Events`.
     Events(EventQuery),
+    /// What this node counts: itself, its stores, the volumes it owns -> `Answer::Figures`.
+    Figures,
+    /// Figures over time -> `Answer::Metrics`.
+    MetricsQuery(MetricsQuery),
+    /// What this node knows of some entities: a step of a query, between nodes -> `Answer::MetricsPart`.
+    MetricsPart {
+        /// Such as `volume/12`, `node/1`, `store/3`: with ids.
+        entities: Vec<String>,
+        /// Unix seconds.
+        from: u64,
+        /// Unix seconds.
+        to: u64,
+        /// Seconds.
+        step: u64,
+    },
+    /// Nodes, and volumes by how busy they are -> `Answer::Busiest`.
+    Busiest(BusiestQuery),
     /// Where the space goes -> `Answer::Space`.
     Space {
         /// Of one lineage, without names and sums: a step of other operations, between nodes.
@@ -415,6 +433,10 @@ impl Operation {
             Self::Resiliency => "resiliency",
             Self::Space { .. } => "space",
             Self::Events(_) => "events",
+            Self::Figures => "figures",
+            Self::MetricsQuery(_) => "metrics-query",
+            Self::MetricsPart { .. } => "metrics-part",
+            Self::Busiest(_) => "busiest",
             Self::NodeShow { .. } => "node-show",
             Self::NodeSet { .. } => "node-set",
             Self::NodeRemove { .. } => "node-remove",
