@@ -292,6 +292,21 @@ await step("snapshots", async () => {
   await picture("snapshots");
 });
 
+await step("space: the sums, and what a volume has of it", async () => {
+  await visit("Space", "Space");
+  await page.getByText("Kept for repair").waitFor();
+  await page.getByRole("columnheader", { name: "Freed when deleted" }).waitFor();
+  await accessible();
+  await picture("space");
+});
+
+await step("events: what happened is there", async () => {
+  await visit("Events", "Events");
+  await page.getByRole("heading", { name: "Events" }).waitFor();
+  await accessible();
+  await picture("events");
+});
+
 await step("hardware: a store is excused from being drained", async () => {
   await visit("Hardware", "Hardware");
   await page.getByRole("region", { name: "node-3" }).waitFor();

@@ -31,6 +31,8 @@ const PLACES: { to: string; title: Word }[] = [
   { to: "/volumes", title: "volumes" },
   { to: "/snapshots", title: "snapshots" },
   { to: "/hardware", title: "hardware" },
+  { to: "/space", title: "space" },
+  { to: "/events", title: "events" },
   { to: "/settings", title: "settings" },
 ];
 const FOUND_MAX = 20;

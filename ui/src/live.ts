@@ -14,6 +14,7 @@ const SHOWN_IN: Record<string, string[]> = {
   container: ["containers"],
   node: ["cluster", "resiliency", "stores"],
   store: ["stores", "resiliency"],
+  event: ["events"],
   placement: ["stores", "resiliency"],
   health: ["stores", "resiliency", "cluster"],
   metrics: ["busiest"],

@@ -7,11 +7,13 @@ import type {
   Authority,
   Busiest,
   Cluster,
+  ClusterEvent,
   Container,
   Metrics,
   Resiliency,
   Session,
   Snapshot,
+  SpaceReport,
   Store,
   Token,
   User,
@@ -41,6 +43,14 @@ export const useVolume = (name: string) =>
   useQuery({ queryKey: ["volume", name], queryFn: () => get<Volume>(`/volumes${path(name)}`) });
 export const useSnapshots = () =>
   useQuery({ queryKey: ["snapshots"], queryFn: () => get<Snapshot[]>("/snapshots") });
+export const useEvents = () =>
+  useQuery({
+    queryKey: ["events"],
+    queryFn: () => get<{ events: ClusterEvent[] }>("/events?limit=500"),
+  });
+/** Walks and sums: read anew whenever the page is opened, never by itself. */
+export const useSpace = () =>
+  useQuery({ queryKey: ["space"], queryFn: () => get<SpaceReport>("/space"), staleTime: 0 });
 export const useUsers = (enabled: boolean) =>
   useQuery({ queryKey: ["users"], queryFn: () => get<User[]>("/users"), enabled });
 export const useTokens = (enabled: boolean) =>

@@ -3,11 +3,13 @@ import { Frame } from "./frame";
 import { word } from "./i18n";
 import { ContainerPage } from "./pages/container";
 import { ContainersPage } from "./pages/containers";
+import { EventsPage } from "./pages/events";
 import { HardwarePage } from "./pages/hardware";
 import { HomePage } from "./pages/home";
 import { NodePage } from "./pages/node";
 import { SettingsPage } from "./pages/settings";
 import { SnapshotsPage } from "./pages/snapshots";
+import { SpacePage } from "./pages/space";
 import { VolumePage } from "./pages/volume";
 import { VolumesPage } from "./pages/volumes";
 
@@ -42,6 +44,8 @@ const tree = root.addChildren([
   nodeRoute,
   at("/snapshots", SnapshotsPage),
   at("/hardware", HardwarePage),
+  at("/space", SpacePage),
+  at("/events", EventsPage),
   at("/settings", SettingsPage),
 ]);
 

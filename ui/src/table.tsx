@@ -36,11 +36,13 @@ interface Props<Row> {
   actions?: (chosen: Row[], done: () => void) => ReactNode;
   /** What else is asked about the rows, beside the filter. */
   extra?: ReactNode;
+  /** The order at first; nothing: by the first column. */
+  order?: Sort;
 }
 
-export function DataTable<Row>({ label, rows, columns, id, actions, extra }: Props<Row>) {
+export function DataTable<Row>({ label, rows, columns, id, actions, extra, order }: Props<Row>) {
   const [filter, setFilter] = useState("");
-  const [sort, setSort] = useState<Sort>({ column: columns[0]?.id ?? "", down: false });
+  const [sort, setSort] = useState<Sort>(order ?? { column: columns[0]?.id ?? "", down: false });
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   const shown = useMemo(() => arrange(rows, columns, filter, sort), [rows, columns, filter, sort]);
   const scroll = useRef<HTMLDivElement>(null);

@@ -45,6 +45,58 @@ export interface Store {
   leaving: number;
 }
 
+export interface ClusterEvent {
+  id: number;
+  at_ms: number;
+  severity: string;
+  kind: string;
+  entity: string;
+  message: string;
+  remedy: string | null;
+  node: string;
+  count: number;
+}
+
+export interface Usage {
+  mapped: number;
+  shared: number;
+  exclusive: number;
+  frees: number;
+  age_seconds: number;
+}
+
+export interface NamedUsage {
+  id: number;
+  name: string;
+  volume_id: number | null;
+  container: string;
+  usage: Usage;
+}
+
+export interface SpaceReport {
+  lineages: number;
+  walked: number;
+  age_seconds: number;
+  physical: {
+    capacity: number;
+    used: number;
+    data: number;
+    unsettled: number;
+    other: number;
+    kept_back: number;
+    journal_capacity: number;
+    journal_used: number;
+  };
+  mapped: number;
+  distinct: number;
+  stored: number;
+  sharing_hundredths: number;
+  compression_hundredths: number;
+  containers: { name: string; mapped: number; snapshots: number; exclusive: number; frees: number }[];
+  volumes: NamedUsage[];
+  snapshots: NamedUsage[];
+}
+
 export interface Container {
   id: number;
   name: string;

@@ -10,6 +10,7 @@ mod engine;
 mod fio;
 mod idle;
 mod publish;
+mod repair;
 mod report;
 mod request;
 mod target;
@@ -67,6 +68,9 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     };
     if request.csi {
         csi::run(&request)?;
+        stage("done");
+    } else if request.repair {
+        repair::run(&request)?;
         stage("done");
     } else if request.measure {
         let results = match request.peer {

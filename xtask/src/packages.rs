@@ -53,6 +53,7 @@ pub const SOAK: &[Need] = &[
     need("nft", "nftables"),
     need("ip", "iproute2"),
     need("unshare", "util-linux"),
+    need("fsfreeze", "util-linux"),
     need("nbdkit", "nbdkit"),
     need("nbdfuse", "libnbd-bin"),
 ];

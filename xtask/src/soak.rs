@@ -5,6 +5,7 @@
 //! real processes do not repeat exactly, so it repeats a run only roughly.
 
 mod fallible;
+mod full;
 mod load;
 mod report;
 mod site;
@@ -260,7 +261,7 @@ impl Soak {
     fn strike(&mut self, strike: Strike, at: Duration) -> Result<Event> {
         self.pulse.take_longest();
         let begun = Instant::now();
-        let what = strike.carry_out(&mut self.cluster, &self.disk, &mut self.dice)?;
+        let what = strike.carry_out(&mut self.cluster, &self.disk, &self.sites, &mut self.dice)?;
         let struck = begun.elapsed();
         self.cluster.wait_verdict("ok", WHOLE_MAX)?;
         let whole = begun.elapsed();

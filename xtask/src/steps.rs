@@ -1,12 +1,17 @@
 //! `cargo xtask test`, `sim` and `fuzz`: one run that shows every failure.
 //!
 //! A step that fails does not end the run; the last line sums up what was counted, whatever happened before.
-//! The steps, cheapest first: format, tidy, clippy, cargo-deny, chart, tests, doc tests, web pages, simulator seeds.
+//! The steps, cheapest first: format, tidy, clippy, cargo-deny, chart, tests, doc tests, web pages, simulator seeds. The seeds
+//! are played beside the tests, which mostly wait for real programs.
 
 use crate::packages;
-use crate::process::{cargo, stream};
+use crate::process::{cargo, stream, target_directory};
 use crate::tally::{self, Tally};
 use anyhow::{Context, Result, bail};
+use std::fs::{self, File};
+use std::io::BufRead;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 /// Simulator seeds in `cargo xtask test`.
@@ -85,12 +90,11 @@ pub fn test(arguments: &[String]) -> Result<bool> {
         let fine = tally.failed == 0;
         Ok(Found::counted(tally, fine))
     });
+    let seeds = Seeds::start(request.seeds);
     run.step("tests", || run_tests(&request));
     run.step("doc tests", doc_tests);
     run.step("pages", pages);
-    run.step("simulator", || {
-        run_seeds(&["--seeds".into(), request.seeds.to_string()])
-    });
+    run.step("simulator", || seeds?.finish());
     if request.long {
         run.step("soak", || {
             let fine = crate::soak::run(&["--minutes".into(), "10".into()])?;
@@ -301,6 +305,57 @@ fn run_seeds(arguments: &[String]) -> Result<Found> {
         tally.failed = 1;
     }
     Ok(Found::counted(tally, fine))
+}
+
+/// A run of many seeds beside the tests, at the lowest priority: it needs nothing but processor time.
+struct Seeds {
+    child: Child,
+    /// What it prints.
+    output: PathBuf,
+}
+
+impl Seeds {
+    fn start(seeds: u64) -> Result<Self> {
+        let status = cargo()
+            .args(["build", "-q", "--package", "sim", "--bin", "sim"])
+            .status()?;
+        anyhow::ensure!(status.success(), "the simulator cannot be built");
+        let folder = target_directory()?;
+        let output = folder.join("seeds.txt");
+        let file = File::create(&output)?;
+        let mut command = Command::new("nice");
+        command.args(["-n", "19"]).arg(folder.join("debug/sim"));
+        command.args(["--seeds", &seeds.to_string()]);
+        command.stdin(Stdio::null()).stderr(file.try_clone()?);
+        let child = command.stdout(file).spawn();
+        let child = child.context("cannot start the simulator")?;
+        Ok(Self { child, output })
+    }
+
+    /// Waits for it and prints what it said.
+    fn finish(mut self) -> Result<Found> {
+        let fine = self.child.wait()?.success();
+        let text = fs::read(&self.output)?;
+        let mut tally = Tally::default();
+        for line in text.lines() {
+            let line = line?;
+            println!("    {line}");
+            if let Some(found) = tally::of_seeds(&line) {
+                tally = found;
+            }
+        }
+        if !fine && tally.failed == 0 {
+            tally.failed = 1;
+        }
+        Ok(Found::counted(tally, fine))
+    }
+}
+
+impl Drop for Seeds {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// `cargo xtask sim`: the arguments go to the simulator as they are.

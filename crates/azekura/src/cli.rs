@@ -5,6 +5,7 @@ mod cluster;
 mod csi;
 mod disk;
 mod metrics;
+mod preflight;
 mod users;
 
 pub use catalog::{CatalogVerb, DisksArgs};
@@ -17,6 +18,7 @@ pub use csi::{
 };
 pub use disk::{DiskVerb, FormatArgs};
 pub use metrics::{BusyOrder, MetricsVerb, QueryArgs, TopArgs};
+pub use preflight::{BundleArgs, PreflightArgs};
 pub use users::{AuditArgs, PasswordArgs, Role, UserVerb};
 
 use crate::config::parse_name;
@@ -129,6 +131,10 @@ pub enum Verb {
     Cluster(ClusterVerb),
     /// How much volumes can still write
     Capacity(CapacityArgs),
+    /// Whether this machine can run a node, or hold volumes for pods
+    Preflight(PreflightArgs),
+    /// Put what a helper needs to know of the cluster into one file, without secrets
+    SupportBundle(BundleArgs),
     /// Overwrite a volume at full speed, for measurements
     #[command(hide = true)]
     Bench(BenchArgs),

@@ -2,7 +2,8 @@
 //!
 //! `azekura node` puts a node together from its configuration (`config.rs`, `node.rs`); `azekura disk` works
 //! on disks of this machine (`disk.rs`), and `azekura catalog` on the catalog itself (`catalog_verbs.rs`); `azekura csi` serves the CSI driver (`csi_verbs.rs`), whose devices are processes of
-//! their own (`local.rs`, `launch.rs`); `azekura attach` is a process of its own (`attach.rs`), and so is
+//! their own (`local.rs`, `launch.rs`); `azekura preflight` looks at this machine (`preflight.rs`); `azekura support-bundle` puts
+//! answers of the API into a file (`bundle.rs`); `azekura attach` is a process of its own (`attach.rs`), and so is
 //! the hidden `azekura bench` (`bench.rs`); all other verbs are calls to a node's REST API (`verbs.rs`, `users.rs`, `remote.rs`), printed by `output.rs`.
 //!
 //! Exit status: 0 done, 1 failed, 2 wrong usage.
@@ -17,6 +18,7 @@ mod attach;
 mod authority;
 mod bay;
 mod bench;
+mod bundle;
 mod catalog_place;
 mod catalog_verbs;
 mod cli;
@@ -35,6 +37,7 @@ mod local;
 mod members;
 mod node;
 mod output;
+mod preflight;
 mod quantity;
 mod remote;
 mod shelf;
@@ -92,6 +95,8 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         Verb::Csi(verb) => csi_verbs::run(endpoint, verb).map(|()| String::new())?,
         Verb::Attach(arguments) => attach::attach(endpoint, &arguments, cli.output)?,
         Verb::Detach(arguments) => attach::detach(endpoint, &arguments, cli.output)?,
+        Verb::Preflight(arguments) => preflight::run(&arguments, cli.output)?,
+        Verb::SupportBundle(arguments) => bundle::run(endpoint, &arguments, cli.output)?,
         Verb::Bench(arguments) => bench::run(endpoint, &arguments, cli.output)?,
         verb => console(endpoint, verb, cli.output)?,
     };

@@ -195,7 +195,40 @@ fn real_status_shows_nodes_stores_and_volumes_as_table_and_json() {
         table.contains("127.0.0.1:") && table.contains("1 GiB"),
         "{table}"
     );
+    bundle_is_made(&directory, &node);
     node.stop();
+}
+
+/// What a helper gets, while the node runs: nothing is missing, and no file is written over.
+fn bundle_is_made(directory: &Directory, node: &Node) {
+    let config = directory.path("node.toml");
+    let out = directory.path("bundle.tar.gz");
+    let words = [
+        "support-bundle",
+        "--out",
+        out.to_str().unwrap(),
+        "--config",
+        config.to_str().unwrap(),
+        "--api",
+        &node.api,
+    ];
+    let (code, said, complaint) = azekura(&words);
+    assert_eq!((code, complaint.as_str()), (Some(0), ""), "{said}");
+    let list = program("tar", "tar", &["tzf", out.to_str().unwrap()]);
+    for name in [
+        "api/status.json",
+        "api/audit.json",
+        "machine/preflight.json",
+        "config/1-node.toml",
+        "README.txt",
+    ] {
+        assert!(list.contains(name), "{name} is not in\n{list}");
+    }
+    let (code, _, complaint) = azekura(&words);
+    assert!(code == Some(1) && complaint.contains("is there already"));
+    let checks = azekura(&["preflight", "--config", config.to_str().unwrap()]);
+    assert_eq!(checks.0, Some(0), "{checks:?}");
+    assert!(checks.1.contains("io_uring"), "{checks:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Typed reads and transactions over [`Kv`].
 
-use crate::kv::{Compare, Kv, KvError, Op, Outcome, Revision};
+use crate::kv::{Compare, Entry, Kv, KvError, Op, Outcome, Revision};
 use crate::rows::Row;
 use std::rc::Rc;
 use vocab::Epoch;
@@ -267,17 +267,8 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::Kv`], [`CatalogError::Damaged`].
     pub async fn resolve(&self, key: &str) -> Result<Option<u64>, CatalogError> {
-        let Some(entry) = self.kv.get(key).await? else {
-            return Ok(None);
-        };
-        let number = std::str::from_utf8(&entry.value)
-            .ok()
-            .and_then(|text| text.parse().ok());
-        let reason = || "not a number".to_owned();
-        number.map(Some).ok_or_else(|| CatalogError::Damaged {
-            key: key.to_owned(),
-            reason: reason(),
-        })
+        let entry = self.kv.get(key).await?;
+        entry.as_ref().map(number_in).transpose()
     }
 
     /// A number never given before under this counter's name; the first is 1.
@@ -291,7 +282,7 @@ impl Catalog {
             let (last, compare) = match &entry {
                 None => (0, Compare::Absent(key.clone())),
                 Some(entry) => {
-                    let last = self.resolve(&key).await?.unwrap_or(0);
+                    let last = number_in(entry)?;
                     (last, Compare::Version(key.clone(), entry.version))
                 }
             };
@@ -306,4 +297,14 @@ impl Catalog {
         }
         Err(CatalogError::Contended)
     }
+}
+
+/// The number that a row of a name or a counter is.
+pub(crate) fn number_in(entry: &Entry) -> Result<u64, CatalogError> {
+    let text = std::str::from_utf8(&entry.value).ok();
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| CatalogError::Damaged {
+            key: entry.key.clone(),
+            reason: "not a number".to_owned(),
+        })
 }

@@ -2,7 +2,7 @@
 //!
 //! It is neither noted on the disks nor needed by anything: a catalog that is made anew from the disks begins an empty one.
 
-use crate::access::{Catalog, CatalogError, decode, encode};
+use crate::access::{Catalog, CatalogError, decode, encode, number_in};
 use crate::kv::{Compare, Op, Outcome};
 use crate::rows::{Row, numbered};
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ impl Catalog {
         );
         for _ in 0..ROUNDS_MAX {
             let counter = self.kv().get(COUNTER).await?;
-            let last = self.resolve(COUNTER).await?.unwrap_or(0);
+            let last = counter.as_ref().map(number_in).transpose()?.unwrap_or(0);
             let compare = match &counter {
                 Some(entry) => Compare::Version(COUNTER.to_owned(), entry.version),
                 None => Compare::Absent(COUNTER.to_owned()),

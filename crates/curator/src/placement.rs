@@ -40,6 +40,8 @@ pub struct StoreFacts {
     pub standing: Standing,
     /// Whether it takes more: `false` when nearly full.
     pub has_room: bool,
+    /// Whether it refuses extents: a fill of it waits until something is deleted there.
+    pub is_full: bool,
 }
 
 /// Bounds of a plan.
@@ -238,6 +240,10 @@ impl<'a> Planner<'a> {
             .map_or(Standing::Lost, |facts| facts.standing)
     }
 
+    fn is_full(&self, store: StoreId) -> bool {
+        self.stores.get(&store).is_some_and(|facts| facts.is_full)
+    }
+
     fn good_copies(&self, group: &GroupRow) -> usize {
         let good = |store: &StoreId| {
             matches!(
@@ -310,8 +316,26 @@ impl<'a> Planner<'a> {
     fn mend(&self, group: &GroupRow) -> Option<GroupChange> {
         self.return_former(group)
             .or_else(|| self.replace_lost(group))
+            .or_else(|| self.give_up_full(group))
             .or_else(|| self.add_missing(group))
             .or_else(|| self.drop_surplus(group))
+    }
+
+    /// A store that turned out to be full cannot be filled: enough others are complete without it, or another one
+    /// takes its place.
+    fn give_up_full(&self, group: &GroupRow) -> Option<GroupChange> {
+        let mut filling = group.filling.iter().copied();
+        let full = filling.find(|&store| self.is_full(store))?;
+        let rest = without(&group.members, full);
+        let mut change = change_of(group);
+        change.members.clone_from(&rest);
+        change.filling = without(&group.filling, full);
+        change.former = with(&group.former, full);
+        if self.good_copies(group) < usize::from(group.replication_factor) {
+            let level = self.level(group.replication_factor);
+            join(&mut change, self.target(group, &rest, level)?);
+        }
+        Some(change)
     }
 
     /// A store that came back while another was filled in its place needs less than that one.
@@ -320,7 +344,7 @@ impl<'a> Planner<'a> {
             .former
             .iter()
             .copied()
-            .find(|&store| self.standing(store) == Standing::Present)?;
+            .find(|&store| self.standing(store) == Standing::Present && !self.is_full(store))?;
         // One that came back like this is left alone, or the two would take turns for ever.
         let fresh = |store: &&StoreId| !group.returning.contains(store);
         let newcomer = *group.filling.iter().find(fresh)?;

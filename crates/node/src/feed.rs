@@ -94,6 +94,7 @@ fn describe(change: &Change) -> (Revision, Option<ChangeAnswer>) {
         ("volume/", "volume", gone),
         ("snapshot/", "snapshot", gone),
         ("group-snapshot/", "group-snapshot", gone),
+        ("event/", "event", gone),
         ("group/", "placement", false),
     ];
     let found = kinds.iter().find_map(|(prefix, kind, gone)| {

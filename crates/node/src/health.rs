@@ -20,6 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A ring above this share is passed over for new log segments.
 const RING_PERCENT_MAX: u64 = 75;
 
+/// A store that was full has room again once less than this share of it is used: what moved away from it would else
+/// come back at once.
+const RELIEVED_PERCENT_MAX: u64 = 70;
+
 /// Steps of used space that a page is told of: half a percent each.
 const USED_STEPS: u64 = 200;
 
@@ -32,6 +36,8 @@ pub(crate) struct Seen {
     pub(crate) silent: Option<String>,
     /// Since when it has not answered, or has failed.
     pub(crate) unfit_since: Option<Time>,
+    /// Whether it was full and has not been relieved since.
+    was_full: bool,
 }
 
 impl Seen {
@@ -46,6 +52,11 @@ impl Seen {
             let capacity = status.capacity.0.max(1);
             status.full || status.used.0 / (capacity / 100).max(1) > percent
         })
+    }
+
+    fn stays_full(&self, was_full: bool) -> bool {
+        let full = self.status.as_ref().is_some_and(|status| status.full);
+        full || was_full && self.space_is_above(RELIEVED_PERCENT_MAX)
     }
 
     fn ring_is_above(&self, percent: u64) -> bool {
@@ -121,12 +132,18 @@ impl Health {
         Some(self.world.now().since(since))
     }
 
-    /// Whether more of a store's space is used than this share.
-    pub(crate) fn is_above(&self, store: StoreId, percent: u64) -> bool {
+    /// Whether a store takes what is moved to it: used below this share, and relieved if it was full.
+    pub(crate) fn takes_more(&self, store: StoreId, percent: u64) -> bool {
         let table = self.table.borrow();
-        table
-            .get(&store)
-            .is_some_and(|seen| seen.space_is_above(percent))
+        let takes = |seen: &Seen| !seen.was_full && !seen.space_is_above(percent);
+        table.get(&store).is_none_or(takes)
+    }
+
+    /// Whether a store said that it is full.
+    pub(crate) fn is_full(&self, store: StoreId) -> bool {
+        let table = self.table.borrow();
+        let status = table.get(&store).and_then(|seen| seen.status.as_ref());
+        status.is_some_and(|status| status.full)
     }
 
     /// Percent of what clients may fill of a store that is in use, as it said last; `None`: it never did.
@@ -167,6 +184,7 @@ impl Health {
         for (store, answer) in stores.into_iter().zip(answers) {
             let before = table.remove(&store);
             let unfit_since = before.as_ref().and_then(|seen| seen.unfit_since);
+            let was_full = before.as_ref().is_some_and(|seen| seen.was_full);
             let mut seen = match answer {
                 Ok(status) => {
                     let was_silent = |seen: &Seen| seen.silent.is_some();
@@ -175,14 +193,17 @@ impl Health {
                         status: Some(status),
                         silent: None,
                         unfit_since: None,
+                        was_full,
                     }
                 }
                 Err(reason) => Seen {
                     status: before.and_then(|seen| seen.status),
                     silent: Some(reason),
                     unfit_since: None,
+                    was_full,
                 },
             };
+            seen.was_full = seen.stays_full(was_full);
             if !seen.is_healthy() {
                 seen.unfit_since = Some(unfit_since.unwrap_or_else(|| self.world.now()));
             }

@@ -77,6 +77,7 @@ fn store(id: u32) -> StoreFacts {
         capacity: CAPACITY,
         standing: Standing::Present,
         has_room: true,
+        is_full: false,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::store::Store;
 use bytes::Bytes;
 use std::ops::Bound;
 use wire::{LOG_NOTES, NOTE_BYTES_MAX, NOTES_MAX, Note, NoteVersion, StoreError, StoreReply};
+use world::sync::Notified;
 
 /// Share of the state's region for notes that are not about logs.
 const SHARE: u64 = 8;
@@ -43,6 +44,7 @@ impl Store {
                 state.apply(meta);
             }
         }
+        self.0.noted.notify_all();
         self.grow_state(bytes as u64);
         if about_logs && self.is_tight() {
             // As with a trim, which comes next: the checkpoint that makes room holds both.
@@ -95,6 +97,11 @@ impl Store {
     /// [`StoreError::Failed`].
     pub async fn notes_durable(&self) -> Result<(), StoreError> {
         self.durable(self.0.journal.last_ticket()).await
+    }
+
+    /// Resolves when notes are taken after this call.
+    pub fn notes_change(&self) -> Notified {
+        self.0.noted.notified()
     }
 
     /// The version of a note that is here, though perhaps not on the disk yet.

@@ -362,6 +362,7 @@ fn assemble(
         state_growth: Cell::new(0),
         keeps: Cell::new(0),
         upkeep: world::sync::Notify::default(),
+        noted: world::sync::Notify::default(),
         room: world::sync::Notify::default(),
         checkpoint_forced: Cell::new(false),
         closed: Cell::new(false),

@@ -63,6 +63,8 @@ pub(crate) struct Inner {
     pub state_growth: Cell<u64>,
     pub keeps: Cell<u64>,
     pub upkeep: Notify,
+    /// Notified when notes were taken.
+    pub noted: Notify,
     /// The ring's tail moved on.
     pub room: Notify,
     pub checkpoint_forced: Cell<bool>,

@@ -152,7 +152,19 @@ fn file_engine() -> &'static str {
 
 /// Runs a job for `seconds` on the first `bytes` of a device.
 pub fn run(job: &Job, device: &Device, bytes: u64, seconds: u64) -> Result<Measured> {
+    run_at(job, device, bytes, seconds, None)
+}
+
+/// Runs a job with at most so many operations a second.
+pub fn run_at(
+    job: &Job,
+    device: &Device,
+    bytes: u64,
+    seconds: u64,
+    rate: Option<u64>,
+) -> Result<Measured> {
     let mut command = base(device, bytes)?;
+    command.args(rate.map(|rate| format!("--rate_iops={rate}")));
     command.arg(format!("--rw={}", job.pattern));
     command.arg(format!("--bs={}k", job.block_kib));
     command.arg(format!("--iodepth={}", job.depth));

@@ -1,7 +1,7 @@
 //! Writing the last results into docs/performance.md, each kind between two markers; all else there is written by people.
 
-use super::csi;
 use super::report::{self, Results};
+use super::{csi, repair};
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use std::fs;
@@ -23,14 +23,19 @@ const DRIVER: Markers = Markers {
     begin: "<!-- bench-csi:begin: written by `cargo xtask bench --csi --publish` -->",
     end: "<!-- bench-csi:end -->",
 };
+const REPAIR: Markers = Markers {
+    begin: "<!-- bench-repair:begin: written by `cargo xtask bench --repair --publish` -->",
+    end: "<!-- bench-repair:end -->",
+};
 
-/// Puts what there is of `results.json`, with `peer.json`, and of `csi.json` in `folder` into the document.
+/// Puts what there is of `results.json`, with `peer.json`, of `csi.json` and of `repair.json` in `folder` into the document.
 pub fn publish(folder: &Path) -> Result<()> {
     let results: Option<Results> = read(&folder.join("results.json"))?;
     let driver: Option<csi::Results> = read(&folder.join("csi.json"))?;
+    let losses: Option<repair::Results> = read(&folder.join("repair.json"))?;
     ensure!(
-        results.is_some() || driver.is_some(),
-        "there is neither results.json nor csi.json in {}: run `cargo xtask bench` first",
+        results.is_some() || driver.is_some() || losses.is_some(),
+        "there is neither results.json nor csi.json nor repair.json in {}: run `cargo xtask bench` first",
         folder.display()
     );
     let mut text =
@@ -41,6 +46,9 @@ pub fn publish(folder: &Path) -> Result<()> {
     }
     if let Some(driver) = driver {
         text = DRIVER.replaced(&text, &csi::markdown(&driver))?;
+    }
+    if let Some(losses) = losses {
+        text = REPAIR.replaced(&text, &repair::markdown(&losses))?;
     }
     fs::write(DOCUMENT, text)?;
     println!("    {DOCUMENT} has the results");
@@ -117,7 +125,7 @@ mod tests {
     fn the_document_has_the_markers() {
         let root = crate::process::workspace_root();
         let text = fs::read_to_string(root.join(DOCUMENT)).expect("the document is there");
-        for markers in [STORAGE, DRIVER] {
+        for markers in [STORAGE, DRIVER, REPAIR] {
             markers.replaced(&text, "new").expect("it has markers");
         }
     }

@@ -10,6 +10,7 @@ cargo xtask bench [--quick] [--seconds N] [--runs N] [--gib N] [--losses N] [--o
                   [--jobs JOBS] [--tls] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --peer ceph [--quick] [--seconds N] [--runs N] [--gib N] [--dir DIR] [--publish]
 cargo xtask bench --csi [--quick] [--seconds N] [--runs N] [--gib N] [--volumes N] [--binary FILE] [--dir DIR] [--publish]
+cargo xtask bench --repair [--seconds N] [--runs N] [--gib N] [--tls] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --publish
   --quick         under 12 minutes in all: short jobs, 1 GiB, one loss of each kind, fewer rows for RF1, the
                   ceiling and the engine; with --peer under 12 minutes more
@@ -25,7 +26,12 @@ cargo xtask bench --publish
   --peer ceph     the same jobs on a three-OSD Ceph cluster instead, and on the raw disk beside it
   --csi           latency of the CSI driver and cost of attached volumes instead, under 4 minutes; needs root
   --volumes N     volumes that are attached at once with --csi (100; quick 20)
+  --repair        loss of a node with --gib N (8) of data, its return with a blank disk, and a loss under load
+                  instead, under 10 minutes
   --publish       write the results of the last runs, or of this one, into docs/performance.md";
+
+/// Options without a value.
+const FLAGS: [&str; 5] = ["--quick", "--publish", "--csi", "--repair", "--tls"];
 
 /// What is asked for.
 pub struct Request {
@@ -51,6 +57,8 @@ pub struct Request {
     pub tls: bool,
     /// Whether the CSI driver is measured instead.
     pub csi: bool,
+    /// Whether losses of nodes are measured instead.
+    pub repair: bool,
     /// Volumes that are attached at once.
     pub volumes: usize,
     /// Whether another storage system is measured instead.
@@ -68,12 +76,16 @@ impl Request {
         if has("--help") || has("-h") {
             return Ok(None);
         }
-        let (quick, csi) = (has("--quick"), has("--csi"));
+        let (quick, csi, repair) = (has("--quick"), has("--csi"), has("--repair"));
         let mut request = Self {
             quick,
             seconds: if quick { 3 } else { 5 },
             runs: 3,
-            bytes: if quick || csi { 1 << 30 } else { 2 << 30 },
+            bytes: match (repair, quick || csi) {
+                (true, _) => 8 << 30,
+                (false, true) => 1 << 30,
+                (false, false) => 2 << 30,
+            },
             losses: if quick { 1 } else { 3 },
             only: Vec::new(),
             jobs: Vec::new(),
@@ -81,6 +93,7 @@ impl Request {
             folder: PathBuf::from("target/bench/data"),
             tls: has("--tls"),
             csi,
+            repair,
             volumes: if quick { 20 } else { 100 },
             peer: false,
             publish: has("--publish"),
@@ -88,7 +101,7 @@ impl Request {
         };
         let mut left = arguments.iter();
         while let Some(name) = left.next() {
-            if matches!(name.as_str(), "--quick" | "--publish" | "--csi" | "--tls") {
+            if FLAGS.contains(&name.as_str()) {
                 continue;
             }
             let value = left

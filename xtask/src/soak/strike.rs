@@ -2,6 +2,8 @@
 
 use super::Dice;
 use super::fallible::FallibleDisk;
+use super::full;
+use super::site::Site;
 use crate::cluster::Cluster;
 use crate::driver::output;
 use anyhow::{Context, Result};
@@ -29,9 +31,11 @@ pub enum Strike {
     FailDisk,
     /// Everything that etcd knew is lost, and made anew from the disks.
     LoseCatalog,
+    /// The pool is filled until it takes no more, and emptied again.
+    FillPool,
 }
 
-const ALL: [Strike; 9] = [
+const ALL: [Strike; 10] = [
     Strike::KillNode,
     Strike::StopNode,
     Strike::KillEtcd,
@@ -41,6 +45,7 @@ const ALL: [Strike; 9] = [
     Strike::RollingRestart,
     Strike::FailDisk,
     Strike::LoseCatalog,
+    Strike::FillPool,
 ];
 
 impl Strike {
@@ -54,6 +59,7 @@ impl Strike {
         self,
         cluster: &mut Cluster,
         disk: &FallibleDisk,
+        sites: &[Site],
         dice: &mut Dice,
     ) -> Result<String> {
         let index = dice.below(cluster.nodes.len() as u64) as usize;
@@ -102,6 +108,7 @@ impl Strike {
                 cluster.rebuild_catalog()?;
                 Ok("etcd has lost everything; the catalog is rebuilt from the disks".to_owned())
             }
+            Self::FillPool => full::fill(cluster, sites),
             Self::Cut => {
                 let port = cluster.nodes[index]
                     .port()

@@ -14,6 +14,7 @@ fn store(id: u32, node: u32, capacity: u64) -> StoreFacts {
         capacity,
         standing: Standing::Present,
         has_room: true,
+        is_full: false,
     }
 }
 
@@ -201,6 +202,52 @@ fn who_returned_is_filled_however_long_that_takes() {
     stores[0].standing = Standing::Present;
     assert!(apply(&stores) > 0, "it takes its place again");
     assert_eq!(apply(&stores), 0, "and keeps it while it is filled");
+}
+
+#[test]
+fn a_move_to_a_store_that_is_full_is_given_up() {
+    let mut stores = one_per_node(3);
+    let mut groups = groups_over(&stores, 2, 1);
+    let third = stores.iter().map(|facts| facts.id);
+    let third = { third }.find(|id| !groups[0].members.contains(id));
+    let third = third.expect("two of three hold the group");
+    let pair = groups[0].members.clone();
+    groups[0].members.push(third);
+    groups[0].filling.push(third);
+    let limits = PlacementLimits::default();
+    assert_eq!(plan(&groups, &stores, limits), [], "it is being filled");
+    let full = |facts: &&mut StoreFacts| facts.id == third;
+    let facts = stores.iter_mut().find(full).expect("a store");
+    (facts.is_full, facts.has_room) = (true, false);
+    let changes = plan(&groups, &stores, limits);
+    let change = changes.first().expect("it is given up");
+    assert_eq!(change.members, pair);
+    assert!(change.filling.is_empty() && change.former == [third]);
+    groups[0].members.clone_from(&change.members);
+    groups[0].filling.clear();
+    groups[0].former.clone_from(&change.former);
+    assert_eq!(plan(&groups, &stores, limits), [], "and stays so");
+}
+
+#[test]
+fn a_full_store_is_filled_on_when_no_other_can_take_its_place() {
+    let mut stores = one_per_node(3);
+    let mut groups = groups_over(&stores, 2, 1);
+    let lacking = groups[0].members[1];
+    groups[0].filling.push(lacking);
+    let full = |facts: &&mut StoreFacts| facts.id == lacking;
+    let facts = stores.iter_mut().find(full).expect("a store");
+    (facts.is_full, facts.has_room) = (true, false);
+    let limits = PlacementLimits::default();
+    let changes = plan(&groups, &stores, limits);
+    let change = changes.first().expect("another takes its place");
+    assert!(change.former == [lacking] && change.members.len() == 2);
+    let others = |facts: &&mut StoreFacts| facts.id != lacking;
+    stores
+        .iter_mut()
+        .filter(others)
+        .for_each(|facts| facts.has_room = false);
+    assert_eq!(plan(&groups, &stores, limits), []);
 }
 
 #[test]

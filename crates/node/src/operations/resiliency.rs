@@ -281,6 +281,7 @@ mod tests {
             capacity: 100,
             standing: Standing::Present,
             has_room: true,
+            is_full: false,
         };
         (1..=count).map(|id| (StoreId(id), facts(id))).collect()
     }

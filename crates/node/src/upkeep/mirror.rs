@@ -19,8 +19,8 @@ use world::{Duration, Time};
 
 /// Key of the note that says how far a store's notes go.
 const SYNCED: &str = "synced";
-/// Changes that come together are sent together.
-const GATHER: Duration = Duration::from_millis(20);
+/// Changes that come together are sent together, and so are those that come while others are sent. Operations wait for it.
+const GATHER: Duration = Duration::from_millis(1);
 /// Pause before a node that does not lead asks again, and between two looks at who leads and which stores there are.
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long a store that did not answer is left alone.
@@ -29,9 +29,8 @@ const REST: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Notes of one listing.
 const LIST_LIMIT: u32 = 1000;
-/// How long an operation waits until what it changed is noted, and how often it looks.
+/// How long an operation waits until what it changed is noted.
 const NOTED_PATIENCE: Duration = Duration::from_secs(2);
-const NOTED_LOOK: Duration = Duration::from_millis(10);
 
 /// A life of a store and a start of its node: notes outlive neither for certain.
 type Life = (Incarnation, u64);
@@ -80,6 +79,7 @@ async fn lead(host: &Host) -> Result<(), String> {
     }
     mirror.revision = kv.recorded(page.revision);
     let mut watch = kv.watch("", page.revision);
+    let mut asked = host.world.now();
     loop {
         mirror.send(host).await;
         let silent = host.world.timeout(PAUSE, watch.next()).await;
@@ -90,6 +90,11 @@ async fn lead(host: &Host) -> Result<(), String> {
                 .for_each(|change| mirror.on_change(&**kv, change));
             host.world.sleep(GATHER).await;
         }
+        // Two that lead for a moment send the same notes.
+        if host.world.now().since(asked) < PAUSE {
+            continue;
+        }
+        asked = host.world.now();
         let leads = host.leads().await.map_err(|error| error.to_string())?;
         if !leads {
             return Ok(());
@@ -278,16 +283,17 @@ impl Host {
         };
         let deadline = self.world.now() + NOTED_PATIENCE;
         loop {
+            let changes = store.notes_change();
             if store
                 .note_version(SYNCED)
                 .is_some_and(|held| held >= wanted)
             {
                 return store.notes_durable().await.is_ok();
             }
-            if self.world.now() >= deadline {
+            let left = deadline.since(self.world.now());
+            if self.world.timeout(left, changes).await.is_err() {
                 return false;
             }
-            self.world.sleep(NOTED_LOOK).await;
         }
     }
 }

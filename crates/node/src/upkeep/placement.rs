@@ -147,7 +147,8 @@ impl Host {
             domains: row.domains.clone(),
             capacity: row.capacity.0,
             standing: standing_of(self, &view, row),
-            has_room: !self.health.is_above(row.id, ROOM_PERCENT_MAX),
+            has_room: self.health.takes_more(row.id, ROOM_PERCENT_MAX),
+            is_full: self.health.is_full(row.id),
         };
         view.stores.values().map(facts).collect()
     }
