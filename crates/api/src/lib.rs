@@ -17,6 +17,7 @@ pub mod catalog;
 pub mod client;
 pub mod copies;
 pub mod disks;
+mod error;
 mod event;
 mod figures;
 pub mod http;

@@ -8,15 +8,12 @@ impl O {
     #[must_use]
     pub fn looks(&self) -> bool {
         match self {
+            O::Figures | O::MetricsQuery(_) | O::MetricsPart { .. } | O::Busiest(_) => true,
             O::Status
             | O::Cluster
             | O::Capacity { .. }
             | O::Resiliency
             | O::Events(_)
-            | O::Figures
-            | O::MetricsQuery(_)
-            | O::MetricsPart { .. }
-            | O::Busiest(_)
             | O::Space { .. }
             | O::NodeShow { .. }
             | O::StoreShow { .. }

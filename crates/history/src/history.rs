@@ -157,8 +157,10 @@ impl History {
             unwritten: 0,
         };
         for tier in [Tier::Fine, Tier::Coarse] {
-            let names = state.sizes.keys().filter(|name| name.tier == tier);
-            let Some(&name) = names.last() else { continue };
+            let mut names = state.sizes.keys().filter(|name| name.tier == tier);
+            let Some(&name) = names.next_back() else {
+                continue;
+            };
             let open = match load(&*shelf, name) {
                 Ok(open) => open,
                 Err(reason) => {

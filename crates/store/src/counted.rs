@@ -20,14 +20,17 @@ pub struct DiskFigures {
     pub written_bytes: u64,
 }
 
+/// Where a disk's figures are.
+pub(crate) type Figures = Rc<Cell<DiskFigures>>;
+
 /// See the head of this file.
 pub(crate) struct Counted {
     disk: Rc<dyn Disk>,
-    figures: Rc<Cell<DiskFigures>>,
+    figures: Figures,
 }
 
 /// `disks`, counted, and where their figures are.
-pub(crate) fn counted(disks: Vec<Rc<dyn Disk>>) -> (Vec<Rc<dyn Disk>>, Vec<Rc<Cell<DiskFigures>>>) {
+pub(crate) fn counted(disks: Vec<Rc<dyn Disk>>) -> (Vec<Rc<dyn Disk>>, Vec<Figures>) {
     let one = |disk: Rc<dyn Disk>| {
         let figures = Rc::new(Cell::new(DiskFigures::default()));
         let disk: Rc<dyn Disk> = Rc::new(Counted {

@@ -3,7 +3,7 @@
 //! Requests that change something take effect, in memory, in the order [`Store::handle`]'s futures are first
 //! polled; their answers wait for the journal.
 
-use crate::counted::DiskFigures;
+use crate::counted::{DiskFigures, Figures};
 use crate::extents::{HeaderCache, Put};
 use crate::format::Identity;
 use crate::header::Header;
@@ -36,7 +36,7 @@ pub(crate) struct Inner {
     pub world: World,
     pub disks: Vec<Rc<dyn Disk>>,
     /// What was asked of each of them.
-    pub figures: Vec<Rc<Cell<DiskFigures>>>,
+    pub figures: Vec<Figures>,
     pub headers: Vec<Header>,
     pub options: Options,
     /// Run of the store; answers to puts carry it.

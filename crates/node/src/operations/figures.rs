@@ -114,14 +114,9 @@ impl Host {
         let own = view.stores.values().filter(|row| row.node == self.id);
         let figures = |row: &catalog::StoreRow| {
             let store = self.stores.get(row.id);
-            let seen = Seen {
-                status: store.as_ref().map(Store::status),
-                silent: match store {
-                    Some(_) => None,
-                    None => self.stores.why_absent(row.id).or(Some(String::new())),
-                },
-                unfit_since: None,
-            };
+            let absent = || self.stores.why_absent(row.id).unwrap_or_default();
+            let said = store.as_ref().map(Store::status).ok_or_else(absent);
+            let seen = Seen::here(said);
             let standing = standings.get(&row.id).copied();
             let standing = standing.unwrap_or(curator::Standing::Away);
             StoreFigures {
