@@ -380,6 +380,57 @@ await step(
   ["/api/v1/authority"],
 );
 
+// One volume is read and written all the while. Figures come every 15 seconds: two of them are needed.
+const drawn = (name) => page.getByRole("img", { name }).first().waitFor({ timeout: 60_000 });
+const BUSY = /^Operations per second: Read [1-9].*; Write [1-9]/;
+
+await step("what clients do with a volume is drawn, and in its row", async () => {
+  await visit("Volumes", "Volumes");
+  const row = page.getByRole("row").filter({ hasText: "web-root" });
+  await row.getByText(/[1-9].* [KM]?i?B\/s/).waitFor({ timeout: 60_000 });
+  await page.getByRole("link", { name: "web-root", exact: true }).click();
+  await heading("web-root");
+  await drawn(BUSY);
+  await drawn(/^Bandwidth: Read [1-9].*\/s/);
+  await drawn(/^Latency: Read, median [1-9].*[µm]s/);
+  await accessible();
+  await picture("volume-charts");
+  for (const range of ["6 h", "24 h", "7 d", "90 d"]) {
+    await page.getByText(range, { exact: true }).click();
+    await page.getByRole("radio", { name: range, exact: true, checked: true }).waitFor({ state: "attached" });
+    await drawn(/^Operations per second: Read /);
+  }
+  // In steps of hours there is something as soon as something was done.
+  await drawn(BUSY);
+});
+
+await step("charts of a container, a node and its store", async () => {
+  await visit("Containers", "Containers");
+  await page.getByRole("link", { name: "gold", exact: true }).click();
+  await heading("gold");
+  await drawn(BUSY);
+  await accessible();
+  await visit("Hardware", "Hardware");
+  await page.getByRole("link", { name: "Performance: node-1" }).click();
+  await heading("node-1");
+  await drawn(/^Processor: of one core [0-9]/);
+  const store = page.getByRole("region", { name: /^store-/ });
+  await store.getByRole("img", { name: /Operations per second/ }).waitFor();
+  await accessible();
+  await picture("node");
+});
+
+await step("home draws the cluster and names the busiest volume, by itself", async () => {
+  await visit("Home", "Home");
+  await drawn(BUSY);
+  const busiest = page.getByRole("table", { name: "Busiest volumes" });
+  await busiest.getByRole("link", { name: "web-root" }).waitFor();
+  const asked = page.waitForRequest((request) => request.url().includes("/metrics/query"), {
+    timeout: 40_000,
+  });
+  await asked;
+});
+
 await step("home, in the dark and in Japanese", async () => {
   await visit("Home", "Home");
   await page.getByText("Healthy").first().waitFor();

@@ -46,6 +46,27 @@ export function seconds(count: number): string {
   return count < 5400 ? `${Math.round(count / 60)} min` : `${(count / 3600).toFixed(1)} h`;
 }
 
+/** A number of a rate: `3.2`, `120`, `12.5k`. */
+export function count(value: number): string {
+  if (value >= 10_000) {
+    return `${(value / 1000).toFixed(value >= 100_000 ? 0 : 1)}k`;
+  }
+  return value > 0 && value < 9.95 ? value.toFixed(1) : value.toFixed(0);
+}
+
+/** Bytes per second. */
+export function perSecond(value: number): string {
+  return `${bytes(value < 1024 ? Math.round(value) : value)}/s`;
+}
+
+/** Microseconds, as people say them. */
+export function micros(value: number): string {
+  if (value < 1000) {
+    return `${value.toFixed(0)} µs`;
+  }
+  return value < 1_000_000 ? `${(value / 1000).toFixed(1)} ms` : `${(value / 1_000_000).toFixed(1)} s`;
+}
+
 export type Cell = string | number | null;
 
 /** A field of a CSV file (RFC 4180). One that a spreadsheet would take for a formula is kept from that. */

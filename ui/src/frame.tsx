@@ -112,7 +112,10 @@ function Search() {
         if (kind === "volume") {
           void navigate({ to: "/volumes/$name", params: { name } });
         } else {
-          void navigate({ to: kind === "container" ? "/containers" : "/hardware" });
+          void navigate({
+            to: kind === "container" ? "/containers/$name" : "/hardware/$name",
+            params: { name },
+          });
         }
       }}
     />

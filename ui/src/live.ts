@@ -3,7 +3,8 @@
 import { useEffect, useSyncExternalStore } from "react";
 import { ApiError, get } from "./api";
 import { client } from "./queries";
-import type { Changes, Volume } from "./types";
+import { isDue } from "./series";
+import type { Changes, Metrics, Volume } from "./types";
 
 /** Queries that show a kind of change. */
 const SHOWN_IN: Record<string, string[]> = {
@@ -16,6 +17,7 @@ const SHOWN_IN: Record<string, string[]> = {
   event: ["events"],
   placement: ["stores", "resiliency"],
   health: ["stores", "resiliency", "cluster"],
+  metrics: ["busiest"],
 };
 /** Volumes that are read one by one at most; with more the whole list is. */
 const SINGLES_MAX = 24;
@@ -55,6 +57,13 @@ export function merge(list: Volume[], fresh: Volume[], gone: number[]): Volume[]
 }
 
 async function carryOut(changes: { kind: string; id: number; gone: boolean }[]): Promise<void> {
+  if (changes.some((change) => change.kind === "metrics")) {
+    void client.invalidateQueries({
+      queryKey: ["metrics"],
+      predicate: ({ state }) =>
+        isDue((state.data as Metrics | undefined)?.step, state.dataUpdatedAt, Date.now()),
+    });
+  }
   const { stale, read, forget } = plan(changes);
   for (const key of stale) {
     void client.invalidateQueries({ queryKey: [key] });

@@ -5,9 +5,11 @@ import { ApiError, get, path } from "./api";
 import type {
   AuditEntry,
   Authority,
+  Busiest,
   Cluster,
   ClusterEvent,
   Container,
+  Metrics,
   Resiliency,
   Session,
   Snapshot,
@@ -63,6 +65,27 @@ export const useAudit = (enabled: boolean) =>
 /** Nothing in a cluster without certificates. */
 export const useAuthority = (enabled: boolean) =>
   useQuery({ queryKey: ["authority"], queryFn: () => get<Authority>("/authority"), enabled, retry: false });
+
+/** Figures of an entity over the last so many seconds. The stream says when another step is there. */
+export const useMetrics = (entity: string, metrics: string[], seconds: number) =>
+  useQuery({
+    queryKey: ["metrics", entity, metrics.join(","), seconds],
+    queryFn: () => {
+      const from = Date.now() - seconds * 1000;
+      const what = `entity=${encodeURIComponent(entity)}&metric=${encodeURIComponent(metrics.join(","))}`;
+      return get<Metrics>(`/metrics/query?${what}&from=${from}`);
+    },
+    // Another range may show the last one for a moment; another volume may not.
+    placeholderData: (before, query) => (query?.queryKey[1] === entity ? before : undefined),
+    staleTime: 0,
+  });
+/** Volumes in the list of the busiest: with more, the idle ones have no figures on a page. */
+const BUSIEST_MAX = 1000;
+export const useBusiest = () =>
+  useQuery({
+    queryKey: ["busiest"],
+    queryFn: () => get<Busiest>(`/metrics/busiest?limit=${BUSIEST_MAX}`),
+  });
 
 /** What the user who has logged in may do. */
 export function useRights(): { operate: boolean; administer: boolean } {

@@ -1,10 +1,12 @@
 import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
 import { Frame } from "./frame";
 import { word } from "./i18n";
+import { ContainerPage } from "./pages/container";
 import { ContainersPage } from "./pages/containers";
 import { EventsPage } from "./pages/events";
 import { HardwarePage } from "./pages/hardware";
 import { HomePage } from "./pages/home";
+import { NodePage } from "./pages/node";
 import { SettingsPage } from "./pages/settings";
 import { SnapshotsPage } from "./pages/snapshots";
 import { SpacePage } from "./pages/space";
@@ -21,11 +23,25 @@ export const volumeRoute = createRoute({
   component: VolumePage,
 });
 
+export const containerRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/containers/$name",
+  component: ContainerPage,
+});
+
+export const nodeRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/hardware/$name",
+  component: NodePage,
+});
+
 const tree = root.addChildren([
   at("/", HomePage),
   at("/containers", ContainersPage),
   at("/volumes", VolumesPage),
   volumeRoute,
+  containerRoute,
+  nodeRoute,
   at("/snapshots", SnapshotsPage),
   at("/hardware", HardwarePage),
   at("/space", SpacePage),

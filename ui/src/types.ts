@@ -216,3 +216,38 @@ export interface Changes {
   reset: boolean;
   changes: Change[];
 }
+
+export interface Metrics {
+  entity: string;
+  from_ms: number;
+  to_ms: number;
+  step: number;
+  through_ms: number;
+  series: { metric: string; unit: string; values: (number | null)[] }[];
+  silent: string[];
+}
+
+export interface Rates {
+  iops: number;
+  read_iops: number;
+  write_iops: number;
+  bandwidth: number;
+  read_bandwidth: number;
+  write_bandwidth: number;
+  latency_us: number | null;
+  latency_p99_us: number | null;
+}
+
+export interface Busiest {
+  at_ms: number;
+  nodes: {
+    id: number;
+    name: string;
+    cpu_percent: number | null;
+    resident: number | null;
+    volumes: number;
+    rates: Rates;
+  }[];
+  volumes: { id: number; name: string; container: string; owner: number; rates: Rates }[];
+  silent: string[];
+}

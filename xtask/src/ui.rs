@@ -4,6 +4,7 @@
 //! them the checks are not run, and everything else goes on.
 
 use crate::cluster::{self, Cluster, Plan};
+use crate::nbd;
 use crate::packages::{self, need};
 use crate::process::{cargo, find_program, stream, target_directory};
 use crate::rest;
@@ -13,6 +14,8 @@ use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Where the sources are.
 const FOLDER: &str = "ui";
@@ -20,6 +23,12 @@ const FOLDER: &str = "ui";
 const SCRIPT_BYTES_MAX: u64 = 350 << 10;
 /// The user that the browser logs in as.
 const USER: &str = "browser";
+/// The volume of the walk that is written to, so that there is something to draw.
+const BUSY_VOLUME: &str = "web-root";
+/// Pause between two of these writes.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+/// Blocks that they go to, over and over.
+const BUSY_BLOCKS: u64 = 1024;
 /// Size of each disk's file: the walk writes next to nothing.
 const DISK_BYTES: u64 = 2 << 30;
 
@@ -153,7 +162,7 @@ fn walk_in(cluster: &Cluster, pictures: Option<&Path>) -> Result<Tally> {
     let spec = json!({"name": USER, "role": "admin", "password": password});
     let api = cluster.any_api().context("no node runs")?;
     rest::call(api, "POST", "/users", Some(&spec))?;
-    cluster.wait_verdict("ok", std::time::Duration::from_secs(60))?;
+    cluster.wait_verdict("ok", Duration::from_secs(60))?;
     let urls: Vec<String> = cluster.nodes.iter().map(|node| node.api.url()).collect();
     let chromium = find_program("chromium").context("chromium is missing")?;
     let last = cluster.nodes.last().and_then(cluster::Node::pid);
@@ -172,7 +181,13 @@ fn walk_in(cluster: &Cluster, pictures: Option<&Path>) -> Result<Tally> {
         None => cluster.folder.join("pictures"),
     };
     command.env("AZEKURA_PICTURES", folder);
-    let (fine, lines) = stream(&mut command, |line| line.starts_with("browser: "))?;
+    let over = AtomicBool::new(false);
+    let (fine, lines) = std::thread::scope(|scope| {
+        scope.spawn(|| keep_busy(&cluster.nodes[0].nbd, &over));
+        let walked = stream(&mut command, |line| line.starts_with("browser: "));
+        over.store(true, Ordering::Relaxed);
+        walked
+    })?;
     let mut tally = lines
         .last()
         .and_then(|line| counts(line))
@@ -181,6 +196,30 @@ fn walk_in(cluster: &Cluster, pictures: Option<&Path>) -> Result<Tally> {
         tally.failed = 1;
     }
     Ok(tally)
+}
+
+/// Reads and writes one volume, once it is there, until the walk is over.
+fn keep_busy(nbd: &str, over: &AtomicBool) {
+    let patience = Duration::from_secs(60);
+    let is_over = || over.load(Ordering::Relaxed);
+    let block = [7_u8; 4096];
+    while !is_over() {
+        // Refused until the browser has made the volume.
+        if let Ok(mut client) = nbd::Client::connect(nbd, BUSY_VOLUME, patience) {
+            let mut work = |turn: u64| {
+                let offset = turn % BUSY_BLOCKS * 4096;
+                client.write(offset, &block)?;
+                client.send_read(offset, block.len())?;
+                client.receive()
+            };
+            let mut turn = 0;
+            while !is_over() && work(turn).is_ok() {
+                turn += 1;
+                std::thread::sleep(BUSY_PAUSE);
+            }
+        }
+        std::thread::sleep(BUSY_PAUSE * 10);
+    }
 }
 
 /// Reads `browser: 12 passed, 0 failed`.

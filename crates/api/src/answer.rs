@@ -3,8 +3,10 @@
 use crate::catalog::{CatalogBackupAnswer, CatalogMoveAnswer};
 use crate::disks::DiskAnswer;
 use crate::event::EventsAnswer;
+use crate::figures::{ActivityAnswer, FiguresAnswer};
 use crate::join::{AuthorityAnswer, JoinAnswer, JoinTokenAnswer};
 use crate::members::{MemberAnswer, ResiliencyAnswer};
+use crate::metrics::{BusiestAnswer, MetricsAnswer, MetricsPart};
 use crate::space::{SpaceReportAnswer, UsageAnswer};
 use crate::stream::ChangesAnswer;
 use crate::token::TokenAnswer;
@@ -60,6 +62,14 @@ pub enum Answer {
     Space(Box<SpaceReportAnswer>),
     /// What happened.
     Events(EventsAnswer),
+    /// What a node counts.
+    Figures(Box<FiguresAnswer>),
+    /// Figures over time.
+    Metrics(MetricsAnswer),
+    /// What one node knows of them.
+    MetricsPart(MetricsPart),
+    /// Nodes and volumes by how busy they are.
+    Busiest(BusiestAnswer),
     /// A token that lets one node join.
     JoinToken(JoinTokenAnswer),
     /// What a node needs to take part.
@@ -129,6 +139,10 @@ impl Answer {
             Self::Resiliency(value) => serde_json::to_value(value),
             Self::Space(value) => serde_json::to_value(value),
             Self::Events(value) => serde_json::to_value(value),
+            Self::Figures(value) => serde_json::to_value(value),
+            Self::Metrics(value) => serde_json::to_value(value),
+            Self::MetricsPart(value) => serde_json::to_value(value),
+            Self::Busiest(value) => serde_json::to_value(value),
         }
     }
 }
@@ -354,6 +368,9 @@ pub struct VolumeAnswer {
     /// What its owner hears of the clients it is attached to. Only where one volume is shown, and only when its owner answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<ClientAnswer>,
+    /// What its clients have done since its owner began to serve it. Only where one volume is shown, and only when its owner answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<ActivityAnswer>,
     /// The snapshot it started from.
     #[serde(default)]
     pub origin: Option<OriginAnswer>,

@@ -5,7 +5,7 @@
 //! | `GET /api/v1/status`, `GET /api/v1/cluster` | status, cluster |
 //! | `GET /api/v1/capacity?container=\|rf=` | capacity |
 //! | `GET /api/v1/resiliency`, `GET /api/v1/stores` | resiliency, store-list |
-//! | `GET /api/v1/space`, `GET /api/v1/events?after=&limit=` | space, events |
+//! | `GET /api/v1/space`, `.../events?after=&limit=`, `.../metrics/query?entity=&metric=&from=&to=&step=`, `.../metrics/busiest?by=&limit=` | space, events, metrics-query, busiest |
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}` | node-show, node-set, node-remove (`?lost=true`) |
 //! | `GET, PATCH, DELETE /api/v1/stores/{id}` | store-show, store-set, store-remove (`?lost=true`) |
 //! | `GET /api/v1/catalog/backup`, `POST /api/v1/catalog/move` `{"endpoints", "prefix"}` | catalog-backup, catalog-move |

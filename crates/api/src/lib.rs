@@ -17,11 +17,14 @@ pub mod catalog;
 pub mod client;
 pub mod copies;
 pub mod disks;
+mod error;
 mod event;
+mod figures;
 pub mod http;
 pub mod join;
 mod looks;
 pub mod members;
+mod metrics;
 pub mod operation;
 pub mod query;
 mod space;
@@ -40,6 +43,10 @@ pub use catalog::{CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget};
 pub use copies::{MinCopies, NotCopies};
 pub use disks::{DiskAnswer, DiskReplacement, DiskSpec};
 pub use event::{EVENTS_DEFAULT, EVENTS_LIMIT_MAX, EventAnswer, EventQuery, EventsAnswer};
+pub use figures::{
+    ActivityAnswer, ClusterFigures, DiskFigures, FiguresAnswer, LatencyFigures, ProcessFigures,
+    ServedFigures, StoreFigures, VolumeFigures,
+};
 pub use join::{
     AuthorityAnswer, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec,
     NodeCertificateAnswer, Retirement,
@@ -47,6 +54,11 @@ pub use join::{
 pub use members::{
     ComponentAnswer, CopiesAnswer, MemberAnswer, MemberChange, RemoveQuery, RepairAnswer,
     ResiliencyAnswer, ResilientCapacityAnswer, SpaceAnswer,
+};
+pub use metrics::{
+    BUSIEST_DEFAULT, BUSIEST_LIMIT_MAX, BusiestAnswer, BusiestQuery, BusyBy, BusyNodeAnswer,
+    BusyVolumeAnswer, Figure, MetricsAnswer, MetricsPart, MetricsQuery, RatesAnswer, SeriesAnswer,
+    StepPart,
 };
 pub use operation::{
     CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, Operation,

@@ -8,6 +8,7 @@ impl O {
     #[must_use]
     pub fn looks(&self) -> bool {
         match self {
+            O::Figures | O::MetricsQuery(_) | O::MetricsPart { .. } | O::Busiest(_) => true,
             O::Status
             | O::Cluster
             | O::Capacity { .. }

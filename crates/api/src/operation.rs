@@ -7,9 +7,11 @@
 use crate::catalog::CatalogTarget;
 use crate::copies::MinCopies;
 use crate::disks::{DiskReplacement, DiskSpec};
+pub use crate::error::{ErrorKind, OperationError};
 use crate::event::EventQuery;
 use crate::join::{JoinTokenSpec, Retirement};
 use crate::members::MemberChange;
+use crate::metrics::{BusiestQuery, MetricsQuery};
 use crate::query::ListQuery;
 use crate::token::TokenSpec;
 use crate::users::{AuditEntry, AuditQuery, UserRole};
@@ -42,6 +44,23 @@ pub enum Operation {
     Resiliency,
     /// What happened -> `Answer::Events`.
     Events(EventQuery),
+    /// What this node counts: itself, its stores, the volumes it owns -> `Answer::Figures`.
+    Figures,
+    /// Figures over time -> `Answer::Metrics`.
+    MetricsQuery(MetricsQuery),
+    /// What this node knows of some entities: a step of a query, between nodes -> `Answer::MetricsPart`.
+    MetricsPart {
+        /// Such as `volume/12`, `node/1`, `store/3`: with ids.
+        entities: Vec<String>,
+        /// Unix seconds.
+        from: u64,
+        /// Unix seconds.
+        to: u64,
+        /// Seconds.
+        step: u64,
+    },
+    /// Nodes, and volumes by how busy they are -> `Answer::Busiest`.
+    Busiest(BusiestQuery),
     /// Where the space goes -> `Answer::Space`.
     Space {
         /// Of one lineage, without names and sums: a step of other operations, between nodes.
@@ -405,6 +424,16 @@ impl Operation {
         }
     }
 
+    /// As [`Operation::name`], of those on figures.
+    fn name_of_figures(&self) -> &'static str {
+        match self {
+            Self::MetricsQuery(_) => "metrics-query",
+            Self::MetricsPart { .. } => "metrics-part",
+            Self::Busiest(_) => "busiest",
+            _ => "figures",
+        }
+    }
+
     /// The name in the JSON form, for logs and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -415,6 +444,8 @@ impl Operation {
             Self::Resiliency => "resiliency",
             Self::Space { .. } => "space",
             Self::Events(_) => "events",
+            Self::MetricsQuery(_) | Self::MetricsPart { .. } => self.name_of_figures(),
+            Self::Figures | Self::Busiest(_) => self.name_of_figures(),
             Self::NodeShow { .. } => "node-show",
             Self::NodeSet { .. } => "node-set",
             Self::NodeRemove { .. } => "node-remove",
@@ -660,115 +691,3 @@ pub enum CompressionName {
     /// None.
     Off,
 }
-
-/// Why an operation was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct OperationError {
-    /// What kind of reason.
-    pub kind: ErrorKind,
-    /// What is wrong with what, and what to do next: for a person.
-    pub message: String,
-}
-
-/// Kinds of [`OperationError`]: what a program decides on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum ErrorKind {
-    /// What was named does not exist.
-    NotFound,
-    /// The name is taken.
-    Exists,
-    /// Another client has the volume attached.
-    InUse,
-    /// No token, or one that is not known.
-    Unauthenticated,
-    /// The token does not allow this.
-    Forbidden,
-    /// Too many attempts: not before some time has passed.
-    Throttled,
-    /// Not in this state: attached, not empty, in use by something else.
-    Refused,
-    /// Not now; the same request may succeed later.
-    Unavailable,
-    /// The pool or the quota is exhausted.
-    NoSpace,
-    /// The request was carried out and failed; a person must look.
-    Failed,
-    /// The request makes no sense.
-    BadRequest,
-}
-
-impl ErrorKind {
-    /// Every kind.
-    pub const ALL: [Self; 11] = [
-        Self::NotFound,
-        Self::Exists,
-        Self::InUse,
-        Self::Unauthenticated,
-        Self::Forbidden,
-        Self::Throttled,
-        Self::Refused,
-        Self::Unavailable,
-        Self::NoSpace,
-        Self::Failed,
-        Self::BadRequest,
-    ];
-
-    /// The name in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NotFound => "not-found",
-            Self::Exists => "exists",
-            Self::InUse => "in-use",
-            Self::Unauthenticated => "unauthenticated",
-            Self::Forbidden => "forbidden",
-            Self::Throttled => "throttled",
-            Self::Refused => "refused",
-            Self::Unavailable => "unavailable",
-            Self::NoSpace => "no-space",
-            Self::Failed => "failed",
-            Self::BadRequest => "bad-request",
-        }
-    }
-}
-
-impl OperationError {
-    /// An error of `kind` that says `message`.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-        }
-    }
-
-    /// [`ErrorKind::NotFound`].
-    pub fn not_found(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::NotFound, message)
-    }
-
-    /// [`ErrorKind::BadRequest`].
-    pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::BadRequest, message)
-    }
-
-    /// [`ErrorKind::Unavailable`].
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Unavailable, message)
-    }
-
-    /// [`ErrorKind::Failed`].
-    pub fn failed(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Failed, message)
-    }
-}
-
-impl fmt::Display for OperationError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for OperationError {}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChangeAnswer {
     /// `volume`, `snapshot`, `group-snapshot`, `container`, `node`, `store`, `event`; `placement` when groups changed, `health` when
-    /// the verdict or the state of a store did: both without an id.
+    /// the verdict or the state of a store did, `metrics` when another step of figures is there: all three without an id.
     pub kind: String,
     /// Its id; 0: of no single thing.
     pub id: u64,

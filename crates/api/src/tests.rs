@@ -50,6 +50,24 @@ fn every_operation() -> Vec<Operation> {
     let text = String::from;
     vec![
         Operation::Status,
+        Operation::Figures,
+        Operation::MetricsQuery(crate::MetricsQuery {
+            entity: text("volume/v"),
+            metric: text("iops"),
+            from: Some(1),
+            to: Some(2),
+            step: Some(15),
+        }),
+        Operation::MetricsPart {
+            entities: vec![text("volume/7")],
+            from: 0,
+            to: 60,
+            step: 15,
+        },
+        Operation::Busiest(crate::BusiestQuery {
+            by: Some(crate::BusyBy::Latency),
+            limit: Some(3),
+        }),
         Operation::ContainerCreate(ContainerSpec {
             name: text("c"),
             rf: 3,
@@ -347,6 +365,8 @@ fn decode_all(text: &[u8]) {
     one::<VolumeChange>(text);
     one::<GroupSnapshotSpec>(text);
     one::<TokenSpec>(text);
+    one::<crate::MetricsQuery>(text);
+    one::<crate::BusiestQuery>(text);
 }
 
 proptest! {

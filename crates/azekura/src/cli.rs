@@ -4,6 +4,7 @@ mod catalog;
 mod cluster;
 mod csi;
 mod disk;
+mod metrics;
 mod preflight;
 mod users;
 
@@ -16,6 +17,7 @@ pub use csi::{
     Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, FollowArgs, Home, LaunchArgs,
 };
 pub use disk::{DiskVerb, FormatArgs};
+pub use metrics::{BusyOrder, MetricsVerb, QueryArgs, TopArgs};
 pub use preflight::{BundleArgs, PreflightArgs};
 pub use users::{AuditArgs, PasswordArgs, Role, UserVerb};
 
@@ -119,6 +121,11 @@ pub enum Verb {
     Space,
     /// What happened in the cluster, newest last
     Events(EventsArgs),
+    /// Figures over time, and the busiest volumes
+    #[command(subcommand)]
+    Metrics(MetricsVerb),
+    /// Nodes and volumes as they work, until interrupted
+    Top(TopArgs),
     /// The cluster and its nodes
     #[command(subcommand)]
     Cluster(ClusterVerb),

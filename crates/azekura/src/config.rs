@@ -53,6 +53,8 @@ pub struct Config {
     pub catalog: CatalogConfig,
     /// Where the node keeps what it must know at its next start and the file does not say.
     pub state: PathBuf,
+    /// Where the node keeps its history.
+    pub history: HistoryConfig,
     /// The stores of the file.
     pub configured: Vec<StoreConfig>,
     /// The stores: those of the file, and what the node keeps of them.
@@ -79,6 +81,17 @@ pub struct TlsConfig {
     pub credentials: PathBuf,
     /// The file of the cluster's authority, if this node signs.
     pub authority: Option<PathBuf>,
+}
+
+/// The history of figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryConfig {
+    /// Whether there is one.
+    pub keep: bool,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Bytes there at most.
+    pub bytes_max: u64,
 }
 
 /// Which catalog.
@@ -305,6 +318,8 @@ struct FileTable {
     #[serde(default)]
     domains: Vec<Name>,
     state: Option<FilePath>,
+    #[serde(default)]
+    history: HistoryTable,
     catalog: Spanned<CatalogTable>,
     #[serde(default)]
     store: Vec<Spanned<StoreTable>>,
@@ -323,6 +338,14 @@ struct ApiAuthTable {
 #[serde(deny_unknown_fields)]
 struct LoginTable {
     admin_password_file: Option<FilePath>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistoryTable {
+    keep: Option<bool>,
+    folder: Option<FilePath>,
+    size: Option<Spanned<Size>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -507,6 +530,8 @@ fn check(table: FileTable, base: &Path, beside: &Path) -> Result<Config, Problem
     let catalog = check_catalog(table.catalog, base)?;
     let stores = check_stores(table.store, base)?;
     let state = table.state.map(|path| base.join(path.0));
+    let state = state.unwrap_or_else(|| beside.to_owned());
+    let history = check_history(table.history, base, &state)?;
     Ok(Config {
         cluster: table.cluster.0,
         node: table.node.0,
@@ -525,10 +550,21 @@ fn check(table: FileTable, base: &Path, beside: &Path) -> Result<Config, Problem
         }),
         domains: table.domains.into_iter().map(|domain| domain.0).collect(),
         catalog,
-        state: state.unwrap_or_else(|| beside.to_owned()),
+        state,
+        history,
         configured: stores.clone(),
         stores,
         tuning: check_tuning(&table.tuning)?,
+    })
+}
+
+fn check_history(table: HistoryTable, base: &Path, state: &Path) -> Result<HistoryConfig, Problem> {
+    let folder = table.folder.map(|path| base.join(path.0));
+    let size = size_between(table.size.as_ref(), 16 << 20, 1 << 40)?;
+    Ok(HistoryConfig {
+        keep: table.keep.unwrap_or(true),
+        folder: folder.unwrap_or_else(|| state.join("history")),
+        bytes_max: size.unwrap_or(history::Bounds::default().bytes_max),
     })
 }
 

@@ -155,7 +155,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "node = \"a\"",
         "nodes = \"a\"",
-        "3: nodes: unknown field `nodes`, expected one of `cluster`, `node`, `listen`, `advertise`, `nbd`, `api`, `api_auth`, `login`, `tls`, `domains`, `state`, `catalog`, `store`, `tuning`",
+        "3: nodes: unknown field `nodes`, expected one of `cluster`, `node`, `listen`, `advertise`, `nbd`, `api`, `api_auth`, `login`, `tls`, `domains`, `state`, `history`, `catalog`, `store`, `tuning`",
     ),
     (
         "listen = \"127.0.0.1:7401\"",

@@ -40,7 +40,10 @@ mod output;
 mod preflight;
 mod quantity;
 mod remote;
+mod shelf;
 mod space;
+mod top;
+mod usage;
 mod users;
 mod verbs;
 
@@ -132,6 +135,8 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         Verb::Resiliency => console.resiliency(),
         Verb::Space => console.space(),
         Verb::Events(arguments) => console.events(&arguments),
+        Verb::Metrics(verb) => console.metrics(&verb),
+        Verb::Top(arguments) => console.top(&arguments),
         Verb::Status => console.status(),
         Verb::Cluster(ClusterVerb::Show) => console.cluster(),
         Verb::Cluster(ClusterVerb::Ca(verb)) => console.authority(verb),

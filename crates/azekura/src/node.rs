@@ -16,8 +16,10 @@ use crate::cli::NodeArgs;
 use crate::config::{ApiAuth, CatalogConfig, Config, TlsConfig, Tuning};
 use crate::disk::{self, Prepared};
 use crate::remote::secured;
+use crate::shelf::FolderShelf;
+use crate::usage::ThisProcess;
 use crate::users;
-use ::node::{Host, HostOptions, StoreSpec};
+use ::node::{Host, HostOptions, Recording, StoreSpec};
 use anyhow::{Context, anyhow};
 use api::{Answer, Operation, OperationError};
 use catalog::kv::Kv;
@@ -215,7 +217,15 @@ fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptio
     options.events = true;
     options.pace = Some(pace(&config.tuning));
     options.space = space(&config.tuning);
+    options.process = Some(Rc::new(ThisProcess));
     options.store.boot_id = world_linux::boot_id().context("cannot tell this boot from another")?;
+    options.recording = Some(Recording {
+        shelf: match config.history.keep {
+            true => Some(Arc::new(FolderShelf::new(&config.history.folder))),
+            false => None,
+        },
+        bytes_max: config.history.bytes_max,
+    });
     tune(&mut options, &config.tuning)?;
     Ok(options)
 }

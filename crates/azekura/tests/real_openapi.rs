@@ -262,7 +262,30 @@ fn cluster(checked: &mut Checked) {
     let nowhere = json!({"endpoints": []});
     checked.ask("POST", "/catalog/move", Some(nowhere), 400);
     checked.ask("GET", "//metrics", None, 200);
+    figures(checked);
     checked.ask("GET", "//healthz", None, 200);
+}
+
+/// Figures over time and now. Whether there are any depends on when a step ends: either way the answer is described.
+fn figures(checked: &mut Checked) {
+    let query = |text: &str| format!("/metrics/query?{text}");
+    let all = query("entity=cluster&metric=iops,latency_p99,cpu_percent&step=60");
+    checked.ask("GET", &all, None, 200);
+    for entity in ["node/one", "store/1", "container/c", "volume/v"] {
+        let entity = entity.replace('/', "%2F");
+        checked.ask(
+            "GET",
+            &query(&format!("entity={entity}&metric=iops")),
+            None,
+            200,
+        );
+    }
+    let nobody = query("entity=volume%2Fnone&metric=iops&from=0&to=1000");
+    checked.ask("GET", &nobody, None, 404);
+    checked.ask("GET", &query("entity=cluster&metric=speed"), None, 400);
+    checked.ask("GET", &query("entity=cluster"), None, 400);
+    checked.ask("GET", "/metrics/busiest?by=latency&limit=3", None, 200);
+    checked.ask("GET", "/metrics/busiest?limit=0", None, 400);
 }
 
 /// A store is drained and removed; the one node cannot be, as it runs.

@@ -44,16 +44,23 @@ fn verdict(node: &Node, what: &str, limit: Duration, holds: impl Fn(&Value) -> b
     }
 }
 
-fn metric(node: &Node, name: &str) -> String {
+/// A line of `/metrics` of one of these nodes: what is one for the cluster is said by the one that leads.
+fn metric(nodes: &[&Node], name: &str) -> String {
+    let texts: Vec<String> = nodes.iter().map(|node| scrape(node)).collect();
+    let mut lines = texts.iter().flat_map(|text| text.lines());
+    let line = lines.find(|line| line.starts_with(name));
+    line.unwrap_or_else(|| panic!("no {name} in {texts:?}"))
+        .to_owned()
+}
+
+fn scrape(node: &Node) -> String {
     let address = node.api.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).unwrap();
     let request = format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    let line = text.lines().find(|line| line.starts_with(name));
-    line.unwrap_or_else(|| panic!("no {name} in {text}"))
-        .to_owned()
+    text
 }
 
 #[test]
@@ -70,7 +77,8 @@ fn real_verdict_sees_the_loss_of_a_node_and_of_an_etcd_member_and_their_return()
     assert_eq!(part(&answer, "catalog", "member")["tolerates"], 1);
     assert_eq!(part(&answer, "capacity", "node")["tolerates"], 1);
     let tolerated = "azekura_component_tolerates{component=\"catalog\",domain=\"member\",rf=\"\"}";
-    assert_eq!(metric(cluster.node(0), tolerated), format!("{tolerated} 1"));
+    let all = [0, 1, 2].map(|index| cluster.node(index));
+    assert_eq!(metric(&all, tolerated), format!("{tolerated} 1"));
 
     cluster.etcd.kill_member(2);
     let answer = verdict(cluster.node(0), "the loss of a member", PROMPT, |answer| {
@@ -161,7 +169,7 @@ fn real_pool_is_protected_before_it_is_full_and_recovers() {
     let container = node.ask(&["container", "list"]);
     assert_eq!(container[0]["space"], "protected");
     assert_eq!(
-        metric(&node, "azekura_space_protected"),
+        metric(&[&node], "azekura_space_protected"),
         "azekura_space_protected{rf=\"2\"} 1"
     );
     let refused = node.refuse(&[

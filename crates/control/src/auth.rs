@@ -350,6 +350,7 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
         Scope::Client => matches!(
             operation,
             Operation::Status
+                | Operation::Figures
                 | Operation::Cluster
                 | Operation::VolumeShow { .. }
                 | Operation::Attach { .. }
@@ -427,6 +428,7 @@ fn is_step(operation: &Operation) -> bool {
             | Operation::CertificateRenew { .. }
             | Operation::VolumePause { .. }
             | Operation::VolumeResume { .. }
+            | Operation::MetricsPart { .. }
     )
 }
 

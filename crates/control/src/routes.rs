@@ -5,6 +5,7 @@ mod catalog;
 mod disks;
 mod joining;
 mod members;
+mod metrics;
 
 use crate::audit::{self, Audit};
 use crate::auth::{Access, Transport};
@@ -12,9 +13,7 @@ use crate::password::Passwords;
 use crate::reply::{Reply, no_such_method, parse, parse_or_default, require_json};
 use crate::stream::Hub;
 use crate::throttle::Throttle;
-use crate::{
-    Auth, Backend, auth, headers, limits, make_token, metrics, openapi, pages, request_id, stream,
-};
+use crate::{Auth, Backend, auth, headers, limits, make_token, openapi, pages, request_id, stream};
 use api::http::{self, BODY_BYTES_MAX, PREFIX};
 use api::{
     Answer, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, Operation,
@@ -236,17 +235,18 @@ fn version_1() -> Router<Shared> {
         .merge(disks::routes())
         .merge(joining::routes())
         .merge(members::routes())
+        .merge(metrics::routes())
 }
 
 async fn metrics_text(State(shared): State<Shared>) -> Response {
-    match shared.call(Operation::Status).await {
-        Ok(Answer::Status(status)) => (
+    match shared.call(Operation::Figures).await {
+        Ok(Answer::Figures(figures)) => (
             [("content-type", "text/plain; version=0.0.4; charset=utf-8")],
-            metrics::render(&status),
+            crate::metrics::render(&figures),
         )
             .into_response(),
         Ok(_) => Reply::from(OperationError::failed(
-            "status was answered by something else",
+            "a question for figures was answered by something else",
         ))
         .into_response(),
         Err(error) => Reply::from(error).into_response(),

@@ -154,7 +154,7 @@ impl Listener {
                 () = closing => return None,
             };
             match received {
-                Ok(answer) if answer.revision <= self.seen && !is_health(&answer) => {}
+                Ok(answer) if answer.revision <= self.seen && !is_beside_the_catalog(&answer) => {}
                 Ok(answer) => {
                     self.seen = self.seen.max(answer.revision);
                     if let Some(event) = told(&answer) {
@@ -175,8 +175,10 @@ impl Listener {
     }
 }
 
-fn is_health(answer: &ChangesAnswer) -> bool {
-    answer.reset || answer.changes.iter().any(|change| change.kind == "health")
+/// Whether it tells of what has no revision.
+fn is_beside_the_catalog(answer: &ChangesAnswer) -> bool {
+    let beside = |kind: &str| matches!(kind, "health" | "metrics");
+    answer.reset || answer.changes.iter().any(|change| beside(&change.kind))
 }
 
 /// Where a browser that comes again was.

@@ -1,6 +1,7 @@
 //! Real HTTP against a backend that remembers what it was asked.
 
 mod accounts;
+mod metrics;
 mod openapi;
 mod stream;
 mod tokens;
@@ -64,6 +65,7 @@ fn answer(operation: Operation) -> Result<Answer, OperationError> {
     let refuse = |kind| Err(OperationError::new(kind, format!("because of {kind:?}")));
     match operation {
         Operation::Status => Ok(Answer::Status(cluster())),
+        Operation::Figures => Ok(Answer::Figures(Box::new(metrics::figures(1)))),
         Operation::ContainerList => Ok(Answer::Containers(vec![ContainerAnswer {
             name: "fast".into(),
             ..ContainerAnswer::default()
@@ -339,6 +341,16 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ),
     ("GET /api/v1/cluster", "", r#"{"operation":"cluster"}"#),
     (
+        "GET /api/v1/metrics/query?entity=volume%2Fv&metric=iops,bandwidth&from=1&to=2&step=15",
+        "",
+        r#"{"operation":"metrics-query","entity":"volume/v","metric":"iops,bandwidth","from":1,"to":2,"step":15}"#,
+    ),
+    (
+        "GET /api/v1/metrics/busiest?by=latency&limit=3",
+        "",
+        r#"{"operation":"busiest","by":"latency","limit":3}"#,
+    ),
+    (
         "GET /api/v1/capacity?rf=2",
         "",
         r#"{"operation":"capacity","rf":2}"#,
@@ -474,6 +486,18 @@ async fn bad_requests_are_told_what_is_wrong_and_reach_nobody() {
             400,
             "unknown field `lmit`",
         ),
+        (
+            "GET /api/v1/metrics/query?entity=cluster",
+            "",
+            400,
+            "missing field `metric`",
+        ),
+        (
+            "GET /api/v1/metrics/busiest?by=name",
+            "",
+            400,
+            "unknown variant `name`",
+        ),
         ("GET /api/v1/snapshots/seven", "", 400, "not the id of"),
         ("GET /api/v1/nothing", "", 404, "the API is below /api/v1"),
         ("POST /", "", 404, "the API is below /api/v1"),
@@ -538,10 +562,10 @@ async fn health_and_metrics_are_text() {
     for line in [
         "azekura_node_alive{node=\"a \\\"quoted\\\" name\"} 1",
         "# TYPE azekura_store_written_bytes_total counter",
-        "azekura_store_used_bytes{store=\"3\",node=\"1\"} 4096",
-        "azekura_store_ready{store=\"3\",node=\"1\"} 1",
-        "azekura_volumes 1",
-        "azekura_volume_size_bytes{volume=\"db\"} 1073741824",
+        "azekura_store_used_bytes{store=\"3\",node=\"a \\\"quoted\\\" name\"} 4096",
+        "azekura_store_ready{store=\"3\",node=\"a \\\"quoted\\\" name\"} 1",
+        "azekura_volumes 2",
+        "azekura_volume_size_bytes{volume=\"at-rest\",container=\"gold\"} 21474836480",
     ] {
         assert!(
             text.lines().any(|have| have == line),

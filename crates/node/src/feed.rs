@@ -25,6 +25,8 @@ const KEPT_MAX: usize = 4096;
 const WAIT_MAX: Duration = Duration::from_secs(15);
 /// How often health and verdict are looked at while somebody waits.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between the word for health and the number of the step.
+const STEP_MARK: char = '-';
 /// Changes that come together are told together.
 const GATHER: Duration = Duration::from_millis(50);
 
@@ -152,8 +154,32 @@ async fn follow(host: Rc<Host>, mut revision: Revision) {
     }
 }
 
+/// What is other in a mood than in one that was told. Pure.
+fn news(before: &str, now: &str) -> Vec<ChangeAnswer> {
+    let parts = |mood: &str| {
+        let (health, step) = mood.split_once(STEP_MARK).unwrap_or((mood, ""));
+        [health.to_owned(), step.to_owned()]
+    };
+    let kinds = ["health", "metrics"].into_iter();
+    let pairs = kinds.zip(parts(before).into_iter().zip(parts(now)));
+    let other = pairs.filter(|(_, (before, now))| before != now);
+    let change = |(kind, _): (&str, _)| ChangeAnswer {
+        kind: kind.to_owned(),
+        id: 0,
+        gone: false,
+    };
+    other.map(change).collect()
+}
+
+impl Feed {
+    /// Another step of figures has been taken.
+    pub(crate) fn on_sampled(&self) {
+        self.changed.notify_all();
+    }
+}
+
 impl Host {
-    /// Health and verdict in a word that is another one when they change.
+    /// Health and verdict in a word that is another one when they change, and which step of figures was the last.
     fn mood(&self) -> String {
         let verdict = self.verdict();
         let view = self
@@ -167,7 +193,8 @@ impl Host {
             verdict.data,
             stores.collect::<Vec<_>>()
         );
-        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
+        let hash = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+        format!("{hash:016x}{STEP_MARK}{}", self.upkeep.present.steps.get())
     }
 
     /// What changed after `after`, or since health was `mood`: at once when something did, else when something does, at the
@@ -203,13 +230,7 @@ impl Host {
             changes: since.unwrap_or_default(),
             mood: now,
         };
-        if answer.mood != mood {
-            answer.changes.push(ChangeAnswer {
-                kind: "health".to_owned(),
-                id: 0,
-                gone: false,
-            });
-        }
+        answer.changes.extend(news(mood, &answer.mood));
         answer
     }
 }
@@ -260,6 +281,18 @@ mod tests {
         assert_eq!(told(&kept, 15), Some(vec![]));
         assert_eq!(told(&kept, 9), None, "too long ago");
         assert_eq!(told(&kept, 16), None, "of a catalog that was not made anew");
+    }
+
+    #[test]
+    fn health_and_figures_are_told_apart() {
+        let kinds = |before: &str, now: &str| {
+            let news = news(before, now).into_iter();
+            news.map(|one| one.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds("a-1", "a-1"), Vec::<String>::new());
+        assert_eq!(kinds("a-1", "a-2"), ["metrics"]);
+        assert_eq!(kinds("a-1", "b-1"), ["health"]);
+        assert_eq!(kinds("", "b-1"), ["health", "metrics"]);
     }
 
     #[test]

@@ -41,6 +41,20 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// What a store of this process says, or why it cannot say anything.
+    pub(crate) fn here(said: Result<StoreStatus, String>) -> Self {
+        let (status, silent) = match said {
+            Ok(status) => (Some(status), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        Self {
+            status,
+            silent,
+            unfit_since: None,
+            was_full: false,
+        }
+    }
+
     /// Whether new log replicas may go there.
     fn is_healthy(&self) -> bool {
         let failed = |status: &StoreStatus| status.failed.is_some();

@@ -444,6 +444,7 @@ impl Host {
         self.release_all().await;
         self.lease.end().await;
         self.stop.raise();
+        self.keep_history().await;
         for store in self.stores.all() {
             store.close().await;
         }

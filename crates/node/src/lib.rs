@@ -25,6 +25,7 @@ mod health;
 mod host;
 mod latency;
 mod membership;
+mod meter;
 mod operations;
 mod options;
 mod placement;
@@ -37,8 +38,9 @@ mod volumes;
 pub use crate::disks::{Bay, DiskFacts, DiskRequest, FoundDisks};
 pub use crate::host::Host;
 pub use crate::membership::ClusterView;
+pub use crate::meter::{Process, Usage};
 pub use crate::operations::{CatalogPlace, Moved, Signer};
 #[cfg(feature = "bugs")]
 pub use crate::options::Bug;
 pub use crate::options::{CollectOptions, Faults, HostError, HostOptions, ScrubOptions, StoreSpec};
-pub use crate::upkeep::ScrubReport;
+pub use crate::upkeep::{Recording, ScrubReport};

@@ -12,10 +12,12 @@ mod components;
 mod containers;
 pub(crate) mod disks;
 mod events;
+mod figures;
 mod groups;
 mod joining;
 mod ledger;
 mod members;
+mod metrics;
 mod resiliency;
 mod snapshots;
 mod space;
@@ -154,6 +156,9 @@ impl Host {
             Operation::VolumeShow { name } => return self.show_volume_here(name).await,
             Operation::VolumeDelete { name } => return self.delete_volume_here(name).await,
             Operation::Space { lineage } => return self.space_here(*lineage).await,
+            Operation::MetricsPart { .. } | Operation::Busiest(_) => {
+                return self.metrics_step(operation).await;
+            }
             Operation::NodeJoin { .. }
             | Operation::CertificateRenew { .. }
             | Operation::AuthorityRotate => return self.sign_here(operation).await,
@@ -184,6 +189,10 @@ impl Host {
             Operation::Resiliency => self.resiliency().await,
             Operation::Space { lineage } => self.space(lineage).await,
             Operation::Events(query) => self.list_events(&query).await,
+            Operation::Figures => self.figures().await,
+            Operation::MetricsQuery(query) => self.query_metrics(&query).await,
+            step @ Operation::MetricsPart { .. } => self.metrics_step(step).await,
+            Operation::Busiest(query) => self.busiest(query).await,
             Operation::NodeShow { name } => self.show_node(&name).await,
             Operation::NodeSet { name, change } => self.set_node(&name, &change).await,
             Operation::NodeRemove { name, lost } => self.remove_node(&name, lost).await,

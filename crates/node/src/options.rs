@@ -1,7 +1,9 @@
 //! How a node is started, and why it cannot be.
 
 use crate::disks::Bay;
+use crate::meter::Process;
 use crate::operations::{CatalogPlace, Signer};
+use crate::upkeep::Recording;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::StoreId;
@@ -32,6 +34,10 @@ pub struct HostOptions {
     pub catalog_place: Option<Rc<dyn CatalogPlace>>,
     /// The disks of this machine; nothing: stores do not come and go while the node runs.
     pub bay: Option<Rc<dyn Bay>>,
+    /// What the machine says of this process; nothing: it is not known.
+    pub process: Option<Rc<dyn Process>>,
+    /// Where figures are recorded; nothing: they are not. Off here: a product switches it on.
+    pub recording: Option<Recording>,
     /// Stores that this node should have and whose disks cannot be used, with the reason.
     pub absent: BTreeMap<StoreId, String>,
     /// Labels of the enclosing failure domains, narrowest first (rack, zone).
@@ -137,6 +143,8 @@ impl HostOptions {
             signer: None,
             catalog_place: None,
             bay: None,
+            process: None,
+            recording: None,
             absent: BTreeMap::new(),
             domains: Vec::new(),
             lease: Duration::from_secs(2),

@@ -10,6 +10,7 @@
 //!   gateway may be dropped: what it has put into the log keeps its place, what it has not is never done.
 
 use crate::host::Host;
+use crate::meter::{Asked, Meter};
 use crate::options::bug;
 use crate::volumes::Refusal;
 use blockdev::{BlockDevice, BlockError, WriteMode};
@@ -52,6 +53,8 @@ struct Session {
     idle: Notify,
     /// When its client asked for something last; shared with the other sessions of the same attachment.
     heard: Heard,
+    /// Counts its requests; the volume's.
+    meter: Rc<Meter>,
 }
 
 /// The newest session asked for by a client of a volume.
@@ -514,6 +517,7 @@ impl Host {
         let session = Rc::new(Session {
             key,
             device: volume.device(),
+            meter: self.meter_of(row.id),
             volume,
             read_only,
             wanted,
@@ -584,8 +588,11 @@ impl Host {
         let session = self.sessions.get((connection, handle))?;
         let began = self.world.now();
         session.heard.set(began);
+        let (asked, meter) = (Asked::of(&request, body.len()), session.meter.clone());
         let reply = session.serve(request, body).await;
-        self.upkeep.latency.note(self.world.now().since(began));
+        let took = self.world.now().since(began);
+        self.upkeep.latency.note(took);
+        meter.note(asked, took, reply.as_ref().err());
         reply
     }
 
@@ -602,9 +609,13 @@ impl Host {
         session.heard.set(began);
         let running = Running::begin(&session)?;
         session.check_writable()?;
+        let bytes = data.iter().map(Bytes::len).sum::<usize>() as u64;
         let written = session.device.write(lba, data, mode).await;
         let written = written.map_err(|error| session.error(error));
-        self.upkeep.latency.note(self.world.now().since(began));
+        let took = self.world.now().since(began);
+        self.upkeep.latency.note(took);
+        let error = written.as_ref().err();
+        session.meter.note(Asked::Write(bytes), took, error);
         drop(running);
         written
     }

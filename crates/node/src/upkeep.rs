@@ -11,10 +11,12 @@ pub(crate) mod mirror;
 mod observe;
 mod pace;
 mod placement;
+pub(crate) mod record;
 mod relieve;
 mod scrub;
 mod space;
 
+pub use record::Recording;
 pub use scrub::ScrubReport;
 
 use crate::host::Host;
@@ -59,6 +61,10 @@ pub(crate) struct Upkeep {
     pub(crate) events: crate::events::Events,
     /// How long requests of clients take.
     pub(crate) latency: crate::latency::Latency,
+    /// What clients do with the volumes owned here.
+    pub(crate) meters: crate::meter::Meters,
+    /// What they did in the last step.
+    pub(crate) present: record::Present,
     /// Whether this node led when it looked last.
     pub(crate) leading: Cell<bool>,
     /// Where the space goes, as far as this node has walked while it leads.
@@ -92,6 +98,9 @@ pub(crate) fn start(host: &Rc<Host>) {
     if host.options.events {
         host.spawn(crate::events::run(host.clone()));
         host.spawn(observe::run(host.clone()));
+    }
+    if let Some(recording) = host.options.recording.clone() {
+        host.spawn(record::run(host.clone(), recording));
     }
     if let Some(options) = host.options.pace {
         host.spawn(pace::run(host.clone(), options));

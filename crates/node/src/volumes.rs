@@ -169,6 +169,20 @@ impl Volumes {
         owned.values().map(|owned| owned.volume.clone()).collect()
     }
 
+    /// Volumes served here, each with its container.
+    pub(crate) fn served(&self) -> Vec<(Rc<Volume>, ContainerId)> {
+        let owned = self.owned.borrow();
+        let served = owned.values().filter(|owned| owned.volume.lost().is_none());
+        served
+            .map(|owned| (owned.volume.clone(), owned.container))
+            .collect()
+    }
+
+    /// Volumes owned, lost ones included.
+    pub(crate) fn count(&self) -> usize {
+        self.owned.borrow().len()
+    }
+
     /// Lets go of a volume; the next opening finds everything in the log.
     pub(crate) fn abandon(&self, id: VolumeId) {
         if let Some(owned) = self.owned.borrow_mut().remove(&id) {

@@ -18,6 +18,7 @@
 //! Read next: `store.rs`, `state.rs`, `journal/mod.rs`.
 
 mod checkpoint;
+mod counted;
 mod extents;
 mod format;
 mod header;
@@ -33,6 +34,7 @@ mod survey;
 mod upkeep;
 mod verify;
 
+pub use counted::DiskFigures;
 pub use format::{FormatError, FormatOptions, Identity, Inspection, erase, format, inspect};
 pub use open::OpenError;
 #[cfg(feature = "bugs")]

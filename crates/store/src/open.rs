@@ -1,5 +1,6 @@
 //! Opening a store: who it is, what it holds, and how far that can be believed.
 
+use crate::counted::counted;
 use crate::format::{read_header, read_mark};
 use crate::header::{Header, HeaderDamage, Mark, SESSIONS_KEPT};
 use crate::journal::replay::{Replayed, replay};
@@ -331,6 +332,7 @@ fn assemble(
             .min(replayed.head),
     };
     let faults = options.faults;
+    let (disks, figures) = counted(disks);
     let area = headers[0].journal;
     let journal = Journal::new(world.clone(), disks[0].clone(), area, start, faults);
     let mut sessions = vec![session];
@@ -340,6 +342,7 @@ fn assemble(
         world,
         progress: disks.iter().map(|_| DiskProgress::default()).collect(),
         disks,
+        figures,
         headers,
         options,
         session,

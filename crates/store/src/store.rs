@@ -3,6 +3,7 @@
 //! Requests that change something take effect, in memory, in the order [`Store::handle`]'s futures are first
 //! polled; their answers wait for the journal.
 
+use crate::counted::{DiskFigures, Figures};
 use crate::extents::{HeaderCache, Put};
 use crate::format::Identity;
 use crate::header::Header;
@@ -34,6 +35,8 @@ pub(crate) struct DiskProgress {
 pub(crate) struct Inner {
     pub world: World,
     pub disks: Vec<Rc<dyn Disk>>,
+    /// What was asked of each of them.
+    pub figures: Vec<Figures>,
     pub headers: Vec<Header>,
     pub options: Options,
     /// Run of the store; answers to puts carry it.
@@ -172,6 +175,12 @@ impl Store {
             flushes: journal_flushes + inner.data_flushes.get(),
             failed: inner.journal.failed(),
         }
+    }
+
+    /// What was asked of each of its disks since it was opened.
+    #[must_use]
+    pub fn disk_figures(&self) -> Vec<DiskFigures> {
+        self.0.figures.iter().map(|figures| figures.get()).collect()
     }
 
     /// Carries out a request. Effects and their order are decided when the future is first polled.

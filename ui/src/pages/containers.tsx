@@ -1,4 +1,5 @@
 import { Button, Group, Text } from "@mantine/core";
+import { Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { call, path } from "../api";
 import { ContainerForm, Form, refresh } from "../dialogs";
@@ -19,7 +20,17 @@ export function ContainersPage() {
   const close = () => setDialog(null);
   const columns = useMemo<Column<Container>[]>(() => {
     const all: Column<Container>[] = [
-      { id: "name", title: word("name"), value: (one) => one.name, width: "minmax(160px, 2fr)" },
+      {
+        id: "name",
+        title: word("name"),
+        value: (one) => one.name,
+        show: (one) => (
+          <Link to="/containers/$name" params={{ name: one.name }}>
+            {one.name}
+          </Link>
+        ),
+        width: "minmax(160px, 2fr)",
+      },
       { id: "rf", title: "RF", value: (one) => one.rf, right: true, width: "60px" },
       {
         id: "least",

@@ -1,5 +1,6 @@
 import { Button, Group, NumberInput, SimpleGrid, Stack, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import { call, get, path } from "../api";
 import { Form, refresh } from "../dialogs";
@@ -177,6 +178,9 @@ function NodeCard({ node, stores, ask }: { node: Node; stores: Store[]; ask: Ask
             </State>
           )}
         </Group>
+        <Link to="/hardware/$name" params={{ name: node.name }} style={{ fontSize: 14 }}>
+          {word("performance")}: {node.name}
+        </Link>
         <Facts
           facts={[
             [word("address"), node.address],

@@ -4,6 +4,7 @@ import { Link } from "@tanstack/react-router";
 import { bytes, percent, seconds } from "../format";
 import { type Word, word } from "../i18n";
 import { Bar, Facts, inOrder, Loaded, Page, Panel, State } from "../parts";
+import { ACTIVITY, Busiest, Performance } from "../performance";
 import { useCluster, useResiliency, useStores, useVolumes } from "../queries";
 import type { Resiliency } from "../types";
 
@@ -237,7 +238,9 @@ export function HomePage() {
         <Verdict />
         <Members />
         <Largest />
+        <Busiest />
       </SimpleGrid>
+      <Performance entity="cluster" charts={ACTIVITY} />
       <About />
     </Page>
   );

@@ -15,6 +15,7 @@ import { bytes, time } from "../format";
 import { useLanguage, word } from "../i18n";
 import { type Branch, lineage } from "../lineage";
 import { Bar, Facts, Loaded, Page, Panel, State } from "../parts";
+import { ACTIVITY, Performance } from "../performance";
 import { useCluster, useRights, useSnapshots, useStores, useVolume, useVolumes } from "../queries";
 import { volumeRoute } from "../router";
 import type { Snapshot, Volume } from "../types";
@@ -259,6 +260,7 @@ export function VolumePage() {
                 </Panel>
               </Stack>
             </SimpleGrid>
+            <Performance entity={`volume/${volume.name}`} charts={ACTIVITY} />
             {dialog && (
               <Dialogs
                 volume={volume}

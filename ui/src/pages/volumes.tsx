@@ -2,17 +2,22 @@ import { Button } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { CreateVolume, DeleteVolumes, TakeSnapshot } from "../dialogs";
-import { bytes, time } from "../format";
+import { bytes, count, micros, perSecond, time } from "../format";
 import { useLanguage, word } from "../i18n";
 import { Loaded, Page, State } from "../parts";
-import { useCluster, useRights, useVolumes } from "../queries";
+import { useBusiest, useCluster, useRights, useVolumes } from "../queries";
 import { type Column, DataTable } from "../table";
-import type { Volume } from "../types";
+import type { Rates, Volume } from "../types";
 
 type Dialog = { kind: "create" } | { kind: "delete" | "snapshot"; volumes: Volume[]; done: () => void };
 
+/** What is measured, or that it is not. */
+function shown(value: number | null | undefined, format: (value: number) => string): string {
+  return value === null || value === undefined ? "–" : format(value);
+}
+
 /** The columns of a table of volumes. */
-function columns(language: string, nodes: Map<number, string>): Column<Volume>[] {
+function columns(language: string, nodes: Map<number, string>, rates: Map<number, Rates>): Column<Volume>[] {
   const node = (id: number | null) => (id === null ? null : (nodes.get(id) ?? `node-${id}`));
   return [
     {
@@ -39,6 +44,28 @@ function columns(language: string, nodes: Map<number, string>): Column<Volume>[]
       title: word("mapped"),
       value: (one) => one.mapped,
       show: (one) => bytes(one.mapped),
+      right: true,
+    },
+    {
+      id: "iops",
+      title: word("iops"),
+      value: (one) => rates.get(one.id)?.iops ?? null,
+      show: (one) => shown(rates.get(one.id)?.iops, count),
+      right: true,
+      width: "80px",
+    },
+    {
+      id: "bandwidth",
+      title: word("bandwidth"),
+      value: (one) => rates.get(one.id)?.bandwidth ?? null,
+      show: (one) => shown(rates.get(one.id)?.bandwidth, perSecond),
+      right: true,
+    },
+    {
+      id: "latency",
+      title: word("latency"),
+      value: (one) => rates.get(one.id)?.latency_us ?? null,
+      show: (one) => shown(rates.get(one.id)?.latency_us, micros),
       right: true,
     },
     { id: "rf", title: "RF", value: (one) => one.rf, right: true, width: "60px" },
@@ -78,9 +105,15 @@ export function VolumesPage() {
   const { operate } = useRights();
   const [dialog, setDialog] = useState<Dialog | null>(null);
   const close = () => setDialog(null);
-  const shown = useMemo(
-    () => columns(language, new Map(nodes?.map((node) => [node.id, node.name]))),
-    [language, nodes],
+  const busiest = useBusiest().data?.volumes;
+  const drawn = useMemo(
+    () =>
+      columns(
+        language,
+        new Map(nodes?.map((node) => [node.id, node.name])),
+        new Map(busiest?.map((one) => [one.id, one.rates])),
+      ),
+    [language, nodes, busiest],
   );
   return (
     <Page
@@ -94,7 +127,7 @@ export function VolumesPage() {
           <DataTable
             label={word("volumes")}
             rows={volumes}
-            columns={shown}
+            columns={drawn}
             id={(one) => one.name}
             actions={
               operate

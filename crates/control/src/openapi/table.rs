@@ -8,14 +8,14 @@ use api::ErrorKind::{
 use api::Scope::{Admin, Client, Csi, Operator, Viewer};
 use api::stream::ChangesAnswer;
 use api::{
-    AttachmentAnswer, AuditEntry, AuditQuery, AuthorityAnswer, CapacityAnswer, CatalogBackupAnswer,
-    CatalogMoveAnswer, CatalogTarget, ClusterAnswer, ContainerAnswer, ContainerChange,
-    ContainerSpec, DiffAnswer, DiskAnswer, DiskReplacement, DiskSpec, EventQuery, EventsAnswer,
-    GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer, JoinRequest, JoinTokenAnswer,
-    JoinTokenSpec, ListQuery, Login, MemberAnswer, MemberChange, PasswordChange, RemoveQuery,
-    ResiliencyAnswer, Retirement, Scope, SessionAnswer, SnapshotAnswer, SpaceReportAnswer,
-    StatusAnswer, StoreAnswer, TokenAnswer, TokenSpec, UserAnswer, UserChange, UserSpec,
-    VolumeAnswer, VolumeChange, VolumeSpec, http,
+    AttachmentAnswer, AuditEntry, AuditQuery, AuthorityAnswer, BusiestAnswer, BusiestQuery,
+    CapacityAnswer, CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget, ClusterAnswer,
+    ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer, DiskReplacement,
+    DiskSpec, EventQuery, EventsAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer,
+    JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, Login, MemberAnswer, MemberChange,
+    MetricsAnswer, MetricsQuery, PasswordChange, RemoveQuery, ResiliencyAnswer, Retirement, Scope,
+    SessionAnswer, SnapshotAnswer, SpaceReportAnswer, StatusAnswer, StoreAnswer, TokenAnswer,
+    TokenSpec, UserAnswer, UserChange, UserSpec, VolumeAnswer, VolumeChange, VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
@@ -103,6 +103,25 @@ fn insight() -> Vec<Describe> {
             .query::<EventQuery>(&[])
             .answer::<EventsAnswer>("Events, oldest first")
             .scopes(LOOKING),
+        Describe::new(
+            Get,
+            "/metrics/query",
+            "metrics-query",
+            "Figures over time of the cluster, a node, store, container or volume",
+        )
+        .query::<MetricsQuery>(&[])
+        .answer::<MetricsAnswer>("Metrics by steps")
+        .problems(&[NotFound])
+        .scopes(LOOKING),
+        Describe::new(
+            Get,
+            "/metrics/busiest",
+            "busiest",
+            "Nodes, and volumes by how busy they are now",
+        )
+        .query::<BusiestQuery>(&[])
+        .answer::<BusiestAnswer>("The busiest volumes first")
+        .scopes(LOOKING),
     ]
 }
 
@@ -639,7 +658,7 @@ fn beside() -> Vec<Describe> {
             Get,
             "/metrics",
             "metrics",
-            "The cluster's state for Prometheus",
+            "What this node counts, for Prometheus",
         )
         .text("Prometheus text, exposition format 0.0.4")
         .scopes(&[Admin, Operator, Viewer, Client]),

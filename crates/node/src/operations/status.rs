@@ -84,7 +84,7 @@ pub(super) fn place(
     answer
 }
 
-fn nodes_of(view: &ClusterView) -> Vec<NodeAnswer> {
+pub(super) fn nodes_of(view: &ClusterView) -> Vec<NodeAnswer> {
     let intent = |row: &catalog::NodeRow| view.intents.get(&Subject::Node(row.id));
     let node = |row: &catalog::NodeRow| NodeAnswer {
         draining: intent(row).is_some_and(|intent| intent.draining),

@@ -1,5 +1,6 @@
 //! Volumes: create, show, grow, attach, restore, delete.
 
+use super::figures::activity;
 use super::{Result, catalog_error, is_unavailable, volume_error};
 use crate::host::Host;
 use crate::options::bug;
@@ -163,6 +164,7 @@ impl Host {
             undrained: own.map(|status| status.undrained.0),
             attachment: attachment_answer(&row.attachment),
             clients: Vec::new(),
+            activity: None,
             origin,
             usage: None,
             labels: row.labels.clone(),
@@ -192,6 +194,8 @@ impl Host {
         }
         let mut answer = self.describe(&row, &names);
         answer.clients = self.heard_clients(&row);
+        let served = self.volumes.get(id);
+        answer.activity = served.map(|_| activity(&self.upkeep.meters.sample(id)));
         Ok(Answer::Volume(answer))
     }
 

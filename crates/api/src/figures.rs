@@ -1,0 +1,141 @@
+//! What one node counts, for the Prometheus endpoint: of itself, its stores and the volumes it owns.
+
+use crate::answer::{NodeAnswer, StoreAnswer};
+use crate::members::ResiliencyAnswer;
+use serde::{Deserialize, Serialize};
+
+/// Requests of clients with a volume, or all volumes of a node, as its owner has served them since it began to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ActivityAnswer {
+    /// Reads done.
+    pub reads: u64,
+    /// Writes done.
+    pub writes: u64,
+    /// Flushes done.
+    pub flushes: u64,
+    /// Trims done.
+    pub trims: u64,
+    /// Requests that failed.
+    pub errors: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Microseconds that reads took, together.
+    pub read_us: u64,
+    /// Microseconds that writes took, together.
+    pub write_us: u64,
+    /// Microseconds that flushes took, together.
+    pub flush_us: u64,
+}
+
+/// Requests by how long they took: one count for each of the answer's `latency_bounds_us`, and one for what took longer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatencyFigures {
+    /// Reads.
+    pub reads: Vec<u64>,
+    /// Writes.
+    pub writes: Vec<u64>,
+    /// Flushes.
+    pub flushes: Vec<u64>,
+}
+
+/// A volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeFigures {
+    /// Its id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its container.
+    pub container: String,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes mapped.
+    pub mapped: u64,
+    /// Of one that is served: what only its owner knows.
+    pub served: Option<ServedFigures>,
+}
+
+/// What the owner of a volume knows of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedFigures {
+    /// Bytes in the log only.
+    pub undrained: u64,
+    /// Copies of the open log segment.
+    pub log_replicas: u64,
+    /// Its requests.
+    pub activity: ActivityAnswer,
+    /// How long they took.
+    pub latency: LatencyFigures,
+}
+
+/// A disk of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskFigures {
+    /// Reads.
+    pub reads: u64,
+    /// Writes.
+    pub writes: u64,
+    /// Flushes.
+    pub flushes: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+}
+
+/// A store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreFigures {
+    /// As it is listed.
+    pub store: StoreAnswer,
+    /// Its disks, in the order in which they carry it.
+    pub disks: Vec<DiskFigures>,
+}
+
+/// The process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessFigures {
+    /// Processor time in milliseconds.
+    pub cpu_ms: u64,
+    /// Bytes of memory.
+    pub resident: u64,
+}
+
+/// What one node of the cluster says for all of them: the one that leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterFigures {
+    /// Every node.
+    pub nodes: Vec<NodeAnswer>,
+    /// The verdict.
+    pub resiliency: ResiliencyAnswer,
+    /// Volumes there are; absent while the catalog does not answer.
+    pub volumes: Option<u64>,
+    /// Those of them that no node serves.
+    pub unserved: Vec<VolumeFigures>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FiguresAnswer {
+    /// Name of the node.
+    pub node: String,
+    /// Version of its program.
+    pub version: String,
+    /// Its process, where the machine says.
+    pub process: Option<ProcessFigures>,
+    /// Ends of the classes of latency, in microseconds.
+    pub latency_bounds_us: Vec<u64>,
+    /// All volumes that it owns, together.
+    pub activity: ActivityAnswer,
+    /// How long their requests took.
+    pub latency: LatencyFigures,
+    /// Its stores.
+    pub stores: Vec<StoreFigures>,
+    /// Volumes that it owns, by id.
+    pub volumes: Vec<VolumeFigures>,
+    /// Only of the node that leads.
+    pub cluster: Option<ClusterFigures>,
+}

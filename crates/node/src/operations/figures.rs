@@ -1,0 +1,203 @@
+//! What this node counts, for the Prometheus endpoint. Everything is said by one node only: volumes by their owner, stores by the node
+//! that runs them, and what is one for the whole cluster by the node that leads. So whoever adds up all nodes counts nothing twice.
+//!
+//! Nothing but the catalog is asked, by the leader alone, and not for long: its rows for half a second, its members for four.
+
+use super::Result;
+use super::status::{describe, nodes_of, place};
+use crate::health::Seen;
+use crate::host::Host;
+use api::{
+    ActivityAnswer, Answer, ClusterFigures, DiskFigures, FiguresAnswer, LatencyFigures,
+    ProcessFigures, ServedFigures, StoreFigures, VolumeFigures,
+};
+use blockdev::BlockDevice;
+use catalog::{ContainerRow, VolumeRow};
+use history::{CLASSES, Counter, Histogram, Kind, Sample, end_us};
+use std::collections::BTreeMap;
+use store::Store;
+use vocab::{BLOCK_BYTES, ContainerId};
+use volume::Volume;
+use world::Duration;
+
+/// Ends of the classes that are shown: every fourth one, from 64 µs to 4 s. All of them would be four times as many series.
+const SHOWN: std::ops::Range<usize> = 4..38;
+const SHOWN_EVERY: usize = 4;
+/// How long the leader waits for the catalog's rows.
+const CATALOG_PATIENCE: Duration = Duration::from_millis(500);
+
+fn shown_classes() -> impl Iterator<Item = usize> {
+    SHOWN.step_by(SHOWN_EVERY)
+}
+
+fn shown(histogram: &Histogram) -> Vec<u64> {
+    let mut from = 0;
+    let ends = shown_classes().map(|class| class + 1).chain([CLASSES]);
+    let sum = |to: usize| {
+        let counts = &histogram.0[from..to];
+        from = to;
+        counts.iter().sum()
+    };
+    ends.map(sum).collect()
+}
+
+pub(super) fn activity(sample: &Sample) -> ActivityAnswer {
+    let count = |counter: Counter| sample.counters[counter as usize];
+    ActivityAnswer {
+        reads: count(Counter::Reads),
+        writes: count(Counter::Writes),
+        flushes: count(Counter::Flushes),
+        trims: count(Counter::Trims),
+        errors: count(Counter::Errors),
+        read_bytes: count(Counter::ReadBytes),
+        written_bytes: count(Counter::WrittenBytes),
+        read_us: count(Counter::ReadMicros),
+        write_us: count(Counter::WriteMicros),
+        flush_us: count(Counter::FlushMicros),
+    }
+}
+
+fn latency(sample: &Sample) -> LatencyFigures {
+    let of = |kind: Kind| shown(&sample.latency[kind as usize]);
+    LatencyFigures {
+        reads: of(Kind::Read),
+        writes: of(Kind::Write),
+        flushes: of(Kind::Flush),
+    }
+}
+
+fn disks(store: &Store) -> Vec<DiskFigures> {
+    let disk = |figures: store::DiskFigures| DiskFigures {
+        reads: figures.reads,
+        writes: figures.writes,
+        flushes: figures.flushes,
+        read_bytes: figures.read_bytes,
+        written_bytes: figures.written_bytes,
+    };
+    store.disk_figures().into_iter().map(disk).collect()
+}
+
+fn container_name(containers: &BTreeMap<ContainerId, ContainerRow>, id: ContainerId) -> String {
+    let row = containers.get(&id);
+    row.map_or_else(String::new, |row| row.name.clone())
+}
+
+impl Host {
+    /// See the head of this file.
+    pub(super) async fn figures(&self) -> Result<Answer> {
+        let total = self.upkeep.meters.total();
+        let process = self.options.process.as_ref();
+        let process = process.and_then(|process| process.usage());
+        Ok(Answer::Figures(Box::new(FiguresAnswer {
+            node: self.options.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: process.map(|usage| ProcessFigures {
+                cpu_ms: u64::try_from(usage.cpu.as_millis()).unwrap_or(u64::MAX),
+                resident: usage.resident.0,
+            }),
+            latency_bounds_us: shown_classes().filter_map(end_us).collect(),
+            activity: activity(&total),
+            latency: latency(&total),
+            stores: self.own_store_figures(),
+            volumes: self.own_volume_figures(),
+            cluster: match self.upkeep.leading.get() {
+                true => Some(self.cluster_figures().await),
+                false => None,
+            },
+        })))
+    }
+
+    /// The stores that this node runs, or should.
+    fn own_store_figures(&self) -> Vec<StoreFigures> {
+        let view = self.view();
+        let standings = self.standings();
+        let own = view.stores.values().filter(|row| row.node == self.id);
+        let figures = |row: &catalog::StoreRow| {
+            let store = self.stores.get(row.id);
+            let absent = || self.stores.why_absent(row.id).unwrap_or_default();
+            let said = store.as_ref().map(Store::status).ok_or_else(absent);
+            let seen = Seen::here(said);
+            let standing = standings.get(&row.id).copied();
+            let standing = standing.unwrap_or(curator::Standing::Away);
+            StoreFigures {
+                store: place(describe(row, Some(seen)), &view, standing),
+                disks: store.as_ref().map(disks).unwrap_or_default(),
+            }
+        };
+        own.map(figures).collect()
+    }
+
+    fn own_volume_figures(&self) -> Vec<VolumeFigures> {
+        let containers = self.members.look(|view| view.containers.clone());
+        let served = self.volumes.served();
+        let figures = |(volume, container): (std::rc::Rc<Volume>, ContainerId)| {
+            let status = volume.status();
+            let sample = self.upkeep.meters.sample(volume.id());
+            VolumeFigures {
+                id: volume.id().0,
+                name: volume.name().to_owned(),
+                container: container_name(&containers, container),
+                size: volume.device().size().0,
+                mapped: status.root.map.mapped_blocks * BLOCK_BYTES,
+                served: Some(ServedFigures {
+                    undrained: status.undrained.0,
+                    log_replicas: status.log.replicas.len() as u64,
+                    activity: activity(&sample),
+                    latency: latency(&sample),
+                }),
+            }
+        };
+        served.into_iter().map(figures).collect()
+    }
+
+    /// What the leader says for all.
+    async fn cluster_figures(&self) -> ClusterFigures {
+        let rows = self.catalog.list::<VolumeRow>();
+        let rows = self.world.timeout(CATALOG_PATIENCE, rows);
+        // The verdict rests on the catalog's members, too.
+        let (rows, ()) = futures_util::future::join(rows, self.ask_catalog()).await;
+        let rows = rows.ok().and_then(std::result::Result::ok);
+        let view = self.view();
+        let is_unserved = |row: &VolumeRow| {
+            let owner = row.owner.filter(|owner| view.alive.contains_key(owner));
+            // What this node serves it says as the owner, whatever the row may say.
+            owner.is_none() && self.volumes.get(row.id).is_none()
+        };
+        let figures = |row: &VolumeRow| VolumeFigures {
+            id: row.id.0,
+            name: row.name.clone(),
+            container: container_name(&view.containers, row.container),
+            size: row.size.0,
+            mapped: row.root.map.mapped_blocks * BLOCK_BYTES,
+            served: None,
+        };
+        let all = rows.iter().flatten().map(|found| &found.row);
+        ClusterFigures {
+            unserved: all.filter(|row| is_unserved(row)).map(figures).collect(),
+            volumes: rows.as_ref().map(|rows| rows.len() as u64),
+            resiliency: self.verdict(),
+            nodes: nodes_of(&view),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use history::class_of;
+
+    #[test]
+    fn shown_classes_hold_what_is_not_longer_than_their_end() {
+        let bounds: Vec<u64> = shown_classes().filter_map(end_us).collect();
+        assert_eq!(bounds[..3], [64, 256, 1024]);
+        assert_eq!(bounds.last(), Some(&(64 << 16)));
+        for (place, &bound) in bounds.iter().enumerate() {
+            let mut histogram = Histogram::default();
+            histogram.0[class_of(bound)] += 1;
+            histogram.0[class_of(bound + 1)] += 1;
+            let counts = shown(&histogram);
+            assert_eq!(counts.len(), bounds.len() + 1);
+            assert_eq!((counts[place], counts[place + 1]), (1, 1), "{bound}");
+        }
+    }
+}
