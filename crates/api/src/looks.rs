@@ -18,6 +18,7 @@ impl O {
             | O::StoreShow { .. }
             | O::StoreList
             | O::DiskList
+            | O::CatalogShow
             | O::CatalogBackup
             | O::ContainerList
             | O::VolumeList(_)

@@ -37,6 +37,7 @@ mod node;
 mod output;
 mod quantity;
 mod remote;
+mod seat;
 mod space;
 mod users;
 mod verbs;

@@ -41,4 +41,4 @@ pub use crate::operations::{CatalogPlace, Moved, Signer};
 #[cfg(feature = "bugs")]
 pub use crate::options::Bug;
 pub use crate::options::{CollectOptions, Faults, HostError, HostOptions, ScrubOptions, StoreSpec};
-pub use crate::upkeep::ScrubReport;
+pub use crate::upkeep::{Keeper, ScrubReport, SeatFacts};

@@ -2,6 +2,7 @@
 
 use crate::disks::Bay;
 use crate::operations::{CatalogPlace, Signer};
+use crate::upkeep::Keeper;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::StoreId;
@@ -30,6 +31,8 @@ pub struct HostOptions {
     pub signer: Option<Rc<dyn Signer>>,
     /// Where the catalog is; nothing: no other process can reach it, and it does not move.
     pub catalog_place: Option<Rc<dyn CatalogPlace>>,
+    /// The cluster's own etcd, if there may be one; nothing: members are not changed from here.
+    pub keeper: Option<Rc<dyn Keeper>>,
     /// The disks of this machine; nothing: stores do not come and go while the node runs.
     pub bay: Option<Rc<dyn Bay>>,
     /// Stores that this node should have and whose disks cannot be used, with the reason.
@@ -136,6 +139,7 @@ impl HostOptions {
             secured: false,
             signer: None,
             catalog_place: None,
+            keeper: None,
             bay: None,
             absent: BTreeMap::new(),
             domains: Vec::new(),

@@ -8,10 +8,10 @@ use api::ErrorKind::{
 use api::Scope::{Admin, Client, Csi, Operator, Viewer};
 use api::stream::ChangesAnswer;
 use api::{
-    AttachmentAnswer, AuditEntry, AuditQuery, AuthorityAnswer, CapacityAnswer, CatalogBackupAnswer,
-    CatalogMoveAnswer, CatalogTarget, ClusterAnswer, ContainerAnswer, ContainerChange,
-    ContainerSpec, DiffAnswer, DiskAnswer, DiskReplacement, DiskSpec, EventQuery, EventsAnswer,
-    GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer, JoinRequest, JoinTokenAnswer,
+    AttachmentAnswer, AuditEntry, AuditQuery, AuthorityAnswer, CapacityAnswer, CatalogAnswer,
+    CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget, ClusterAnswer, ContainerAnswer,
+    ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer, DiskReplacement, DiskSpec, EventQuery,
+    EventsAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer, JoinRequest, JoinTokenAnswer,
     JoinTokenSpec, ListQuery, Login, MemberAnswer, MemberChange, PasswordChange, RemoveQuery,
     ResiliencyAnswer, Retirement, Scope, SessionAnswer, SnapshotAnswer, SpaceReportAnswer,
     StatusAnswer, StoreAnswer, TokenAnswer, TokenSpec, UserAnswer, UserChange, UserSpec,
@@ -179,6 +179,14 @@ fn members() -> Vec<Describe> {
 
 fn catalog() -> Vec<Describe> {
     vec![
+        Describe::new(
+            Get,
+            "/catalog",
+            "catalog-show",
+            "Where the catalog is, who keeps it, and how they are",
+        )
+        .answer::<CatalogAnswer>("The catalog")
+        .scopes(LOOKING),
         Describe::new(
             Get,
             "/catalog/backup",
