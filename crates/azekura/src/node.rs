@@ -277,6 +277,27 @@ struct Running {
     stopping: Cell<bool>,
 }
 
+/// The disks of the configured stores; those that cannot be used are noted in the options.
+async fn prepare(
+    world: &World,
+    machine: &Machine,
+    config: &Config,
+    options: &mut HostOptions,
+) -> anyhow::Result<Vec<StoreSpec>> {
+    let mut stores = Vec::new();
+    for store in &config.stores {
+        let id = StoreId(store.id);
+        match disk::prepare(world, machine, &config.cluster, store).await? {
+            Prepared::Disks(disks) => stores.push(StoreSpec {
+                id: Some(id),
+                disks,
+            }),
+            Prepared::Dead(reason) => drop(options.absent.insert(id, reason)),
+        }
+    }
+    Ok(stores)
+}
+
 async fn serve(
     world: World,
     machine: Machine,
@@ -303,17 +324,7 @@ async fn serve(
     let (kv, place) = catalog_place::open(&world, &config, &seat, credentials.as_ref()).await?;
     options.catalog_place = Some(Rc::new(place));
     options.keeper = Some(Rc::new(seat.clone()));
-    let mut stores = Vec::new();
-    for store in &config.stores {
-        let id = StoreId(store.id);
-        match disk::prepare(&world, &machine, &config.cluster, store).await? {
-            Prepared::Disks(disks) => stores.push(StoreSpec {
-                id: Some(id),
-                disks,
-            }),
-            Prepared::Dead(reason) => drop(options.absent.insert(id, reason)),
-        }
-    }
+    let stores = prepare(&world, &machine, &config, &mut options).await?;
     let bay = MachineBay::new(world.clone(), machine.clone(), &config);
     options.bay = Some(Rc::new(bay));
     let url = options.api.clone();

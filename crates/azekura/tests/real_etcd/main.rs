@@ -11,5 +11,6 @@
 mod growth;
 mod loss;
 mod scene;
+mod secured;
 #[path = "../support/mod.rs"]
 mod support;

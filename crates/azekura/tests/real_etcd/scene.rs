@@ -15,7 +15,8 @@ pub struct Place {
     pub node: Option<Node>,
     /// Folder of its member's data.
     pub data: PathBuf,
-    client: String,
+    /// Address of its member for clients.
+    pub client: String,
 }
 
 /// Nodes of one cluster. Ends with the test.
