@@ -34,7 +34,7 @@ use world::{LocalBoxFuture, World};
 /// Patience with an etcd that begins.
 const FOUND_PATIENCE: Duration = Duration::from_secs(30);
 /// Patience with the catalog of a node that has lost its member's data.
-const LOST_PATIENCE: Duration = Duration::from_secs(20);
+const LOST_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two looks, and how many of them between two words about it.
 const PAUSE: Duration = Duration::from_millis(500);
 const LOOKS_PER_WORD: u32 = 20;

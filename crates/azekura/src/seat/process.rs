@@ -125,7 +125,7 @@ impl Launch {
             ("--quota-backend-bytes", self.quota.to_string()),
             ("--logger", "zap".to_owned()),
             ("--log-outputs", "stderr".to_owned()),
-            ("--log-level", "warn".to_owned()),
+            ("--log-level", "error".to_owned()),
         ];
         for (key, value) in pairs {
             words.push(key.into());
