@@ -14,6 +14,8 @@ use std::time::{Duration, SystemTime};
 /// Pause between two looks, while this seat may be wanted and while all is well.
 const FAST: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(5);
+/// After so many looks that found no change all is well.
+const QUIET_LOOKS: u32 = 15;
 /// So many looks must miss a member before it is taken for removed.
 const MISSED_MAX: u32 = 2;
 
@@ -68,12 +70,34 @@ fn endpoints(members: &KvMembers, own: Option<&str>) -> Vec<String> {
 /// Follows the list for as long as the node runs.
 pub async fn follow(seat: Seat, host: Rc<Host>) {
     let mut authorities = stamp(&seat);
+    let mut quiet = 0;
     loop {
-        let settled = matches!(seat.holding(), Holding::Member(_)) || seat.0.config.is_none();
-        seat.0.world.sleep(if settled { SLOW } else { FAST }).await;
+        let waits = seat.0.config.is_some() && !matches!(seat.holding(), Holding::Member(_));
+        let fast = waits || quiet < QUIET_LOOKS;
+        seat.0.world.sleep(if fast { FAST } else { SLOW }).await;
         let Some(kv) = seat.client() else { continue };
-        if let Err(reason) = look(&seat, &host, &kv, &mut authorities).await {
-            tracing::debug!(reason, "the members of etcd are looked at later");
+        match look(&seat, &host, &kv, &mut authorities).await {
+            Ok(true) => quiet = 0,
+            Ok(false) => quiet = QUIET_LOOKS.min(quiet + 1),
+            Err(reason) => {
+                quiet = 0;
+                ask_own(&seat, &kv);
+                tracing::debug!(reason, "the members of etcd are looked at later");
+            }
+        }
+    }
+}
+
+/// A member of this node's own knows the others, when those that were used are gone.
+fn ask_own(seat: &Seat, kv: &EtcdKv) {
+    let (Some((own, _)), Holding::Member(_)) = (seat.urls(), seat.holding()) else {
+        return;
+    };
+    let mut endpoints = kv.endpoints();
+    if !endpoints.contains(&own) {
+        endpoints.push(own);
+        if let Err(error) = kv.set_endpoints(&endpoints) {
+            tracing::debug!(%error, "this node's own member is not asked");
         }
     }
 }
@@ -87,12 +111,13 @@ fn stamp(seat: &Seat) -> Option<SystemTime> {
         .ok()
 }
 
+/// One look; whether anything changes.
 async fn look(
     seat: &Seat,
     host: &Rc<Host>,
     kv: &EtcdKv,
     authorities: &mut Option<SystemTime>,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let members = kv.members().await.map_err(|error| error.to_string())?;
     let led = members
         .members
@@ -102,10 +127,10 @@ async fn look(
         return Err("it has no majority".to_owned());
     }
     if !host.is_own_etcd(members.cluster).await? {
-        return Ok(());
+        return Ok(false);
     }
     kv.expect_cluster(members.cluster);
-    follow_endpoints(seat, kv, &members)?;
+    let changed = follow_endpoints(seat, kv, &members)? || !members.learners.is_empty();
     let now = stamp(seat);
     let all_well = members.all().all(|member| member.problem.is_none());
     if now != *authorities && all_well {
@@ -118,7 +143,8 @@ async fn look(
             *authorities = now;
         }
     }
-    settle(seat, &members).map_err(|error| format!("{error:#}"))
+    settle(seat, &members).map_err(|error| format!("{error:#}"))?;
+    Ok(changed)
 }
 
 /// Members start again one after the other.
@@ -136,14 +162,16 @@ fn turn(seat: &Seat, members: &KvMembers) -> Duration {
     Duration::from_secs(6) * u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-fn follow_endpoints(seat: &Seat, kv: &EtcdKv, members: &KvMembers) -> Result<(), String> {
+/// Whether they are other ones.
+fn follow_endpoints(seat: &Seat, kv: &EtcdKv, members: &KvMembers) -> Result<bool, String> {
     let own = seat.urls().map(|(client, _)| client);
     let found = endpoints(members, own.as_deref());
     if found.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let known = seat.0.kept.borrow().clone();
-    if kv.endpoints() != found {
+    let changed = kv.endpoints() != found;
+    if changed {
         kv.set_endpoints(&found)
             .map_err(|error| error.to_string())?;
         tracing::info!(
@@ -159,7 +187,7 @@ fn follow_endpoints(seat: &Seat, kv: &EtcdKv, members: &KvMembers) -> Result<(),
         };
         seat.keep(kept).map_err(|error| format!("{error:#}"))?;
     }
-    Ok(())
+    Ok(changed)
 }
 
 fn settle(seat: &Seat, members: &KvMembers) -> anyhow::Result<()> {

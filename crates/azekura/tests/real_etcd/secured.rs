@@ -14,7 +14,7 @@ fn join(scene: &mut Scene, index: usize) {
     let (name, config) = (format!("node-{index}"), path(format!("node-{index}.toml")));
     let (out, disk) = (
         path(format!("credentials-{index}")),
-        path(format!("disk-{index}")),
+        path(format!("joined-{index}")),
     );
     let (listen, client, peer) = (lasting_address(), lasting_address(), lasting_address());
     azekura_ok(&[
