@@ -131,9 +131,7 @@ pub fn process_on(data: &std::path::Path) -> Option<u64> {
     let mut on = ids.filter(|id| {
         let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        let named = words
-            .iter()
-            .any(|word| *word == data.as_os_str().as_encoded_bytes());
+        let named = words.contains(&data.as_os_str().as_encoded_bytes());
         named && words.first().is_some_and(|first| first.ends_with(b"etcd"))
     });
     let found = on.next();
