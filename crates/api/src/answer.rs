@@ -1,6 +1,6 @@
 //! What the management plane answers.
 
-use crate::catalog::{CatalogBackupAnswer, CatalogMoveAnswer};
+use crate::catalog::{CatalogAnswer, CatalogBackupAnswer, CatalogMoveAnswer};
 use crate::disks::DiskAnswer;
 use crate::event::EventsAnswer;
 use crate::figures::{ActivityAnswer, FiguresAnswer};
@@ -90,6 +90,8 @@ pub enum Answer {
     Changes(ChangesAnswer),
     /// Entries of the audit log, newest first.
     Audit(Vec<AuditEntry>),
+    /// Where the catalog is and who keeps it.
+    Catalog(CatalogAnswer),
     /// A copy of the catalog.
     CatalogBackup(CatalogBackupAnswer),
     /// The catalog is somewhere else.
@@ -124,6 +126,7 @@ impl Answer {
             Self::JoinToken(value) => serde_json::to_value(value),
             Self::Joined(value) => serde_json::to_value(value),
             Self::Authority(value) => serde_json::to_value(value),
+            Self::Catalog(value) => serde_json::to_value(value),
             Self::CatalogBackup(value) => serde_json::to_value(value),
             Self::CatalogMoved(value) => serde_json::to_value(value),
             Self::Disks(value) => serde_json::to_value(value),

@@ -74,6 +74,9 @@ pub struct JoinAnswer {
     pub authorities: String,
     /// The table `catalog` of its configuration (TOML).
     pub catalog: String,
+    /// Whether the cluster's nodes run its etcd: this one may be asked to run a member.
+    #[serde(default)]
+    pub supervised: bool,
     /// Ids for its stores.
     #[serde(default)]
     pub stores: Vec<u32>,

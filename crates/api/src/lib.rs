@@ -39,7 +39,10 @@ pub use answer::{
     DiffAnswer, DiffRun, GroupSnapshotAnswer, NodeAnswer, OriginAnswer, ReplicaAnswer,
     SnapshotAnswer, StatusAnswer, StoreAnswer, VolumeAnswer,
 };
-pub use catalog::{CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget};
+pub use catalog::{
+    CatalogAnswer, CatalogBackupAnswer, CatalogMemberAnswer, CatalogMoveAnswer, CatalogSeatAnswer,
+    CatalogTarget,
+};
 pub use copies::{MinCopies, NotCopies};
 pub use disks::{DiskAnswer, DiskReplacement, DiskSpec};
 pub use event::{EVENTS_DEFAULT, EVENTS_LIMIT_MAX, EventAnswer, EventQuery, EventsAnswer};

@@ -19,6 +19,7 @@ impl O {
             | O::StoreShow { .. }
             | O::StoreList
             | O::DiskList
+            | O::CatalogShow
             | O::CatalogBackup
             | O::ContainerList
             | O::VolumeList(_)

@@ -121,6 +121,8 @@ pub enum Operation {
         #[serde(flatten)]
         with: DiskReplacement,
     },
+    /// Where the catalog is and who keeps it -> `Answer::Catalog`.
+    CatalogShow,
     /// All rows of the catalog at one moment -> `Answer::CatalogBackup`.
     CatalogBackup,
     /// Moves the catalog of a single process to etcd while it is used -> `Answer::CatalogMoved`.
@@ -455,6 +457,7 @@ impl Operation {
             Self::DiskList => "disk-list",
             Self::DiskAdd(_) => "disk-add",
             Self::DiskReplace { .. } => "disk-replace",
+            Self::CatalogShow => "catalog-show",
             Self::CatalogBackup => "catalog-backup",
             Self::CatalogMove(_) => "catalog-move",
             Self::ContainerCreate(_) => "container-create",

@@ -127,12 +127,13 @@ impl Shown {
     }
 }
 
-/// Keeps this node's certificate and its authorities as the cluster wants them, for as long as the node runs.
-pub async fn keep(world: World, host: Rc<Host>, credentials: Arc<Credentials>) {
+/// Keeps this node's certificate and its authorities as the cluster wants them, for as long as the node runs. `hosts`: the
+/// addresses that must be in it.
+pub async fn keep(world: World, host: Rc<Host>, credentials: Arc<Credentials>, hosts: Vec<String>) {
     let mut noted: Option<Shown> = None;
     let mut told_at: Option<Time> = None;
     loop {
-        if let Err(error) = look(&world, &host, &credentials, &mut noted).await {
+        if let Err(error) = look(&world, &host, &credentials, &hosts, &mut noted).await {
             let recent = told_at.is_some_and(|at| world.now().since(at) < TELL_EVERY);
             if !recent {
                 told_at = Some(world.now());
@@ -150,6 +151,7 @@ async fn look(
     world: &World,
     host: &Rc<Host>,
     credentials: &Arc<Credentials>,
+    hosts: &[String],
     noted: &mut Option<Shown>,
 ) -> anyhow::Result<()> {
     let own = credentials.clone();
@@ -167,8 +169,8 @@ async fn look(
         tracing::info!("the authorities that are believed have changed");
     }
     let now = i64::try_from(world.clock.unix_ms() / 1000).unwrap_or(i64::MAX);
-    if is_due(&loaded, &wanted.signer_name, now) {
-        renew(world, host, credentials).await?;
+    if is_due(&loaded, &wanted.signer_name, hosts, now) {
+        renew(world, host, credentials, hosts).await?;
     }
     let own = credentials.clone();
     let shown = Shown::of(&*world.offload(move || own.current()).await);
@@ -180,18 +182,22 @@ async fn look(
     Ok(())
 }
 
-/// Whether a certificate should be renewed: another authority signs now, or a third of its time is left.
-fn is_due(loaded: &Loaded, signer: &str, now: i64) -> bool {
+/// Whether a certificate should be renewed: another authority signs now, a third of its time is left, or an address is
+/// missing.
+fn is_due(loaded: &Loaded, signer: &str, hosts: &[String], now: i64) -> bool {
     let life = loaded.until.saturating_sub(loaded.from);
-    loaded.issuer != signer || loaded.until.saturating_sub(now) < life / 3
+    let lacks = hosts.iter().any(|host| !loaded.hosts.contains(host));
+    lacks || loaded.issuer != signer || loaded.until.saturating_sub(now) < life / 3
 }
 
 async fn renew(
     world: &World,
     host: &Rc<Host>,
     credentials: &Arc<Credentials>,
+    hosts: &[String],
 ) -> anyhow::Result<()> {
-    let key = world.offload(KeyRequest::make).await?;
+    let hosts = hosts.to_vec();
+    let key = world.offload(move || KeyRequest::make_for(&hosts)).await?;
     let answer = host.renew_certificate(key.request.clone()).await;
     let answer = answer.context("no new certificate")?;
     let folder = credentials.folder().to_owned();

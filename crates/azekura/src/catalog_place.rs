@@ -8,18 +8,22 @@
 use crate::catalog_verbs::describe;
 use crate::config::{CatalogConfig, Config};
 use crate::kept::{self, KeptCatalog};
-use crate::node::open_catalog;
+use crate::seat::Seat;
 use anyhow::Context;
 use catalog::dump::moved_to;
 use catalog::kv::Kv;
 use catalog::{Catalog, CatalogError, ClusterRow};
+use catalog_kv::embedded::EmbeddedKv;
+use catalog_kv::etcd::{EtcdKv, EtcdOptions, EtcdTls};
 use catalog_kv::switch::SwitchKv;
+use identity::Credentials;
 use node::{CatalogPlace, Moved};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use world::{LocalBoxFuture, World};
 
@@ -38,6 +42,8 @@ struct Inner {
     state: PathBuf,
     /// The file and the store that can be exchanged, if the catalog was in a file when the process started.
     file: Option<(PathBuf, SwitchKv)>,
+    seat: Seat,
+    credentials: Option<Arc<Credentials>>,
     now: RefCell<CatalogConfig>,
 }
 
@@ -47,32 +53,101 @@ impl fmt::Debug for Place {
     }
 }
 
+/// A catalog that was opened.
+pub struct Opened {
+    pub kv: Rc<dyn Kv>,
+    /// If it is in etcd.
+    pub client: Option<EtcdKv>,
+}
+
+/// A client of the etcd at these addresses.
+///
+/// # Errors
+/// When one is no address, or wants certificates and there are none.
+pub fn open_etcd(
+    endpoints: &[String],
+    prefix: &str,
+    credentials: Option<&Arc<Credentials>>,
+) -> anyhow::Result<EtcdKv> {
+    let tls = credentials.cloned().map(|credentials| EtcdTls {
+        shown: Arc::new(move || credentials.current().client.clone()),
+        name: identity::NODE_NAME.to_owned(),
+    });
+    let kv = EtcdKv::connect(EtcdOptions {
+        endpoints: endpoints.to_vec(),
+        namespace: prefix.to_owned(),
+        tls,
+        ..EtcdOptions::default()
+    });
+    kv.context("etcd")
+}
+
+/// Opens the catalog that a configuration names.
+///
+/// # Errors
+/// Why it cannot be opened.
+pub fn open_catalog(
+    config: &CatalogConfig,
+    credentials: Option<&Arc<Credentials>>,
+) -> anyhow::Result<Opened> {
+    match config {
+        CatalogConfig::Embedded(path) => {
+            let kv = EmbeddedKv::open(path);
+            let kv = kv.with_context(|| format!("catalog {}", path.display()))?;
+            Ok(Opened {
+                kv: Rc::new(kv),
+                client: None,
+            })
+        }
+        CatalogConfig::Etcd { endpoints, prefix } => {
+            let kv = open_etcd(endpoints, prefix, credentials)?;
+            Ok(Opened {
+                kv: Rc::new(kv.clone()),
+                client: Some(kv),
+            })
+        }
+    }
+}
+
 /// The catalog of a node that starts. A move that was interrupted is finished first.
 ///
 /// # Errors
 /// Why it cannot be opened.
-pub async fn open(world: &World, config: &Config) -> anyhow::Result<(Rc<dyn Kv>, Place)> {
+pub async fn open(
+    world: &World,
+    config: &Config,
+    seat: &Seat,
+    credentials: Option<&Arc<Credentials>>,
+) -> anyhow::Result<(Rc<dyn Kv>, Place)> {
     let mut now = config.catalog.clone();
-    let mut kv = open_catalog(&now)?;
+    let mut opened = open_catalog(&now, credentials)?;
     let mut file = None;
     if let CatalogConfig::Embedded(path) = &config.catalog {
-        match resume(config, path, kv.clone()).await? {
-            Some((target, new)) => (now, kv) = (target, new),
+        match resume(config, path, opened.kv.clone(), seat, credentials).await? {
+            Some((target, new)) => (now, opened) = (target, new),
             None => {
-                let switch = SwitchKv::new(kv);
-                kv = Rc::new(switch.clone());
+                // A move that came to nothing may have left a member.
+                seat.stop();
+                let switch = SwitchKv::new(opened.kv);
+                opened.kv = Rc::new(switch.clone());
                 file = Some((path.clone(), switch));
             }
         }
+    } else if let Some(client) = &opened.client {
+        seat.use_client(Some(client.clone()));
+        seat.wait_for(client).await?;
     }
+    seat.use_client(opened.client);
     let place = Place(Rc::new(Inner {
         world: world.clone(),
         cluster: config.cluster.clone(),
         state: config.state.clone(),
         file,
+        seat: seat.clone(),
+        credentials: credentials.cloned(),
         now: RefCell::new(now),
     }));
-    Ok((kv, place))
+    Ok((opened.kv, place))
 }
 
 /// Finishes a move whose process ended, if it had got so far that the file must not be used any more.
@@ -80,7 +155,9 @@ async fn resume(
     config: &Config,
     path: &Path,
     old: Rc<dyn Kv>,
-) -> anyhow::Result<Option<(CatalogConfig, Rc<dyn Kv>)>> {
+    seat: &Seat,
+    credentials: Option<&Arc<Credentials>>,
+) -> anyhow::Result<Option<(CatalogConfig, Opened)>> {
     let Some(kept) = kept::catalog(&config.state)?.filter(|kept| kept.from == path) else {
         return Ok(None);
     };
@@ -90,10 +167,17 @@ async fn resume(
     let marked = row.is_some_and(|found| moved_to(&found.row.name) == Some(&describe(&target)));
     if !marked {
         kept::forget_catalog(&config.state)?;
+        if seat.has_founded() {
+            seat.abandon();
+        }
         return Ok(None);
     }
-    let kv = open_catalog(&target)?;
-    let new = Catalog::new(kv.clone());
+    let opened = open_catalog(&target, credentials)?;
+    if let Some(client) = &opened.client {
+        seat.use_client(Some(client.clone()));
+        seat.wait_for(client).await?;
+    }
+    let new = Catalog::new(opened.kv.clone());
     let finished = is_finished(&new, &config.cluster).await;
     if !finished.with_context(|| describe(&target))? {
         let rows = old.dump().await?.for_another(&config.cluster)?;
@@ -105,7 +189,7 @@ async fn resume(
         place = describe(&target),
         "the catalog has moved: the move is finished"
     );
-    Ok(Some((target, kv)))
+    Ok(Some((target, opened)))
 }
 
 async fn is_finished(new: &Catalog, cluster: &str) -> Result<bool, CatalogError> {
@@ -114,6 +198,7 @@ async fn is_finished(new: &Catalog, cluster: &str) -> Result<bool, CatalogError>
 }
 
 impl Inner {
+    /// No endpoints: to an etcd of this node's own, which is founded for it.
     async fn move_to(&self, endpoints: Vec<String>, prefix: String) -> Result<Moved, String> {
         let Some((path, switch)) = &self.file else {
             return Err(
@@ -123,16 +208,44 @@ impl Inner {
         if let CatalogConfig::Etcd { .. } = &*self.now.borrow() {
             return Err("the catalog has moved already".into());
         }
+        let for_people = |error: anyhow::Error| format!("{error:#}");
+        let open = |endpoints: &[String]| open_etcd(endpoints, &prefix, self.credentials.as_ref());
+        let founds = endpoints.is_empty();
+        let (endpoints, kv) = match founds {
+            true => {
+                let found = self.seat.found(|client| open(&[client.to_owned()])).await;
+                let (client, kv) = found.map_err(for_people)?;
+                (vec![client], kv)
+            }
+            false => (endpoints.clone(), open(&endpoints).map_err(for_people)?),
+        };
+        let moved = self.exchange(path, switch, endpoints, prefix, &kv).await;
+        match &moved {
+            Ok(_) => self.seat.use_client(Some(kv)),
+            Err(_) if founds => self.seat.abandon(),
+            Err(_) => {}
+        }
+        moved
+    }
+
+    async fn exchange(
+        &self,
+        path: &Path,
+        switch: &SwitchKv,
+        endpoints: Vec<String>,
+        prefix: String,
+        client: &EtcdKv,
+    ) -> Result<Moved, String> {
         let kept = KeptCatalog {
             version: kept::VERSION,
-            from: path.clone(),
+            from: path.to_owned(),
             endpoints,
             prefix,
             done: false,
         };
         let target = kept.target();
         let place = describe(&target);
-        let kv = open_catalog(&target).map_err(|error| format!("{error:#}"))?;
+        let kv: Rc<dyn Kv> = Rc::new(client.clone());
         let new = Catalog::new(kv.clone());
         let vacant = new.is_vacant().await;
         if !vacant.map_err(|error| format!("{place}: {error}"))? {
@@ -211,6 +324,7 @@ impl CatalogPlace for Place {
             return None;
         };
         let quoted = |text: &String| toml::Value::String(text.clone()).to_string();
+        let endpoints = &self.0.seat.endpoints().unwrap_or_else(|| endpoints.clone());
         let endpoints: Vec<String> = endpoints.iter().map(quoted).collect();
         Some(format!(
             "[catalog]\netcd = [{}]\nprefix = {}\n",

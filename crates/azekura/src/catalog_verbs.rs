@@ -5,30 +5,43 @@
 //! - A catalog is only ever written when it is empty, and none is left half made: until the last write no node starts with it.
 //! - At every moment at most one of the two catalogs of a move lets a node start.
 
+use crate::catalog_place::{open_catalog, open_etcd};
 use crate::cli::{CatalogVerb, DisksArgs, Form};
-use crate::config::{CatalogConfig, Config};
+use crate::config::{CatalogConfig, Config, TlsConfig};
 use crate::disk;
-use crate::node::open_catalog;
-use crate::output::{Table, columns, render};
+use crate::output::{Table, bytes, columns, fields, render};
+use crate::seat::Seat;
 use crate::verbs::Console;
 use anyhow::{Context, bail};
 use api::http::path;
-use api::{CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget};
+use api::{
+    CatalogAnswer, CatalogBackupAnswer, CatalogMemberAnswer, CatalogMoveAnswer, CatalogSeatAnswer,
+    CatalogTarget,
+};
 use catalog::dump::{BACKUP, DumpRow, Rows, open, seal};
+use catalog::kv::Kv;
 use catalog::{Catalog, ClusterRow, VolumeState};
 use curator::rebuild::{Rebuilt, Sources, rebuild};
+use identity::Credentials;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 use vocab::StoreId;
 use wire::StoreSurvey;
+use world::World;
 use world_linux::{Machine, ShardOptions};
 
 /// Format of a survey.
 const SURVEY: &str = "azekura-store-survey";
 /// Files are read whole: 100,000 volumes with their snapshots are some 200 MB.
 const FILE_BYTES_MAX: u64 = 4 << 30;
+
+/// Patience with members of etcd that were just started.
+const MEMBER_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a verb that works on the catalog itself lacks.
 const NO_NODE: &str = "say which catalog: --config FILE";
@@ -81,7 +94,7 @@ fn simple(done: String, rows: usize) -> Report {
 }
 
 impl Console<'_> {
-    /// `catalog backup` and `catalog move` of a running cluster.
+    /// `catalog status`, `catalog backup` and `catalog move` of a running cluster.
     ///
     /// # Errors
     /// For people; nothing was changed then, or what was can be repeated.
@@ -104,9 +117,19 @@ impl Console<'_> {
                 );
                 simple(done, usize::try_from(answer.rows)?)
             }
-            CatalogVerb::Move { to, prefix, .. } => {
+            CatalogVerb::Status => {
+                let status = self.remote.get::<CatalogAnswer>(&path(&["catalog"]))?;
+                return Ok(render(&status, self.form));
+            }
+            CatalogVerb::Move {
+                to,
+                supervised,
+                prefix,
+                ..
+            } => {
                 let target = CatalogTarget {
                     endpoints: to,
+                    supervised,
                     prefix: format!("{}/", prefix.trim_end_matches('/')),
                 };
                 let moved = self
@@ -130,21 +153,27 @@ impl Console<'_> {
 /// # Errors
 /// For people; nothing was changed then, or what was can be repeated.
 pub fn run(verb: CatalogVerb, form: Form) -> anyhow::Result<String> {
-    let report = world_linux::run(ShardOptions::default(), move |_, machine| {
+    let report = world_linux::run(ShardOptions::default(), move |world, machine| {
         Box::pin(async move {
             match verb {
                 CatalogVerb::Backup { file, config } => {
-                    backup(&file, &config.context(NO_NODE)?).await
+                    backup(&world, &file, &config.context(NO_NODE)?).await
                 }
                 CatalogVerb::Survey { file, config } => survey(&machine, &file, &config).await,
-                CatalogVerb::Rebuild { disks } => make_anew(&machine, &disks, None).await,
+                CatalogVerb::Rebuild { disks } => make_anew(&world, &machine, &disks, None).await,
                 CatalogVerb::Restore { file, disks } => {
-                    make_anew(&machine, &disks, Some(&file)).await
+                    make_anew(&world, &machine, &disks, Some(&file)).await
                 }
-                CatalogVerb::Accept { volume, config } => accept(&volume, &config).await,
-                CatalogVerb::Move { config, to, prefix } => {
-                    move_to(&config.context(NO_NODE)?, to, prefix).await
+                CatalogVerb::Accept { volume, config } => accept(&world, &volume, &config).await,
+                CatalogVerb::Status => bail!("{NO_NODE}"),
+                CatalogVerb::Move {
+                    supervised: true, ..
+                } => {
+                    bail!("the node founds its etcd itself: start it, and move without --config")
                 }
+                CatalogVerb::Move {
+                    config, to, prefix, ..
+                } => move_to(&world, &config.context(NO_NODE)?, to, prefix).await,
             }
         })
     })??;
@@ -184,19 +213,71 @@ fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// A catalog that a verb works on. Its member of etcd, if it had to be started for that, ends with it.
+struct Reached {
+    catalog: Catalog,
+    seat: Seat,
+}
+
+fn credentials(config: &Config) -> anyhow::Result<Option<Arc<Credentials>>> {
+    let read = |tls: &TlsConfig| Credentials::read(&tls.credentials);
+    Ok(config.tls.as_ref().map(read).transpose()?)
+}
+
 /// The catalog of a configuration, which must exist.
-fn present_catalog(config: &Config) -> anyhow::Result<Catalog> {
+async fn present_catalog(world: &World, config: &Config) -> anyhow::Result<Reached> {
     if let CatalogConfig::Embedded(path) = &config.catalog
         && !path.exists()
     {
         bail!("there is no catalog at {}", path.display());
     }
-    Ok(Catalog::new(open_catalog(&config.catalog)?))
+    let opened = open_catalog(&config.catalog, credentials(config)?.as_ref())?;
+    let seat = Seat::new(world, config)?;
+    if let Some(client) = &opened.client
+        && client.get("cluster").await.is_err()
+    {
+        // The node of this configuration is stopped, most likely, and its member with it.
+        seat.use_client(Some(client.clone()));
+        seat.resume()?;
+        let waited = world.timeout(MEMBER_PATIENCE, seat.wait_for(client)).await;
+        waited.context("no majority of etcd's members answers: start their nodes")??;
+    }
+    Ok(Reached {
+        catalog: Catalog::new(opened.kv),
+        seat,
+    })
 }
 
-async fn backup(file: &Path, config: &Path) -> anyhow::Result<Report> {
+/// Where a catalog is made anew: what the configuration names, or an etcd that is founded at this node's seat when no member
+/// of the one of before answers.
+async fn empty_catalog(world: &World, config: &Config) -> anyhow::Result<Reached> {
+    let credentials = credentials(config)?;
+    let opened = open_catalog(&config.catalog, credentials.as_ref())?;
+    let seat = Seat::new(world, config)?;
+    if let (Some(client), CatalogConfig::Etcd { prefix, .. }) = (&opened.client, &config.catalog)
+        && seat.knows_own_etcd()
+        && client.clusters().await?.is_empty()
+    {
+        let open = |client: &str| open_etcd(&[client.to_owned()], prefix, credentials.as_ref());
+        let (_, founded) = seat.found(open).await?;
+        return Ok(Reached {
+            catalog: Catalog::new(Rc::new(founded)),
+            seat,
+        });
+    }
+    Ok(Reached {
+        catalog: Catalog::new(opened.kv),
+        seat,
+    })
+}
+
+async fn backup(world: &World, file: &Path, config: &Path) -> anyhow::Result<Report> {
     let config = Config::read(config)?;
-    let dumped = present_catalog(&config)?.dump().await?;
+    let dumped = present_catalog(world, &config)
+        .await?
+        .catalog
+        .dump()
+        .await?;
     let cluster = dumped.rows.iter().find(|row| row.key == "cluster");
     let cluster = cluster.context("the catalog is empty: there is nothing to back up")?;
     let name = serde_json::from_value::<ClusterRow>(cluster.value.clone())?.name;
@@ -292,6 +373,7 @@ async fn sources(
 }
 
 async fn make_anew(
+    world: &World,
     machine: &Machine,
     disks: &DisksArgs,
     backup: Option<&Path>,
@@ -302,8 +384,11 @@ async fn make_anew(
     let verb = match disks.dry_run {
         true => "would be",
         false => {
-            let catalog = Catalog::new(open_catalog(&config.catalog)?);
-            let filled = catalog.fill(&rebuilt.rows).await;
+            let reached = empty_catalog(world, &config).await?;
+            let filled = reached.catalog.fill(&rebuilt.rows).await;
+            if filled.is_err() && reached.seat.has_founded() {
+                reached.seat.abandon();
+            }
             filled.with_context(|| describe(&config.catalog))?;
             "is"
         }
@@ -329,6 +414,69 @@ fn report(done: String, rebuilt: Rebuilt) -> Report {
     }
 }
 
+impl Table for CatalogAnswer {
+    fn table(&self) -> String {
+        let keeper = match (self.place.as_str(), self.supervised) {
+            ("etcd", true) => "etcd, run by the nodes",
+            ("etcd", false) => "etcd, run by others",
+            _ => "a file of one process",
+        };
+        let mut text = fields(&[("kept in", keeper.to_owned())]);
+        if self.place != "etcd" {
+            return text;
+        }
+        let row = |member: &CatalogMemberAnswer| {
+            let role = match (member.leads, member.votes) {
+                (true, _) => "leader",
+                (false, true) => "member",
+                (false, false) => "learner",
+            };
+            let alarms = member.alarms.join(",");
+            vec![
+                member.name.clone(),
+                role.to_owned(),
+                member.address.clone().unwrap_or_else(|| "-".to_owned()),
+                member.version.clone().unwrap_or_else(|| "-".to_owned()),
+                bytes(member.bytes),
+                bytes(member.bytes_used),
+                member
+                    .behind
+                    .map_or_else(|| "-".to_owned(), |behind| behind.to_string()),
+                if alarms.is_empty() {
+                    "-".to_owned()
+                } else {
+                    alarms
+                },
+                member.problem.clone().unwrap_or_default(),
+            ]
+        };
+        let rows: Vec<Vec<String>> = self.members.iter().map(row).collect();
+        text += "\n";
+        let head = [
+            "MEMBER", "ROLE", "ADDRESS", "VERSION", "SIZE", "USED", "BEHIND", "ALARMS", "PROBLEM",
+        ];
+        text += &columns(&head, &rows);
+        if !self.seats.is_empty() {
+            let row = |seat: &CatalogSeatAnswer| {
+                vec![
+                    seat.node.clone(),
+                    seat.client.clone(),
+                    seat.peer.clone(),
+                    seat.state.clone(),
+                    seat.problem.clone().unwrap_or_default(),
+                ]
+            };
+            let rows: Vec<Vec<String>> = self.seats.iter().map(row).collect();
+            text += "\n";
+            text += &columns(
+                &["SEAT OF", "CLIENTS", "MEMBERS", "STATE", "PROBLEM"],
+                &rows,
+            );
+        }
+        text
+    }
+}
+
 /// Names a catalog for people.
 pub fn describe(catalog: &CatalogConfig) -> String {
     match catalog {
@@ -339,8 +487,9 @@ pub fn describe(catalog: &CatalogConfig) -> String {
     }
 }
 
-async fn accept(volume: &str, config: &Path) -> anyhow::Result<Report> {
-    let catalog = present_catalog(&Config::read(config)?)?;
+async fn accept(world: &World, volume: &str, config: &Path) -> anyhow::Result<Report> {
+    let reached = present_catalog(world, &Config::read(config)?).await?;
+    let catalog = &reached.catalog;
     let id = catalog.volume_named(volume).await?.row.id;
     let mut reason = None;
     let change = |row: &mut catalog::VolumeRow| {
@@ -359,16 +508,20 @@ async fn accept(volume: &str, config: &Path) -> anyhow::Result<Report> {
     Ok(simple(done, 1))
 }
 
-async fn move_to(config: &Path, endpoints: Vec<String>, prefix: String) -> anyhow::Result<Report> {
+async fn move_to(
+    world: &World,
+    config: &Path,
+    endpoints: Vec<String>,
+    prefix: String,
+) -> anyhow::Result<Report> {
     let config = Config::read(config)?;
     if !matches!(config.catalog, CatalogConfig::Embedded(_)) {
         bail!("the configuration names no catalog in a file: only such a catalog is moved");
     }
     let target = CatalogConfig::Etcd { endpoints, prefix };
-    let (old, new) = (
-        present_catalog(&config)?,
-        Catalog::new(open_catalog(&target)?),
-    );
+    let old = present_catalog(world, &config).await?.catalog;
+    let new = open_catalog(&target, credentials(&config)?.as_ref())?;
+    let new = Catalog::new(new.kv);
     let rows = old.dump().await?.for_another(&config.cluster)?;
     let place = describe(&target);
     let filled = new.begin_fill(&rows).await;

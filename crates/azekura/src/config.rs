@@ -8,6 +8,9 @@
 //! - Paths in a [`Config`] are absolute or relative to the working directory: those in the file are
 //!   relative to the file.
 
+pub mod etcd;
+
+use self::etcd::{EtcdTable, SeatConfig, check_etcd};
 use crate::kept;
 use crate::quantity::{parse_duration, parse_size};
 use serde::Deserialize;
@@ -51,6 +54,10 @@ pub struct Config {
     pub domains: Vec<String>,
     /// The catalog.
     pub catalog: CatalogConfig,
+    /// The etcd of the catalog as the configuration says, before what is kept of its members; empty: it is no etcd.
+    pub endpoints: Vec<String>,
+    /// A seat for a member of the cluster's own etcd.
+    pub seat: Option<SeatConfig>,
     /// Where the node keeps what it must know at its next start and the file does not say.
     pub state: PathBuf,
     /// Where the node keeps its history.
@@ -289,8 +296,13 @@ fn parse_endpoint(text: &str) -> Result<String, String> {
 }
 
 fn parse_url(text: &str) -> Result<String, String> {
-    let odd = || format!("`{text}` is not an etcd server: write http://host:port");
-    let rest = text.strip_prefix("http://").ok_or_else(odd)?;
+    let odd = || {
+        format!("`{text}` is not an etcd server: write http://host:port, or https:// with `tls`")
+    };
+    let rest = text.strip_prefix("http://");
+    let rest = rest
+        .or_else(|| text.strip_prefix("https://"))
+        .ok_or_else(odd)?;
     parse_tcp(rest.strip_suffix('/').unwrap_or(rest)).map_err(|_| odd())?;
     Ok(text.to_owned())
 }
@@ -321,6 +333,7 @@ struct FileTable {
     #[serde(default)]
     history: HistoryTable,
     catalog: Spanned<CatalogTable>,
+    etcd: Option<Spanned<EtcdTable>>,
     #[serde(default)]
     store: Vec<Spanned<StoreTable>>,
     #[serde(default)]
@@ -527,11 +540,20 @@ fn check(table: FileTable, base: &Path, beside: &Path) -> Result<Config, Problem
         let problem = "listens on every address: say with `advertise` which one others can reach";
         return Err((table.listen.span(), problem.to_owned()));
     }
-    let catalog = check_catalog(table.catalog, base)?;
+    let catalog = check_catalog(table.catalog, base, table.tls.is_some())?;
     let stores = check_stores(table.store, base)?;
     let state = table.state.map(|path| base.join(path.0));
     let state = state.unwrap_or_else(|| beside.to_owned());
     let history = check_history(table.history, base, &state)?;
+    let reached = table
+        .advertise
+        .as_ref()
+        .map_or(&listen, |advertise| &advertise.0);
+    let seat = check_etcd(table.etcd, base, &state, reached)?;
+    let endpoints = match &catalog {
+        CatalogConfig::Embedded(_) => Vec::new(),
+        CatalogConfig::Etcd { endpoints, .. } => endpoints.clone(),
+    };
     Ok(Config {
         cluster: table.cluster.0,
         node: table.node.0,
@@ -550,6 +572,8 @@ fn check(table: FileTable, base: &Path, beside: &Path) -> Result<Config, Problem
         }),
         domains: table.domains.into_iter().map(|domain| domain.0).collect(),
         catalog,
+        endpoints,
+        seat,
         state,
         history,
         configured: stores.clone(),
@@ -589,7 +613,11 @@ fn check_api_auth(table: Option<Spanned<ApiAuthTable>>, base: &Path) -> Result<A
     }
 }
 
-fn check_catalog(table: Spanned<CatalogTable>, base: &Path) -> Result<CatalogConfig, Problem> {
+fn check_catalog(
+    table: Spanned<CatalogTable>,
+    base: &Path,
+    tls: bool,
+) -> Result<CatalogConfig, Problem> {
     let span = table.span();
     let table = table.into_inner();
     match (table.embedded, table.etcd) {
@@ -607,6 +635,15 @@ fn check_catalog(table: Spanned<CatalogTable>, base: &Path) -> Result<CatalogCon
                 return Err((endpoints.span(), problem.to_owned()));
             }
             let prefix = check_prefix(table.prefix)?;
+            let encrypted = endpoints
+                .get_ref()
+                .iter()
+                .any(|url| url.0.starts_with("https:"));
+            if encrypted && !tls {
+                let problem =
+                    "has https:// and there is no [tls]: this node has no certificate to show";
+                return Err((endpoints.span(), problem.to_owned()));
+            }
             let endpoints = endpoints
                 .into_inner()
                 .into_iter()

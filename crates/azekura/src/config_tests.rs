@@ -98,6 +98,12 @@ fn every_key_is_documented() {
         "embedded",
         "etcd",
         "prefix",
+        "client",
+        "peer",
+        "bind",
+        "program",
+        "data",
+        "quota",
         "id",
         "journal",
         "path",
@@ -155,7 +161,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "node = \"a\"",
         "nodes = \"a\"",
-        "3: nodes: unknown field `nodes`, expected one of `cluster`, `node`, `listen`, `advertise`, `nbd`, `api`, `api_auth`, `login`, `tls`, `domains`, `state`, `history`, `catalog`, `store`, `tuning`",
+        "3: nodes: unknown field `nodes`, expected one of `cluster`, `node`, `listen`, `advertise`, `nbd`, `api`, `api_auth`, `login`, `tls`, `domains`, `state`, `history`, `catalog`, `etcd`, `store`, `tuning`",
     ),
     (
         "listen = \"127.0.0.1:7401\"",

@@ -119,6 +119,7 @@ pub fn join(arguments: &JoinArgs, form: Form) -> anyhow::Result<String> {
         cluster: "cluster".to_owned(),
         catalog: "[catalog]\netcd = [\"http://127.0.0.1:2379\"]\n".to_owned(),
         stores: (1..=request.stores).collect(),
+        supervised: true,
         ..JoinAnswer::default()
     };
     Config::parse(config, &configuration(arguments, &name, &folder, &place)?)?;
@@ -224,6 +225,18 @@ fn configuration(
         quoted(folder),
         answer.catalog
     )?;
+    if answer.supervised && !arguments.no_etcd {
+        text += "\n[etcd]\n";
+        let addresses = [
+            ("client", &arguments.etcd_client),
+            ("peer", &arguments.etcd_peer),
+        ];
+        for (key, address) in addresses {
+            if let Some(address) = address {
+                writeln!(text, "{key} = {}", quoted(address))?;
+            }
+        }
+    }
     for (disk, id) in arguments.disks.iter().zip(&answer.stores) {
         let disk = absolute(disk)?;
         let disk = disk.to_str().context("a disk's name is not text")?;

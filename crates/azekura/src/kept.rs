@@ -1,5 +1,5 @@
-//! What a node keeps of itself beside its configuration: stores that came, went or got other disks while it ran, and where the
-//! catalog has moved.
+//! What a node keeps of itself beside its configuration: stores that came, went or got other disks while it ran, where the
+//! catalog has moved, and who keeps it.
 //! Format: docs/formats/node-state.md.
 //!
 //! Invariants
@@ -21,6 +21,8 @@ pub const VERSION: u32 = 1;
 const STORES_FILE: &str = "stores.json";
 /// Of where the catalog has moved.
 const CATALOG_FILE: &str = "catalog.json";
+/// Of the cluster's own etcd.
+const ETCD_FILE: &str = "etcd.json";
 /// Files are read whole; one with 64 stores of 64 disks is far below 1 MiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -57,6 +59,67 @@ impl KeptCatalog {
             endpoints: self.endpoints.clone(),
             prefix: self.prefix.clone(),
         }
+    }
+}
+
+/// What is known of the cluster's own etcd, and of the member of it that this node runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptEtcd {
+    /// Of the file that this is kept in.
+    pub version: u32,
+    /// The endpoints of the configuration, or of a catalog that has moved, when this was written.
+    pub instead_of: Vec<String>,
+    /// Those that count now; none: those of the configuration.
+    pub endpoints: Vec<String>,
+    /// The id that all members share; 0: not known yet.
+    pub cluster: u64,
+    /// How often the catalog had been made anew when it was used last.
+    pub era: u64,
+    /// The member that was begun here.
+    pub member: Option<KeptMember>,
+}
+
+/// A member of etcd that was begun here, whether its data is there or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptMember {
+    /// Its id; 0: it was the first, and has not said it yet.
+    pub id: u64,
+    /// Every member with its address for the others when this one began, as etcd wants it.
+    pub initial: String,
+    /// Tells this etcd from others.
+    pub token: String,
+    /// Whether it was the first.
+    pub founded: bool,
+}
+
+/// What is kept of the cluster's own etcd.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn etcd(folder: &Path) -> anyhow::Result<Option<KeptEtcd>> {
+    read(folder, ETCD_FILE)
+}
+
+/// Keeps what is known of etcd. Durable when it returns.
+///
+/// # Errors
+/// For people; what was kept before holds then.
+pub fn keep_etcd(folder: &Path, kept: &KeptEtcd) -> anyhow::Result<()> {
+    write(folder, ETCD_FILE, kept)
+}
+
+/// The catalog with the endpoints of etcd that count now. Pure.
+fn endpoints_now(catalog: CatalogConfig, kept: Option<&KeptEtcd>) -> CatalogConfig {
+    match (catalog, kept) {
+        (CatalogConfig::Etcd { endpoints, prefix }, Some(kept))
+            if kept.instead_of == endpoints && !kept.endpoints.is_empty() =>
+        {
+            CatalogConfig::Etcd {
+                endpoints: kept.endpoints.clone(),
+                prefix,
+            }
+        }
+        (catalog, _) => catalog,
     }
 }
 
@@ -231,6 +294,11 @@ pub fn complete(mut config: Config, file: &Path) -> Result<Config, ConfigError> 
     config.stores = merged.map_err(wrong)?;
     let kept = catalog(&config.state).map_err(wrong)?;
     config.catalog = catalog_now(config.catalog, kept);
+    if let CatalogConfig::Etcd { endpoints, .. } = &config.catalog {
+        config.endpoints.clone_from(endpoints);
+    }
+    let kept = etcd(&config.state).map_err(wrong)?;
+    config.catalog = endpoints_now(config.catalog, kept.as_ref());
     Ok(config)
 }
 
@@ -330,6 +398,30 @@ mod tests {
     }
 
     #[test]
+    fn endpoints_of_members_count_until_the_configuration_says_something_else() {
+        let etcd = |endpoint: &str| CatalogConfig::Etcd {
+            endpoints: vec![endpoint.to_owned()],
+            prefix: "/p/".to_owned(),
+        };
+        let kept = KeptEtcd {
+            version: VERSION,
+            instead_of: vec!["http://old:1".to_owned()],
+            endpoints: vec!["http://now:1".to_owned()],
+            ..KeptEtcd::default()
+        };
+        let now = |endpoint| endpoints_now(etcd(endpoint), Some(&kept));
+        assert_eq!(now("http://old:1"), etcd("http://now:1"));
+        assert_eq!(now("http://other:1"), etcd("http://other:1"));
+        let none = KeptEtcd::default();
+        assert_eq!(
+            endpoints_now(etcd("http://old:1"), Some(&none)),
+            etcd("http://old:1")
+        );
+        let file = CatalogConfig::Embedded(PathBuf::from("/catalog"));
+        assert_eq!(endpoints_now(file.clone(), Some(&kept)), file);
+    }
+
+    #[test]
     fn a_disk_is_not_used_twice() {
         let merged = merge(&[store(1, "/a")], &[kept(2, &["/a"], &[])]);
         assert!(check(&merged).unwrap_err().to_string().contains("/a"));
@@ -357,6 +449,7 @@ mod tests {
         #[test]
         fn fuzz_any_text_is_kept_stores_or_refused(text in "\\PC*") {
             let _ = serde_json::from_str::<StoresFile>(&text);
+            let _ = serde_json::from_str::<KeptEtcd>(&text);
         }
     }
 }

@@ -40,6 +40,7 @@ mod output;
 mod preflight;
 mod quantity;
 mod remote;
+mod seat;
 mod shelf;
 mod space;
 mod top;

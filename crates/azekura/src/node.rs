@@ -13,18 +13,16 @@ use crate::bay::MachineBay;
 use crate::bench;
 use crate::catalog_place;
 use crate::cli::NodeArgs;
-use crate::config::{ApiAuth, CatalogConfig, Config, TlsConfig, Tuning};
+use crate::config::{ApiAuth, Config, TlsConfig, Tuning};
 use crate::disk::{self, Prepared};
 use crate::remote::secured;
+use crate::seat::{self, Seat};
 use crate::shelf::FolderShelf;
 use crate::usage::ThisProcess;
 use crate::users;
 use ::node::{Host, HostOptions, Recording, StoreSpec};
 use anyhow::{Context, anyhow};
 use api::{Answer, Operation, OperationError};
-use catalog::kv::Kv;
-use catalog_kv::embedded::EmbeddedKv;
-use catalog_kv::etcd::{EtcdKv, EtcdOptions};
 use control::{Auth, Backend, BoxFuture, Digest};
 use identity::Credentials;
 use std::cell::Cell;
@@ -296,31 +294,33 @@ fn tune(options: &mut HostOptions, tuning: &Tuning) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn open_catalog(config: &CatalogConfig) -> anyhow::Result<Rc<dyn Kv>> {
-    match config {
-        CatalogConfig::Embedded(path) => {
-            let kv = EmbeddedKv::open(path);
-            Ok(Rc::new(
-                kv.with_context(|| format!("catalog {}", path.display()))?,
-            ))
-        }
-        CatalogConfig::Etcd { endpoints, prefix } => {
-            let kv = EtcdKv::connect(EtcdOptions {
-                endpoints: endpoints.clone(),
-                namespace: prefix.clone(),
-                ..EtcdOptions::default()
-            });
-            Ok(Rc::new(kv.context("etcd")?))
-        }
-    }
-}
-
 /// The shard's side of the calls from the control thread.
 struct Running {
     world: World,
     host: Rc<Host>,
     stop: Notify,
     stopping: Cell<bool>,
+}
+
+/// The disks of the configured stores; those that cannot be used are noted in the options.
+async fn prepare(
+    world: &World,
+    machine: &Machine,
+    config: &Config,
+    options: &mut HostOptions,
+) -> anyhow::Result<Vec<StoreSpec>> {
+    let mut stores = Vec::new();
+    for store in &config.stores {
+        let id = StoreId(store.id);
+        match disk::prepare(world, machine, &config.cluster, store).await? {
+            Prepared::Disks(disks) => stores.push(StoreSpec {
+                id: Some(id),
+                disks,
+            }),
+            Prepared::Dead(reason) => drop(options.absent.insert(id, reason)),
+        }
+    }
+    Ok(stores)
 }
 
 async fn serve(
@@ -345,19 +345,11 @@ async fn serve(
     if let Some(path) = config.tls.as_ref().and_then(|tls| tls.authority.as_deref()) {
         options.signer = Some(Rc::new(FileSigner::read(&config.cluster, path)?));
     }
-    let (kv, place) = catalog_place::open(&world, &config).await?;
+    let seat = Seat::open(&world, &config)?;
+    let (kv, place) = catalog_place::open(&world, &config, &seat, credentials.as_ref()).await?;
     options.catalog_place = Some(Rc::new(place));
-    let mut stores = Vec::new();
-    for store in &config.stores {
-        let id = StoreId(store.id);
-        match disk::prepare(&world, &machine, &config.cluster, store).await? {
-            Prepared::Disks(disks) => stores.push(StoreSpec {
-                id: Some(id),
-                disks,
-            }),
-            Prepared::Dead(reason) => drop(options.absent.insert(id, reason)),
-        }
-    }
+    options.keeper = Some(Rc::new(seat.clone()));
+    let stores = prepare(&world, &machine, &config, &mut options).await?;
     let bay = MachineBay::new(world.clone(), machine.clone(), &config);
     options.bay = Some(Rc::new(bay));
     let url = options.api.clone();
@@ -370,8 +362,15 @@ async fn serve(
     });
     world.spawn(trim_memory(world.clone(), host.clone()));
     if let Some(credentials) = credentials.clone() {
-        world.spawn(authority::keep(world.clone(), host.clone(), credentials));
+        let hosts = seat.hosts();
+        world.spawn(authority::keep(
+            world.clone(),
+            host.clone(),
+            credentials,
+            hosts,
+        ));
     }
+    world.spawn(seat::follow(seat.clone(), host.clone()));
     let handle = machine.remote(running.clone());
     if let Some(socket) = bench {
         serve_bench(&socket, handle.clone())?;
@@ -393,6 +392,9 @@ async fn serve(
             "the clean stop takes too long; what is missing is recovered at the next start"
         );
     }
+    // The last calls to the catalog have been made.
+    seat.use_client(None);
+    seat.stop();
     // The thread not waiting for it any more is what the next line finds out.
     let _ = stopped.send(());
     control

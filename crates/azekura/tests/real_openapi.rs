@@ -258,6 +258,7 @@ fn cluster(checked: &mut Checked) {
     checked.ask("GET", "/capacity?container=c", None, 200);
     checked.ask("GET", "/capacity?container=none", None, 404);
     checked.ask("GET", "/capacity?copies=2", None, 400);
+    checked.ask("GET", "/catalog", None, 200);
     checked.ask("GET", "/catalog/backup", None, 200);
     let nowhere = json!({"endpoints": []});
     checked.ask("POST", "/catalog/move", Some(nowhere), 400);

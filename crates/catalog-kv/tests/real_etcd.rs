@@ -16,7 +16,7 @@ mod support {
 }
 
 use catalog::kv::{Change, Kv, KvError, Op, Outcome, Revision};
-use catalog_kv::etcd::{EtcdKv, EtcdOptions};
+use catalog_kv::etcd::{EtcdChange, EtcdKv, EtcdOptions};
 use std::rc::Rc;
 use support::block_on;
 use support::conformance::{self, collect, commit};
@@ -267,5 +267,144 @@ fn real_etcd_namespaces_are_apart() {
         let page = theirs.range("", None, 10).await.expect("reachable");
         assert_eq!(page.entries.len(), 1);
         assert_eq!(page.entries[0].value, b"theirs");
+    });
+}
+
+/// Waits until the members are as they should be.
+async fn wait_for_members(
+    kv: &EtcdKv,
+    world: &World,
+    what: &str,
+    good: impl Fn(&catalog::kv::KvMembers) -> bool,
+) -> catalog::kv::KvMembers {
+    let mut last = None;
+    for _ in 0..300 {
+        match kv.members().await {
+            Ok(members) if good(&members) => return members,
+            other => last = Some(other),
+        }
+        world.sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{what}: {last:?}");
+}
+
+#[test]
+fn real_etcd_gets_and_loses_members_while_it_is_used() {
+    block_on(|world| async move {
+        let mut etcd = Etcd::start("changes", 1);
+        let kv = etcd.connect(&world).await;
+        let start = commit_at_last(&kv, &world, put("w/a", "0")).await;
+        let peer = etcd.prepare("m1");
+        let add = EtcdChange::Add { peer: peer.clone() };
+        kv.change(add.clone()).await.expect("it has a majority");
+        kv.change(add).await.expect("done already");
+        let members = kv.members().await.expect("it answers");
+        assert_eq!((members.members.len(), members.learners.len()), (1, 1));
+        let learner = &members.learners[0];
+        assert!(!learner.started && learner.problem.is_some(), "{learner:?}");
+        assert_eq!(learner.peers, [peer]);
+        let promote = EtcdChange::Promote { member: learner.id };
+        let early = kv.change(promote.clone()).await;
+        assert!(early.is_err(), "it has not caught up: {early:?}");
+        etcd.members[1].start();
+        let caught_up = |members: &catalog::kv::KvMembers| {
+            let learner = members.learners.first();
+            learner.is_some_and(|learner| learner.problem.is_none() && learner.started)
+        };
+        wait_for_members(&kv, &world, "the learner answers", caught_up).await;
+        let mut promoted = kv.change(promote.clone()).await;
+        for _ in 0..100 {
+            if promoted.is_ok() {
+                break;
+            }
+            world.sleep(Duration::from_millis(100)).await;
+            promoted = kv.change(promote.clone()).await;
+        }
+        promoted.expect("it has caught up");
+        let both =
+            |members: &catalog::kv::KvMembers| members.members.len() == 2 && members.alive() == 2;
+        let members = wait_for_members(&kv, &world, "both vote", both).await;
+        assert_eq!(kv.clusters().await, Ok(vec![members.cluster]));
+        // Clients that knew the first one find the second, and go on when the first is none any more.
+        let clients: Vec<String> = members
+            .members
+            .iter()
+            .flat_map(|member| member.clients.clone())
+            .collect();
+        kv.set_endpoints(&clients).expect("good addresses");
+        kv.expect_cluster(members.cluster);
+        let mut watch = kv.watch("w/", start);
+        let first = members.members.iter().find(|member| member.name == "m0");
+        let remove = EtcdChange::Remove {
+            member: first.expect("listed").id,
+        };
+        kv.change(remove.clone()).await.expect("it has a majority");
+        commit_at_last(&kv, &world, put("w/a", "1")).await;
+        kv.change(remove).await.expect("done already");
+        etcd.members[0].kill();
+        commit_at_last(&kv, &world, put("w/a", "2")).await;
+        assert_eq!(values(&collect(&mut watch, &world, 2).await), ["1", "2"]);
+        let own = kv.members().await.expect("it answers").members[0].clients[0].clone();
+        let defragment = EtcdChange::Defragment { client: own };
+        kv.change(defragment).await.expect("it answers");
+        // Whoever answers for another cluster is not believed.
+        kv.expect_cluster(members.cluster ^ 1);
+        let other = kv.get("w/a").await;
+        let Err(KvError::Unavailable(reason)) = other else {
+            panic!("{other:?}");
+        };
+        assert!(reason.contains("another etcd"), "{reason}");
+    });
+}
+
+#[test]
+fn real_etcd_with_certificates_lets_nodes_in_and_nobody_else() {
+    use identity::{Authority, Credentials, KeyRequest, NODE_NAME};
+    use world::{Caller, Role};
+    block_on(|world| async move {
+        let folder = support::TempDir::new("tls");
+        let authority = Authority::make("test").expect("a key");
+        let credentials = |name: &str, role| {
+            let hosts = ["127.0.0.1".to_owned()];
+            let key = KeyRequest::make_for(&hosts).expect("a key");
+            let caller = Caller {
+                role,
+                name: name.to_owned(),
+            };
+            let signed = authority.sign(&key.request, &caller, 1).expect("a request");
+            let folder = folder.0.join(name);
+            key.store(&folder, &signed, authority.certificate())
+                .expect("a folder");
+            Credentials::read(&folder).expect("credentials")
+        };
+        let node = credentials("node", Role::Node);
+        assert_eq!(node.last().hosts, ["127.0.0.1"]);
+        let client = credentials("client", Role::Client);
+        assert!(client.last().hosts.is_empty(), "only nodes have addresses");
+        let etcd = Etcd::start_with("tls-etcd", 1, Some(node.folder()));
+        let connect = |credentials: std::sync::Arc<Credentials>| {
+            let tls = catalog_kv::etcd::EtcdTls {
+                shown: std::sync::Arc::new(move || credentials.current().client.clone()),
+                name: NODE_NAME.to_owned(),
+            };
+            EtcdKv::connect(EtcdOptions {
+                endpoints: etcd.endpoints(),
+                namespace: "test/".to_owned(),
+                timeout: Duration::from_secs(5),
+                tls: Some(tls),
+            })
+            .expect("a good address")
+        };
+        let kv = connect(node.clone());
+        support::etcd::wait_for_leader(&kv, &world).await;
+        commit(&kv, vec![put("a", "1")]).await;
+        let mut watch = kv.watch("a", 0);
+        assert_eq!(values(&collect(&mut watch, &world, 1).await), ["1"]);
+        assert_eq!(kv.members().await.expect("it answers").alive(), 1);
+        let refused = connect(client).get("a").await;
+        assert!(
+            matches!(refused, Err(KvError::Unavailable(_))),
+            "{refused:?}"
+        );
     });
 }

@@ -159,22 +159,46 @@ pub trait Kv {
     }
 }
 
-/// A process that keeps the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A process that keeps the store. What one that is part of this process, or does not answer, cannot say is 0 or empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KvMember {
     /// Its name.
     pub name: String,
     /// Why it does not count, when it does not.
     pub problem: Option<String>,
+    /// Its id, never given twice.
+    pub id: u64,
+    /// Whether it has ever been started.
+    pub started: bool,
+    /// Where the others reach it.
+    pub peers: Vec<String>,
+    /// Where clients reach it.
+    pub clients: Vec<String>,
+    /// Its version.
+    pub version: String,
+    /// Whether it leads.
+    pub leads: bool,
+    /// Changes of the store that it has taken over.
+    pub applied: u64,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// Bytes of that in use.
+    pub bytes_used: u64,
+    /// What it warns of, such as `NOSPACE`.
+    pub alarms: Vec<String>,
 }
 
-/// The processes that keep the store, those with a vote.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The processes that keep the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KvMembers {
     /// Whether it is part of this process, or a file of it: it lives as long as this machine.
     pub embedded: bool,
-    /// Every member.
+    /// The id that its members share; 0: it has none.
+    pub cluster: u64,
+    /// Every member with a vote.
     pub members: Vec<KvMember>,
+    /// Those that follow without a vote.
+    pub learners: Vec<KvMember>,
 }
 
 impl KvMembers {
@@ -183,12 +207,19 @@ impl KvMembers {
     pub fn embedded(name: &str) -> Self {
         let member = KvMember {
             name: name.to_owned(),
-            problem: None,
+            started: true,
+            ..KvMember::default()
         };
         Self {
             embedded: true,
             members: vec![member],
+            ..Self::default()
         }
+    }
+
+    /// Members and learners.
+    pub fn all(&self) -> impl Iterator<Item = &KvMember> {
+        self.members.iter().chain(&self.learners)
     }
 
     /// Members that answer.
@@ -219,10 +250,11 @@ mod tests {
         let member = |index: usize| KvMember {
             name: index.to_string(),
             problem: (index >= alive).then(|| "away".to_owned()),
+            ..KvMember::default()
         };
         KvMembers {
-            embedded: false,
             members: (0..alive + dead).map(member).collect(),
+            ..KvMembers::default()
         }
     }
 

@@ -43,9 +43,9 @@ pub use joining::{AuthorityRow, CertificateRow, JoinTokenRow};
 pub use notes::{COUNTERS, LogNote, NOTED, is_noted, name_of};
 pub use placement::{GroupChange, IntentRow, Subject};
 pub use rows::{
-    AliveRow, ClusterRow, Compression, ContainerRow, GroupRow, LineageRow, MapRoot, NodeRow,
-    Origin, PagePointer, Row, SegmentReplica, SegmentRow, SnapshotRow, SnapshotState, StoreRow,
-    SyncPolicy, VolumeLimits, VolumeRoot, VolumeRow, VolumeState,
+    AliveRow, ClusterRow, Compression, ContainerRow, EtcdRow, GroupRow, LineageRow, MapRoot,
+    NodeRow, Origin, PagePointer, Row, SeatRow, SegmentReplica, SegmentRow, SnapshotRow,
+    SnapshotState, StoreRow, SyncPolicy, VolumeLimits, VolumeRoot, VolumeRow, VolumeState,
 };
 pub use snapshots::{NewSnapshot, SnapshotMarks};
 pub use space::{SpaceRow, SpaceState};

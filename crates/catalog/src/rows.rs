@@ -69,6 +69,58 @@ impl Row for NodeRow {
     }
 }
 
+/// A node that can run a member of the cluster's own etcd (decision 29).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeatRow {
+    /// The node.
+    pub id: NodeId,
+    /// URL at which clients reach its member.
+    pub client: String,
+    /// URL at which other members reach it.
+    pub peer: String,
+    /// Id of the member whose data it has, or had.
+    #[serde(default)]
+    pub member: Option<u64>,
+    /// Whether it has lost that data.
+    #[serde(default)]
+    pub lost: bool,
+    /// Why no member would run there, when none would.
+    #[serde(default)]
+    pub problem: Option<String>,
+    /// Bytes that its member may keep.
+    #[serde(default)]
+    pub quota: u64,
+}
+
+impl Row for SeatRow {
+    const PREFIX: &'static str = "seat/";
+    fn key(&self) -> String {
+        Self::key_of(self.id)
+    }
+}
+
+impl SeatRow {
+    /// Key of the row of a node.
+    #[must_use]
+    pub fn key_of(node: NodeId) -> String {
+        numbered(Self::PREFIX, u64::from(node.0))
+    }
+}
+
+/// Which etcd is the cluster's own: its nodes change the members of no other. One row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcdRow {
+    /// The id that its members share.
+    pub cluster: u64,
+}
+
+impl Row for EtcdRow {
+    const PREFIX: &'static str = "etcd";
+    fn key(&self) -> String {
+        Self::PREFIX.to_owned()
+    }
+}
+
 /// Says that a node lives; bound to the node's lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AliveRow {
@@ -564,6 +616,8 @@ mod tests {
         one::<ClusterRow>(bytes);
         one::<NodeRow>(bytes);
         one::<AliveRow>(bytes);
+        one::<SeatRow>(bytes);
+        one::<EtcdRow>(bytes);
         one::<StoreRow>(bytes);
         one::<ContainerRow>(bytes);
         one::<GroupRow>(bytes);

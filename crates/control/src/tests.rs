@@ -257,6 +257,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
         "",
         r#"{"operation":"store-remove","id":3,"lost":true}"#,
     ),
+    ("GET /api/v1/catalog", "", r#"{"operation":"catalog-show"}"#),
     (
         "GET /api/v1/catalog/backup",
         "",

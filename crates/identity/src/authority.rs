@@ -24,6 +24,8 @@ pub const CLIENT_DAYS: u32 = 365;
 /// Clocks of a cluster may differ by so much.
 const SKEW: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
+/// Addresses and host names of one node.
+const HOSTS_MAX: usize = 8;
 
 /// An authority with its private key.
 pub struct Authority {
@@ -164,8 +166,8 @@ impl Authority {
         &self.fingerprint
     }
 
-    /// Signs a request (PKCS #10, PEM). The names in the request are not looked at; its signature is, so that the asker
-    /// has the key. Returns the certificate and what is needed to believe it.
+    /// Signs a request (PKCS #10, PEM). Of the names in the request a node gets its addresses and host names, at which its
+    /// etcd is reached by others; all other names are not looked at. Its signature is, so that the asker has the key. Returns the certificate and what is needed to believe it.
     ///
     /// # Errors
     /// [`IdentityError::Odd`] when the request cannot be used.
@@ -181,6 +183,9 @@ impl Authority {
         if caller.role == Role::Node {
             let name = SanType::DnsName(NODE_NAME.try_into().map_err(odd)?);
             params.subject_alt_names.push(name);
+            let asked = request.params.subject_alt_names.iter();
+            let hosts = asked.filter(|name| is_host(name)).take(HOSTS_MAX);
+            params.subject_alt_names.extend(hosts.cloned());
             params
                 .extended_key_usages
                 .push(ExtendedKeyUsagePurpose::ServerAuth);
@@ -193,6 +198,15 @@ impl Authority {
         // The authority itself goes along: who joins knows its fingerprint only.
         let cross = self.cross.as_deref().unwrap_or_default();
         Ok(format!("{}{cross}{}", signed.pem(), self.certificate))
+    }
+}
+
+/// Whether a name is an address or the name of one host.
+fn is_host(name: &SanType) -> bool {
+    match name {
+        SanType::IpAddress(_) => true,
+        SanType::DnsName(name) => !name.as_str().contains('*') && name.as_str() != NODE_NAME,
+        _ => false,
     }
 }
 

@@ -1,8 +1,9 @@
 //! What a certificate says.
 
-use crate::IdentityError;
+use crate::{IdentityError, NODE_NAME};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use std::net::IpAddr;
 use world::{Caller, Role};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -22,6 +23,8 @@ pub struct Certificate {
     pub issuer: String,
     /// Whose it is, by name.
     pub subject: String,
+    /// Addresses and host names at which it may be shown, beside the name of all nodes.
+    pub hosts: Vec<String>,
 }
 
 pub(crate) fn uri_of(caller: &Caller) -> String {
@@ -33,6 +36,18 @@ fn parse_uri(uri: &str) -> Option<Caller> {
     let role: Role = role.parse().ok()?;
     let name = name.to_owned();
     (!name.is_empty()).then_some(Caller { role, name })
+}
+
+fn host_of(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) if *name != NODE_NAME => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => Some(IpAddr::from(<[u8; 4]>::try_from(*bytes).ok()?).to_string()),
+            16 => Some(IpAddr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 impl Certificate {
@@ -47,6 +62,7 @@ impl Certificate {
         let names = found.subject_alternative_name();
         let names = names.map_err(|error| odd(format!("its names cannot be read ({error})")))?;
         let names = names.iter().flat_map(|names| &names.value.general_names);
+        let hosts = names.clone().filter_map(host_of).collect();
         let mut uris = names.filter_map(|name| match name {
             GeneralName::URI(uri) => parse_uri(uri),
             _ => None,
@@ -58,6 +74,7 @@ impl Certificate {
             until: found.validity().not_after.timestamp(),
             issuer: found.issuer().to_string(),
             subject: found.subject().to_string(),
+            hosts,
         })
     }
 }

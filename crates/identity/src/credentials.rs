@@ -38,9 +38,18 @@ impl KeyRequest {
     /// # Errors
     /// When the kernel gives no randomness.
     pub fn make() -> Result<Self, IdentityError> {
+        Self::make_for(&[])
+    }
+
+    /// As [`KeyRequest::make`], for a node that is reached at these addresses and host names by programs that compare them.
+    ///
+    /// # Errors
+    /// As there, and when one of them is neither.
+    pub fn make_for(hosts: &[String]) -> Result<Self, IdentityError> {
         let odd = |error: rcgen::Error| IdentityError::odd("a new private key", error);
         let key = KeyPair::generate().map_err(odd)?;
-        let request = CertificateParams::default().serialize_request(&key);
+        let params = CertificateParams::new(hosts.to_vec()).map_err(odd)?;
+        let request = params.serialize_request(&key);
         let request = request.and_then(|request| request.pem()).map_err(odd)?;
         Ok(Self {
             key: key.serialize_pem(),
@@ -77,6 +86,8 @@ pub struct Loaded {
     pub until: i64,
     /// Name of the authority that has signed it.
     pub issuer: String,
+    /// Addresses and host names in it.
+    pub hosts: Vec<String>,
     /// The authorities that are believed, PEM.
     pub authorities: String,
     /// To call nodes.
@@ -211,6 +222,7 @@ fn load(identity: &str, authorities: &str, folder: &Path) -> Result<Loaded, Iden
         from: own.from,
         until: own.until,
         issuer: own.issuer,
+        hosts: own.hosts,
         authorities: authorities.to_owned(),
         client: Arc::new(client),
         server: server(true)?,

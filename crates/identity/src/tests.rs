@@ -186,6 +186,7 @@ fn a_pin_believes_its_authority_alone() {
 
 fn copy(from: &Loaded) -> Loaded {
     Loaded {
+        hosts: Vec::new(),
         caller: from.caller.clone(),
         from: from.from,
         until: from.until,

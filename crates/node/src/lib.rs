@@ -43,4 +43,4 @@ pub use crate::operations::{CatalogPlace, Moved, Signer};
 #[cfg(feature = "bugs")]
 pub use crate::options::Bug;
 pub use crate::options::{CollectOptions, Faults, HostError, HostOptions, ScrubOptions, StoreSpec};
-pub use crate::upkeep::{Recording, ScrubReport};
+pub use crate::upkeep::{Keeper, Recording, ScrubReport, SeatFacts};

@@ -202,6 +202,7 @@ impl Host {
             | Operation::DiskAdd(_)
             | Operation::DiskReplace { .. } => Box::pin(self.at_disks(operation)).await,
             Operation::DiskList => self.list_disks().await,
+            Operation::CatalogShow => self.show_catalog().await,
             Operation::CatalogBackup => self.back_up_catalog().await,
             Operation::CatalogMove(target) => self.move_catalog(target).await,
             Operation::VolumeList(query) => self.list_volumes(&query).await,

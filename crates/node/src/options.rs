@@ -3,7 +3,7 @@
 use crate::disks::Bay;
 use crate::meter::Process;
 use crate::operations::{CatalogPlace, Signer};
-use crate::upkeep::Recording;
+use crate::upkeep::{Keeper, Recording};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::StoreId;
@@ -32,6 +32,8 @@ pub struct HostOptions {
     pub signer: Option<Rc<dyn Signer>>,
     /// Where the catalog is; nothing: no other process can reach it, and it does not move.
     pub catalog_place: Option<Rc<dyn CatalogPlace>>,
+    /// The cluster's own etcd, if there may be one; nothing: members are not changed from here.
+    pub keeper: Option<Rc<dyn Keeper>>,
     /// The disks of this machine; nothing: stores do not come and go while the node runs.
     pub bay: Option<Rc<dyn Bay>>,
     /// What the machine says of this process; nothing: it is not known.
@@ -142,6 +144,7 @@ impl HostOptions {
             secured: false,
             signer: None,
             catalog_place: None,
+            keeper: None,
             bay: None,
             process: None,
             recording: None,

@@ -11,11 +11,13 @@ pub(crate) mod mirror;
 mod observe;
 mod pace;
 mod placement;
+mod quorum;
 pub(crate) mod record;
 mod relieve;
 mod scrub;
 mod space;
 
+pub use quorum::{Keeper, SeatFacts};
 pub use record::Recording;
 pub use scrub::ScrubReport;
 
@@ -71,6 +73,8 @@ pub(crate) struct Upkeep {
     pub(crate) ledger: RefCell<curator::Ledger>,
     /// What the catalog said of its members.
     pub(crate) catalog: RefCell<Option<crate::operations::SaidMembers>>,
+    /// The id of the etcd that is the cluster's own; 0: not known, or there is none.
+    pub(crate) own_etcd: Cell<u64>,
     /// What collections rewrote already.
     pub(crate) attempts: RefCell<curator::Attempts>,
 }
@@ -89,6 +93,9 @@ pub(crate) fn start(host: &Rc<Host>) {
     host.spawn(placement::evacuate(host.clone()));
     host.spawn(adopt::run(host.clone()));
     host.spawn(collect::run(host.clone()));
+    if host.options.keeper.is_some() {
+        host.spawn(quorum::run(host.clone()));
+    }
     if host.options.bay.is_some() {
         host.spawn(crate::operations::disks::watch_absent(host.clone()));
     }

@@ -19,6 +19,7 @@
 // This crate is what the banned operating system calls are kept in.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod child;
 mod clock;
 pub mod disk;
 mod holder;
@@ -37,6 +38,7 @@ mod threads;
 pub mod tls;
 mod wake;
 
+pub use child::spawn_bound;
 pub use limits::{TooFewFiles, boot_id, check_open_files};
 pub use memory::trim_memory;
 pub use remote::{RemoteHandle, ShardGone};

@@ -1,4 +1,4 @@
-//! Verbs on the catalog itself. `backup` and `move` without a configuration ask a running node; with one, and all others, work
+//! Verbs on the catalog itself. `status`, and `backup` and `move` without a configuration ask a running node; with one, and all others, work
 //! on the catalog itself and need the nodes concerned to be stopped, but for a `backup` of an etcd catalog.
 
 use clap::{Args, Subcommand};
@@ -7,6 +7,8 @@ use std::path::PathBuf;
 /// Verbs on the catalog.
 #[derive(Debug, Subcommand)]
 pub enum CatalogVerb {
+    /// Show where the catalog is, who keeps it, and how they are
+    Status,
     /// Write all rows of the catalog, as they are at one moment, into a file
     Backup {
         /// Where to write it; nothing may be there.
@@ -51,8 +53,12 @@ pub enum CatalogVerb {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// etcd's client URLs.
-        #[arg(long, value_name = "URL", required = true, num_args = 1..)]
+        #[arg(long, value_name = "URL", required_unless_present = "supervised", num_args = 1..)]
         to: Vec<String>,
+        /// To an etcd that the nodes themselves run, where their configuration has a table [etcd]; it begins on the node that
+        /// is asked.
+        #[arg(long, conflicts_with = "to")]
+        supervised: bool,
         /// Before every key in etcd.
         #[arg(long, default_value = "/azekura/")]
         prefix: String,
@@ -65,7 +71,7 @@ impl CatalogVerb {
     pub fn asks_a_node(&self) -> bool {
         matches!(
             self,
-            Self::Backup { config: None, .. } | Self::Move { config: None, .. }
+            Self::Status | Self::Backup { config: None, .. } | Self::Move { config: None, .. }
         )
     }
 }

@@ -125,6 +125,20 @@ pub struct JoinArgs {
     /// Size of each store's journal.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub journal: Option<u64>,
+    /// Where clients reach the member of the cluster's etcd that the node may be asked to run: port 2379 of where the node is
+    /// reached, if nothing is said.
+    #[arg(
+        long = "etcd-client",
+        value_name = "ADDRESS",
+        conflicts_with = "no_etcd"
+    )]
+    pub etcd_client: Option<String>,
+    /// And where other members reach it: port 2380, if nothing is said.
+    #[arg(long = "etcd-peer", value_name = "ADDRESS", conflicts_with = "no_etcd")]
+    pub etcd_peer: Option<String>,
+    /// The node never runs a member.
+    #[arg(long = "no-etcd")]
+    pub no_etcd: bool,
 }
 
 /// Arguments of `cluster init`.

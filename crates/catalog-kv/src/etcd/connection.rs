@@ -2,11 +2,18 @@
 //!
 //! One member is in use at a time; a failed call moves on to the next. Dead peers are noticed by the call's
 //! timeout, and by HTTP/2 pings while a watch is open.
+//!
+//! Invariants
+//! - Once a cluster's id is expected, no call reaches a member of another cluster.
+//! - Members that stay when the endpoints change keep their connections.
 
-use super::EtcdOptions;
+use super::tls::EtcdTls;
+use super::{EtcdOptions, proto};
 use catalog::kv::KvError;
+use proto::maintenance_client::MaintenanceClient;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
@@ -30,17 +37,22 @@ pub(super) enum Tries {
     Once,
 }
 
-struct Member {
-    address: String,
-    channel: Channel,
+pub(super) struct Member {
+    pub(super) address: String,
+    pub(super) channel: Channel,
+    /// The cluster that it said it is of; 0: not asked yet.
+    cluster: AtomicU64,
 }
 
 /// See the head of this file.
 pub(super) struct Connections {
-    members: Vec<Member>,
+    members: RwLock<Vec<Arc<Member>>>,
     /// Counts failures; modulo the members, the one in use.
     current: AtomicUsize,
+    /// The cluster that alone is talked to; 0: any.
+    expected: AtomicU64,
     namespace: String,
+    tls: Option<EtcdTls>,
     pub(super) timeout: Duration,
 }
 
@@ -60,23 +72,20 @@ pub(super) fn leader_request<T>(message: T) -> Request<T> {
     request
 }
 
-fn endpoint(text: &str, timeout: Duration) -> Result<(String, Endpoint), KvError> {
-    if text.starts_with("https:") {
-        let reason = format!("etcd endpoint {text}: TLS is not supported yet, use http://");
-        return Err(KvError::Unavailable(reason));
-    }
-    let address = if text.starts_with("http://") {
-        text.to_owned()
-    } else {
-        format!("http://{text}")
-    };
+/// The address that is connected to, without its scheme, and whether it is to be encrypted.
+fn endpoint(text: &str, timeout: Duration) -> Result<(Endpoint, bool), KvError> {
     let invalid = |reason: String| {
         KvError::Unavailable(format!(
             "etcd endpoint {text:?} is not an address such as http://10.0.0.1:2379: {reason}"
         ))
     };
-    let endpoint =
-        Endpoint::from_shared(address.clone()).map_err(|error| invalid(error.to_string()))?;
+    let (encrypted, rest) = match text.strip_prefix("https://") {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix("http://").unwrap_or(text)),
+    };
+    // The scheme is not sent: encryption lies below.
+    let endpoint = Endpoint::from_shared(format!("http://{rest}"))
+        .map_err(|error| invalid(error.to_string()))?;
     if endpoint.uri().host().is_none_or(str::is_empty) {
         return Err(invalid("it names no host".to_owned()));
     }
@@ -86,34 +95,67 @@ fn endpoint(text: &str, timeout: Duration) -> Result<(String, Endpoint), KvError
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(false);
-    Ok((address, endpoint))
-}
-
-fn member(text: &str, timeout: Duration) -> Result<Member, KvError> {
-    let (address, endpoint) = endpoint(text, timeout)?;
-    let channel = endpoint.connect_lazy();
-    Ok(Member { address, channel })
-}
-
-/// A connection to a member at the address that it tells others; must run inside the runtime.
-pub(super) fn channel_to(address: &str, timeout: Duration) -> Result<Channel, KvError> {
-    member(address, timeout).map(|member| member.channel)
+    Ok((endpoint, encrypted))
 }
 
 impl Connections {
     /// Prepares connections; must run inside the runtime that will serve them.
     pub(super) fn new(options: EtcdOptions) -> Result<Self, KvError> {
-        if options.endpoints.is_empty() {
+        let timeout = options.timeout.max(TIMEOUT_MIN);
+        let connections = Self {
+            members: RwLock::default(),
+            current: AtomicUsize::new(0),
+            expected: AtomicU64::new(0),
+            namespace: options.namespace,
+            tls: options.tls,
+            timeout,
+        };
+        connections.set_endpoints(&options.endpoints)?;
+        Ok(connections)
+    }
+
+    /// A connection to a member; must run inside the runtime.
+    pub(super) fn member_at(&self, text: &str, timeout: Duration) -> Result<Member, KvError> {
+        let (endpoint, encrypted) = endpoint(text, timeout)?;
+        let channel = match (&self.tls, encrypted) {
+            (Some(tls), true) => endpoint.connect_with_connector_lazy(tls.connector()),
+            (None, true) => {
+                let reason =
+                    "it wants TLS, and this node has no certificate (`tls` in its configuration)";
+                return Err(KvError::Unavailable(format!(
+                    "etcd endpoint {text}: {reason}"
+                )));
+            }
+            (_, false) => endpoint.connect_lazy(),
+        };
+        Ok(Member {
+            address: text.to_owned(),
+            channel,
+            cluster: AtomicU64::new(0),
+        })
+    }
+
+    /// Uses these members from now on; must run inside the runtime.
+    pub(super) fn set_endpoints(&self, endpoints: &[String]) -> Result<(), KvError> {
+        if endpoints.is_empty() {
             return Err(KvError::Unavailable("no etcd endpoint is given".to_owned()));
         }
-        let timeout = options.timeout.max(TIMEOUT_MIN);
-        let members = options.endpoints.iter().map(|text| member(text, timeout));
-        Ok(Self {
-            members: members.collect::<Result<_, _>>()?,
-            current: AtomicUsize::new(0),
-            namespace: options.namespace,
-            timeout,
-        })
+        let known = self.members();
+        let member = |text: &String| {
+            let kept = known.iter().find(|member| member.address == *text);
+            match kept {
+                Some(kept) => Ok(kept.clone()),
+                None => self.member_at(text, self.timeout).map(Arc::new),
+            }
+        };
+        let members = endpoints.iter().map(member).collect::<Result<_, _>>()?;
+        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
+        Ok(())
+    }
+
+    /// Talks to members of this cluster only; 0: of any.
+    pub(super) fn expect_cluster(&self, cluster: u64) {
+        self.expected.store(cluster, Ordering::Relaxed);
     }
 
     /// A key as etcd knows it.
@@ -127,22 +169,17 @@ impl Connections {
         String::from_utf8(short.to_vec()).ok()
     }
 
-    /// Every configured connection.
-    pub(super) fn channels(&self) -> Vec<Channel> {
-        self.members
-            .iter()
-            .map(|member| member.channel.clone())
-            .collect()
+    /// Every member that is known.
+    pub(super) fn members(&self) -> Vec<Arc<Member>> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members.clone()
     }
 
-    /// The connection in use, and its turn for [`Connections::leave`].
-    pub(super) fn current(&self) -> (Channel, usize) {
+    /// The member in use, and its turn for [`Connections::leave`].
+    pub(super) fn current(&self) -> (Arc<Member>, usize) {
         let turn = self.current.load(Ordering::Relaxed);
-        (self.member(turn).channel.clone(), turn)
-    }
-
-    fn member(&self, turn: usize) -> &Member {
-        &self.members[turn % self.members.len()]
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        (members[turn % members.len()].clone(), turn)
     }
 
     /// Moves on to the next member, unless another call has done so since `turn`.
@@ -151,6 +188,33 @@ impl Connections {
         let _moved =
             self.current
                 .compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Makes sure that a member is of the expected cluster.
+    pub(super) async fn check_cluster(
+        &self,
+        member: &Member,
+        until: Instant,
+    ) -> Result<(), Status> {
+        let expected = self.expected.load(Ordering::Relaxed);
+        if expected == 0 || member.cluster.load(Ordering::Relaxed) == expected {
+            return Ok(());
+        }
+        let mut client = MaintenanceClient::new(member.channel.clone());
+        let asked = client.status(request(proto::StatusRequest {}, until));
+        let said = tokio::time::timeout_at(until, asked).await;
+        let said = said.map_err(|_| Status::deadline_exceeded("no answer in time"))??;
+        let cluster = said
+            .into_inner()
+            .header
+            .map_or(0, |header| header.cluster_id);
+        member.cluster.store(cluster, Ordering::Relaxed);
+        match cluster == expected {
+            true => Ok(()),
+            false => Err(Status::unavailable(format!(
+                "another etcd answers there: cluster {cluster:x}, not {expected:x}"
+            ))),
+        }
     }
 
     /// Makes a call, at up to all members, within the timeout. Each try is given an equal share of the
@@ -165,7 +229,7 @@ impl Connections {
     {
         let deadline = Instant::now() + self.timeout;
         // A single member gets a second chance: the first may be lost with a connection from before.
-        let tries_max = self.members.len().max(2);
+        let tries_max = self.members().len().max(2);
         let share = match tries {
             Tries::Repeat => self.timeout / u32::try_from(tries_max).unwrap_or(u32::MAX),
             Tries::Once => self.timeout,
@@ -173,20 +237,25 @@ impl Connections {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let (channel, turn) = self.current();
+            let (member, turn) = self.current();
             let until = deadline.min(Instant::now() + share.max(TIMEOUT_MIN));
-            let status = match tokio::time::timeout_at(until, ask(channel, until)).await {
+            let checked = self.check_cluster(&member, until).await;
+            let asked = checked.is_ok();
+            let outcome = match checked {
+                Ok(()) => tokio::time::timeout_at(until, ask(member.channel.clone(), until)).await,
+                Err(status) => Ok(Err(status)),
+            };
+            let status = match outcome {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => status,
                 Err(_elapsed) => Status::deadline_exceeded("no answer in time"),
             };
-            let address = &self.member(turn).address;
-            let error = error_of(address, &status);
+            let error = error_of(&member.address, &status);
             if !matches!(error, KvError::Unavailable(_)) {
                 return Err(error);
             }
             self.leave(turn);
-            let again = tries == Tries::Repeat || never_left(&status);
+            let again = tries == Tries::Repeat || !asked || never_left(&status);
             if !again || attempt >= tries_max || Instant::now() >= deadline {
                 return Err(error);
             }

@@ -1,12 +1,12 @@
-//! Which members the etcd cluster has, and which of them answer.
+//! Which members the etcd cluster has, which of them answer, and how they are changed.
 //!
-//! The list comes from any member, without a majority. Each configured endpoint is asked who it is; members that are none
-//! of them are asked at the addresses that they tell others.
+//! The list comes from any member, without a majority; that of the leader counts most. Each endpoint is asked who it is;
+//! members that are none of them are asked at the addresses that they tell others.
 
-use super::connection::{Connections, channel_to, error_of};
-use super::proto;
+use super::connection::{Connections, Member, Tries, error_of, request};
+use super::{EtcdChange, proto};
 use catalog::kv::{KvError, KvMember, KvMembers};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use proto::cluster_client::ClusterClient;
 use proto::maintenance_client::MaintenanceClient;
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ use world::Duration;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Members that are asked; etcd advises against more than 7.
 const MEMBERS_MAX: usize = 32;
+/// Patience with a defragmentation: a file of 8 GiB is copied.
+const DEFRAGMENT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// A message that is answered also by a member that has no leader.
 fn plain<T>(message: T) -> Request<T> {
@@ -33,88 +35,279 @@ async fn within<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> R
     }
 }
 
-async fn list(channel: Channel) -> Result<Vec<proto::Member>, Status> {
+/// A list of members, of which cluster, and who says so.
+struct List {
+    by: u64,
+    cluster: u64,
+    members: Vec<proto::Member>,
+}
+
+async fn list(channel: Channel) -> Result<List, Status> {
     let request = plain(proto::MemberListRequest {
         linearizable: false,
     });
     let mut client = ClusterClient::new(channel);
-    Ok(within(client.member_list(request)).await?.members)
+    let answer = within(client.member_list(request)).await?;
+    let header = answer.header.unwrap_or_default();
+    Ok(List {
+        by: header.member_id,
+        cluster: header.cluster_id,
+        members: answer.members,
+    })
 }
 
-/// Who is at the other end, and what is wrong with it.
-async fn ask(channel: Channel) -> Result<(u64, Option<String>), Status> {
+/// What the one at the other end says of itself.
+async fn ask(channel: Channel) -> Result<proto::StatusResponse, Status> {
     let mut client = MaintenanceClient::new(channel);
-    let status = within(client.status(plain(proto::StatusRequest {}))).await?;
-    let member = status.header.map_or(0, |header| header.member_id);
-    let problem = (status.leader == 0).then(|| "it knows no leader".to_owned());
-    Ok((member, problem))
+    within(client.status(plain(proto::StatusRequest {}))).await
+}
+
+/// What it warns of, also of others.
+async fn alarms(channel: Channel) -> Vec<proto::AlarmMember> {
+    let mut client = MaintenanceClient::new(channel);
+    let get = plain(proto::AlarmRequest::default());
+    let said = within(client.alarm(get)).await;
+    said.map(|said| said.alarms).unwrap_or_default()
+}
+
+/// Clusters whose members answer and know a leader.
+pub(super) async fn clusters(connections: &Connections) -> Vec<u64> {
+    let members = connections.members();
+    let asked = join_all(members.iter().map(|member| ask(member.channel.clone()))).await;
+    let led = asked.into_iter().flatten().filter(|said| said.leader != 0);
+    let mut clusters: Vec<u64> = led
+        .filter_map(|said| Some(said.header?.cluster_id))
+        .collect();
+    clusters.sort_unstable();
+    clusters.dedup();
+    clusters
 }
 
 /// See the head of this file.
 pub(super) async fn members(connections: &Connections) -> Result<KvMembers, KvError> {
-    let channels = connections.channels();
-    let lists = join_all(channels.iter().cloned().map(list));
-    let asked = join_all(channels.iter().cloned().map(ask));
-    let (lists, asked) = futures_util::future::join(lists, asked).await;
+    let channels = || {
+        let members = connections.members();
+        members.into_iter().map(|member| member.channel.clone())
+    };
+    let lists = join_all(channels().map(list));
+    let asked = join_all(channels().map(ask));
+    let ((lists, asked), alarms) = join(join(lists, asked), join_all(channels().map(alarms))).await;
     let mut refused = Status::unavailable("no etcd endpoint is given");
-    let mut listed = None;
+    let known: BTreeMap<u64, proto::StatusResponse> = asked
+        .into_iter()
+        .flatten()
+        .filter_map(|said| Some((said.header.as_ref()?.member_id, said)))
+        .collect();
+    let leads = |list: &List| {
+        known
+            .get(&list.by)
+            .is_some_and(|said| said.leader == list.by)
+    };
+    let mut listed: Option<List> = None;
     for list in lists {
         match list {
-            // Of several that differ, one lags behind: the longest is the safe one to judge by.
-            Ok(list) => listed = longer(listed, list),
+            Ok(list) => {
+                // Of several that differ, one lags behind: the leader knows best, then the longest is the safe one to
+                // judge by.
+                let weight = |list: &List| (leads(list), list.members.len());
+                if listed
+                    .as_ref()
+                    .is_none_or(|best| weight(&list) > weight(best))
+                {
+                    listed = Some(list);
+                }
+            }
             Err(status) => refused = status,
         }
     }
     let listed = listed.ok_or_else(|| error_of("every endpoint", &refused))?;
-    let known: BTreeMap<u64, Option<String>> = asked.into_iter().flatten().collect();
-    let voters = listed.into_iter().filter(|member| !member.is_learner);
-    let members = voters.take(MEMBERS_MAX).map(|member| judge(member, &known));
+    let alarms: Vec<proto::AlarmMember> = alarms.into_iter().flatten().collect();
+    let members = listed.members.into_iter().take(MEMBERS_MAX);
+    let judged = members.map(|member| async {
+        let learns = member.is_learner;
+        (
+            learns,
+            judge(connections, member, listed.cluster, &known, &alarms).await,
+        )
+    });
+    let (learners, voters): (Vec<_>, Vec<_>) = join_all(judged)
+        .await
+        .into_iter()
+        .partition(|(learns, _)| *learns);
+    let only = |list: Vec<(bool, KvMember)>| list.into_iter().map(|(_, member)| member).collect();
     Ok(KvMembers {
         embedded: false,
-        members: join_all(members).await,
+        cluster: listed.cluster,
+        members: only(voters),
+        learners: only(learners),
     })
 }
 
-fn longer(
-    known: Option<Vec<proto::Member>>,
-    list: Vec<proto::Member>,
-) -> Option<Vec<proto::Member>> {
-    match known {
-        Some(known) if known.len() >= list.len() => Some(known),
-        _ => Some(list),
-    }
-}
-
-async fn judge(member: proto::Member, known: &BTreeMap<u64, Option<String>>) -> KvMember {
-    let problem = match known.get(&member.id) {
-        Some(problem) => problem.clone(),
-        None => reach(&member).await,
+async fn judge(
+    connections: &Connections,
+    member: proto::Member,
+    cluster: u64,
+    known: &BTreeMap<u64, proto::StatusResponse>,
+    alarms: &[proto::AlarmMember],
+) -> KvMember {
+    let said = match known.get(&member.id) {
+        Some(said) => Ok(said.clone()),
+        None => reach(connections, &member).await,
     };
     let name = match member.name.is_empty() {
         true => format!("{:x}", member.id),
-        false => member.name,
+        false => member.name.clone(),
     };
-    KvMember { name, problem }
+    let own = alarms.iter().filter(|alarm| alarm.member_id == member.id);
+    let mut alarms: Vec<String> = own
+        .map(|alarm| alarm.alarm().as_str_name().to_owned())
+        .collect();
+    alarms.sort();
+    alarms.dedup();
+    let judged = KvMember {
+        name,
+        id: member.id,
+        started: !member.name.is_empty(),
+        peers: member.peer_ur_ls,
+        clients: member.client_ur_ls,
+        alarms,
+        ..KvMember::default()
+    };
+    match said {
+        Err(problem) => KvMember {
+            problem: Some(problem),
+            ..judged
+        },
+        Ok(said) => describe(judged, said, cluster),
+    }
+}
+
+fn describe(member: KvMember, said: proto::StatusResponse, cluster: u64) -> KvMember {
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    let of = said.header.as_ref().map_or(0, |header| header.cluster_id);
+    let problem = if of != cluster {
+        Some("it belongs to another etcd".to_owned())
+    } else {
+        (said.leader == 0).then(|| "it knows no leader".to_owned())
+    };
+    KvMember {
+        problem,
+        leads: said.leader == member.id,
+        version: said.version,
+        applied: said.raft_applied_index,
+        bytes: count(said.db_size),
+        bytes_used: count(said.db_size_in_use),
+        ..member
+    }
 }
 
 /// Asks a member at the addresses that it tells others; what is wrong with it.
-async fn reach(member: &proto::Member) -> Option<String> {
+async fn reach(
+    connections: &Connections,
+    member: &proto::Member,
+) -> Result<proto::StatusResponse, String> {
     let mut problem = "it has not started yet".to_owned();
     for address in &member.client_ur_ls {
-        let answer = match channel_to(address, PATIENCE) {
-            Ok(channel) => ask(channel).await,
+        let answer = match connections.member_at(address, PATIENCE) {
+            Ok(Member { channel, .. }) => ask(channel).await,
             Err(error) => {
                 problem = error.to_string();
                 continue;
             }
         };
         match answer {
-            Ok((id, problem)) if id == member.id => return problem,
+            Ok(said) if said.header.as_ref().map(|header| header.member_id) == Some(member.id) => {
+                return Ok(said);
+            }
             Ok(_) => problem = format!("another member answers at {address}"),
             Err(status) => {
                 problem = format!("it does not answer at {address}: {}", status.message())
             }
         }
     }
-    Some(problem)
+    Err(problem)
+}
+
+/// Makes one change. Those that were made already count as done, as far as that can be told.
+pub(super) async fn change(connections: &Connections, change: EtcdChange) -> Result<(), KvError> {
+    let member = |status: Result<(), KvError>, done: &str| match status {
+        Err(KvError::Unavailable(reason)) if reason.contains(done) => Ok(()),
+        other => other,
+    };
+    match change {
+        EtcdChange::Add { peer } => {
+            let message = proto::MemberAddRequest {
+                peer_ur_ls: vec![peer],
+                is_learner: true,
+            };
+            let ask = |channel, until| {
+                let request = request(message.clone(), until);
+                async move { ClusterClient::new(channel).member_add(request).await }
+            };
+            let added = connections.call(Tries::Once, ask).await;
+            // Within a second of the first time it is told apart by its id, later by its address.
+            member(
+                member(added.map(drop), "Peer URLs already exists"),
+                "member ID already exist",
+            )
+        }
+        EtcdChange::Promote { member: id } => {
+            let ask = |channel, until| async move {
+                let request = request(proto::MemberPromoteRequest { id }, until);
+                ClusterClient::new(channel).member_promote(request).await
+            };
+            let promoted = connections.call(Tries::Once, ask).await;
+            member(promoted.map(drop), "can only promote a learner member (")
+        }
+        EtcdChange::Remove { member: id } => {
+            let ask = |channel, until| async move {
+                let request = request(proto::MemberRemoveRequest { id }, until);
+                ClusterClient::new(channel).member_remove(request).await
+            };
+            let removed = connections.call(Tries::Repeat, ask).await;
+            member(removed.map(drop), "member not found")
+        }
+        EtcdChange::Readdress { member, peer } => {
+            let message = proto::MemberUpdateRequest {
+                id: member,
+                peer_ur_ls: vec![peer],
+            };
+            let ask = |channel, until| {
+                let request = request(message.clone(), until);
+                async move { ClusterClient::new(channel).member_update(request).await }
+            };
+            connections.call(Tries::Repeat, ask).await.map(drop)
+        }
+        EtcdChange::Defragment { client } => defragment(connections, &client).await,
+        EtcdChange::Disarm { member } => {
+            let message = proto::AlarmRequest {
+                action: proto::alarm_request::AlarmAction::Deactivate.into(),
+                member_id: member,
+                alarm: proto::AlarmType::Nospace.into(),
+            };
+            let ask = |channel, until| async move {
+                MaintenanceClient::new(channel)
+                    .alarm(request(message, until))
+                    .await
+            };
+            connections.call(Tries::Repeat, ask).await.map(drop)
+        }
+    }
+}
+
+/// Has one member give back what it does not use. It answers nobody meanwhile.
+async fn defragment(connections: &Connections, client: &str) -> Result<(), KvError> {
+    let member = connections.member_at(client, PATIENCE)?;
+    let mut request = Request::new(proto::DefragmentRequest {});
+    request.set_timeout(DEFRAGMENT_PATIENCE);
+    let mut client = MaintenanceClient::new(member.channel);
+    let done = tokio::time::timeout(DEFRAGMENT_PATIENCE, client.defragment(request)).await;
+    match done {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(status)) => Err(error_of(&member.address, &status)),
+        Err(_elapsed) => Err(error_of(
+            &member.address,
+            &Status::deadline_exceeded("it is still being defragmented"),
+        )),
+    }
 }

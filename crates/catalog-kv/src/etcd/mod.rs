@@ -12,13 +12,16 @@
 //! - Every key is stored behind the namespace and comes back without it.
 //!
 //! It does not compact etcd's history by itself: run etcd with `--auto-compaction-retention=1h` or call
-//! [`EtcdKv::compact`], or its database grows without bound. Neither TLS nor passwords yet: use it on a trusted network.
+//! [`EtcdKv::compact`], or its database grows without bound. It knows certificates, no passwords.
 //!
-//! Read next: `connection.rs`, `watch.rs`, `members.rs`, proto/etcd.proto.
+//! Read next: `connection.rs`, `watch.rs`, `members.rs`, `tls.rs`, proto/etcd.proto.
 
 mod connection;
 mod members;
+mod tls;
 mod watch;
+
+pub use tls::{EtcdTls, Shown};
 
 mod proto {
     #![allow(missing_docs, clippy::all, clippy::pedantic)]
@@ -40,14 +43,16 @@ use std::sync::Arc;
 use world::{Duration, LocalBoxFuture};
 
 /// Where the catalog is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct EtcdOptions {
-    /// The members' client addresses, such as `http://10.0.0.1:2379`. `http://` may be left out.
+    /// The members' client addresses, such as `http://10.0.0.1:2379`. `http://` may be left out; `https://` needs `tls`.
     pub endpoints: Vec<String>,
     /// Put before every key, so that several clusters can share an etcd.
     pub namespace: String,
     /// How long a call may take, over all endpoints tried. At least 1 s.
     pub timeout: Duration,
+    /// What to show and believe at `https://` addresses.
+    pub tls: Option<EtcdTls>,
 }
 
 impl Default for EtcdOptions {
@@ -56,6 +61,7 @@ impl Default for EtcdOptions {
             endpoints: vec!["http://127.0.0.1:2379".to_owned()],
             namespace: "azekura/".to_owned(),
             timeout: Duration::from_secs(5),
+            tls: None,
         }
     }
 }
@@ -73,6 +79,43 @@ pub struct EtcdStatus {
     pub leader: u64,
     /// The store's revision.
     pub revision: Revision,
+}
+
+/// A change of etcd's members, or of one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EtcdChange {
+    /// A member without a vote, whom the others reach there.
+    Add {
+        /// Its address for other members.
+        peer: String,
+    },
+    /// A learner votes.
+    Promote {
+        /// Its id.
+        member: u64,
+    },
+    /// A member is none any more.
+    Remove {
+        /// Its id.
+        member: u64,
+    },
+    /// The others reach a member there.
+    Readdress {
+        /// Its id.
+        member: u64,
+        /// Its address for other members.
+        peer: String,
+    },
+    /// A member gives back the space that it does not use. It answers nobody meanwhile.
+    Defragment {
+        /// Its address for clients.
+        client: String,
+    },
+    /// A member that warned of too little space takes writes again.
+    Disarm {
+        /// Its id.
+        member: u64,
+    },
 }
 
 /// A client of an etcd cluster. Clones share its connections, also across threads; they are closed when the
@@ -160,6 +203,47 @@ impl EtcdKv {
                     revision: revision_in(reply.header)?,
                 })
             })
+        })
+    }
+
+    /// Uses the members at these addresses from now on. Connections to those that stay, stay.
+    ///
+    /// # Errors
+    /// [`KvError::Unavailable`] when there is none, or one is not an address; nothing has changed then.
+    pub fn set_endpoints(&self, endpoints: &[String]) -> Result<(), KvError> {
+        let _inside = self.0.runtime.enter();
+        self.0.connections.set_endpoints(endpoints)
+    }
+
+    /// The addresses in use.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<String> {
+        let members = self.0.connections.members().into_iter();
+        members.map(|member| member.address.clone()).collect()
+    }
+
+    /// Ids of the clusters whose members answer at the endpoints and know a leader: more than one where old ones were left.
+    ///
+    /// # Errors
+    /// None; who does not answer is passed over.
+    #[must_use]
+    pub fn clusters(&self) -> KvFuture<Vec<u64>> {
+        self.call(|connections| Box::pin(async move { Ok(members::clusters(&connections).await) }))
+    }
+
+    /// Talks to members of the cluster with this id only; 0: of any.
+    pub fn expect_cluster(&self, cluster: u64) {
+        self.0.connections.expect_cluster(cluster);
+    }
+
+    /// Changes the cluster. etcd itself refuses what would take its majority away, and a promotion that is too early.
+    ///
+    /// # Errors
+    /// [`KvError::Unavailable`]: refused, or nobody knows. A retry is safe.
+    #[must_use]
+    pub fn change(&self, change: EtcdChange) -> KvFuture<()> {
+        self.call(move |connections| {
+            Box::pin(async move { members::change(&connections, change).await })
         })
     }
 
@@ -604,7 +688,7 @@ mod tests {
         assert_eq!(connect(&["127.0.0.1:2379", "http://[::1]:2379"]), Ok(()));
         for (endpoints, reason) in [
             (&[][..], "no etcd endpoint"),
-            (&["https://127.0.0.1:2379"][..], "TLS"),
+            (&["https://127.0.0.1:2379"][..], "has no certificate"),
             (&["http://spa ces:1"][..], "spa ces"),
             (&[""][..], "is not an address"),
         ] {

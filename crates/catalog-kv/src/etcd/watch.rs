@@ -14,6 +14,7 @@ use futures_util::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
 use tonic::Streaming;
 
 /// Deliveries that wait for a slow watcher; then etcd's stream is left to wait.
@@ -71,10 +72,16 @@ impl Task {
         let mut wait = RECONNECT_WAIT_MIN;
         loop {
             let before = self.through;
-            let (channel, turn) = self.connections.current();
-            let mut client = WatchClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-            let opened = client.watch(leader_request(self.requests()));
-            let opened = tokio::time::timeout(self.connections.timeout, opened).await;
+            let (member, turn) = self.connections.current();
+            let until = Instant::now() + self.connections.timeout;
+            let checked = self.connections.check_cluster(&member, until).await;
+            let mut client = WatchClient::new(member.channel.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let opened = async {
+                checked?;
+                client.watch(leader_request(self.requests())).await
+            };
+            let opened = tokio::time::timeout_at(until, opened).await;
             let end = match opened {
                 Ok(Ok(stream)) => self.read(stream.into_inner()).await,
                 Ok(Err(_)) | Err(_) => End::Lost,

@@ -11,6 +11,10 @@ pub struct Member {
     client_url: String,
     peer_url: String,
     cluster: String,
+    /// Whether the cluster is there already.
+    joins: bool,
+    /// Folder with its certificate.
+    credentials: Option<std::path::PathBuf>,
     directory: std::path::PathBuf,
     child: Option<Child>,
 }
@@ -18,7 +22,6 @@ pub struct Member {
 /// A cluster of one or more members. Ends with the test.
 pub struct Etcd {
     pub members: Vec<Member>,
-    #[expect(dead_code, reason = "held until the members have ended")]
     directory: TempDir,
 }
 
@@ -34,8 +37,18 @@ fn free_ports(count: usize) -> Vec<u16> {
 impl Etcd {
     /// Starts a cluster.
     pub fn start(test: &str, members: usize) -> Self {
+        Self::start_with(test, members, None)
+    }
+
+    /// As [`Etcd::start`], with the certificate in a folder.
+    pub fn start_with(test: &str, members: usize, credentials: Option<&std::path::Path>) -> Self {
         let directory = TempDir::new(test);
-        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let scheme = if credentials.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let url = |port: u16| format!("{scheme}://127.0.0.1:{port}");
         let urls: Vec<String> = free_ports(members * 2).into_iter().map(url).collect();
         let (client_urls, peer_urls) = urls.split_at(members);
         let pairs = peer_urls.iter().enumerate();
@@ -47,12 +60,35 @@ impl Etcd {
             client_url: client_urls[index].clone(),
             peer_url: peer_urls[index].clone(),
             cluster: pairs.join(","),
+            joins: false,
+            credentials: credentials.map(std::path::Path::to_owned),
             directory: directory.0.join(format!("m{index}")),
             child: None,
         };
         let mut members: Vec<Member> = (0..members).map(member).collect();
         members.iter_mut().for_each(Member::start);
         Self { members, directory }
+    }
+
+    /// A member that is to join, not started yet; its address for the others.
+    pub fn prepare(&mut self, name: &str) -> String {
+        let urls: Vec<String> = free_ports(2)
+            .iter()
+            .map(|port| format!("http://127.0.0.1:{port}"))
+            .collect();
+        let peer = urls[1].clone();
+        let known = &self.members[0].cluster;
+        self.members.push(Member {
+            name: name.to_owned(),
+            client_url: urls[0].clone(),
+            peer_url: peer.clone(),
+            cluster: format!("{known},{name}={peer}"),
+            joins: true,
+            credentials: None,
+            directory: self.directory.0.join(name),
+            child: None,
+        });
+        peer
     }
 
     /// The members' client addresses.
@@ -82,6 +118,7 @@ pub fn connect_within(endpoints: Vec<String>, timeout: Duration) -> EtcdKv {
         endpoints,
         namespace: "test/".to_owned(),
         timeout,
+        tls: None,
     };
     EtcdKv::connect(options).expect("a good address")
 }
@@ -108,7 +145,23 @@ impl Member {
             .append(true)
             .open(log)
             .unwrap();
-        let child = Command::new("etcd")
+        let mut command = Command::new("etcd");
+        if let Some(folder) = &self.credentials {
+            for side in ["", "peer-"] {
+                let identity = folder.join("identity.pem");
+                command.arg(format!("--{side}cert-file")).arg(&identity);
+                command.arg(format!("--{side}key-file")).arg(&identity);
+                command
+                    .arg(format!("--{side}trusted-ca-file"))
+                    .arg(folder.join("ca.pem"));
+                command.arg(format!("--{side}client-cert-auth"));
+            }
+            command.args(["--client-cert-allowed-hostname", "node.azekura.internal"]);
+            command.args(["--peer-cert-allowed-hostname", "node.azekura.internal"]);
+        }
+        let state = if self.joins { "existing" } else { "new" };
+        let child = command
+            .args(["--initial-cluster-state", state])
             .args(["--name", &self.name])
             .arg("--data-dir")
             .arg(self.directory.join("data"))

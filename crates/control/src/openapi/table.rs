@@ -9,13 +9,14 @@ use api::Scope::{Admin, Client, Csi, Operator, Viewer};
 use api::stream::ChangesAnswer;
 use api::{
     AttachmentAnswer, AuditEntry, AuditQuery, AuthorityAnswer, BusiestAnswer, BusiestQuery,
-    CapacityAnswer, CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget, ClusterAnswer,
-    ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer, DiskReplacement,
-    DiskSpec, EventQuery, EventsAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, JoinAnswer,
-    JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, Login, MemberAnswer, MemberChange,
-    MetricsAnswer, MetricsQuery, PasswordChange, RemoveQuery, ResiliencyAnswer, Retirement, Scope,
-    SessionAnswer, SnapshotAnswer, SpaceReportAnswer, StatusAnswer, StoreAnswer, TokenAnswer,
-    TokenSpec, UserAnswer, UserChange, UserSpec, VolumeAnswer, VolumeChange, VolumeSpec, http,
+    CapacityAnswer, CatalogAnswer, CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget,
+    ClusterAnswer, ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer,
+    DiskReplacement, DiskSpec, EventQuery, EventsAnswer, GroupSnapshotAnswer, GroupSnapshotSpec,
+    JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, Login, MemberAnswer,
+    MemberChange, MetricsAnswer, MetricsQuery, PasswordChange, RemoveQuery, ResiliencyAnswer,
+    Retirement, Scope, SessionAnswer, SnapshotAnswer, SpaceReportAnswer, StatusAnswer, StoreAnswer,
+    TokenAnswer, TokenSpec, UserAnswer, UserChange, UserSpec, VolumeAnswer, VolumeChange,
+    VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
@@ -198,6 +199,14 @@ fn members() -> Vec<Describe> {
 
 fn catalog() -> Vec<Describe> {
     vec![
+        Describe::new(
+            Get,
+            "/catalog",
+            "catalog-show",
+            "Where the catalog is, who keeps it, and how they are",
+        )
+        .answer::<CatalogAnswer>("The catalog")
+        .scopes(LOOKING),
         Describe::new(
             Get,
             "/catalog/backup",

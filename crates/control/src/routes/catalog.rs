@@ -11,8 +11,13 @@ use axum::routing::{get, post};
 /// Its routes.
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
+        .route("/catalog", get(show))
         .route("/catalog/backup", get(backup))
         .route("/catalog/move", post(move_to))
+}
+
+async fn show(State(shared): State<Shared>) -> Reply {
+    shared.reply(Ok(Operation::CatalogShow)).await
 }
 
 async fn backup(State(shared): State<Shared>) -> Reply {

@@ -187,8 +187,25 @@ pub(super) fn capacity_component(
     }
 }
 
-/// What may be lost of the catalog. Pure.
-fn catalog_component(said: &Result<KvMembers, String>) -> ComponentAnswer {
+/// What to do about members that do not answer.
+fn members_remedy(supervised: bool, tolerates: bool) -> String {
+    let text = match (supervised, tolerates) {
+        (true, true) => {
+            "nothing: its node starts it again, or another node's takes its place; a third node with [etcd] helps when there \
+             is none"
+        }
+        (true, false) => {
+            "start the nodes that run them: takeovers and changes wait. If their data is lost for good: `azekura catalog \
+             rebuild`"
+        }
+        (false, true) => "bring the member back, or replace it",
+        (false, false) => "bring members back: takeovers and changes wait for them",
+    };
+    text.to_owned()
+}
+
+/// What may be lost of the catalog. `supervised`: nodes of the cluster run it. Pure.
+fn catalog_component(said: &Result<KvMembers, String>, supervised: bool) -> ComponentAnswer {
     let (mut tolerates, mut state, mut reason, mut remedy) = (0, "ok", None, None);
     match said {
         Err(why) => {
@@ -216,14 +233,25 @@ fn catalog_component(said: &Result<KvMembers, String>) -> ComponentAnswer {
                     said.quorum(),
                     problems.join("; ")
                 ));
-                remedy = Some("bring members back: takeovers and changes wait for them".to_owned());
+                remedy = Some(members_remedy(supervised, false));
             } else if !problems.is_empty() {
                 state = "degraded";
                 reason = Some(format!(
                     "{alive} of {all} members answer ({})",
                     problems.join("; ")
                 ));
-                remedy = Some("bring the member back, or replace it".to_owned());
+                remedy = Some(members_remedy(supervised, true));
+            } else if let Some(full) = said.members.iter().find(|member| !member.alarms.is_empty())
+            {
+                state = "critical";
+                reason = Some(format!("{} warns: {}", full.name, full.alarms.join(", ")));
+                remedy = Some(match supervised {
+                    true => "nothing, if history can be forgotten; else raise `quota` in [etcd]"
+                        .to_owned(),
+                    false => {
+                        "make room in etcd (compact, defragment), then end its alarm".to_owned()
+                    }
+                });
             } else if tolerates == 0 {
                 reason = Some(format!("it has {all} members"));
                 remedy = Some("three members survive the loss of one".to_owned());
@@ -260,7 +288,9 @@ impl Host {
     /// What the catalog said last of its members; nothing before it was asked.
     pub(super) fn catalog_component(&self) -> Option<ComponentAnswer> {
         let said = self.upkeep.catalog.borrow();
-        said.as_ref().map(|(_, said)| catalog_component(said))
+        let supervised = self.upkeep.own_etcd.get() != 0;
+        said.as_ref()
+            .map(|(_, said)| catalog_component(said, supervised))
     }
 }
 
@@ -283,17 +313,18 @@ mod tests {
         let member = |(index, problem): (usize, &Option<&str>)| KvMember {
             name: format!("m{index}"),
             problem: problem.map(str::to_owned),
+            ..KvMember::default()
         };
         KvMembers {
-            embedded: false,
             members: problems.iter().enumerate().map(member).collect(),
+            ..KvMembers::default()
         }
     }
 
     #[test]
     fn the_catalog_is_judged_by_its_majority() {
         let judge = |problems: &[Option<&str>]| {
-            let answer = catalog_component(&Ok(members(problems)));
+            let answer = catalog_component(&Ok(members(problems)), false);
             (
                 answer.tolerates,
                 answer.state,
@@ -308,9 +339,12 @@ mod tests {
         assert_eq!(state, "critical");
         assert!(reason.contains("2 must"), "{reason}");
         assert_eq!(judge(&[None]).1, "ok");
-        let embedded = catalog_component(&Ok(KvMembers::embedded("file")));
+        let embedded = catalog_component(&Ok(KvMembers::embedded("file")), false);
         assert_eq!((embedded.tolerates, &*embedded.state), (0, "ok"));
         assert!(embedded.remedy.unwrap().contains("rebuild"));
-        assert_eq!(catalog_component(&Err("gone".to_owned())).state, "critical");
+        assert_eq!(
+            catalog_component(&Err("gone".to_owned()), false).state,
+            "critical"
+        );
     }
 }

@@ -248,6 +248,7 @@ impl Host {
             certificate,
             authorities: authority.authorities,
             catalog: table,
+            supervised: self.upkeep.own_etcd.get() != 0,
             stores: ids,
         }))
     }

@@ -6,8 +6,8 @@ use crate::host::Host;
 use crate::membership::{self, ClusterView, Part};
 use api::{Answer, ErrorKind, MemberAnswer, MemberChange, OperationError};
 use catalog::{
-    CertificateRow, GroupRow, IntentRow, NodeRow, Row, Severity, StoreRow, Subject, Transaction,
-    VolumeRow,
+    CertificateRow, GroupRow, IntentRow, NodeRow, Row, SeatRow, Severity, StoreRow, Subject,
+    Transaction, VolumeRow,
 };
 use std::collections::BTreeSet;
 use vocab::StoreId;
@@ -320,6 +320,7 @@ impl Host {
             gone = gone
                 .free_name(member.node.key())
                 .free_name(CertificateRow::key_of(member.node.id))
+                .free_name(SeatRow::key_of(member.node.id))
                 .free_name(format!("node-name/{}", member.node.name));
         }
         self.catalog.commit(gone).await.map_err(catalog_error)?;
