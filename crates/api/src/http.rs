@@ -8,8 +8,7 @@
 //! | `GET /api/v1/space`, `.../events?after=&limit=`, `.../metrics/query?entity=&metric=&from=&to=&step=`, `.../metrics/busiest?by=&limit=` | space, events, metrics-query, busiest |
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}` | node-show, node-set, node-remove (`?lost=true`) |
 //! | `GET, PATCH, DELETE /api/v1/stores/{id}` | store-show, store-set, store-remove (`?lost=true`) |
-//! | `GET /api/v1/catalog` | catalog-show |
-//! | `GET /api/v1/catalog/backup`, `POST /api/v1/catalog/move` `{"endpoints", "prefix"}` | catalog-backup, catalog-move |
+//! | `GET /api/v1/catalog`, `.../catalog/backup`, `POST .../catalog/move` `{"endpoints", "prefix"}` | catalog-show, -backup, -move |
 //! | `GET, POST /api/v1/disks`, `POST .../{store}/replace` | disk-list, disk-add, disk-replace |
 //! | `GET, POST /api/v1/containers` | container-list, container-create |
 //! | `PATCH, DELETE /api/v1/containers/{name}` | container-set, container-delete |

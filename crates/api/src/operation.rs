@@ -432,6 +432,8 @@ impl Operation {
             Self::MetricsQuery(_) => "metrics-query",
             Self::MetricsPart { .. } => "metrics-part",
             Self::Busiest(_) => "busiest",
+            Self::Space { .. } => "space",
+            Self::Events(_) => "events",
             _ => "figures",
         }
     }
@@ -444,8 +446,7 @@ impl Operation {
             Self::Cluster => "cluster",
             Self::Capacity { .. } => "capacity",
             Self::Resiliency => "resiliency",
-            Self::Space { .. } => "space",
-            Self::Events(_) => "events",
+            Self::Space { .. } | Self::Events(_) => self.name_of_figures(),
             Self::MetricsQuery(_) | Self::MetricsPart { .. } => self.name_of_figures(),
             Self::Figures | Self::Busiest(_) => self.name_of_figures(),
             Self::NodeShow { .. } => "node-show",

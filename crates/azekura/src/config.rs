@@ -9,8 +9,10 @@
 //!   relative to the file.
 
 pub mod etcd;
+mod place;
 
 use self::etcd::{EtcdTable, SeatConfig, check_etcd};
+use self::place::{key_at, line_of};
 use crate::kept;
 use crate::quantity::{parse_duration, parse_size};
 use serde::Deserialize;
@@ -20,7 +22,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
 /// Stores of one node. Each has a journal and a share of one shard.
 pub const STORES_MAX: usize = 64;
@@ -468,66 +469,6 @@ impl Config {
         let base = path.parent().unwrap_or(Path::new(""));
         let beside = path.with_extension("state");
         check(table, base, &beside).map_err(|(span, problem)| error(span, problem))
-    }
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    let end = offset.min(text.len());
-    text.as_bytes()[..end]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
-}
-
-/// The path of the innermost key whose value, or whose name, covers `span`. In a file that is not TOML
-/// only the name at `span` itself can be told.
-fn key_at(text: &str, span: &Range<usize>) -> String {
-    let Ok(table) = DeTable::parse(text) else {
-        let named = text.get(span.clone()).map(parse_name);
-        return named.and_then(Result::ok).unwrap_or_default();
-    };
-    let mut path = String::new();
-    descend_table(table.get_ref(), span, &mut path);
-    path
-}
-
-fn covers(outer: &Range<usize>, inner: &Range<usize>) -> bool {
-    outer.start <= inner.start && inner.end <= outer.end
-}
-
-/// Appends the key below `table` that covers `span`, and those below it. Returns whether there is one.
-fn descend_table(table: &DeTable<'_>, span: &Range<usize>, path: &mut String) -> bool {
-    for (key, value) in table {
-        let length = path.len();
-        if !path.is_empty() {
-            path.push('.');
-        }
-        path.push_str(key.get_ref());
-        let below = descend(value, span, path);
-        if below || covers(&key.span(), span) || covers(&value.span(), span) {
-            return true;
-        }
-        path.truncate(length);
-    }
-    false
-}
-
-fn descend(value: &Spanned<DeValue<'_>>, span: &Range<usize>, path: &mut String) -> bool {
-    match value.get_ref() {
-        DeValue::Table(table) => descend_table(table, span, path),
-        DeValue::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                let length = path.len();
-                path.push_str(&format!("[{index}]"));
-                if descend(item, span, path) || covers(&item.span(), span) {
-                    return true;
-                }
-                path.truncate(length);
-            }
-            false
-        }
-        _ => false,
     }
 }
 

@@ -362,13 +362,8 @@ async fn serve(
     });
     world.spawn(trim_memory(world.clone(), host.clone()));
     if let Some(credentials) = credentials.clone() {
-        let hosts = seat.hosts();
-        world.spawn(authority::keep(
-            world.clone(),
-            host.clone(),
-            credentials,
-            hosts,
-        ));
+        let keeping = authority::keep(world.clone(), host.clone(), credentials, seat.hosts());
+        world.spawn(keeping);
     }
     world.spawn(seat::follow(seat.clone(), host.clone()));
     let handle = machine.remote(running.clone());
