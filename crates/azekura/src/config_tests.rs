@@ -201,7 +201,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "embedded = \"catalog.redb\"",
         "etcd = [\n  \"http://a=b:1\",\n  \"tcp://a:1\" ]",
-        "7: catalog.etcd: `tcp://a:1` is not an etcd server: write http://host:port",
+        "7: catalog.etcd: `tcp://a:1` is not an etcd server: write http://host:port, or https:// with `tls`",
     ),
     ("id = 1", "id = 0", "10: store[0].id: counts from 1"),
     (

@@ -190,13 +190,6 @@ impl Health {
         seen.any(|seen| seen.space_is_above(percent))
     }
 
-    /// Whether a store that answers is full.
-    pub(crate) fn has_full_store(&self) -> bool {
-        let table = self.table.borrow();
-        let mut seen = table.values().filter(|seen| seen.silent.is_none());
-        seen.any(|seen| seen.status.as_ref().is_some_and(|status| status.full))
-    }
-
     /// Asks these stores at once; bounded by one patience.
     pub(crate) async fn ask(&self, stores: Vec<StoreId>) {
         let answers = join_all(stores.iter().map(|&store| self.status_of(store))).await;

@@ -430,13 +430,11 @@ mod tests {
         let data = folder.join("etcd");
         let held = lock(&data).unwrap();
         let mut other = Command::new("cat");
-        let mut other = other
-            .stdin(Stdio::from(held))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let ended = other.wait().unwrap();
+        other.stdin(Stdio::from(held)).stdout(Stdio::null());
+        let ended = other.status().unwrap();
         assert!(ended.success());
+        // It holds the lock for as long as it could be started again.
+        drop(other);
         let again = lock(&data);
         assert!(again.is_ok(), "the last that held it has ended");
         std::fs::remove_dir_all(&folder).unwrap();

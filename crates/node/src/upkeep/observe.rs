@@ -47,7 +47,8 @@ pub(crate) async fn run(host: Rc<Host>) {
         if leads && look.is_multiple_of(CATALOG_LOOKS) {
             host.ask_catalog().await;
         }
-        let after = observe(&host, leads);
+        let mut after = observe(&host, leads);
+        keep_losses(before.as_ref(), &mut after);
         let now = host.world.now();
         if let Some(before) = &before {
             let told = differences(before, &after);
@@ -134,6 +135,19 @@ fn differences(before: &Observed, after: &Observed) -> Vec<Told> {
         verdict(before, after, &mut told);
     }
     told
+}
+
+/// A store that was lost and has not answered yet is still the one that was lost, also when there is hope again.
+fn keep_losses(before: Option<&Observed>, after: &mut Observed) {
+    let before = before.and_then(|before| before.led.as_ref());
+    let (Some(before), Some(after)) = (before, &mut after.led) else {
+        return;
+    };
+    for (id, standing) in &mut after.stores {
+        if *standing == Standing::Away && before.stores.get(id) == Some(&Standing::Lost) {
+            *standing = Standing::Lost;
+        }
+    }
 }
 
 fn stores(before: &Led, after: &Led, told: &mut Vec<Told>) {
@@ -256,6 +270,15 @@ mod tests {
     fn kinds(before: &Observed, after: &Observed) -> Vec<&'static str> {
         let told = differences(before, after);
         told.into_iter().map(|told| told.kind).collect()
+    }
+
+    #[test]
+    fn a_lost_store_stays_lost_until_it_answers() {
+        let lost = observed(false, "critical", Standing::Lost, 3);
+        let mut away = observed(true, "critical", Standing::Away, 3);
+        keep_losses(Some(&lost), &mut away);
+        let quiet = observed(true, "ok", Standing::Present, 0);
+        assert!(kinds(&away, &quiet).contains(&"store-returned"));
     }
 
     #[test]

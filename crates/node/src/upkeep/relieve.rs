@@ -1,6 +1,6 @@
 //! Journals and memory that fill up although each volume is within its own bounds: the volumes served here with the
 //! most undrained data are drained before appends are refused and before idle ones keep the room that busy ones need. So
-//! they are while a store is full: what they have overwritten is garbage only then.
+//! they are while a store is nearly full: what they have overwritten is garbage only then.
 
 use crate::host::Host;
 use futures_util::future::join_all;
@@ -11,6 +11,8 @@ use world::Duration;
 /// Share of a ring in use, by any store, from which on volumes are drained early. Appends are refused at
 /// three quarters and above.
 const RELIEVE_PERCENT: u64 = 50;
+/// And of a store's space: from there on all garbage must be known.
+const FULL_PERCENT: u64 = 85;
 /// Volumes drained at the same time: each keeps a few extents of 4 MiB on their way.
 const DRAINS_MAX: usize = 4;
 /// Pause between two looks; the stores are asked as often.
@@ -26,7 +28,7 @@ pub(crate) async fn run(host: Rc<Host>) {
         }
         host.world.sleep(INTERVAL).await;
         let tight = host.room.is_tight();
-        let full = host.health.has_full_store();
+        let full = host.health.has_store_above(FULL_PERCENT);
         if !tight && !full && !host.health.has_ring_above(RELIEVE_PERCENT) {
             continue;
         }
