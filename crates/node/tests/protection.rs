@@ -217,5 +217,7 @@ fn a_pool_that_fills_with_garbage_while_the_collector_rests_takes_all_that_is_wr
     cluster.sim.run_for(Duration::from_secs(15));
     for _ in 0..12 {
         (0..runs).for_each(write);
+        // What was overwritten is garbage once the volume is quiet and drained.
+        cluster.sim.run_for(Duration::from_secs(5));
     }
 }
