@@ -84,6 +84,9 @@ async function picture(name) {
 async function accessible(without = [".mantine-Notification-root"]) {
   // Dialogs and menus fade in: half transparent, their colours are not what they will be.
   await page.waitForTimeout(400);
+  await page.evaluate(() =>
+    Promise.all(document.getAnimations().map((one) => one.finished.catch(() => undefined))),
+  );
   await page.evaluate(axe);
   const found = await page.evaluate(async (without) => {
     const rules = { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] };
@@ -400,8 +403,6 @@ await step("what clients do with a volume is drawn, and in its row", async () =>
     await page.getByRole("radio", { name: range, exact: true, checked: true }).waitFor({ state: "attached" });
     await drawn(/^Operations per second: Read /);
   }
-  // In steps of hours there is something as soon as something was done.
-  await drawn(BUSY);
 });
 
 await step("charts of a container, a node and its store", async () => {
