@@ -84,9 +84,12 @@ async function picture(name) {
 async function accessible(without = [".mantine-Notification-root"]) {
   // Dialogs and menus fade in: half transparent, their colours are not what they will be.
   await page.waitForTimeout(400);
-  await page.evaluate(() =>
-    Promise.all(document.getAnimations().map((one) => one.finished.catch(() => undefined))),
-  );
+  await page.evaluate(() => {
+    const ends = (one) => Number.isFinite(one.effect?.getComputedTiming().endTime);
+    const over = document.getAnimations().filter(ends);
+    const all = Promise.all(over.map((one) => one.finished.catch(() => undefined)));
+    return Promise.race([all, new Promise((later) => setTimeout(later, 3000))]).then(() => undefined);
+  });
   await page.evaluate(axe);
   const found = await page.evaluate(async (without) => {
     const rules = { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] };
