@@ -5,7 +5,7 @@
 //! Invariants
 //! - A member is kept before its process starts. One whose data is gone is never started again.
 //! - An empty etcd is founded by [`Seat::found`] only, for a move or a rebuild of the catalog.
-//! - Data that nobody knows anything of is moved aside, never removed.
+//! - Data is moved aside, never removed.
 //!
 //! Read next: `process.rs`, `follow.rs`, `curator::quorum`, `node::upkeep`.
 
@@ -290,19 +290,14 @@ impl Seat {
         }
     }
 
-    /// The member that was begun here is none any more: its data is worth nothing.
+    /// The member that was begun here is none any more. Its data may be that of an etcd of before a rebuild, which somebody
+    /// may still want to look into.
     fn forget(&self) -> anyhow::Result<()> {
         self.stop();
         let kept = self.0.kept.borrow().clone();
         if let (Some(config), Some(_)) = (&self.0.config, &kept.member) {
-            // First the note that would let it be taken for one whose data is gone, which it then is.
-            match std::fs::remove_dir_all(&config.data) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error)
-                        .with_context(|| format!("cannot remove {}", config.data.display()));
-                }
-                _ => {}
-            }
+            // First the data: what is left of the member then is that it has lost it.
+            move_aside(&config.data, now_ms(&self.0.world))?;
         }
         self.keep(KeptEtcd {
             member: None,

@@ -11,6 +11,7 @@ use crate::membership::{self, Lease, Members, Part};
 use crate::operations::Progress;
 use crate::options::{HostError, HostOptions, StoreSpec};
 use crate::placement::LogPlacement;
+use crate::recall;
 use crate::service::Service;
 use crate::sessions::Sessions;
 use crate::stores::{self, LocalStores, fitting, reach_stores};
@@ -137,9 +138,11 @@ impl Host {
         options: HostOptions,
     ) -> Result<Rc<Host>, HostError> {
         let catalog = Catalog::new(kv);
+        recall::check_empty(&catalog, &options.cluster, &stores).await?;
         let cluster_id = membership::check_cluster(&catalog, &options).await?;
         let id = membership::node_id(&catalog, &options.name).await?;
         let opened = stores::open_all(&world, &catalog, id, &stores, &options).await?;
+        recall::check_age(&catalog, &opened).await?;
         let listener = world.net.listen(&options.listen).await?;
         let nbd_listener = match &options.nbd_listen {
             Some(address) => Some(world.net.listen_plain(address).await?),

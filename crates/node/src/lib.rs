@@ -29,6 +29,7 @@ mod meter;
 mod operations;
 mod options;
 mod placement;
+mod recall;
 mod service;
 mod sessions;
 mod stores;

@@ -250,6 +250,25 @@ pub enum HostError {
         /// In the configuration.
         expected: String,
     },
+    /// The catalog is older than what the disks of this node were told.
+    #[error(
+        "the catalog (made anew {era} times, revision {found}) is older than what store {} was told of it (made anew {told_era} \
+         times, revision {told}): it is empty, or an old copy. Bring back the right one, or stop all \
+         nodes and make it anew from the disks (`azekura catalog rebuild`)",
+        store.0
+    )]
+    CatalogBehind {
+        /// A store of this node.
+        store: StoreId,
+        /// How often the catalog had been made anew when the store was told of it last.
+        told_era: u64,
+        /// Its revision then.
+        told: u64,
+        /// How often the catalog that is there was made anew.
+        era: u64,
+        /// Its revision.
+        found: u64,
+    },
     /// The catalog is somewhere else now.
     #[error("the catalog has moved to {to}: put that into [catalog] of the configuration")]
     Moved {

@@ -353,3 +353,37 @@ fn an_incomplete_volume_stays_offline() {
     let text = refused.expect_err("it is offline");
     assert!(text.contains("azekura catalog accept a"), "{text}");
 }
+
+/// A service manager starts nodes again and again; none may begin an empty cluster on disks that hold one.
+#[test]
+fn disks_that_were_told_of_a_catalog_begin_no_other_and_take_no_old_copy() {
+    let mut drill = Drill::new(77);
+    drill.create("v");
+    drill.write(1, "v", 3, 40);
+    drill.wait(Duration::from_secs(20));
+    let old = drill.cluster.kv.clone();
+    let surveys = drill.lose_the_catalog();
+    let host = drill.cluster.sim.host("empty");
+    drill.cluster.kv = MemoryKv::new(host.world());
+    let refused = drill.cluster.try_start(0, drill.cluster.options_of(0));
+    let refused = refused.err().expect("an empty catalog").to_string();
+    assert!(refused.contains("older than what store 1"), "{refused}");
+    assert!(drill.cluster.kv.entries().is_empty(), "nothing was begun");
+    let rebuilt = rebuild(&sources(surveys)).expect("rebuilt");
+    drill.fill_catalog(&rebuilt);
+    for index in 0..3 {
+        drill.cluster.start(index);
+    }
+    drill.wait(Duration::from_secs(20));
+    // The old one is found again, and a node is started with it.
+    drill.cluster.crash(2);
+    drill.cluster.machines[2].host.restart();
+    let new = std::mem::replace(&mut drill.cluster.kv, old);
+    let refused = drill.cluster.try_start(2, drill.cluster.options_of(2));
+    let refused = refused.err().expect("an old catalog").to_string();
+    assert!(refused.contains("made anew 0 times"), "{refused}");
+    drill.cluster.kv = new;
+    drill.cluster.crash(2);
+    drill.cluster.restart(2);
+    drill.check();
+}

@@ -7,6 +7,7 @@
 //! - Nothing waits for it but operations that change the catalog, and those only for a while.
 
 use crate::host::Host;
+use crate::recall;
 use api::Operation;
 use catalog::kv::{Change, Kv, Revision};
 use catalog::{ClusterRow, is_noted};
@@ -18,7 +19,7 @@ use wire::{Lane, NOTE_BYTES_MAX, NOTES_MAX, Note, NoteVersion, StoreReply, Store
 use world::{Duration, Time};
 
 /// Key of the note that says how far a store's notes go.
-const SYNCED: &str = "synced";
+pub(crate) const SYNCED: &str = "synced";
 /// Changes that come together are sent together, and so are those that come while others are sent. Operations wait for it.
 const GATHER: Duration = Duration::from_millis(1);
 /// Pause before a node that does not lead asks again, and between two looks at who leads and which stores there are.
@@ -272,14 +273,8 @@ impl Host {
         let Some(store) = self.stores.all().into_iter().find(works) else {
             return false;
         };
-        let Ok(page) = self.catalog.kv().range("cluster", None, 1).await else {
+        let Ok(wanted) = recall::age(&self.catalog).await else {
             return false;
-        };
-        let row = page.entries.first();
-        let row = row.and_then(|entry| serde_json::from_slice::<ClusterRow>(&entry.value).ok());
-        let wanted = NoteVersion {
-            term: row.map_or(0, |row| row.era),
-            number: self.catalog.kv().recorded(page.revision),
         };
         let deadline = self.world.now() + NOTED_PATIENCE;
         loop {
