@@ -1,7 +1,7 @@
 //! `cargo xtask test`, `sim` and `fuzz`: one run that shows every failure.
 //!
 //! A step that fails does not end the run; the last line sums up what was counted, whatever happened before.
-//! The steps, cheapest first: format, tidy, clippy, cargo-deny, chart, tests, doc tests, web pages, simulator seeds. The seeds
+//! The steps, cheapest first: format, tidy, clippy, cargo-deny, chart, tests, web pages, simulator seeds. The seeds
 //! are played beside the tests, which mostly wait for real programs.
 
 use crate::packages;
@@ -92,7 +92,6 @@ pub fn test(arguments: &[String]) -> Result<bool> {
     });
     let seeds = Seeds::start(request.seeds);
     run.step("tests", || run_tests(&request));
-    run.step("doc tests", doc_tests);
     run.step("pages", pages);
     run.step("simulator", || seeds?.finish());
     if request.long {
@@ -273,10 +272,6 @@ fn nextest(profile: &str, filter: &str, cases: Option<u64>) -> Result<Found> {
         .and_then(|line| tally::of_nextest(line))
         .unwrap_or_default();
     Ok(Found::counted(tally, fine))
-}
-
-fn doc_tests() -> Result<Found> {
-    libtest(&["test", "-q", "--doc", "--workspace", "--no-fail-fast"])
 }
 
 fn libtest(arguments: &[&str]) -> Result<Found> {

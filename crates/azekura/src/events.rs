@@ -1,12 +1,11 @@
 //! The verb that says what happened.
 
 use crate::cli::EventsArgs;
-use crate::output::{Table, columns, render, time};
+use crate::output::{Table, columns, render, say, time};
 use crate::remote::RemoteError;
 use crate::verbs::{Console, Shown};
 use api::http::path;
 use api::{EventAnswer, EventsAnswer};
-use std::io::Write;
 use std::time::Duration;
 
 /// Pause between two looks with `--follow`.
@@ -26,13 +25,7 @@ impl Console<'_> {
                     crate::cli::Form::Table => lines(&answer.events),
                     form => render(&answer, form),
                 };
-                let mut out = std::io::stdout();
-                // Whoever reads has gone: then there is nobody to go on for.
-                if out
-                    .write_all(text.as_bytes())
-                    .and_then(|()| out.flush())
-                    .is_err()
-                {
+                if !say(&text) {
                     return Ok(String::new());
                 }
             }

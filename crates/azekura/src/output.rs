@@ -9,6 +9,7 @@ use api::{
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::io::Write;
 use vocab::ByteCount;
 
 /// Something that can be shown to a person.
@@ -26,6 +27,14 @@ pub fn render<T: Table + Serialize>(value: &T, form: Form) -> String {
             text.expect("answers are plain data with text keys") + "\n"
         }
     }
+}
+
+/// Writes to standard output at once; whether there is still somebody who reads it.
+pub fn say(text: &str) -> bool {
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_ok()
 }
 
 /// The answer of a verb that has nothing to tell but that it is done.

@@ -1,12 +1,12 @@
 //! The verbs that say what clients do: over time, and now.
 
 use crate::cli::{BusyOrder, Form, MetricsVerb, QueryArgs, TopArgs};
-use crate::output::{Table, bytes, columns, render, time};
+use crate::output::{Table, bytes, columns, render, say, time};
 use crate::remote::RemoteError;
 use crate::verbs::{Console, Shown, query};
 use api::http::path;
 use api::{BusiestAnswer, Figure, MetricsAnswer, RatesAnswer, SeriesAnswer};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 /// Pause between two looks of `top`: figures are new every 15 s.
@@ -62,7 +62,7 @@ impl Console<'_> {
         if arguments.once || self.form != Form::Table {
             return self.show::<BusiestAnswer>(look());
         }
-        let mut out = std::io::stdout();
+        let out = std::io::stdout();
         let clear = if out.is_terminal() { CLEAR } else { "" };
         let mut seen = None;
         loop {
@@ -70,12 +70,7 @@ impl Console<'_> {
             if seen != Some(answer.at_ms) {
                 seen = Some(answer.at_ms);
                 let text = format!("{clear}{}\n", render(&answer, self.form));
-                // Whoever reads has gone: then there is nobody to go on for.
-                if out
-                    .write_all(text.as_bytes())
-                    .and_then(|()| out.flush())
-                    .is_err()
-                {
+                if !say(&text) {
                     return Ok(String::new());
                 }
             }

@@ -76,9 +76,10 @@ pub(crate) fn catalog_error(error: CatalogError) -> OperationError {
 pub(crate) fn volume_error(error: VolumeError) -> OperationError {
     match error {
         VolumeError::Catalog(error) => catalog_error(error),
-        VolumeError::Log(_) | VolumeError::Unavailable { .. } | VolumeError::JournalFull { .. } => {
-            OperationError::unavailable(error.to_string())
-        }
+        VolumeError::Log(_)
+        | VolumeError::Unavailable { .. }
+        | VolumeError::OutOfReach { .. }
+        | VolumeError::JournalFull { .. } => OperationError::unavailable(error.to_string()),
         VolumeError::Map(_) | VolumeError::DataMissing { .. } => {
             OperationError::failed(error.to_string())
         }

@@ -56,6 +56,13 @@ impl volume::Placement for LogPlacement {
         });
         plan_log_stores(self.node, &candidates, copies_max, volume, segment)
     }
+
+    fn lives_elsewhere(&self, store: StoreId) -> bool {
+        self.members.look(|view| {
+            let node = view.stores.get(&store).map(|row| row.node);
+            node.is_some_and(|node| node != self.node && view.alive.contains_key(&node))
+        })
+    }
 }
 
 /// Stores for a segment, best first. Pure. One per node when there are at least `copies_max` nodes (running

@@ -28,6 +28,8 @@ const QUARANTINE_MS_MAX: u64 = 600_000;
 /// Pause after a failed opening; doubled up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How long a volume is left to a node that reaches more of its log.
+const LEFT_FOR: Duration = Duration::from_secs(10);
 /// How long the drain of a clone's origin is waited for.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -453,11 +455,46 @@ impl Host {
                 self.tell(told.remedy("bring the stores back that the message names"));
                 Err(Refusal::Failed(error.to_string()))
             }
+            Err(error @ VolumeError::OutOfReach { store, .. }) => {
+                tracing::warn!(volume = %row.name, %error, "left to a node that reaches it");
+                Err(self.leave_to(&row, store).await)
+            }
             Err(error) => {
                 tracing::warn!(volume = %row.name, %error, "not opened");
                 Err(Refusal::Busy(format!("volume {}: {error}", row.name)))
             }
         }
+    }
+
+    /// Leaves a volume that was taken over here to the node of a store that cannot be reached from here, for long enough
+    /// that this one does not get in its way.
+    async fn leave_to(&self, row: &VolumeRow, store: vocab::StoreId) -> Refusal {
+        let released = self
+            .catalog
+            .update_as_owner(row.id, row.epoch.next(), |row| {
+                row.owner = None;
+                true
+            });
+        if let Err(error) = released.await {
+            return error.into();
+        }
+        let node = self
+            .members
+            .look(|view| view.stores.get(&store).map(|row| row.node));
+        let Some(node) = node else {
+            return Refusal::Busy(format!(
+                "volume {}: {store} is not known any more",
+                row.name
+            ));
+        };
+        let refusal = Refusal::Elsewhere(node);
+        let failure = Failure {
+            pause: BACKOFF,
+            until: self.world.now() + LEFT_FOR,
+            refusal: refusal.clone(),
+        };
+        self.volumes.failures.borrow_mut().insert(row.id, failure);
+        refusal
     }
 
     /// Of one that another node served, and did not give up.

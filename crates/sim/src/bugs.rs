@@ -65,8 +65,11 @@ impl Planted {
     }
 }
 
-/// Planted bugs with the number of seeds, from 1 on, within which each is found; the others of [`planted`] are not
-/// calibrated yet.
+/// Each bug of [`PLANTED`] is found by one of the seeds from 1 to this.
+pub const FOUND_WITHIN: u64 = 100;
+
+/// Planted bugs, each with a seed that found it when this was last looked at (`cargo xtask sim calibrate`): it is played
+/// first. The others of [`planted`] are not calibrated yet.
 pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Volume(volume::Bug::AckFirstReplica), 2),
     (Planted::Volume(volume::Bug::ForgetUnmap), 1),

@@ -31,8 +31,8 @@ mod rebuilding;
 mod run;
 mod served;
 
-pub use bugs::{PLANTED, Planted, planted};
-pub use run::{Finding, Outcome, play, play_watched};
+pub use bugs::{FOUND_WITHIN, PLANTED, Planted, planted};
+pub use run::{Finding, Outcome, first_to_find, play, play_watched};
 
 /// Seeds that found something once; they are played on every run of the tests.
 pub const CORPUS: &str = include_str!("../corpus.txt");

@@ -7,8 +7,10 @@ mod scale;
 
 use many::many;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const USAGE: &str = "usage: sim --seed N | --seeds COUNT [--first N] | --corpus  [--bug NAME]\n       \
+    sim calibrate\n       \
     sim scale [--nodes N] [--volumes N]";
 
 fn main() -> ExitCode {
@@ -45,6 +47,9 @@ fn run(arguments: &[String]) -> Result<ExitCode, String> {
         print!("{}", scale::scale(nodes, volumes));
         return Ok(ExitCode::SUCCESS);
     }
+    if arguments.first().is_some_and(|verb| verb == "calibrate") {
+        return Ok(calibrate());
+    }
     let planted = arguments
         .iter()
         .position(|argument| argument == "--bug")
@@ -62,6 +67,33 @@ fn run(arguments: &[String]) -> Result<ExitCode, String> {
     let count = value(arguments, "--seeds")?.ok_or("say which seeds")?;
     let first = value(arguments, "--first")?.unwrap_or(1);
     Ok(many(first..first + count, planted))
+}
+
+/// Plays every planted bug on all cores and says which seed finds it.
+fn calibrate() -> ExitCode {
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let next = AtomicUsize::new(0);
+    let missed = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(|| {
+                while let Some((planted, likely)) =
+                    sim::PLANTED.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    let name = planted.name();
+                    match sim::first_to_find(*planted, *likely) {
+                        Some(seed) if seed == *likely => println!("{name}: {seed}"),
+                        Some(seed) => println!("{name}: {seed}, not {likely} any more"),
+                        None => {
+                            missed.fetch_add(1, Ordering::Relaxed);
+                            println!("{name}: not found within {} seeds", sim::FOUND_WITHIN);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    ExitCode::from(u8::from(missed.into_inner() > 0))
 }
 
 /// With `SIM_LOG=debug` (or any filter) a single seed is played with what the nodes log.

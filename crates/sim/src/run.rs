@@ -1,7 +1,7 @@
 //! One run: configure, start, acts of disturbance, calm and checks, and the end.
 
 use crate::attached::Attached;
-use crate::bugs::Planted;
+use crate::bugs::{FOUND_WITHIN, Planted};
 use crate::check;
 use crate::clients::{Shared, Subject};
 use crate::cluster::Cluster;
@@ -69,6 +69,13 @@ struct Run {
 /// The first [`Finding`].
 pub fn play(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Finding>> {
     play_watched(seed, planted, None)
+}
+
+/// The first seed that finds a planted bug: `likely` if that does, else the lowest up to [`FOUND_WITHIN`].
+#[must_use]
+pub fn first_to_find(planted: Planted, likely: u64) -> Option<u64> {
+    let mut seeds = std::iter::once(likely).chain(1..=FOUND_WITHIN);
+    seeds.find(|&seed| play(seed, Some(planted)).is_err())
 }
 
 /// As [`play`], and tells `progress` how far it is.

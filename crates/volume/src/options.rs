@@ -15,6 +15,8 @@ pub struct Options {
     pub drift_allowance: Duration,
     /// How long recovery waits for replicas that do not answer before it decides without them.
     pub recovery_patience: Duration,
+    /// How long recovery waits for a replica whose machine lives before it leaves the volume to a node that reaches it.
+    pub reach_patience: Duration,
     /// Bytes of undrained data at which draining starts. Larger coalesces more overwrites and makes map
     /// checkpoints rarer: one checkpoint of random writes rewrites most leaves it touches.
     pub drain_bytes: u64,
@@ -52,6 +54,7 @@ impl Default for Options {
             read_confirmation: Duration::from_secs(2),
             drift_allowance: Duration::from_millis(200),
             recovery_patience: Duration::from_secs(10),
+            reach_patience: Duration::from_secs(2),
             drain_bytes: 128 << 20,
             undrained_bytes_max: 256 << 20,
             undrained_node_bytes_max: 1 << 30,

@@ -5,7 +5,8 @@
 //! 2. Every replica of every segment is asked to promise the epoch and to say what it holds. Since a
 //!    record is acknowledged only by all replicas, one promise stops the old owner.
 //! 3. The longest chained prefix is read. Its floor: what was committed where a replica can be trusted to
-//!    have everything, else what was flushed. A floor that cannot be met stops the volume.
+//!    have everything, else what was flushed. A floor that cannot be met stops the volume. What was only flushed is
+//!    not decided on while the machine of a replica lives that cannot be reached from here: its node opens the volume.
 //! 4. What is not in the newest root is appended to a new segment, flushed on all of its replicas.
 //! 5. After the old owner's read confirmations have run out, one compare-and-swap makes the new segment
 //!    the log. Only then is anything acknowledged.
@@ -139,7 +140,8 @@ async fn recover(
 }
 
 /// Makes extents and a root of everything found, without a log: when the journals have no room for a copy of
-/// it. The root is in the catalog when this returns, with those of pending snapshots; nothing is left to copy.
+/// it. The root is in the catalog when this returns, with those of pending snapshots, that at the newest root included;
+/// nothing is left to copy.
 async fn drain_found(
     context: &Context,
     row: &VolumeRow,
@@ -153,11 +155,8 @@ async fn drain_found(
     }
     overlay.cut();
     let writer = LayerWriter::new(context, spent, policy);
-    let unavailable = |reason: String| VolumeError::Unavailable {
-        volume: row.id,
-        reason,
-    };
-    let mut settled: Vec<(SnapshotId, catalog::MapRoot)> = Vec::new();
+    let unavailable = |reason: String| unavailable(row, reason);
+    let mut settled = settle_snapshot_at_root(context, row, found.root).await?;
     while let Some(layer) = overlay.oldest() {
         let written = writer.write(found.root, &layer).await;
         let (root, unflushed) = written.map_err(unavailable)?;
@@ -197,10 +196,7 @@ async fn describe(
     if context.options.describe_logs {
         for replica in &copied.segment.replicas {
             let told = put_note(&context.world, &*context.stores, replica.store, &note, 1).await;
-            told.map_err(|reason| VolumeError::Unavailable {
-                volume: row.id,
-                reason,
-            })?;
+            told.map_err(|reason| unavailable(row, reason))?;
         }
     }
     Ok(note)
@@ -211,6 +207,33 @@ async fn wait_for_old_reads(context: &Context, fenced_at: Option<Time>) {
     let Some(fenced_at) = fenced_at else { return };
     let until = fenced_at + context.options.read_confirmation + context.options.drift_allowance;
     context.world.clock.sleep_until(until).await;
+}
+
+fn unavailable(row: &VolumeRow, reason: String) -> VolumeError {
+    VolumeError::Unavailable {
+        volume: row.id,
+        reason,
+    }
+}
+
+/// Gives the volume up for a node that reaches what this one does not, after a while. One that has fenced nothing has
+/// nothing to say: the old owner may go on.
+async fn leave_if_out_of_reach(
+    context: &Context,
+    row: &VolumeRow,
+    survey: &Survey<'_>,
+    began: Time,
+) -> Result<(), VolumeError> {
+    let waited = context.world.now().since(began);
+    let Some(store) = survey.out_of_reach() else {
+        return Ok(());
+    };
+    if waited < context.options.reach_patience || survey.fenced_at().is_none() {
+        return Ok(());
+    }
+    wait_for_old_reads(context, survey.fenced_at()).await;
+    let volume = row.id;
+    Err(VolumeError::OutOfReach { volume, store })
 }
 
 /// Surveys the replicas until they suffice, reads what they hold, and decides where the log ends.
@@ -231,23 +254,16 @@ async fn find(context: &Context, row: &VolumeRow) -> Result<Found, VolumeError> 
         survey.ask().await?;
         let last_word = context.world.now().since(began) >= context.options.recovery_patience;
         if let Err(reason) = survey.suffices(last_word) {
+            leave_if_out_of_reach(context, row, &survey, began).await?;
             if last_word {
-                return Err(VolumeError::Unavailable {
-                    volume: row.id,
-                    reason,
-                });
+                return Err(unavailable(row, reason));
             }
             survey.pause().await;
             continue;
         }
         let runs = match survey.read().await {
             Ok(runs) => runs,
-            Err(reason) if last_word => {
-                return Err(VolumeError::Unavailable {
-                    volume: row.id,
-                    reason,
-                });
-            }
+            Err(reason) if last_word => return Err(unavailable(row, reason)),
             Err(_) => {
                 survey.pause().await;
                 continue;
@@ -367,13 +383,7 @@ async fn check_references(
                     cut = Some(index);
                     break 'records;
                 }
-                Err(error) => {
-                    let reason = error.to_string();
-                    return Err(VolumeError::Unavailable {
-                        volume: row.id,
-                        reason,
-                    });
-                }
+                Err(error) => return Err(unavailable(row, error.to_string())),
             }
         }
     }

@@ -70,6 +70,18 @@ pub enum VolumeError {
         /// What is missing.
         reason: String,
     },
+    /// Only stores that may have lost what was not flushed can be reached from here, and the machine of one that has
+    /// lost nothing is alive: a node that reaches that one must open the volume. Nothing of the old owner can be read
+    /// any more when this is returned.
+    #[error(
+        "volume {volume} waits for its log: {store}, whose node is alive, cannot be reached from here"
+    )]
+    OutOfReach {
+        /// Which.
+        volume: VolumeId,
+        /// The store.
+        store: vocab::StoreId,
+    },
     /// A store has no room for a copy of the log; what it holds can be drained instead.
     #[error("the journal of {store} has no room for the log of volume {volume}")]
     JournalFull {

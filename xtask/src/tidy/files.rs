@@ -99,6 +99,7 @@ fn check_source(
         }
     }
     check_unsafe(path, text, &masked, unsafe_allowed, findings);
+    check_examples(path, text, findings);
     if is_test_file(path) {
         return;
     }
@@ -130,6 +131,23 @@ fn check_header(path: &Path, text: &str, findings: &mut Findings) {
     } else if header > HEADER_LINES_MAX {
         let what = format_args!("the header has {header} lines, {HEADER_LINES_MAX} allowed");
         findings.add(path, 1, what);
+    }
+}
+
+/// Examples in comments would be programs of their own, each linked for itself, and nobody runs them here: what an
+/// example shows is a test. Blocks of text say what they are.
+fn check_examples(path: &Path, text: &str, findings: &mut Findings) {
+    let mut inside = false;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        let comment = line.strip_prefix("///").or(line.strip_prefix("//!"));
+        let fence = comment.and_then(|comment| comment.trim_start().strip_prefix("```"));
+        let Some(kind) = fence else { continue };
+        if !inside && matches!(kind.trim(), "" | "rust" | "no_run" | "should_panic") {
+            let what = "an example in a comment is not run: make it a test, or mark it ```text";
+            findings.add(path, index + 1, what);
+        }
+        inside = !inside;
     }
 }
 

@@ -65,6 +65,10 @@ pub trait Sink {
 pub trait Placement {
     /// Stores for a segment, best first, healthy ones only, each in a failure domain of its own.
     fn log_stores(&self, volume: VolumeId, segment: SegmentId) -> Vec<StoreId>;
+
+    /// Whether another node runs this store and holds its lease: what the store holds is then not gone, whether or not
+    /// it can be reached from here.
+    fn lives_elsewhere(&self, store: StoreId) -> bool;
 }
 
 /// Copies a container asks for.

@@ -129,46 +129,58 @@ impl<'a> Survey<'a> {
             .any(|answer| answer.trust == Trust::Trusted)
     }
 
-    fn answered(&self, segment: &SegmentRow) -> usize {
-        segment
-            .replicas
-            .iter()
-            .filter(|replica| self.answers.contains_key(&replica.store))
-            .count()
+    fn all_of(&self, segment: &SegmentRow) -> bool {
+        self.silent(segment).next().is_none()
     }
 
     pub(super) fn all_answered(&self) -> bool {
-        self.row
-            .segments
-            .iter()
-            .all(|segment| self.answered(segment) == segment.replicas.len())
+        self.row.segments.iter().all(|segment| self.all_of(segment))
     }
 
     /// Whether the answers suffice to decide: for every segment a trusted replica, or all of them, or (at
-    /// last) at least one.
+    /// last) at least one, if the others have left the cluster's life as well.
     pub(super) fn suffices(&self, last_word: bool) -> Result<(), String> {
-        for segment in &self.row.segments {
-            let all = self.answered(segment) == segment.replicas.len();
-            let some = segment
-                .replicas
-                .iter()
-                .any(|replica| self.eligible(replica).is_some());
-            if self.trusted(segment) || all || (last_word && some) {
-                continue;
-            }
-            let missing: Vec<String> = segment
-                .replicas
-                .iter()
-                .filter(|replica| !self.answers.contains_key(&replica.store))
-                .map(|replica| replica.store.to_string())
-                .collect();
-            return Err(format!(
-                "{} of {} does not answer",
-                missing.join(" and "),
-                segment.id
-            ));
-        }
-        Ok(())
+        let undecided = self.row.segments.iter().find(|segment| {
+            let mut replicas = segment.replicas.iter();
+            let some = replicas.any(|replica| self.eligible(replica).is_some());
+            let at_last = last_word && some && self.out_of_reach_of(segment).is_none();
+            !(self.trusted(segment) || self.all_of(segment) || at_last)
+        });
+        let Some(segment) = undecided else {
+            return Ok(());
+        };
+        let missing: Vec<String> = self
+            .silent(segment)
+            .map(|store| store.to_string())
+            .collect();
+        Err(format!(
+            "{} of {} does not answer",
+            missing.join(" and "),
+            segment.id
+        ))
+    }
+
+    /// Stores of a segment that have not answered.
+    fn silent(&self, segment: &SegmentRow) -> impl Iterator<Item = StoreId> {
+        let stores = segment.replicas.iter().map(|replica| replica.store);
+        stores.filter(|store| !self.answers.contains_key(store))
+    }
+
+    fn out_of_reach_of(&self, segment: &SegmentRow) -> Option<StoreId> {
+        let placement = &self.context.placement;
+        self.silent(segment)
+            .find(|&store| placement.lives_elsewhere(store))
+    }
+
+    /// A store of another living machine without whose word nothing may be decided, as long as that machine lives: those
+    /// that answered for the segment may have lost what it still has.
+    pub(super) fn out_of_reach(&self) -> Option<StoreId> {
+        let mut undecided = self
+            .row
+            .segments
+            .iter()
+            .filter(|segment| !self.trusted(segment));
+        undecided.find_map(|segment| self.out_of_reach_of(segment))
     }
 
     fn tails(&self, segment: &SegmentRow) -> Vec<(StoreId, SegmentTail)> {

@@ -1,0 +1,284 @@
+//! A cluster with certificates: three processes and a real etcd, which join with tokens, serve through the death of an
+//! owner, and change their authority under load.
+
+use crate::support::cluster::{Cluster, azekura_ok, wait_until};
+use crate::support::{AZEKURA, azekura, nbdcopy, noise};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// The row of a node in a status.
+fn row(status: &Value, name: &str) -> Value {
+    let nodes = status["nodes"].as_array().unwrap().iter();
+    let found = nodes.clone().find(|row| row["name"] == name);
+    found
+        .cloned()
+        .unwrap_or_else(|| panic!("{name} in {status}"))
+}
+
+fn stores(status: &Value) -> usize {
+    status["stores"].as_array().unwrap().len()
+}
+
+/// Runs a verb at a URL with credentials, or with none; whether it succeeds, and what it says.
+fn ask_as(folder: Option<&Path>, api: &str, words: &[&str]) -> (bool, String) {
+    let mut command = Command::new(AZEKURA);
+    command.args(words).args(["-o", "json", "--api", api]);
+    if let Some(folder) = folder {
+        command.arg("--credentials").arg(folder);
+    }
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+fn credentials(cluster: &Cluster, role: &str) -> std::path::PathBuf {
+    let authority = cluster.directory.path("init/authority.pem");
+    let out = cluster.directory.path(&format!("{role}-credentials"));
+    let (authority, folder) = (authority.to_str().unwrap(), out.to_str().unwrap());
+    azekura_ok(&[
+        "cluster",
+        "credentials",
+        "create",
+        role,
+        "--role",
+        role,
+        "--authority",
+        authority,
+        "--out",
+        folder,
+    ]);
+    out
+}
+
+fn approve(cluster: &Cluster, index: usize) {
+    let before = stores(&cluster.node(0).ask(&["status"]));
+    cluster
+        .node(0)
+        .ask(&["node", "approve", &format!("node-{index}")]);
+    wait_until("the approved node announces its store", || {
+        stores(&cluster.node(0).ask(&["status"])) > before
+    });
+}
+
+fn three_nodes(name: &str) -> Cluster {
+    let mut cluster = Cluster::init(name);
+    for index in [1, 2] {
+        cluster.join(index);
+        approve(&cluster, index);
+    }
+    cluster
+}
+
+#[test]
+fn nodes_join_with_tokens_and_take_part_when_they_are_approved() {
+    let mut cluster = Cluster::init("tls-join");
+    let first = cluster.node(0);
+    assert!(first.api.starts_with("https://"), "{}", first.api);
+    assert_eq!(first.ask(&["status"])["encrypted"], true);
+    first.ask(&["container", "create", "c", "--rf", "1"]);
+
+    // A token lets one node join, and no other.
+    let token = first.ask(&["node", "token", "create", "--ttl", "10m"])["token"].clone();
+    let token = token.as_str().unwrap();
+    cluster.join_with(1, token).unwrap();
+    let again = cluster.join_with(2, token).unwrap_err();
+    assert!(again.contains("it was used, or its time is up"), "{again}");
+    assert!(!cluster.directory.path("node-2.toml").exists());
+    // One for another cluster is found out before anything is sent.
+    let mut other = token.to_owned();
+    other.replace_range(5..9, "0000");
+    let refused = cluster.join_with(2, &other).unwrap_err();
+    assert!(refused.contains("belongs to another cluster"), "{refused}");
+
+    cluster.start_nodes(&[1]);
+    let status = cluster.node(0).ask(&["status"]);
+    assert_eq!(row(&status, "node-1")["candidate"], true);
+    assert_eq!(stores(&status), 1, "a candidate brings no store yet");
+    // It serves nothing itself, and passes on what it is asked.
+    let words = [
+        "volume",
+        "create",
+        "v",
+        "--container",
+        "c",
+        "--size",
+        "64 MiB",
+    ];
+    cluster.node(1).ask(&words);
+    cluster.node(1).ask(&["volume", "drain", "v"]);
+    assert_eq!(cluster.owner("v", 0), Some(0));
+    // Also after a restart.
+    cluster.kill_nodes(&[1]);
+    cluster.start_nodes(&[1]);
+    assert_eq!(stores(&cluster.node(0).ask(&["status"])), 1);
+
+    approve(&cluster, 1);
+    let status = cluster.node(0).ask(&["status"]);
+    assert_eq!(row(&status, "node-1")["candidate"], false);
+    wait_until("groups move to the new store", || {
+        let status = cluster.node(0).ask(&["status"]);
+        let stores = status["stores"].as_array().unwrap().clone();
+        stores
+            .iter()
+            .all(|store| store["groups"].as_u64() > Some(0))
+    });
+}
+
+#[test]
+fn nobody_gets_in_without_a_certificate_or_with_one_of_another_role() {
+    let cluster = Cluster::init("tls-roles");
+    let first = cluster.node(0);
+    first.ask(&["container", "create", "c", "--rf", "1"]);
+    let (client, viewer) = (
+        credentials(&cluster, "client"),
+        credentials(&cluster, "viewer"),
+    );
+    let create = [
+        "volume",
+        "create",
+        "v",
+        "--container",
+        "c",
+        "--size",
+        "64 MiB",
+    ];
+    first.ask(&create);
+
+    let plain = first.api.replace("https", "http");
+    for api in [&plain, &first.api] {
+        let (done, said) = ask_as(None, api, &["status"]);
+        assert!(!done, "{said}");
+    }
+    // Somebody of another cluster of the same name.
+    let other = cluster.directory.path("other");
+    let (status, ..) = azekura(&[
+        "cluster",
+        "init",
+        "--cluster",
+        "real",
+        "--node",
+        "node-0",
+        "--dir",
+        other.to_str().unwrap(),
+    ]);
+    assert_eq!(status, Some(0));
+    let (done, said) = ask_as(Some(&other.join("admin")), &first.api, &["status"]);
+    assert!(!done && said.contains("UnknownIssuer"), "{said}");
+
+    assert!(ask_as(Some(&viewer), &first.api, &["status"]).0);
+    let (done, said) = ask_as(Some(&viewer), &first.api, &["volume", "delete", "v"]);
+    assert!(!done && said.contains("forbidden"), "{said}");
+    let (done, said) = ask_as(Some(&client), &first.api, &create);
+    assert!(!done && said.contains("scope client"), "{said}");
+    // What attaching does, without a device: a right from the API, a session with the owner.
+    let bench = [
+        "bench",
+        "--volume",
+        "v",
+        "--through",
+        "remote",
+        "--job",
+        "randwrite",
+        "--seconds",
+        "1",
+        "--span",
+        "16 MiB",
+    ];
+    let (done, said) = ask_as(Some(&client), &first.api, &bench);
+    assert!(done, "{said}");
+    let (done, _) = ask_as(Some(&viewer), &first.api, &bench);
+    assert!(!done);
+}
+
+#[test]
+fn a_volume_survives_its_owner_and_a_change_of_the_authority_under_load() {
+    let mut cluster = three_nodes("tls-load");
+    cluster
+        .node(0)
+        .ask(&["container", "create", "c", "--rf", "3"]);
+    cluster.node(0).ask(&[
+        "volume",
+        "create",
+        "v",
+        "--container",
+        "c",
+        "--size",
+        "64 MiB",
+    ]);
+    let data = noise(7, 64 << 20);
+    let file = cluster.directory.write("data", &data);
+    let file = file.to_str().unwrap().to_owned();
+    nbdcopy(&file, &cluster.node(1).export("v"));
+    let owner = cluster.owner("v", 1).unwrap();
+    let survivor = (0..3).find(|&index| index != owner).unwrap();
+    cluster.kill_nodes(&[owner]);
+    let back = cluster.directory.path("back");
+    nbdcopy(&cluster.node(survivor).export("v"), back.to_str().unwrap());
+    assert!(
+        std::fs::read(&back).unwrap() == data,
+        "what was acknowledged is there"
+    );
+    cluster.start_nodes(&[owner]);
+
+    // Load: the whole volume, again and again, through a gateway that is not the owner.
+    let stop = Arc::new(AtomicBool::new(false));
+    let rounds = Arc::new(AtomicU32::new(0));
+    let (stopping, done) = (stop.clone(), rounds.clone());
+    let gateway = cluster.node(survivor).export("v");
+    let source = file.clone();
+    let load = std::thread::spawn(move || {
+        while !stopping.load(Ordering::Relaxed) {
+            nbdcopy(&source, &gateway);
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let client = credentials(&cluster, "client");
+    let before = rounds.load(Ordering::Relaxed);
+    let rotated = cluster.node(0).ask(&["cluster", "ca", "rotate"]);
+    assert_eq!(rotated["believed"], 2);
+    let nodes = rotated["nodes"].as_array().unwrap();
+    assert!(
+        nodes.len() == 3 && nodes.iter().all(|node| node["current"] == true),
+        "{rotated}"
+    );
+    // Old credentials go on to be believed until the end, and believe the nodes' new certificates.
+    let (done, said) = ask_as(Some(&client), &cluster.node(1).api, &["status"]);
+    assert!(done, "{said}");
+    // A process that starts now has only its new certificate.
+    cluster.kill_nodes(&[owner]);
+    cluster.start_nodes(&[owner]);
+    let admin = cluster.directory.path("init/admin");
+    let authority = cluster.directory.path("init/authority.pem");
+    azekura_ok(&[
+        "cluster",
+        "credentials",
+        "create",
+        "admin",
+        "--role",
+        "admin",
+        "--authority",
+        authority.to_str().unwrap(),
+        "--out",
+        admin.to_str().unwrap(),
+    ]);
+    let retired = cluster.node(0).ask(&["cluster", "ca", "retire"]);
+    assert_eq!(retired["believed"], 1);
+    wait_until("the old authority's certificates are refused", || {
+        (0..3).all(|index| !ask_as(Some(&client), &cluster.node(index).api, &["status"]).0)
+    });
+    assert_eq!(cluster.node(2).ask(&["status"])["encrypted"], true);
+    // Connections among nodes are made anew, too.
+    cluster.kill_nodes(&[owner]);
+    cluster.start_nodes(&[owner]);
+    wait_until("the load goes on", || {
+        rounds.load(Ordering::Relaxed) > before + 2
+    });
+    stop.store(true, Ordering::Relaxed);
+    load.join().unwrap();
+    let back = cluster.directory.path("again");
+    nbdcopy(&cluster.node(survivor).export("v"), back.to_str().unwrap());
+    assert!(std::fs::read(&back).unwrap() == data);
+}

@@ -1,0 +1,226 @@
+//! Users, sessions, the audit log and the feed of changes, on nodes that serve an API.
+
+use crate::support::Cluster;
+use api::{
+    Answer, AuditEntry, AuditQuery, ErrorKind, Operation, OperationError, SessionAnswer, UserRole,
+};
+use catalog_kv::memory::Outage;
+use world::Duration;
+
+/// Three nodes that serve an API and so follow users and sessions.
+fn cluster(seed: u64) -> Cluster {
+    Cluster::with_apis(seed, 3)
+}
+
+fn create(name: &str, role: UserRole) -> Operation {
+    Operation::UserCreate {
+        name: name.to_owned(),
+        role,
+        hash: format!("hash of {name}"),
+    }
+}
+
+fn delete(name: &str) -> Operation {
+    Operation::UserDelete {
+        name: name.to_owned(),
+    }
+}
+
+fn set(name: &str, role: Option<UserRole>, hash: Option<&str>) -> Operation {
+    Operation::UserSet {
+        name: name.to_owned(),
+        role,
+        hash: hash.map(str::to_owned),
+    }
+}
+
+fn begin(user: &str, hash: &str) -> Operation {
+    Operation::SessionCreate {
+        user: user.to_owned(),
+        password: format!("hash of {user}"),
+        hash: hash.to_owned(),
+    }
+}
+
+fn find(cluster: &Cluster, index: usize, hash: &str) -> Result<SessionAnswer, ErrorKind> {
+    let hash = hash.to_owned();
+    match cluster.try_operate(index, Operation::SessionFind { hash }) {
+        Ok(Answer::Session(session)) => Ok(session),
+        Ok(other) => panic!("not a session: {other:?}"),
+        Err(error) => Err(error.kind),
+    }
+}
+
+fn kind(result: Result<Answer, OperationError>) -> Option<ErrorKind> {
+    result.err().map(|error| error.kind)
+}
+
+fn sleep(cluster: &Cluster, time: Duration) {
+    let world = cluster.machines[0].host.world();
+    cluster.run(0, async move { world.sleep(time).await });
+}
+
+#[test]
+fn an_administrator_is_always_left() {
+    let cluster = cluster(71);
+    cluster.operate(0, create("ann", UserRole::Admin));
+    let refused = Some(ErrorKind::Refused);
+    assert_eq!(kind(cluster.try_operate(1, delete("ann"))), refused);
+    let demoted = set("ann", Some(UserRole::Viewer), None);
+    assert_eq!(kind(cluster.try_operate(1, demoted)), refused);
+    let again = create("ann", UserRole::Viewer);
+    assert_eq!(kind(cluster.try_operate(2, again)), Some(ErrorKind::Exists));
+    cluster.operate(2, create("bob", UserRole::Admin));
+    cluster.operate(1, delete("ann"));
+    assert_eq!(kind(cluster.try_operate(0, delete("bob"))), refused);
+}
+
+#[test]
+fn two_administrators_cannot_take_each_other_away_at_once() {
+    let cluster = cluster(72);
+    cluster.operate(0, create("ann", UserRole::Admin));
+    cluster.operate(0, create("bob", UserRole::Admin));
+    let (one, other) = (cluster.node(0), cluster.node(1));
+    let both = cluster.run(0, async move {
+        futures_util::future::join(one.operate(delete("ann")), other.operate(delete("bob"))).await
+    });
+    let done = usize::from(both.0.is_ok()) + usize::from(both.1.is_ok());
+    assert_eq!(done, 1, "{both:?}");
+}
+
+#[test]
+fn a_session_counts_on_every_node_without_the_catalog_and_ends_everywhere() {
+    let cluster = cluster(73);
+    cluster.operate(0, create("ann", UserRole::Admin));
+    cluster.operate(0, create("olga", UserRole::Operator));
+    cluster.operate(0, begin("olga", "s1"));
+    // Also where the watch has not told of it yet.
+    for index in 0..3 {
+        assert_eq!(
+            find(&cluster, index, "s1").unwrap().user.as_deref(),
+            Some("olga")
+        );
+    }
+    assert_eq!(find(&cluster, 1, "none"), Err(ErrorKind::Unauthenticated));
+    sleep(&cluster, Duration::from_secs(1));
+    cluster.set_outage_of(2, Outage::Before);
+    assert!(
+        find(&cluster, 2, "s1").is_ok(),
+        "what is known needs no catalog"
+    );
+    cluster.set_outage_of(2, Outage::None);
+    // Another password ends it, at once where that was said and soon elsewhere.
+    cluster.operate(1, set("olga", None, Some("another hash")));
+    assert_eq!(find(&cluster, 1, "s1"), Err(ErrorKind::Unauthenticated));
+    sleep(&cluster, Duration::from_secs(2));
+    for index in [0, 2] {
+        assert_eq!(find(&cluster, index, "s1"), Err(ErrorKind::Unauthenticated));
+    }
+    // A password that was compared before it changed begins nothing.
+    let late = cluster.try_operate(0, begin("olga", "s2"));
+    assert_eq!(kind(late), Some(ErrorKind::Unauthenticated));
+    // A user made anew under the same name gets none of the old one's sessions.
+    cluster.operate(0, create("vera", UserRole::Viewer));
+    cluster.operate(0, begin("vera", "s3"));
+    cluster.operate(0, delete("vera"));
+    cluster.operate(0, create("vera", UserRole::Admin));
+    sleep(&cluster, Duration::from_secs(2));
+    for index in 0..3 {
+        assert_eq!(find(&cluster, index, "s3"), Err(ErrorKind::Unauthenticated));
+    }
+}
+
+#[test]
+fn sessions_end_with_their_time_and_are_bounded() {
+    let cluster = cluster(74);
+    cluster.operate(0, create("ann", UserRole::Admin));
+    for number in 0..catalog::SESSIONS_MAX + 3 {
+        cluster.operate(0, begin("ann", &format!("s{number}")));
+        sleep(&cluster, Duration::from_millis(10));
+    }
+    sleep(&cluster, Duration::from_secs(1));
+    for (number, counts) in [(0, false), (2, false), (3, true), (18, true)] {
+        assert_eq!(
+            find(&cluster, 1, &format!("s{number}")).is_ok(),
+            counts,
+            "{number}"
+        );
+    }
+    cluster.operate(2, Operation::SessionDelete { hash: "s3".into() });
+    sleep(&cluster, Duration::from_secs(1));
+    assert!(find(&cluster, 0, "s3").is_err());
+}
+
+#[test]
+fn the_audit_log_is_in_order_in_pages_and_bounded() {
+    let cluster = cluster(75);
+    let record = |cluster: &Cluster, index: usize, count: u64| {
+        let entry = |at_ms| AuditEntry {
+            at_ms,
+            who: "user ann".to_owned(),
+            ..AuditEntry::default()
+        };
+        let entries = (0..count).map(entry).collect();
+        cluster.operate(index, Operation::AuditRecord { entries });
+    };
+    let list = |limit, before| {
+        let query = AuditQuery {
+            limit: Some(limit),
+            before,
+        };
+        match cluster.operate(1, Operation::AuditList(query)) {
+            Answer::Audit(entries) => entries.iter().map(|entry| entry.id).collect::<Vec<_>>(),
+            other => panic!("not entries: {other:?}"),
+        }
+    };
+    assert_eq!(list(10, None), Vec::<u64>::new());
+    for index in [0, 1, 2] {
+        record(&cluster, index, 4);
+    }
+    assert_eq!(list(5, None), [12, 11, 10, 9, 8]);
+    assert_eq!(list(5, Some(3)), [2, 1]);
+    assert_eq!(list(5, Some(100)), [12, 11, 10, 9, 8]);
+    assert_eq!(list(5, Some(1)), Vec::<u64>::new());
+    for _ in 0..=catalog::AUDIT_ROWS_MAX / 96 {
+        record(&cluster, 0, 96);
+    }
+    let last = list(1, None)[0];
+    let oldest = last - catalog::AUDIT_ROWS_MAX;
+    assert!(last > catalog::AUDIT_ROWS_MAX, "{last}");
+    assert_eq!(list(10, Some(oldest + 3)), [oldest + 2, oldest + 1]);
+}
+
+#[test]
+fn the_feed_tells_what_changed_with_the_same_revisions_on_every_node() {
+    let cluster = cluster(76);
+    let ask = |index, after, mood: &str| {
+        let mood = mood.to_owned();
+        match cluster.operate(index, Operation::Changes { after, mood }) {
+            Answer::Changes(changes) => changes,
+            other => panic!("not changes: {other:?}"),
+        }
+    };
+    // Nodes that started later know nothing of before: the first one has to hear of them.
+    sleep(&cluster, Duration::from_secs(1));
+    let begin = ask(0, None, "");
+    cluster.create_container("c", 2);
+    let volume = cluster.create_volume(1, "v", 1 << 20);
+    sleep(&cluster, Duration::from_secs(1));
+    for index in 0..3 {
+        let told = ask(index, Some(begin.revision), &begin.mood);
+        assert!(!told.reset, "{index}: {begin:?} {told:?}");
+        let has = |kind: &str, id| {
+            let is = |change: &api::stream::ChangeAnswer| change.kind == kind && change.id == id;
+            told.changes.iter().any(is)
+        };
+        assert!(has("volume", volume.id), "{told:?}");
+        assert!(has("container", 1), "{told:?}");
+    }
+    let now = ask(2, None, "");
+    let name = "v".to_owned();
+    cluster.operate(0, Operation::VolumeDelete { name });
+    let told = ask(2, Some(now.revision), &now.mood);
+    let gone = told.changes.iter().find(|change| change.kind == "volume");
+    assert!(gone.is_some(), "{told:?}");
+    assert!(ask(1, Some(u64::MAX), "").reset, "of another catalog");
+}

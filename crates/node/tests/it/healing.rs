@@ -1,0 +1,400 @@
+//! Groups get other members: after a loss, for a new store, off a store that drains; and what may be removed.
+
+use crate::support::{Cluster, MIB};
+use api::{Answer, MemberAnswer, MemberChange, Operation, ResiliencyAnswer};
+use catalog::GroupRow;
+use std::rc::Rc;
+use vocab::StoreId;
+use world::Duration;
+use world_sim::Rot;
+
+/// Blocks that are written and compared.
+const BLOCKS: u64 = 40;
+
+/// So many nodes, a volume with two copies, filled and drained.
+fn filled(seed: u64, nodes: usize) -> Cluster {
+    let cluster = Cluster::new(seed, nodes);
+    cluster.create_container("c", 2);
+    cluster.create_volume(0, "v", 64 * MIB);
+    let device = cluster.device(0, "v");
+    for block in 0..BLOCKS {
+        cluster.write(0, &device, block * 7, fill_of(block));
+    }
+    drain(&cluster, 0);
+    cluster
+}
+
+fn fill_of(block: u64) -> u8 {
+    block as u8 + 1
+}
+
+fn drain(cluster: &Cluster, asked: usize) {
+    let name = "v".to_owned();
+    cluster.operate(asked, Operation::VolumeDrain { name });
+}
+
+fn compare(cluster: &Cluster, asked: usize) {
+    let device = cluster.device(asked, "v");
+    for block in 0..BLOCKS {
+        assert_eq!(cluster.read(asked, &device, block * 7), fill_of(block));
+    }
+}
+
+fn groups(cluster: &Cluster, asked: usize) -> Vec<GroupRow> {
+    cluster.node(asked).view().groups.into_values().collect()
+}
+
+fn store_of(cluster: &Cluster, index: usize) -> StoreId {
+    cluster.node(index).stores()[0].id()
+}
+
+/// Runs until `holds` of every group.
+fn until(cluster: &Cluster, asked: usize, what: &str, holds: impl Fn(&GroupRow) -> bool) {
+    let done = cluster.sim.run_until(
+        || groups(cluster, asked).iter().all(&holds),
+        Duration::from_secs(300),
+    );
+    assert!(done, "{what}: {:?}", groups(cluster, asked));
+}
+
+fn is_whole(row: &GroupRow) -> bool {
+    row.members.len() == 2 && row.filling.is_empty()
+}
+
+fn member(answer: Answer) -> MemberAnswer {
+    match answer {
+        Answer::Member(answer) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn verdict(cluster: &Cluster, asked: usize) -> ResiliencyAnswer {
+    match cluster.operate(asked, Operation::Resiliency) {
+        Answer::Resiliency(answer) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn draining(name: &str, draining: bool) -> Operation {
+    Operation::NodeSet {
+        name: name.to_owned(),
+        change: MemberChange {
+            draining: Some(draining),
+            maintenance_minutes: None,
+            ..MemberChange::default()
+        },
+    }
+}
+
+#[test]
+fn a_lost_node_is_replaced_and_its_data_can_be_lost_again() {
+    let cluster = filled(31, 4);
+    assert_eq!(verdict(&cluster, 0).verdict, "ok");
+    let lost = store_of(&cluster, 3);
+    cluster.crash(3);
+    let without = |row: &GroupRow| is_whole(row) && !row.members.contains(&lost);
+    until(&cluster, 0, "others take its place", without);
+    compare(&cluster, 0);
+    // Both copies of everything are on the three that are left: the next loss takes none of them.
+    cluster.crash(2);
+    compare(&cluster, 0);
+    let answer = verdict(&cluster, 0);
+    assert_eq!(answer.data[0].unavailable, 0, "{answer:?}");
+    assert_ne!(answer.verdict, "ok", "{answer:?}");
+}
+
+#[test]
+fn a_node_that_comes_back_is_emptied_of_what_it_holds_no_more() {
+    let cluster = filled(32, 4);
+    let lost = store_of(&cluster, 3);
+    cluster.crash(3);
+    let without = |row: &GroupRow| is_whole(row) && !row.members.contains(&lost);
+    until(&cluster, 0, "others take its place", without);
+    assert!(
+        groups(&cluster, 0)
+            .iter()
+            .any(|row| row.former.contains(&lost))
+    );
+    cluster.restart(3);
+    let settled = |row: &GroupRow| is_whole(row) && row.former.is_empty();
+    until(&cluster, 0, "nothing is left behind", settled);
+    compare(&cluster, 3);
+}
+
+#[test]
+fn a_short_absence_moves_nothing() {
+    let cluster = filled(33, 4);
+    let before = groups(&cluster, 0);
+    cluster.crash(3);
+    cluster.sim.run_for(Duration::from_secs(8));
+    cluster.restart(3);
+    cluster.sim.run_for(Duration::from_secs(60));
+    assert_eq!(groups(&cluster, 0), before);
+}
+
+#[test]
+fn maintenance_excuses_a_longer_one() {
+    let cluster = filled(34, 4);
+    let before = groups(&cluster, 0);
+    let excused = Operation::NodeSet {
+        name: "d".to_owned(),
+        change: MemberChange {
+            draining: None,
+            maintenance_minutes: Some(5),
+            ..MemberChange::default()
+        },
+    };
+    let answer = member(cluster.operate(0, excused));
+    assert!(answer.maintenance_until_ms > 0);
+    cluster.crash(3);
+    cluster.sim.run_for(Duration::from_secs(240));
+    assert_eq!(groups(&cluster, 0), before);
+    let lost = verdict(&cluster, 0);
+    assert_eq!(
+        lost.verdict, "critical",
+        "of two copies one is away: {lost:?}"
+    );
+    cluster.sim.run_for(Duration::from_secs(120));
+    assert_ne!(groups(&cluster, 0), before, "the time is over");
+}
+
+#[test]
+fn a_drained_node_is_empty_and_can_be_removed() {
+    let cluster = filled(35, 4);
+    let owner = cluster.owner(0, "v");
+    let asked = (owner + 1) % 4;
+    let name = cluster.machines[owner].host.name().to_owned();
+    let left = store_of(&cluster, owner);
+    let device = cluster.device(asked, "v");
+    cluster.operate(asked, draining(&name, true));
+    let mut fill = 100;
+    let gone =
+        |row: &GroupRow| is_whole(row) && !row.members.contains(&left) && row.former.is_empty();
+    let begin = cluster.sim.now();
+    while !groups(&cluster, asked).iter().all(gone) {
+        fill += 1;
+        cluster.write(asked, &device, 1, fill % 100);
+        cluster.sim.run_for(Duration::from_millis(500));
+        assert!(cluster.sim.now().since(begin) < Duration::from_secs(300));
+    }
+    let removable = |cluster: &Cluster| {
+        let name = name.clone();
+        member(cluster.operate(asked, Operation::NodeShow { name })).removable
+    };
+    for _ in 0..60 {
+        if removable(&cluster) {
+            break;
+        }
+        cluster.write(asked, &device, 1, fill % 100);
+        cluster.sim.run_for(Duration::from_secs(1));
+    }
+    assert!(removable(&cluster), "it still serves or holds something");
+    assert_ne!(cluster.owner(asked, "v"), owner);
+    let remove = |lost| Operation::NodeRemove {
+        name: name.clone(),
+        lost,
+    };
+    let running = cluster.try_operate(asked, remove(false)).unwrap_err();
+    assert!(running.message.contains("stop its process"), "{running}");
+    let stopped = cluster.node(owner);
+    cluster.run(owner, async move { stopped.stop().await });
+    cluster.crash(owner);
+    cluster.sim.run_for(Duration::from_secs(10));
+    cluster.operate(asked, remove(false));
+    let view = cluster.node(asked).view();
+    assert!(!view.stores.contains_key(&left));
+    assert!(view.nodes.values().all(|row| row.name != name));
+    compare(&cluster, asked);
+}
+
+#[test]
+fn a_node_with_data_is_not_removed_and_the_last_stores_are_not_drained() {
+    let cluster = filled(36, 2);
+    let remove = |lost| Operation::NodeRemove {
+        name: "b".to_owned(),
+        lost,
+    };
+    let refused = cluster.try_operate(0, draining("b", true)).unwrap_err();
+    assert!(refused.message.contains("only 1 other"), "{refused}");
+    cluster.crash(1);
+    cluster.sim.run_for(Duration::from_secs(40));
+    for lost in [false, true] {
+        let refused = cluster.try_operate(0, remove(lost)).unwrap_err();
+        assert!(refused.message.contains("still a member"), "{refused}");
+    }
+    compare(&cluster, 0);
+}
+
+#[test]
+fn a_node_that_is_lost_for_good_can_be_forgotten() {
+    let cluster = filled(37, 4);
+    let lost = store_of(&cluster, 3);
+    cluster.crash(3);
+    let without = |row: &GroupRow| is_whole(row) && !row.members.contains(&lost);
+    until(&cluster, 0, "others take its place", without);
+    cluster.operate(
+        0,
+        Operation::NodeRemove {
+            name: "d".to_owned(),
+            lost: true,
+        },
+    );
+    assert!(groups(&cluster, 0).iter().all(|row| row.former.is_empty()));
+    assert_eq!(verdict(&cluster, 0).verdict, "ok");
+    compare(&cluster, 0);
+}
+
+#[test]
+fn a_new_node_gets_its_share_while_writing_goes_on() {
+    let cluster = Rc::new(filled(38, 3));
+    let device = cluster.device(0, "v");
+    let mut cluster = Rc::into_inner(cluster).expect("nobody else has it");
+    cluster.add_machine("e");
+    let newcomer = cluster.machines.len() - 1;
+    cluster.start(newcomer);
+    let joined = store_of(&cluster, newcomer);
+    let begin = cluster.sim.now();
+    let has = |row: &GroupRow| row.members.contains(&joined);
+    let mut fill = 0;
+    loop {
+        fill += 1;
+        cluster.write(0, &device, 3, fill % 100);
+        cluster.sim.run_for(Duration::from_millis(300));
+        let rows = groups(&cluster, 0);
+        let count = rows.iter().filter(|row| has(row)).count();
+        if count == 2
+            && rows
+                .iter()
+                .all(|row| is_whole(row) && row.former.is_empty())
+        {
+            break;
+        }
+        let late = cluster.sim.now().since(begin) > Duration::from_secs(200);
+        assert!(
+            !late,
+            "of 4 groups with two members each two are its share: {rows:?}"
+        );
+    }
+    compare(&cluster, newcomer);
+}
+
+#[test]
+fn what_has_rotted_is_found_and_made_good_before_anybody_asks() {
+    let cluster = filled(39, 3);
+    let holds = |index: &usize| {
+        let status = cluster.node(*index).stores()[0].status();
+        status.extents > 0
+    };
+    let struck = (0..3).find(holds).expect("extents lie somewhere");
+    // Journal and state are in front.
+    let extents = 1024 * MIB - cluster.node(struck).stores()[0].status().capacity.0;
+    for _ in 0..4 {
+        let disk = &cluster.machines[struck].disk;
+        let rotted = disk.rot_somewhere(extents..1024 * MIB, Rot::Noise);
+        assert!(rotted.is_some(), "extents lie there");
+    }
+    let report = || cluster.node(struck).scrubbed();
+    let healed = cluster.sim.run_until(
+        || report().rounds >= 2 && report().damaged > 0 && report().repaired == report().damaged,
+        crate::support::LIMIT,
+    );
+    assert!(healed, "{:?}", report());
+    let damaged = report().damaged;
+    cluster.sim.run_for(Duration::from_secs(60));
+    assert_eq!(report().damaged, damaged, "nothing is found twice");
+    compare(&cluster, 0);
+}
+
+#[test]
+fn a_record_that_has_rotted_in_a_journal_is_found_and_its_volume_drained() {
+    let cluster = Cluster::with_options(38, 3, |options| {
+        options.scrub.interval = Duration::from_secs(2);
+        options.events = true;
+    });
+    cluster.create_container("c", 3);
+    cluster.create_volume(0, "v", 64 * MIB);
+    let device = cluster.device(0, "v");
+    // The ring lies before the extents.
+    let extents = 1024 * MIB - cluster.node(1).stores()[0].status().capacity.0;
+    let damaged = |index: usize| cluster.node(index).scrubbed().damaged_records;
+    let mut written = 0;
+    while damaged(1) == 0 {
+        assert!(written < 3000, "{:?}", cluster.node(1).scrubbed());
+        for _ in 0..50 {
+            cluster.write(0, &device, written % 1000, (written % 251) as u8);
+            written += 1;
+        }
+        for _ in 0..4 {
+            let ring = extents - 64 * MIB..extents;
+            let _ = cluster.machines[1].disk.rot_somewhere(ring, Rot::Noise);
+        }
+        cluster.sim.run_for(Duration::from_secs(1));
+    }
+    let healed = || {
+        let found = damaged(1);
+        cluster.sim.run_for(Duration::from_secs(10));
+        damaged(1) == found && cluster.show(0, "v").undrained == Some(0)
+    };
+    assert!(
+        (0..20).any(|_| healed()),
+        "{:?}",
+        cluster.node(1).scrubbed()
+    );
+    // Nothing of it was needed: all other replicas and the owner may go.
+    cluster.crash(0);
+    let device = cluster.device(2, "v");
+    for block in written.saturating_sub(200)..written {
+        assert_eq!(cluster.read(2, &device, block % 1000), (block % 251) as u8);
+    }
+}
+
+#[test]
+fn a_killed_owner_is_followed_within_seconds() {
+    for seed in 40..45 {
+        let cluster = filled(seed, 3);
+        let owner = cluster.owner(0, "v");
+        let asked = (owner + 1) % 3;
+        let device = cluster.device(asked, "v");
+        cluster.write(asked, &device, 1, 1);
+        cluster.crash(owner);
+        let begin = cluster.sim.now();
+        cluster.write(asked, &device, 1, 2);
+        let stall = cluster.sim.now().since(begin);
+        assert!(stall < Duration::from_millis(4500), "{stall:?}");
+    }
+}
+
+#[test]
+fn volumes_of_a_lost_node_find_an_owner_without_being_asked_for() {
+    let cluster = filled(46, 3);
+    let owner = cluster.owner(0, "v");
+    cluster.crash(owner);
+    let asked = (owner + 1) % 3;
+    let served = || {
+        let nodes = (0..3).filter(|&index| index != owner);
+        let mut volumes = nodes.flat_map(|index| cluster.node(index).volumes());
+        volumes.any(|volume| volume.name() == "v")
+    };
+    let done = cluster.sim.run_until(served, Duration::from_secs(10));
+    assert!(done, "{:?}", cluster.show(asked, "v"));
+}
+
+#[test]
+fn a_fill_from_a_member_that_lost_everything_meanwhile_does_not_count() {
+    let cluster = filled(47, 3);
+    let known = groups(&cluster, 0).remove(0);
+    let (lost, other) = (known.members[0], known.members[1]);
+    let catalog = cluster.node(0).catalog().clone();
+    let counted = cluster.run(0, async move {
+        // Both lose what they held; the fill of one began before the other did.
+        catalog.store_lost_all(other).await.unwrap();
+        let before = catalog.group(known.id).await.unwrap().row;
+        assert_eq!(before.filling, [other]);
+        catalog.store_lost_all(lost).await.unwrap();
+        let stale = catalog.group_filled(&before, other).await.unwrap();
+        let now = catalog.group(known.id).await.unwrap().row;
+        let fresh = catalog.group_filled(&now, other).await.unwrap();
+        (stale, fresh)
+    });
+    assert_eq!(counted, (false, true));
+}

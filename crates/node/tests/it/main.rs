@@ -1,0 +1,16 @@
+//! Whole nodes in the simulated world. One program: every further one would be linked anew.
+
+mod accounting;
+mod accounts;
+mod cluster;
+mod disks;
+mod events;
+mod figures;
+mod healing;
+mod management;
+mod outage;
+mod protection;
+mod rebuild;
+mod room;
+mod storm;
+mod support;

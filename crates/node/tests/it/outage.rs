@@ -1,0 +1,88 @@
+//! What goes on while the catalog is away: writing, draining, and waiting for replicas that are only late.
+
+use crate::support::{Cluster, MIB};
+use std::rc::Rc;
+use volume::Volume;
+use world::Duration;
+
+/// Three nodes, a volume with three copies that is opened through its owner.
+fn three(seed: u64) -> (Cluster, usize) {
+    let cluster = Cluster::new(seed, 3);
+    cluster.create_container("c", 3);
+    cluster.create_volume(0, "v", 64 * MIB);
+    let device = cluster.device(0, "v");
+    cluster.write(0, &device, 0, 1);
+    let owner = cluster.owner(0, "v");
+    (cluster, owner)
+}
+
+fn served(cluster: &Cluster, owner: usize) -> Rc<Volume> {
+    let volumes = cluster.node(owner).volumes();
+    volumes.first().expect("the owner serves it").clone()
+}
+
+/// Everything written is drained; the root need not be in the catalog.
+fn drain(cluster: &Cluster, owner: usize) {
+    let volume = served(cluster, owner);
+    let asked = volume.clone();
+    cluster.machines[owner].host.spawn(async move {
+        let _ = asked.drain().await;
+    });
+    let done = cluster
+        .sim
+        .run_until(|| volume.status().undrained.0 == 0, crate::support::LIMIT);
+    assert!(done, "not drained: {:?}", volume.status().drain_problem);
+}
+
+/// A machine with a replica that is not the owner's.
+fn replica_beside(owner: usize) -> usize {
+    (owner + 1) % 3
+}
+
+#[test]
+fn a_closed_segment_does_not_hold_up_drains() {
+    let (cluster, owner) = three(21);
+    let device = cluster.device(owner, "v");
+    let replica = &cluster.machines[replica_beside(owner)].host;
+    cluster.sim.isolate(replica);
+    cluster.write(owner, &device, 1, 2);
+    let closed = served(&cluster, owner).status().log.closed_segments;
+    assert_eq!(closed, 1, "the segment with the lost replica is closed");
+    cluster.kv.set_available(false);
+    for round in 0..5 {
+        cluster.write(owner, &device, 2 + round, 3 + round as u8);
+        drain(&cluster, owner);
+    }
+    assert_eq!(served(&cluster, owner).status().log.closed_segments, 0);
+    // Its end is in the log alone: whoever takes over must find it there.
+    cluster.crash(owner);
+    cluster.sim.heal_all();
+    cluster.kv.set_available(true);
+    let other = (owner + 2) % 3;
+    let device = cluster.device(other, "v");
+    for round in 0..5 {
+        assert_eq!(cluster.read(other, &device, 2 + round), 3 + round as u8);
+    }
+    assert_eq!(cluster.read(other, &device, 1), 2);
+}
+
+#[test]
+fn a_log_that_stands_still_for_seconds_does_not_hold_up_the_drain_after_it() {
+    let (cluster, owner) = three(22);
+    let device = cluster.device(owner, "v");
+    let replica = cluster.machines[replica_beside(owner)].host.clone();
+    cluster.kv.set_available(false);
+    for round in 0..3 {
+        cluster.write(owner, &device, round, 2);
+        replica.pause();
+        let resumed = replica.clone();
+        // Longer than a flush, a confirmation of reads and the checkpoint of a drain are waited for.
+        cluster
+            .sim
+            .after(Duration::from_secs(5), move || resumed.resume());
+        drain(&cluster, owner);
+        cluster.write(owner, &device, round, 3);
+        assert_eq!(cluster.read(owner, &device, round), 3);
+    }
+    drain(&cluster, owner);
+}
