@@ -22,7 +22,7 @@ import { setLanguage, useLanguage, type Word, word } from "./i18n";
 import { useConnected, useLive } from "./live";
 import { LoginPage } from "./pages/login";
 import { complain, State } from "./parts";
-import { client, useCluster, useContainers, useResiliency, useSession, useVolumes } from "./queries";
+import { client, useCluster, useContainers, useResiliency, useSession, useTasks, useVolumes } from "./queries";
 import type { Session } from "./types";
 
 const PLACES: { to: string; title: Word }[] = [
@@ -32,6 +32,7 @@ const PLACES: { to: string; title: Word }[] = [
   { to: "/snapshots", title: "snapshots" },
   { to: "/hardware", title: "hardware" },
   { to: "/space", title: "space" },
+  { to: "/tasks", title: "tasks" },
   { to: "/events", title: "events" },
   { to: "/settings", title: "settings" },
 ];
@@ -139,6 +140,19 @@ function Health() {
   );
 }
 
+/** How many tasks are open, when there are any. */
+function OpenTasks() {
+  const open = useTasks().data?.open ?? 0;
+  if (open === 0) {
+    return null;
+  }
+  return (
+    <Link to="/tasks" aria-label={`${word("tasksOpen")}: ${open}`} style={{ textDecoration: "none" }}>
+      <State state="pending">{word("tasksCount", open)}</State>
+    </Link>
+  );
+}
+
 function Account({ session }: { session: Session }) {
   const language = useLanguage();
   const { setColorScheme } = useMantineColorScheme();
@@ -217,6 +231,7 @@ function Inside({ session }: { session: Session }) {
             <img src="/icon.svg" alt="" width={26} height={26} />
             <Text fw={700}>{cluster?.name ?? "Azekura"}</Text>
             <Health />
+            <OpenTasks />
           </Group>
           <Search />
           <Account session={session} />

@@ -15,6 +15,7 @@ const SHOWN_IN: Record<string, string[]> = {
   node: ["cluster", "resiliency", "stores"],
   store: ["stores", "resiliency"],
   event: ["events"],
+  task: ["tasks"],
   placement: ["stores", "resiliency"],
   health: ["stores", "resiliency", "cluster"],
   metrics: ["busiest"],

@@ -13,6 +13,8 @@ const COLOURS: Record<string, string> = {
   present: "green",
   alive: "green",
   done: "green",
+  succeeded: "green",
+  running: "cyan",
   degraded: "yellow",
   pending: "yellow",
   suspect: "yellow",

@@ -15,6 +15,7 @@ import type {
   Snapshot,
   SpaceReport,
   Store,
+  Task,
   Token,
   User,
   Volume,
@@ -47,6 +48,11 @@ export const useEvents = () =>
   useQuery({
     queryKey: ["events"],
     queryFn: () => get<{ events: ClusterEvent[] }>("/events?limit=500"),
+  });
+export const useTasks = () =>
+  useQuery({
+    queryKey: ["tasks"],
+    queryFn: () => get<{ tasks: Task[]; open: number }>("/tasks?limit=1000"),
   });
 /** Walks and sums: read anew whenever the page is opened, never by itself. */
 export const useSpace = () =>

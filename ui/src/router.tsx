@@ -10,6 +10,7 @@ import { NodePage } from "./pages/node";
 import { SettingsPage } from "./pages/settings";
 import { SnapshotsPage } from "./pages/snapshots";
 import { SpacePage } from "./pages/space";
+import { TasksPage } from "./pages/tasks";
 import { VolumePage } from "./pages/volume";
 import { VolumesPage } from "./pages/volumes";
 
@@ -45,6 +46,7 @@ const tree = root.addChildren([
   at("/snapshots", SnapshotsPage),
   at("/hardware", HardwarePage),
   at("/space", SpacePage),
+  at("/tasks", TasksPage),
   at("/events", EventsPage),
   at("/settings", SettingsPage),
 ]);

@@ -251,3 +251,29 @@ export interface Busiest {
   volumes: { id: number; name: string; container: string; owner: number; rates: Rates }[];
   silent: string[];
 }
+
+export interface Task {
+  id: number;
+  kind: string;
+  entity: string;
+  /** The same by id. */
+  subject: string;
+  status: string;
+  done: number;
+  /** 0: not known. */
+  total: number;
+  unit: string;
+  eta_ms: number | null;
+  message: string;
+  parent: number | null;
+  queued_ms: number;
+  started_ms: number | null;
+  updated_ms: number;
+  ended_ms: number | null;
+  /** Empty: nobody, the cluster does it by itself. */
+  who: string;
+  request: string;
+  node: string;
+  cancellable: boolean;
+  cancelled_by: string | null;
+}

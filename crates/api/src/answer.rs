@@ -9,6 +9,7 @@ use crate::members::{MemberAnswer, ResiliencyAnswer};
 use crate::metrics::{BusiestAnswer, MetricsAnswer, MetricsPart};
 use crate::space::{SpaceReportAnswer, UsageAnswer};
 use crate::stream::ChangesAnswer;
+use crate::task::{StartedAnswer, TaskAnswer, TasksAnswer};
 use crate::token::TokenAnswer;
 use crate::users::{AuditEntry, SessionAnswer, UserAnswer, UserCredential};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,12 @@ use std::collections::BTreeMap;
 pub enum Answer {
     /// Done; nothing to tell.
     Done,
+    /// Begun; a task tells of it.
+    Started(StartedAnswer),
+    /// A task.
+    Task(TaskAnswer),
+    /// Tasks, the newest first.
+    Tasks(TasksAnswer),
     /// The cluster.
     Status(StatusAnswer),
     /// A container.
@@ -108,6 +115,9 @@ impl Answer {
     pub fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
         match self {
             Self::Done => Ok(serde_json::Value::Object(serde_json::Map::new())),
+            Self::Started(value) => serde_json::to_value(value),
+            Self::Task(value) => serde_json::to_value(value),
+            Self::Tasks(value) => serde_json::to_value(value),
             Self::Status(value) => serde_json::to_value(value),
             Self::Container(value) => serde_json::to_value(value),
             Self::Containers(value) => serde_json::to_value(value),
@@ -383,6 +393,9 @@ pub struct VolumeAnswer {
     /// For people.
     #[serde(default)]
     pub description: Option<String>,
+    /// The task that goes on after a creation or a restore; absent: it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
     /// Where its space goes, of one volume that is shown; absent while it has not been walked.
     #[serde(default)]
     pub usage: Option<UsageAnswer>,

@@ -106,6 +106,9 @@ pub struct AuthorityAnswer {
     pub authorities: String,
     /// The nodes' certificates.
     pub nodes: Vec<NodeCertificateAnswer>,
+    /// The task of a rotation, in the answer that begins one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
 }
 
 /// The certificate of a node.

@@ -29,6 +29,7 @@ pub mod operation;
 pub mod query;
 mod space;
 pub mod stream;
+pub mod task;
 #[cfg(test)]
 mod tests;
 pub mod token;
@@ -70,6 +71,10 @@ pub use operation::{
 pub use query::ListQuery;
 pub use space::{
     ContainerUsageAnswer, NamedUsageAnswer, PhysicalAnswer, SpaceReportAnswer, UsageAnswer,
+};
+pub use task::{
+    Asker, Forwarded, StartedAnswer, TASK_STATES, TASKS_DEFAULT, TASKS_LIMIT_MAX, TaskAnswer,
+    TaskQuery, TasksAnswer,
 };
 pub use token::{Scope, TokenAnswer, TokenSpec};
 pub use users::{

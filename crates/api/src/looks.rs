@@ -9,6 +9,7 @@ impl O {
     pub fn looks(&self) -> bool {
         match self {
             O::Figures | O::MetricsQuery(_) | O::MetricsPart { .. } | O::Busiest(_) => true,
+            O::TaskList(_) | O::TaskShow { .. } => true,
             O::Status
             | O::Cluster
             | O::Capacity { .. }
@@ -37,6 +38,7 @@ impl O {
             | O::SessionFind { .. }
             | O::Changes { .. }
             | O::AuditList(_) => true,
+            O::TaskCancel { .. } => false,
             O::NodeSet { .. }
             | O::NodeRemove { .. }
             | O::StoreSet { .. }

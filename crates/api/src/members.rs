@@ -55,6 +55,9 @@ pub struct MemberAnswer {
     pub volumes: u32,
     /// Whether it can be removed now.
     pub removable: bool,
+    /// The task of its drain, in the answer that begins one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
 }
 
 /// How much loss the cluster can take now, and what is being done about it.

@@ -13,6 +13,7 @@ use crate::join::{JoinTokenSpec, Retirement};
 use crate::members::MemberChange;
 use crate::metrics::{BusiestQuery, MetricsQuery};
 use crate::query::ListQuery;
+use crate::task::TaskQuery;
 use crate::token::TokenSpec;
 use crate::users::{AuditEntry, AuditQuery, UserRole};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -44,6 +45,18 @@ pub enum Operation {
     Resiliency,
     /// What happened -> `Answer::Events`.
     Events(EventQuery),
+    /// Tasks, the newest first -> `Answer::Tasks`.
+    TaskList(TaskQuery),
+    /// One task -> `Answer::Task`.
+    TaskShow {
+        /// Its id.
+        id: u64,
+    },
+    /// Has a task stop, if it can -> `Answer::Task`.
+    TaskCancel {
+        /// Its id.
+        id: u64,
+    },
     /// What this node counts: itself, its stores, the volumes it owns -> `Answer::Figures`.
     Figures,
     /// Figures over time -> `Answer::Metrics`.
@@ -176,7 +189,7 @@ pub enum Operation {
         /// Names the pause.
         pause: String,
     },
-    /// Deletes a volume that nobody has attached; its snapshots stay -> `Answer::Done`.
+    /// Deletes a volume that nobody has attached; its snapshots stay -> `Answer::Started`.
     VolumeDelete {
         /// Its name.
         name: String,
@@ -426,7 +439,7 @@ impl Operation {
         }
     }
 
-    /// As [`Operation::name`], of those on figures.
+    /// As [`Operation::name`], of those on figures, events and tasks.
     fn name_of_figures(&self) -> &'static str {
         match self {
             Self::MetricsQuery(_) => "metrics-query",
@@ -434,6 +447,9 @@ impl Operation {
             Self::Busiest(_) => "busiest",
             Self::Space { .. } => "space",
             Self::Events(_) => "events",
+            Self::TaskList(_) => "task-list",
+            Self::TaskShow { .. } => "task-show",
+            Self::TaskCancel { .. } => "task-cancel",
             _ => "figures",
         }
     }
@@ -447,6 +463,9 @@ impl Operation {
             Self::Capacity { .. } => "capacity",
             Self::Resiliency => "resiliency",
             Self::Space { .. } | Self::Events(_) => self.name_of_figures(),
+            Self::TaskList(_) | Self::TaskShow { .. } | Self::TaskCancel { .. } => {
+                self.name_of_figures()
+            }
             Self::MetricsQuery(_) | Self::MetricsPart { .. } => self.name_of_figures(),
             Self::Figures | Self::Busiest(_) => self.name_of_figures(),
             Self::NodeShow { .. } => "node-show",

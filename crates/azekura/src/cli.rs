@@ -6,6 +6,7 @@ mod csi;
 mod disk;
 mod metrics;
 mod preflight;
+mod tasks;
 mod users;
 
 pub use catalog::{CatalogVerb, DisksArgs};
@@ -19,6 +20,7 @@ pub use csi::{
 pub use disk::{DiskVerb, FormatArgs};
 pub use metrics::{BusyOrder, MetricsVerb, QueryArgs, TopArgs};
 pub use preflight::{BundleArgs, PreflightArgs};
+pub use tasks::{TaskListArgs, TaskVerb};
 pub use users::{AuditArgs, PasswordArgs, Role, UserVerb};
 
 use crate::config::parse_name;
@@ -121,6 +123,9 @@ pub enum Verb {
     Space,
     /// What happened in the cluster, newest last
     Events(EventsArgs),
+    /// Tasks: what takes time, and how far it is
+    #[command(subcommand)]
+    Task(TaskVerb),
     /// Figures over time, and the busiest volumes
     #[command(subcommand)]
     Metrics(MetricsVerb),

@@ -151,6 +151,8 @@ pub struct Tuning {
     pub scrub_interval: Option<Duration>,
     /// Bytes per second of each store that reading all copies takes.
     pub scrub_rate: Option<u64>,
+    /// How long tasks are kept after their end.
+    pub tasks_kept: Option<Duration>,
     /// Percent of the quiet latency above which fills give way to clients.
     pub repair_latency_percent: Option<u32>,
     /// Least share of the time that fills take beside clients, in percent.
@@ -410,6 +412,7 @@ struct TuningTable {
     repair_delay: Option<Spanned<Span>>,
     scrub_interval: Option<Spanned<Span>>,
     scrub_rate: Option<Spanned<Size>>,
+    tasks_kept: Option<Spanned<Span>>,
     repair_latency_percent: Option<Spanned<u32>>,
     repair_floor_percent: Option<Spanned<u32>>,
     space_warning_percent: Option<Spanned<u32>>,
@@ -705,6 +708,11 @@ fn check_tuning(table: &TuningTable) -> Result<Tuning, Problem> {
             8760 * 3600 * second,
         )?,
         scrub_rate: size_between(table.scrub_rate.as_ref(), 1 << 16, 1 << 40)?,
+        tasks_kept: span_between(
+            table.tasks_kept.as_ref(),
+            Duration::from_secs(60),
+            Duration::from_secs(366 * 24 * 3600),
+        )?,
         repair_latency_percent: count_between(table.repair_latency_percent.as_ref(), 100, 10_000)?,
         repair_floor_percent: count_between(table.repair_floor_percent.as_ref(), 1, 100)?,
         space_warning_percent: count_between(table.space_warning_percent.as_ref(), 10, 99)?,

@@ -43,6 +43,7 @@ mod remote;
 mod seat;
 mod shelf;
 mod space;
+mod tasks;
 mod top;
 mod usage;
 mod users;
@@ -114,6 +115,7 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
     let verb = match verb {
         Verb::User(verb) => return console.user(verb),
         Verb::Audit(arguments) => return console.audit(&arguments),
+        Verb::Task(verb) => return console.task(verb),
         other => other,
     };
     let shown = match verb {

@@ -22,7 +22,7 @@ use crate::usage::ThisProcess;
 use crate::users;
 use ::node::{Host, HostOptions, Recording, StoreSpec};
 use anyhow::{Context, anyhow};
-use api::{Answer, Operation, OperationError};
+use api::{Answer, Asker, Operation, OperationError};
 use control::{Auth, Backend, BoxFuture, Digest};
 use identity::Credentials;
 use std::cell::Cell;
@@ -213,6 +213,7 @@ fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptio
     options.describe_disks = true;
     options.spread_logs = true;
     options.events = true;
+    options.tasks = true;
     options.pace = Some(pace(&config.tuning));
     options.space = space(&config.tuning);
     options.process = Some(Rc::new(ThisProcess));
@@ -267,6 +268,7 @@ fn tune(options: &mut HostOptions, tuning: &Tuning) -> anyhow::Result<()> {
     set(&mut options.suspicion, tuning.suspicion);
     set(&mut options.repair_delay, tuning.repair_delay);
     set(&mut options.scrub.interval, tuning.scrub_interval);
+    set(&mut options.tasks_kept, tuning.tasks_kept);
     set(&mut options.scrub.bytes_per_second, tuning.scrub_rate);
     set(&mut options.groups, tuning.groups);
     set(&mut options.volume.drain_bytes, tuning.drain);
@@ -462,8 +464,16 @@ struct Bridge(RemoteHandle<Running>);
 
 impl Backend for Bridge {
     fn call(&self, operation: Operation) -> BoxFuture<'static, Result<Answer, OperationError>> {
+        self.call_for(Asker::default(), operation)
+    }
+
+    fn call_for(
+        &self,
+        asker: Asker,
+        operation: Operation,
+    ) -> BoxFuture<'static, Result<Answer, OperationError>> {
         let call = self.0.call(move |running: Rc<Running>| {
-            Box::pin(async move { running.host.operate(operation).await })
+            Box::pin(async move { running.host.operate_for(asker, operation).await })
         });
         Box::pin(async move {
             let stopping = |_| OperationError::unavailable("the node is stopping: ask another one");

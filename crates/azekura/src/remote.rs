@@ -197,8 +197,16 @@ impl Remote {
     /// # Errors
     /// As [`Remote::post`].
     pub fn delete(&self, path: &str) -> Result<(), RemoteError> {
-        let _: serde_json::Value = self.call(&Method::DELETE, path, None)?;
+        let _: serde_json::Value = self.delete_for(path)?;
         Ok(())
+    }
+
+    /// The same where the answer tells something.
+    ///
+    /// # Errors
+    /// As [`Remote::post`].
+    pub fn delete_for<T: DeserializeOwned>(&self, path: &str) -> Result<T, RemoteError> {
+        self.call(&Method::DELETE, path, None)
     }
 
     fn call<T: DeserializeOwned>(

@@ -182,9 +182,7 @@ impl Console<'_> {
             VolumeVerb::Show { name } => {
                 self.show::<VolumeAnswer>(self.remote.get(&path(&["volumes", &name])))
             }
-            VolumeVerb::Delete { name } => {
-                self.deleted(&path(&["volumes", &name]), format!("volume {name}"))
-            }
+            VolumeVerb::Delete { name } => self.delete_volume(&name),
             VolumeVerb::Resize { name, size } => {
                 let path = path(&["volumes", &name, "resize"]);
                 self.show::<VolumeAnswer>(self.remote.post(&path, &http::Resize { size }))

@@ -154,6 +154,20 @@ impl Transaction {
         self
     }
 
+    /// One more condition.
+    #[must_use]
+    pub(crate) fn when(mut self, condition: Compare) -> Self {
+        self.compares.push(condition);
+        self
+    }
+
+    /// One more change.
+    #[must_use]
+    pub(crate) fn write(mut self, change: Op) -> Self {
+        self.changes.push(change);
+        self
+    }
+
     /// Frees a name.
     #[must_use]
     pub fn free_name(mut self, key: String) -> Self {

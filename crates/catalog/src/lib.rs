@@ -26,6 +26,7 @@ mod placement;
 mod rows;
 mod snapshots;
 mod space;
+mod tasks;
 mod tokens;
 mod users;
 mod volumes;
@@ -49,6 +50,7 @@ pub use rows::{
 };
 pub use snapshots::{NewSnapshot, SnapshotMarks};
 pub use space::{SpaceRow, SpaceState};
+pub use tasks::{TASKS_AT_ONCE, TASKS_MAX, TaskHead, TaskRow, TaskStatus};
 pub use tokens::TokenRow;
 pub use users::{SESSIONS_MAX, SessionRow, USERS_MAX, UserRow};
 pub use volumes::{NewVolume, Takeover, incomplete};

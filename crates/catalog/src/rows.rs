@@ -624,6 +624,8 @@ mod tests {
         one::<LineageRow>(bytes);
         one::<VolumeRow>(bytes);
         one::<SnapshotRow>(bytes);
+        one::<crate::TaskRow>(bytes);
+        one::<crate::TaskHead>(bytes);
         if let Ok(row) = decode::<VolumeRow>("row", bytes) {
             assert!(row.root.map.is_sound());
         }

@@ -225,6 +225,12 @@ pub(crate) fn current() -> Access {
         .expect("operations are called from behind `layer` only")
 }
 
+/// Who sends the request that is being served, as the audit log names them; nobody, where that is not asked.
+pub(crate) fn who() -> String {
+    let who = ACCESS.try_with(|access| access.who.clone());
+    who.unwrap_or_default()
+}
+
 /// A new token, and its hash.
 ///
 /// # Errors

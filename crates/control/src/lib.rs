@@ -43,7 +43,7 @@ mod throttle;
 #[cfg(test)]
 mod tests;
 
-use api::{Answer, Operation, OperationError};
+use api::{Answer, Asker, Operation, OperationError};
 pub(crate) use auth::make_secret;
 pub use auth::{Auth, Digest, Transport, make_token};
 pub use first::{FirstUser, make_first_user};
@@ -57,4 +57,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Carries `operation` out. The future may be dropped when the client goes away or loses patience;
     /// the operation must go on or not have begun.
     fn call(&self, operation: Operation) -> BoxFuture<'static, Result<Answer, OperationError>>;
+
+    /// As [`Backend::call`], on somebody's behalf.
+    fn call_for(
+        &self,
+        asker: Asker,
+        operation: Operation,
+    ) -> BoxFuture<'static, Result<Answer, OperationError>> {
+        let _ = asker;
+        self.call(operation)
+    }
 }

@@ -6,6 +6,7 @@ mod disks;
 mod joining;
 mod members;
 mod metrics;
+mod tasks;
 
 use crate::audit::{self, Audit};
 use crate::auth::{Access, Transport};
@@ -16,7 +17,7 @@ use crate::throttle::Throttle;
 use crate::{Auth, Backend, auth, headers, limits, make_token, openapi, pages, request_id, stream};
 use api::http::{self, BODY_BYTES_MAX, PREFIX};
 use api::{
-    Answer, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, Operation,
+    Answer, Asker, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, Operation,
     OperationError, TokenAnswer, TokenSpec, VolumeChange, VolumeSpec,
 };
 use axum::Router;
@@ -102,7 +103,11 @@ impl Shared {
         let name = operation.name();
         let subject = operation.subject().unwrap_or_default().to_owned();
         let request = request_id::current();
-        let call = self.backend.call(operation);
+        let asker = Asker {
+            who: auth::who(),
+            request: request.clone(),
+        };
+        let call = self.backend.call_for(asker, operation);
         let patience = Duration::from_secs(ANSWER_SECONDS_MAX);
         let result = tokio::time::timeout(patience, call).await.map_err(|_| {
             OperationError::unavailable(format!(
@@ -236,6 +241,7 @@ fn version_1() -> Router<Shared> {
         .merge(joining::routes())
         .merge(members::routes())
         .merge(metrics::routes())
+        .merge(tasks::routes())
 }
 
 async fn metrics_text(State(shared): State<Shared>) -> Response {

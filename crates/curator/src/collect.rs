@@ -98,6 +98,8 @@ pub struct CollectReport {
     pub deleted: u64,
     /// Bytes they occupied, on one member.
     pub deleted_bytes: u64,
+    /// Bytes they occupied, on all members.
+    pub freed_bytes: u64,
     /// Extents rewritten without their dead blocks.
     pub compacted: u64,
     /// Extents that should have been and could not: a member has no room for the rewrite or does not answer.
@@ -395,6 +397,7 @@ impl Sweeper<'_> {
             for listed in &extents {
                 let id = listed.info.id;
                 if is_settled(self.roots, &id, self.limits) && self.judge(&listed.info) {
+                    self.report.freed_bytes += listed.occupied;
                     doomed.push(id);
                 } else if self.roots.floors.contains_key(&id.volume) {
                     self.space.add(held(listed, self.marks, self.shares));

@@ -51,6 +51,8 @@ pub struct PlacementLimits {
     pub moves_max: usize,
     /// Groups with filling members at a time to replace what is lost.
     pub repairs_max: usize,
+    /// Whether groups move for balance.
+    pub balance: bool,
     /// A planted bug: who leaves a group is forgotten.
     #[cfg(feature = "bugs")]
     pub forget_former: bool,
@@ -61,6 +63,7 @@ impl Default for PlacementLimits {
         Self {
             moves_max: 4,
             repairs_max: 64,
+            balance: true,
             #[cfg(feature = "bugs")]
             forget_former: false,
         }
@@ -104,7 +107,7 @@ pub fn plan(
             changes.push(step);
         }
     }
-    if busy < limits.moves_max {
+    if limits.balance && busy < limits.moves_max {
         let mut by_store: BTreeMap<StoreId, Vec<&GroupRow>> = BTreeMap::new();
         for group in order {
             for member in &group.members {
@@ -125,6 +128,19 @@ pub fn plan(
         changes.iter_mut().for_each(|change| change.former.clear());
     }
     changes
+}
+
+/// Memberships of groups that stores which take part have below their share, rounded down for each of them: a bound of what
+/// balance moves.
+#[must_use]
+pub fn deficit(groups: &[GroupRow], stores: &[StoreFacts]) -> u64 {
+    let planner = Planner::new(groups, stores);
+    let present = stores
+        .iter()
+        .filter(|facts| facts.standing == Standing::Present && facts.has_room);
+    let below = present.map(|facts| (-planner.excess(facts.id)).max(0.0).floor());
+    // Sums of memberships are far below 2^53.
+    below.sum::<f64>() as u64
 }
 
 #[cfg(test)]

@@ -95,6 +95,7 @@ fn describe(change: &Change) -> (Revision, Option<ChangeAnswer>) {
         ("snapshot/", "snapshot", gone),
         ("group-snapshot/", "group-snapshot", gone),
         ("event/", "event", gone),
+        ("task/", "task", gone),
         ("group/", "placement", false),
     ];
     let found = kinds.iter().find_map(|(prefix, kind, gone)| {

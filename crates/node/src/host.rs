@@ -4,6 +4,7 @@
 //! background work. Stop: the same backwards; volumes are given up so that others need not wait.
 
 use crate::accounts::{self, Accounts};
+use crate::asker::Askers;
 use crate::exports::NodeExports;
 use crate::feed::{self, Feed};
 use crate::health::{self, Health};
@@ -79,6 +80,7 @@ pub struct Host {
     pub(crate) lease: Rc<Lease>,
     pub(crate) accounts: Accounts,
     pub(crate) feed: Feed,
+    pub(crate) askers: Askers,
     /// Undrained data of the volumes owned here.
     pub(crate) room: Rc<Room>,
     context: RefCell<Context>,
@@ -227,6 +229,7 @@ impl Host {
             lease: parts.lease,
             accounts: Accounts::default(),
             feed: Feed::default(),
+            askers: Askers::default(),
             room,
             context: RefCell::new(context),
             directory,

@@ -16,6 +16,7 @@
 //! Read next: `host.rs`, then `membership.rs`, `volumes.rs`, `sessions.rs`, `operations.rs`.
 
 mod accounts;
+mod asker;
 mod device;
 mod disks;
 mod events;
@@ -33,6 +34,7 @@ mod recall;
 mod service;
 mod sessions;
 mod stores;
+mod tasks;
 mod upkeep;
 mod volumes;
 

@@ -22,6 +22,7 @@ mod resiliency;
 mod snapshots;
 mod space;
 mod status;
+mod tasks;
 mod tokens;
 mod users;
 mod volumes;
@@ -34,7 +35,7 @@ use self::snapshots::Part;
 use crate::host::Host;
 use crate::upkeep::mirror;
 use crate::volumes::Refusal;
-use api::{Answer, ErrorKind, Operation, OperationError};
+use api::{Answer, Asker, ErrorKind, Forwarded, Operation, OperationError};
 use catalog::{CatalogError, SnapshotMarks};
 use rpc::{Reply, Request, RpcError};
 use std::rc::Rc;
@@ -134,15 +135,33 @@ impl Host {
         answer
     }
 
+    /// As [`Host::operate`], on somebody's behalf: tasks and lines of the log name the request.
+    ///
+    /// # Errors
+    /// As [`Host::operate`].
+    pub async fn operate_for(
+        self: &Rc<Self>,
+        asker: Asker,
+        operation: Operation,
+    ) -> Result<Answer> {
+        let (host, asked) = (self.clone(), operation.clone());
+        let work = async move { host.operate(asked).await };
+        self.on_behalf(asker, &operation, work).await
+    }
+
     /// An operation that another node forwarded: carried out here or refused.
     pub(crate) async fn operate_encoded(
         self: &Rc<Self>,
         operation: &[u8],
         caller: Option<&Caller>,
     ) -> Vec<u8> {
-        let result = match serde_json::from_slice::<Operation>(operation) {
-            Ok(operation) => match joining::may_forward(caller, &operation) {
-                Ok(()) => self.operate_here(operation).await,
+        let result = match serde_json::from_slice::<Forwarded>(operation) {
+            Ok(Forwarded { asker, operation }) => match joining::may_forward(caller, &operation) {
+                Ok(()) => {
+                    let (host, asked) = (self.clone(), operation.clone());
+                    let work = async move { host.operate_here(asked).await };
+                    self.on_behalf(asker, &operation, work).await
+                }
                 Err(error) => Err(error),
             },
             Err(error) => Err(OperationError::bad_request(format!(
@@ -190,6 +209,9 @@ impl Host {
             Operation::Resiliency => self.resiliency().await,
             Operation::Space { lineage } => self.space(lineage).await,
             Operation::Events(query) => self.list_events(&query).await,
+            Operation::TaskList(query) => self.list_tasks(&query).await,
+            Operation::TaskShow { id } => self.show_task(id).await,
+            Operation::TaskCancel { id } => Box::pin(self.cancel_task(id)).await,
             Operation::Figures => self.figures().await,
             Operation::MetricsQuery(query) => self.query_metrics(&query).await,
             step @ Operation::MetricsPart { .. } => self.metrics_step(step).await,
@@ -410,7 +432,11 @@ impl Host {
         let Some(peer) = self.remote.peer(node, Lane::Log) else {
             return Err("its address is not known here yet".to_owned());
         };
-        let encoded = serde_json::to_vec(operation).expect("operations are plain data");
+        let forwarded = Forwarded {
+            asker: self.askers.now(),
+            operation: operation.clone(),
+        };
+        let encoded = serde_json::to_vec(&forwarded).expect("operations are plain data");
         let request = NodeRequest::Operate { operation: encoded };
         let call = peer.call(Request::Node(request), Vec::new());
         let answer = match self.world.timeout(patience, call).await {

@@ -83,6 +83,10 @@ pub struct HostOptions {
     pub describe_disks: bool,
     /// Whether what happens is told in the catalog's log of events. Off here, as above.
     pub events: bool,
+    /// Whether tasks tell of what takes time. Off here, as above.
+    pub tasks: bool,
+    /// How long a task is kept after its end.
+    pub tasks_kept: Duration,
     /// How fills give way to clients; nothing: they do not. Off here, as above.
     pub pace: Option<curator::PaceOptions>,
     /// Whether logs whose copies share a machine move to others as soon as there are some. Off here, as above.
@@ -169,6 +173,8 @@ impl HostOptions {
             faults: Faults::default(),
             describe_disks: false,
             events: false,
+            tasks: false,
+            tasks_kept: Duration::from_secs(7 * 24 * 3600),
             pace: None,
             spread_logs: false,
         }

@@ -16,6 +16,7 @@ pub(crate) mod record;
 mod relieve;
 mod scrub;
 mod space;
+mod tasks;
 
 pub use quorum::{Keeper, SeatFacts};
 pub use record::Recording;
@@ -75,6 +76,10 @@ pub(crate) struct Upkeep {
     pub(crate) catalog: RefCell<Option<crate::operations::SaidMembers>>,
     /// The id of the etcd that is the cluster's own; 0: not known, or there is none.
     pub(crate) own_etcd: Cell<u64>,
+    /// What the collection says of deletions.
+    pub(crate) collecting: RefCell<tasks::Collecting>,
+    /// Until when no group moves for balance, Unix milliseconds.
+    pub(crate) balance_rests_until_ms: Cell<u64>,
     /// What collections rewrote already.
     pub(crate) attempts: RefCell<curator::Attempts>,
 }
@@ -105,6 +110,9 @@ pub(crate) fn start(host: &Rc<Host>) {
     if host.options.events {
         host.spawn(crate::events::run(host.clone()));
         host.spawn(observe::run(host.clone()));
+    }
+    if host.options.tasks {
+        host.spawn(tasks::run(host.clone()));
     }
     if let Some(recording) = host.options.recording.clone() {
         host.spawn(record::run(host.clone(), recording));

@@ -5,6 +5,7 @@ import { Facts, Loaded, Page, Panel, State } from "../parts";
 import { NODE, Performance, STORE } from "../performance";
 import { useBusiest, useCluster, useStores } from "../queries";
 import { nodeRoute } from "../router";
+import { TasksOf } from "./tasks";
 
 export function NodePage() {
   useLanguage();
@@ -20,8 +21,11 @@ export function NodePage() {
           if (!node) {
             return <Text role="alert">{word("noSuchNode")}</Text>;
           }
+          const own = stores.filter((store) => store.node === node.id);
+          const subjects = [`node/${node.id}`, ...own.map((store) => `store/${store.id}`)];
           return (
             <>
+              <TasksOf subjects={subjects} />
               <Performance entity={`node/${name}`} charts={NODE} />
               <SimpleGrid cols={{ base: 1, md: 2 }}>
                 <Panel title={word("node")}>
@@ -46,16 +50,14 @@ export function NodePage() {
                   />
                 </Panel>
               </SimpleGrid>
-              {stores
-                .filter((store) => store.node === node.id)
-                .map((store) => (
-                  <Performance
-                    key={store.id}
-                    entity={`store/${store.id}`}
-                    charts={STORE}
-                    title={`store-${store.id}`}
-                  />
-                ))}
+              {own.map((store) => (
+                <Performance
+                  key={store.id}
+                  entity={`store/${store.id}`}
+                  charts={STORE}
+                  title={`store-${store.id}`}
+                />
+              ))}
             </>
           );
         }}

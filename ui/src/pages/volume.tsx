@@ -19,6 +19,7 @@ import { ACTIVITY, Performance } from "../performance";
 import { useCluster, useRights, useSnapshots, useStores, useVolume, useVolumes } from "../queries";
 import { volumeRoute } from "../router";
 import type { Snapshot, Volume } from "../types";
+import { TasksOf } from "./tasks";
 
 type Dialog =
   | { kind: "resize" | "edit" | "snapshot" | "delete" | "clone" }
@@ -260,6 +261,7 @@ export function VolumePage() {
                 </Panel>
               </Stack>
             </SimpleGrid>
+            <TasksOf subjects={[`volume/${volume.id}`]} />
             <Performance entity={`volume/${volume.name}`} charts={ACTIVITY} />
             {dialog && (
               <Dialogs

@@ -13,3 +13,4 @@ mod memory;
 mod real_etcd;
 mod support;
 mod switch;
+mod tasks;

@@ -14,9 +14,9 @@ use api::{
     DiskReplacement, DiskSpec, EventQuery, EventsAnswer, GroupSnapshotAnswer, GroupSnapshotSpec,
     JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, Login, MemberAnswer,
     MemberChange, MetricsAnswer, MetricsQuery, PasswordChange, RemoveQuery, ResiliencyAnswer,
-    Retirement, Scope, SessionAnswer, SnapshotAnswer, SpaceReportAnswer, StatusAnswer, StoreAnswer,
-    TokenAnswer, TokenSpec, UserAnswer, UserChange, UserSpec, VolumeAnswer, VolumeChange,
-    VolumeSpec, http,
+    Retirement, Scope, SessionAnswer, SnapshotAnswer, SpaceReportAnswer, StartedAnswer,
+    StatusAnswer, StoreAnswer, TaskAnswer, TaskQuery, TasksAnswer, TokenAnswer, TokenSpec,
+    UserAnswer, UserChange, UserSpec, VolumeAnswer, VolumeChange, VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
@@ -42,6 +42,7 @@ pub(super) fn operations() -> Vec<Described> {
         catalog(),
         disks(),
         insight(),
+        tasks(),
         joining(),
         containers(),
         volumes(),
@@ -123,6 +124,32 @@ fn insight() -> Vec<Describe> {
         .query::<BusiestQuery>(&[])
         .answer::<BusiestAnswer>("The busiest volumes first")
         .scopes(LOOKING),
+    ]
+}
+
+/// What takes time.
+fn tasks() -> Vec<Describe> {
+    const TASK: &str = "Id of the task";
+    vec![
+        Describe::new(Get, "/tasks", "task-list", "Tasks, the newest first")
+            .query::<TaskQuery>(&[])
+            .answer::<TasksAnswer>("Tasks, and how many are open")
+            .scopes(LOOKING),
+        Describe::new(Get, "/tasks/{id}", "task-show", "One task")
+            .named("id", TASK)
+            .answer::<TaskAnswer>("The task")
+            .problems(&[NotFound])
+            .scopes(LOOKING),
+        Describe::new(
+            Post,
+            "/tasks/{id}/cancel",
+            "task-cancel",
+            "Has a task stop, if it is of a kind that can",
+        )
+        .named("id", TASK)
+        .answer::<TaskAnswer>("The task; it ends a moment later")
+        .problems(&[NotFound, Refused])
+        .scopes(OPERATING),
     ]
 }
 
@@ -335,7 +362,7 @@ fn volumes() -> Vec<Describe> {
             "Deletes a volume that nobody has attached; its snapshots stay",
         )
         .named("name", VOLUME)
-        .object(DONE)
+        .answer::<StartedAnswer>("Deleted; the task ends when its space is back")
         .problems(&[NotFound, InUse, Refused])
         .scopes(DRIVING),
     ]

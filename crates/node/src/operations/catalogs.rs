@@ -2,6 +2,7 @@
 
 use super::{Result, catalog_error};
 use crate::host::Host;
+use crate::tasks::{kind, new_task};
 use api::{
     Answer, CatalogAnswer, CatalogBackupAnswer, CatalogMemberAnswer, CatalogMoveAnswer,
     CatalogSeatAnswer, CatalogTarget, ErrorKind, OperationError,
@@ -110,10 +111,13 @@ impl Host {
         };
         let host = self.clone();
         let (promise, outcome) = world::sync::promise();
-        self.spawn(async move {
+        let work = self.still_on_behalf(async move {
             let _held = host.moving.lock().await;
-            promise.fulfil(place.move_to(target.endpoints, target.prefix).await);
+            let task = new_task(kind::CATALOG_MOVE, "cluster", "cluster/0".to_owned());
+            let moving = place.move_to(target.endpoints, target.prefix);
+            promise.fulfil(host.as_task(task, "the catalog has moved", moving).await);
         });
+        self.spawn(work);
         let stopping = || OperationError::unavailable("the node is stopping; repeat it then");
         let moved = outcome.await.ok_or_else(stopping)?.map_err(refused)?;
         tracing::info!(

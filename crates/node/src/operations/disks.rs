@@ -15,6 +15,7 @@ use crate::host::Host;
 use crate::membership::{self, ClusterView, Part};
 use crate::options::StoreSpec;
 use crate::stores::open_store;
+use crate::tasks::{kind, new_task, store_subject};
 use api::{Answer, DiskAnswer, DiskReplacement, DiskSpec, ErrorKind, Operation, OperationError};
 use catalog::{CatalogError, GroupRow, Subject, VolumeRow};
 use curator::Standing;
@@ -107,20 +108,39 @@ impl Host {
         }
         let host = self.clone();
         let (promise, outcome) = world::sync::promise();
-        self.spawn(async move {
+        let work = self.still_on_behalf(async move {
             let _held = host.stores.changing.lock().await;
-            let answer = match operation {
-                Operation::DiskAdd(spec) => host.add_disks(spec).await,
-                Operation::DiskReplace { store, with } => {
-                    host.replace_disks(StoreId(store), with).await
-                }
-                Operation::StoreRemove { id, lost } => host.remove_store(id, lost).await,
-                other => Err(unlike(&other)),
-            };
-            promise.fulfil(answer);
+            promise.fulfil(host.change_disks(operation).await);
         });
+        self.spawn(work);
         let stopping = || OperationError::unavailable("the node is stopping: ask another one");
         outcome.await.unwrap_or_else(|| Err(stopping()))
+    }
+
+    /// Changes disks of this node, as a task.
+    async fn change_disks(self: &Rc<Self>, operation: Operation) -> Result<Answer> {
+        let store = |id: u32| store_subject(StoreId(id));
+        match operation {
+            Operation::DiskAdd(spec) => {
+                let subject = format!("disks/{}/{}", spec.node, spec.paths.join(","));
+                let task = new_task(kind::DISK_ADD, format!("node/{}", spec.node), subject);
+                self.as_task(task, "they are a new store", self.add_disks(spec))
+                    .await
+            }
+            Operation::DiskReplace { store: id, with } => {
+                let task = new_task(kind::DISK_REPLACE, store(id), store(id));
+                let carried = self.carry(task).await;
+                let result = self.replace_disks(StoreId(id), with).await;
+                carried.hand_over(&result, "its groups are filled on its new disks");
+                result
+            }
+            Operation::StoreRemove { id, lost } => {
+                let task = new_task(kind::STORE_REMOVE, store(id), store(id));
+                self.as_task(task, "it was removed", self.remove_store(id, lost))
+                    .await
+            }
+            other => Err(unlike(&other)),
+        }
     }
 
     /// Disks of all nodes.

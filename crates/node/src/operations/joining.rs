@@ -7,6 +7,7 @@ use super::{Result, catalog_error, is_unavailable};
 use crate::events::Told;
 use crate::host::Host;
 use crate::membership::{self, Part};
+use crate::tasks::{kind, new_task};
 use api::{
     Answer, AuthorityAnswer, ErrorKind, JoinAnswer, JoinTokenAnswer, JoinTokenSpec,
     NodeCertificateAnswer, Operation, OperationError,
@@ -302,6 +303,7 @@ impl Host {
             believed: row.authorities.matches("BEGIN CERTIFICATE").count() as u32,
             authorities: row.authorities.clone(),
             nodes: shown.iter().map(describe).collect(),
+            task: None,
         })
     }
 
@@ -331,7 +333,10 @@ impl Host {
             "cluster",
             message,
         ));
-        Ok(Answer::Authority(self.describe_authority(&row).await?))
+        let task = new_task(kind::AUTHORITY_ROTATE, "cluster", "cluster/0".to_owned());
+        let task = self.begin_task(task).await;
+        let answer = self.describe_authority(&row).await?;
+        Ok(Answer::Authority(AuthorityAnswer { task, ..answer }))
     }
 
     pub(super) async fn retire_authority(&self, force: bool) -> Result<Answer> {

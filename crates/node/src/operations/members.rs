@@ -4,6 +4,7 @@ use super::{Result, catalog_error};
 use crate::events::Told;
 use crate::host::Host;
 use crate::membership::{self, ClusterView, Part};
+use crate::tasks::{kind, new_task, node_subject, store_subject};
 use api::{Answer, ErrorKind, MemberAnswer, MemberChange, OperationError};
 use catalog::{
     CertificateRow, GroupRow, IntentRow, NodeRow, Row, SeatRow, Severity, StoreRow, Subject,
@@ -143,6 +144,7 @@ impl Host {
             logs,
             volumes: owned,
             removable: groups + leaving + logs + owned == 0,
+            task: None,
         })
     }
 
@@ -183,7 +185,22 @@ impl Host {
             .await
             .map_err(catalog_error)?;
         self.tell_of_change(member, change);
-        self.member_answer(member).await
+        let task = match change.draining {
+            Some(true) => self.begin_drain(member).await,
+            _ => None,
+        };
+        let answer = self.describe_member(member).await?;
+        Ok(Answer::Member(MemberAnswer { task, ..answer }))
+    }
+
+    /// The task of a drain that somebody has asked for. The leader begins one for each store of a node.
+    async fn begin_drain(&self, member: &Member) -> Option<u64> {
+        let (kind, subject) = match member.subject {
+            Subject::Node(id) => (kind::NODE_DRAIN, node_subject(id)),
+            Subject::Store(id) => (kind::STORE_DRAIN, store_subject(id)),
+        };
+        let task = new_task(kind, member.entity(), subject);
+        self.begin_task(task).await
     }
 
     fn tell_of_change(&self, member: &Member, change: &MemberChange) {

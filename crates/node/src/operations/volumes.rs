@@ -4,13 +4,14 @@ use super::figures::activity;
 use super::{Result, catalog_error, is_unavailable, volume_error};
 use crate::host::Host;
 use crate::options::bug;
+use crate::tasks::{kind, new_task, volume_subject};
 use api::{
     Answer, AttachmentAnswer, ClientAnswer, ErrorKind, ListQuery, Operation, OperationError,
-    OriginAnswer, ReplicaAnswer, VolumeAnswer, VolumeChange, VolumeSpec,
+    OriginAnswer, ReplicaAnswer, StartedAnswer, VolumeAnswer, VolumeChange, VolumeSpec,
 };
 use catalog::{
     Attachment, AttachmentMode, CatalogError, ContainerRow, NewVolume, SnapshotRow, SnapshotState,
-    SpaceState, VolumeLimits, VolumeRow, VolumeState,
+    SpaceState, TaskRow, VolumeLimits, VolumeRow, VolumeState,
 };
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -166,6 +167,7 @@ impl Host {
             clients: Vec::new(),
             activity: None,
             origin,
+            task: None,
             usage: None,
             labels: row.labels.clone(),
             description: row.description.clone(),
@@ -272,11 +274,19 @@ impl Host {
             Err(error @ CatalogError::Kv(_)) => self.created_after_all(&new, error).await?,
             created => created.map_err(catalog_error)?,
         };
-        if let Some(origin) = origin.filter(|_| row.state == VolumeState::Pending) {
-            let host = self.clone();
-            self.spawn(async move { host.drain_anywhere(origin.volume).await });
+        let Some(origin) = origin.filter(|_| row.state == VolumeState::Pending) else {
+            return self.volume_answer(row.id).await;
+        };
+        let host = self.clone();
+        let drain = async move { host.drain_anywhere(origin.volume).await };
+        self.spawn(self.still_on_behalf(drain));
+        let entity = format!("volume/{}", row.name);
+        let task = new_task(kind::VOLUME_CLONE, entity, volume_subject(row.id));
+        let task = self.begin_task(task).await;
+        match self.volume_answer(row.id).await? {
+            Answer::Volume(volume) => Ok(Answer::Volume(VolumeAnswer { task, ..volume })),
+            other => Ok(other),
         }
-        self.volume_answer(row.id).await
     }
 
     /// Refuses a new volume while its container takes nothing new; one that is there already is somebody else's to judge.
@@ -465,7 +475,11 @@ impl Host {
         Ok(Answer::Attachment(attachment_answer(&row.attachment)))
     }
 
-    pub(super) async fn restore_volume(&self, volume: &Volume, snapshot: &str) -> Result<Answer> {
+    pub(super) async fn restore_volume(
+        self: &Rc<Self>,
+        volume: &Volume,
+        snapshot: &str,
+    ) -> Result<Answer> {
         let found = self.catalog.snapshot_named(volume.id(), snapshot).await;
         let found = found.map_err(catalog_error)?.row;
         let closed = self.sessions.close_volume(volume.id());
@@ -482,7 +496,11 @@ impl Host {
                 format!("volume {} is in use; detach it first", row.name),
             ));
         }
-        volume.restore(found.id).await.map_err(volume_error)?;
+        let entity = format!("volume/{}", row.name);
+        let task = new_task(kind::VOLUME_RESTORE, entity, volume_subject(row.id));
+        let work = async { volume.restore(found.id).await.map_err(volume_error) };
+        let done = format!("it has the contents of snapshot {snapshot}");
+        self.as_task(task, &done, work).await?;
         drop(closed);
         self.volume_answer(volume.id()).await
     }
@@ -532,8 +550,17 @@ impl Host {
             .begin_delete(row.id)
             .await
             .map_err(catalog_error)?;
+        let entity = format!("volume/{}", row.name);
+        let task = self
+            .begin_task(TaskRow {
+                unit: "bytes".to_owned(),
+                lineage: row.lineage.0,
+                ..new_task(kind::VOLUME_DELETE, entity, volume_subject(row.id))
+            })
+            .await;
         self.finish_delete(&row).await?;
-        Ok(Answer::Done)
+        tracing::info!(volume = %row.id, name = row.name, "deleted; its space comes back with the next collections");
+        Ok(Answer::Started(StartedAnswer { task }))
     }
 
     async fn has_pending_snapshot(&self, row: &VolumeRow) -> Result<bool> {

@@ -4,13 +4,14 @@
 //! of one without roots. While a store runs out of space, garbage is collected without rest and from extents with less of it:
 //! writers wait for that.
 
+use super::tasks::Walk;
 use crate::health;
 use crate::host::Host;
 use catalog::{LineageRow, SnapshotRow, VolumeRow, VolumeState};
 use curator::{CollectReport, LineageSpace};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use vocab::LineageId;
+use vocab::{LineageId, VolumeId};
 use world::Duration;
 
 /// Share of a store's space in use, by data and garbage, from which on collecting comes before everything else. It leaves a quarter
@@ -45,6 +46,7 @@ pub(crate) async fn run(host: Rc<Host>) {
             Ok(false) => {
                 done.clear();
                 host.upkeep.ledger.borrow_mut().clear();
+                host.upkeep.collecting.borrow_mut().clear();
                 continue;
             }
             Err(_) => continue,
@@ -127,6 +129,12 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
         }
     }
     done.retain(|id, _| present.contains_key(id));
+    let listed = present.keys().copied().collect();
+    host.upkeep.collecting.borrow_mut().on_list(listed);
+    let volumes_of: BTreeMap<LineageId, &[VolumeId]> = lineages
+        .iter()
+        .map(|found| (found.row.id, &*found.row.volumes))
+        .collect();
     host.upkeep
         .ledger
         .borrow_mut()
@@ -139,7 +147,8 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
         if !host.leads().await.map_err(|error| error.to_string())? {
             return Ok(false);
         }
-        if collect(host, id).await {
+        let before = volumes_of.get(&id).copied().unwrap_or_default();
+        if collect(host, id, before).await {
             done.insert(id, fingerprint);
         } else {
             finished = false;
@@ -148,8 +157,8 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
     Ok(finished)
 }
 
-/// Collects one lineage and rests in proportion; whether nothing is left to do.
-async fn collect(host: &Host, id: LineageId) -> bool {
+/// Collects one lineage, which had these volumes, and rests in proportion; whether nothing is left to do.
+async fn collect(host: &Host, id: LineageId, volumes: &[VolumeId]) -> bool {
     let (limits, duty) = pace(host);
     let began = host.world.now();
     let mut attempts = host.upkeep.attempts.take();
@@ -177,7 +186,18 @@ async fn collect(host: &Host, id: LineageId) -> bool {
             let report = collected.report;
             note(host, id, &report);
             record(host, id, &report, collected.space);
-            report.compacted < limits.compact_max as u64 && report.refused == 0 && !report.postponed
+            let rest = report.compacted >= limits.compact_max as u64 || report.refused > 0;
+            let whole = !rest && !report.postponed;
+            let walk = Walk {
+                freed: report.freed_bytes,
+                whole,
+                finished: report.finished,
+            };
+            host.upkeep
+                .collecting
+                .borrow_mut()
+                .on_walk(id, volumes, walk);
+            whole
         }
         Err(error) => {
             tracing::info!(lineage = %id, %error, "not collected");
@@ -226,6 +246,7 @@ fn note(host: &Host, id: LineageId, report: &CollectReport) {
     total.extents += report.extents;
     total.deleted += report.deleted;
     total.deleted_bytes += report.deleted_bytes;
+    total.freed_bytes += report.freed_bytes;
     total.compacted += report.compacted;
     total.finished |= report.finished;
 }

@@ -153,11 +153,13 @@ impl Host {
         view.stores.values().map(facts).collect()
     }
 
-    fn plan(&self) -> Vec<GroupChange> {
+    pub(super) fn plan(&self) -> Vec<GroupChange> {
         let groups: Vec<GroupRow> = self
             .members
             .look(|view| view.groups.values().cloned().collect());
-        curator::plan(&groups, &self.store_facts(), self.options.placement)
+        let mut limits = self.options.placement;
+        limits.balance &= !self.balance_rests();
+        curator::plan(&groups, &self.store_facts(), limits)
     }
 }
 

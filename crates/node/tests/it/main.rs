@@ -14,3 +14,4 @@ mod rebuild;
 mod room;
 mod storm;
 mod support;
+mod tasks;

@@ -1,0 +1,273 @@
+//! What takes time is told by tasks: who asked, how far it is, how it ends, whoever leads meanwhile.
+
+use crate::support::{Cluster, MIB};
+use api::{
+    Answer, Asker, ErrorKind, MemberChange, Operation, StartedAnswer, TaskAnswer, TaskQuery,
+    TasksAnswer,
+};
+use node::HostOptions;
+use world::Duration;
+
+fn start(seed: u64, nodes: usize, change: fn(&mut HostOptions)) -> Cluster {
+    let cluster = Cluster::with_options(seed, nodes, change);
+    cluster.create_container("c", 2);
+    cluster.create_volume(0, "v", 64 * MIB);
+    let device = cluster.device(0, "v");
+    (0..64).for_each(|block| cluster.write(0, &device, block, 7));
+    cluster.sim.run_for(Duration::from_secs(10));
+    cluster
+}
+
+fn with_tasks(options: &mut HostOptions) {
+    options.tasks = true;
+}
+
+fn list(cluster: &Cluster, asked: usize, query: TaskQuery) -> TasksAnswer {
+    match cluster.operate(asked, Operation::TaskList(query)) {
+        Answer::Tasks(answer) => answer,
+        other => panic!("not tasks: {other:?}"),
+    }
+}
+
+fn of_kind(cluster: &Cluster, asked: usize, kind: &str) -> Vec<TaskAnswer> {
+    let query = TaskQuery {
+        kind: Some(kind.to_owned()),
+        ..TaskQuery::default()
+    };
+    list(cluster, asked, query).tasks
+}
+
+fn show(cluster: &Cluster, asked: usize, id: u64) -> TaskAnswer {
+    match cluster.operate(asked, Operation::TaskShow { id }) {
+        Answer::Task(task) => task,
+        other => panic!("not a task: {other:?}"),
+    }
+}
+
+/// Until a task has ended.
+fn await_end(cluster: &Cluster, asked: usize, id: u64) -> TaskAnswer {
+    for _ in 0..300 {
+        let task = show(cluster, asked, id);
+        assert!(task.done <= task.total, "{task:?}");
+        if !task.is_open() {
+            assert!(
+                task.ended_ms.is_some_and(|at| at >= task.queued_ms),
+                "{task:?}"
+            );
+            return task;
+        }
+        cluster.sim.run_for(Duration::from_secs(1));
+    }
+    panic!(
+        "it does not end: {:#?}",
+        list(cluster, asked, TaskQuery::default())
+    );
+}
+
+/// Until there is a task of this kind.
+fn await_begin(cluster: &Cluster, asked: usize, kind: &str) -> TaskAnswer {
+    for _ in 0..120 {
+        if let Some(task) = of_kind(cluster, asked, kind).pop() {
+            return task;
+        }
+        cluster.sim.run_for(Duration::from_secs(1));
+    }
+    panic!(
+        "no {kind}: {:#?}",
+        list(cluster, asked, TaskQuery::default())
+    );
+}
+
+fn eve() -> Asker {
+    Asker {
+        who: "user eve".to_owned(),
+        request: "request-1".to_owned(),
+    }
+}
+
+/// Has an operation carried out for somebody.
+fn ask(cluster: &Cluster, index: usize, operation: Operation) -> Answer {
+    let node = cluster.node(index);
+    let answer = cluster.run(
+        index,
+        async move { node.operate_for(eve(), operation).await },
+    );
+    answer.unwrap_or_else(|error| panic!("refused: {error}"))
+}
+
+fn drain(cluster: &Cluster, index: usize, name: &str) -> u64 {
+    let change = MemberChange {
+        draining: Some(true),
+        ..MemberChange::default()
+    };
+    let operation = Operation::NodeSet {
+        name: name.to_owned(),
+        change,
+    };
+    match ask(cluster, index, operation) {
+        Answer::Member(member) => member.task.expect("a task tells of it"),
+        other => panic!("not a member: {other:?}"),
+    }
+}
+
+#[test]
+fn a_drain_is_followed_to_its_end_also_when_the_leader_is_lost() {
+    let cluster = start(71, 5, with_tasks);
+    let leads = |index: &usize| cluster.node(*index).is_leading();
+    let leader = (0..5).find(leads).expect("one node leads");
+    let (drained, asked) = ((leader + 1) % 5, (leader + 2) % 5);
+    let name = cluster.machines[drained].host.name().to_owned();
+    let id = drain(&cluster, asked, &name);
+    cluster.sim.run_for(Duration::from_secs(3));
+    let task = show(&cluster, asked, id);
+    assert_eq!(
+        (&*task.kind, &*task.who, &*task.request),
+        ("node-drain", "user eve", "request-1")
+    );
+    assert_eq!(task.entity, format!("node/{name}"));
+    assert_eq!(
+        drain(&cluster, asked, &name),
+        id,
+        "it is one task, however often it is asked for"
+    );
+    cluster.crash(leader);
+    let ended = await_end(&cluster, asked, id);
+    assert_eq!(
+        (&*ended.status, ended.done),
+        ("succeeded", ended.total),
+        "{ended:?}"
+    );
+    assert!(
+        ended.total > 0 && ended.node != cluster.machines[leader].host.name(),
+        "{ended:?}"
+    );
+    let query = TaskQuery {
+        parent: Some(id),
+        ..TaskQuery::default()
+    };
+    let parts = list(&cluster, asked, query).tasks;
+    assert_eq!(parts.len(), 1, "{parts:?}");
+    let part = await_end(&cluster, asked, parts[0].id);
+    assert_eq!(
+        (&*part.kind, &*part.status),
+        ("store-drain", "succeeded"),
+        "{part:?}"
+    );
+}
+
+#[test]
+fn a_drain_can_be_cancelled_and_its_parts_cannot() {
+    let cluster = start(72, 4, with_tasks);
+    let id = drain(&cluster, 0, "d");
+    let part = await_begin(&cluster, 1, "store-drain");
+    assert_eq!(part.parent, Some(id));
+    let refused = cluster.try_operate(1, Operation::TaskCancel { id: part.id });
+    assert_eq!(refused.unwrap_err().kind, ErrorKind::Refused);
+    ask(&cluster, 1, Operation::TaskCancel { id });
+    let ended = await_end(&cluster, 2, id);
+    assert_eq!(ended.status, "cancelled");
+    assert!(ended.message.contains("user eve"), "{ended:?}");
+    assert_eq!(await_end(&cluster, 2, part.id).status, "cancelled");
+    let late = cluster.try_operate(1, Operation::TaskCancel { id });
+    assert_eq!(late.unwrap_err().kind, ErrorKind::Refused);
+    let unknown = cluster.try_operate(1, Operation::TaskShow { id: 999 });
+    assert_eq!(unknown.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[test]
+fn a_deletion_ends_when_its_space_is_back() {
+    let cluster = start(73, 3, with_tasks);
+    let name = "v".to_owned();
+    let volume = cluster.show(1, "v").id;
+    cluster.operate(1, Operation::VolumeDrain { name: name.clone() });
+    // Once it is walked, it is known how much it frees.
+    cluster.sim.run_for(Duration::from_secs(20));
+    let answer = ask(&cluster, 1, Operation::VolumeDelete { name });
+    let Answer::Started(StartedAnswer { task: Some(id) }) = answer else {
+        panic!("no task: {answer:?}");
+    };
+    let ended = await_end(&cluster, 2, id);
+    assert_eq!(
+        (&*ended.status, &*ended.entity),
+        ("succeeded", "volume/v"),
+        "{ended:?}"
+    );
+    assert_eq!(
+        (ended.subject, &*ended.who),
+        (format!("volume/{volume}"), "user eve")
+    );
+    assert!(ended.total > 0 && ended.done == ended.total && ended.unit == "bytes");
+    assert_eq!(list(&cluster, 0, TaskQuery::default()).open, 0);
+    // The name is used again: another task.
+    cluster.create_volume(0, "v", MIB);
+    let again = ask(
+        &cluster,
+        0,
+        Operation::VolumeDelete {
+            name: "v".to_owned(),
+        },
+    );
+    assert!(matches!(again, Answer::Started(StartedAnswer { task: Some(other) }) if other > id));
+}
+
+#[test]
+fn a_loss_is_repaired_as_a_task_of_the_cluster_itself() {
+    let cluster = start(74, 4, with_tasks);
+    let lost = (0..4)
+        .find(|&index| !cluster.node(index).is_leading())
+        .unwrap();
+    let asked = (0..4)
+        .find(|&index| cluster.node(index).is_leading())
+        .unwrap();
+    cluster.crash(lost);
+    let repair = await_begin(&cluster, asked, "repair");
+    assert_eq!(repair.entity, format!("store/{}", lost + 1));
+    assert_eq!((&*repair.who, repair.cancellable), ("", false));
+    let ended = await_end(&cluster, asked, repair.id);
+    assert_eq!(
+        (&*ended.status, ended.done),
+        ("succeeded", ended.total),
+        "{ended:?}"
+    );
+    assert!(ended.total > 0 && ended.unit == "groups", "{ended:?}");
+}
+
+#[test]
+fn a_balance_rests_when_it_is_cancelled() {
+    let mut cluster = start(75, 3, |options| {
+        options.tasks = true;
+        options.groups = 16;
+        // One move after the other, so that there is something to cancel.
+        options.placement.moves_max = 1;
+    });
+    cluster.add_machine("e");
+    cluster.start(3);
+    let balance = await_begin(&cluster, 0, "balance");
+    assert!(balance.cancellable, "{balance:?}");
+    ask(&cluster, 1, Operation::TaskCancel { id: balance.id });
+    assert_eq!(await_end(&cluster, 0, balance.id).status, "cancelled");
+    cluster.sim.run_for(Duration::from_secs(60));
+    let members = |cluster: &Cluster| match cluster.operate(0, Operation::StoreShow { id: 4 }) {
+        Answer::Member(member) => member.groups,
+        other => panic!("not a member: {other:?}"),
+    };
+    let held = members(&cluster);
+    assert_eq!(of_kind(&cluster, 0, "balance").len(), 1, "nothing moves");
+    cluster.sim.run_for(Duration::from_secs(3600));
+    assert!(members(&cluster) > held, "it goes on after the hour");
+    assert_eq!(of_kind(&cluster, 0, "balance").len(), 2);
+}
+
+#[test]
+fn tasks_are_forgotten_some_time_after_their_end() {
+    let cluster = start(76, 3, |options| {
+        options.tasks = true;
+        options.tasks_kept = Duration::from_secs(60);
+    });
+    let id = drain(&cluster, 0, "c");
+    cluster.operate(0, Operation::TaskCancel { id });
+    await_end(&cluster, 0, id);
+    cluster.sim.run_for(Duration::from_secs(90));
+    assert!(cluster.try_operate(0, Operation::TaskShow { id }).is_err());
+    assert!(list(&cluster, 1, TaskQuery::default()).tasks.is_empty());
+}

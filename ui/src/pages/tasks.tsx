@@ -1,0 +1,213 @@
+// What takes time: what is being worked on, with how far it is, and what has ended.
+
+import { Button, Group, Stack, Text } from "@mantine/core";
+import { useMemo, useState } from "react";
+import { call, path } from "../api";
+import { Form, refresh } from "../dialogs";
+import { time } from "../format";
+import { useLanguage, type Word, word } from "../i18n";
+import { Bar, Loaded, Page, Panel, State } from "../parts";
+import { useRights, useTasks } from "../queries";
+import { type Column, DataTable } from "../table";
+import { inTree, isAbout, isOpen, left, progress } from "../tasks";
+import type { Task } from "../types";
+
+const KINDS: Record<string, Word> = {
+  "volume-delete": "taskVolumeDelete",
+  "volume-clone": "taskVolumeClone",
+  "volume-restore": "taskVolumeRestore",
+  "node-drain": "taskNodeDrain",
+  "store-drain": "taskStoreDrain",
+  "store-remove": "taskStoreRemove",
+  "disk-add": "taskDiskAdd",
+  "disk-replace": "taskDiskReplace",
+  repair: "taskRepair",
+  balance: "taskBalance",
+  scrub: "taskScrub",
+  "catalog-move": "taskCatalogMove",
+  "authority-rotate": "taskAuthorityRotate",
+};
+
+const STATES: Record<string, Word> = {
+  queued: "taskQueued",
+  running: "taskRunning",
+  succeeded: "taskSucceeded",
+  failed: "taskFailed",
+  cancelled: "taskCancelled",
+};
+
+function kindOf(task: Task): string {
+  const known = KINDS[task.kind];
+  return known ? word(known) : task.kind;
+}
+
+function stateOf(task: Task): string {
+  const known = STATES[task.status];
+  return known ? word(known) : task.status;
+}
+
+function Running({ task, cancel }: { task: Task; cancel: ((task: Task) => void) | null }) {
+  const language = useLanguage();
+  const far = progress(task);
+  const rest = left(task);
+  const name = `${kindOf(task)}: ${task.entity}`;
+  return (
+    <Stack gap={4} component="article" aria-label={name} ml={task.parent === null ? 0 : "lg"}>
+      <Group justify="space-between" wrap="nowrap">
+        <Group gap="xs">
+          <Text size="sm" fw={600}>
+            {name}
+          </Text>
+          <State state={task.status}>{stateOf(task)}</State>
+          {task.cancelled_by !== null && <State state="cancelled">{word("taskStopping")}</State>}
+        </Group>
+        {cancel && task.cancellable && (
+          <Button
+            size="compact-xs"
+            variant="default"
+            aria-label={`${word("taskCancel")}: ${name}`}
+            onClick={() => cancel(task)}
+          >
+            {word("taskCancel")}
+          </Button>
+        )}
+      </Group>
+      {far && <Bar label={name} used={far.share} whole={100} small />}
+      <Text size="xs" c="dimmed">
+        {far && `${Math.floor(far.share)} % (${far.text} ${task.unit === "bytes" ? "" : task.unit}) · `}
+        {rest && `${word("taskLeft", rest)} · `}
+        {time(task.queued_ms, language)} · {task.who === "" ? word("taskByItself") : task.who}
+      </Text>
+      <Text size="xs">{task.message}</Text>
+    </Stack>
+  );
+}
+
+function columns(language: string): Column<Task>[] {
+  return [
+    { id: "id", title: word("taskNumber"), value: (one) => one.id, right: true, width: "minmax(70px, 0.4fr)" },
+    { id: "kind", title: word("taskKind"), value: kindOf, width: "minmax(150px, 1fr)" },
+    { id: "entity", title: word("about"), value: (one) => one.entity, width: "minmax(140px, 1fr)" },
+    {
+      id: "status",
+      title: word("state"),
+      value: stateOf,
+      show: (one) => <State state={one.status}>{stateOf(one)}</State>,
+      width: "minmax(120px, 0.7fr)",
+    },
+    {
+      id: "begun",
+      title: word("taskBegun"),
+      value: (one) => one.queued_ms,
+      show: (one) => time(one.queued_ms, language),
+      width: "minmax(170px, 1fr)",
+    },
+    {
+      id: "ended",
+      title: word("taskEnded"),
+      value: (one) => one.ended_ms,
+      show: (one) => (one.ended_ms === null ? "–" : time(one.ended_ms, language)),
+      width: "minmax(170px, 1fr)",
+    },
+    {
+      id: "who",
+      title: word("taskWho"),
+      value: (one) => (one.who === "" ? word("taskByItself") : one.who),
+      width: "minmax(130px, 1fr)",
+    },
+    {
+      id: "message",
+      title: word("message"),
+      value: (one) => one.message,
+      show: (one) => <span title={one.message}>{one.message}</span>,
+      width: "minmax(280px, 3fr)",
+    },
+  ];
+}
+
+function Cancel({ task, close }: { task: Task; close: () => void }) {
+  const act = async () => {
+    await call("POST", `/tasks${path(task.id)}/cancel`, {});
+    await refresh("tasks");
+  };
+  return (
+    <Form title={word("taskCancel")} submit={word("taskCancel")} danger close={close} act={act}>
+      <Text size="sm" fw={600}>
+        {kindOf(task)}: {task.entity}
+      </Text>
+      <Text size="sm">{word("taskCancelHint")}</Text>
+    </Form>
+  );
+}
+
+function Open({ tasks }: { tasks: Task[] }) {
+  const { operate } = useRights();
+  const [cancelled, setCancelled] = useState<Task | null>(null);
+  return (
+    <Stack gap="md">
+      {inTree(tasks).map((task) => (
+        <Running key={task.id} task={task} cancel={operate ? setCancelled : null} />
+      ))}
+      {cancelled && <Cancel task={cancelled} close={() => setCancelled(null)} />}
+    </Stack>
+  );
+}
+
+/** The tasks about some things, on the page of one; nothing when there are none. */
+export function TasksOf({ subjects }: { subjects: string[] }) {
+  const language = useLanguage();
+  const tasks = (useTasks().data?.tasks ?? []).filter((task) => isAbout(task, subjects));
+  const shown = useMemo(() => columns(language), [language]);
+  const open = tasks.filter(isOpen);
+  const ended = tasks.filter((task) => !isOpen(task));
+  if (tasks.length === 0) {
+    return null;
+  }
+  return (
+    <Panel title={word("tasks")}>
+      <Stack gap="md">
+        {open.length > 0 && <Open tasks={open} />}
+        {ended.length > 0 && (
+          <DataTable
+            label={word("tasks")}
+            rows={ended}
+            columns={shown}
+            id={(one) => String(one.id)}
+            order={{ column: "id", down: true }}
+          />
+        )}
+      </Stack>
+    </Panel>
+  );
+}
+
+export function TasksPage() {
+  const language = useLanguage();
+  const query = useTasks();
+  const shown = useMemo(() => columns(language), [language]);
+  return (
+    <Page title="tasks">
+      <Loaded query={query}>
+        {({ tasks }) => {
+          const open = tasks.filter(isOpen);
+          return (
+            <>
+              <Panel title={word("tasksOpen")}>
+                {open.length === 0 ? <Text size="sm">{word("tasksNone")}</Text> : <Open tasks={open} />}
+              </Panel>
+              <Panel title={word("tasksEnded")}>
+                <DataTable
+                  label={word("tasksEnded")}
+                  rows={tasks.filter((task) => !isOpen(task))}
+                  columns={shown}
+                  id={(one) => String(one.id)}
+                  order={{ column: "id", down: true }}
+                />
+              </Panel>
+            </>
+          );
+        }}
+      </Loaded>
+    </Page>
+  );
+}

@@ -1,0 +1,52 @@
+import { expect, test } from "vitest";
+import { inTree, isAbout, isOpen, left, progress } from "./tasks";
+import type { Task } from "./types";
+
+const task = (id: number, more: Partial<Task> = {}): Task => ({
+  id,
+  kind: "node-drain",
+  entity: "node/b",
+  subject: "node/2",
+  status: "running",
+  done: 0,
+  total: 0,
+  unit: "parts",
+  eta_ms: null,
+  message: "",
+  parent: null,
+  queued_ms: 0,
+  started_ms: null,
+  updated_ms: 0,
+  ended_ms: null,
+  who: "",
+  request: "",
+  node: "a",
+  cancellable: false,
+  cancelled_by: null,
+  ...more,
+});
+
+test("parts come behind their task, and those of one that is not there stand alone", () => {
+  const all = [task(1), task(2, { parent: 1 }), task(3), task(4, { parent: 1 }), task(5, { parent: 99 })];
+  expect(inTree(all).map((one) => one.id)).toEqual([5, 3, 1, 2, 4]);
+});
+
+test("progress is in the unit of the task, or not known", () => {
+  expect(progress(task(1))).toBeNull();
+  expect(progress(task(1, { done: 3, total: 12 }))).toEqual({ share: 25, text: "3 / 12" });
+  const freed = task(1, { unit: "bytes", done: 1 << 20, total: 4 << 20 });
+  expect(progress(freed)).toEqual({ share: 25, text: "1.00 MiB / 4.00 MiB" });
+});
+
+test("what has ended takes no longer", () => {
+  const running = task(1, { updated_ms: 1000, eta_ms: 61_000 });
+  expect(left(running)).toBe("60 s");
+  expect(left({ ...running, status: "succeeded" })).toBeNull();
+  expect(left({ ...running, eta_ms: null })).toBeNull();
+  expect(isOpen(running) && !isOpen({ ...running, status: "failed" })).toBe(true);
+});
+
+test("a task is about a thing by its id", () => {
+  expect(isAbout(task(1), ["node/2", "store/4"])).toBe(true);
+  expect(isAbout(task(1), ["node/b"])).toBe(false);
+});
