@@ -306,6 +306,15 @@ await step("space: the sums, and what a volume has of it", async () => {
   await picture("space");
 });
 
+await step("tasks: the deletions are there, with who asked for them", async () => {
+  await visit("Tasks", "Tasks");
+  const told = page.getByText("volume/scratch").first();
+  await told.waitFor();
+  await page.getByText(`user ${user}`).first().waitFor();
+  await accessible();
+  await picture("tasks");
+});
+
 await step("events: what happened is there", async () => {
   await visit("Events", "Events");
   await page.getByRole("heading", { name: "Events" }).waitFor();

@@ -22,7 +22,15 @@ import { setLanguage, useLanguage, type Word, word } from "./i18n";
 import { useConnected, useLive } from "./live";
 import { LoginPage } from "./pages/login";
 import { complain, State } from "./parts";
-import { client, useCluster, useContainers, useResiliency, useSession, useTasks, useVolumes } from "./queries";
+import {
+  client,
+  useCluster,
+  useContainers,
+  useResiliency,
+  useSession,
+  useOpenTasks,
+  useVolumes,
+} from "./queries";
 import type { Session } from "./types";
 
 const PLACES: { to: string; title: Word }[] = [
@@ -142,7 +150,7 @@ function Health() {
 
 /** How many tasks are open, when there are any. */
 function OpenTasks() {
-  const open = useTasks().data?.open ?? 0;
+  const open = useOpenTasks().data?.open ?? 0;
   if (open === 0) {
     return null;
   }

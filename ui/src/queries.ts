@@ -49,9 +49,15 @@ export const useEvents = () =>
     queryKey: ["events"],
     queryFn: () => get<{ events: ClusterEvent[] }>("/events?limit=500"),
   });
+/** What is under way: for every page. */
+export const useOpenTasks = () =>
+  useQuery({
+    queryKey: ["tasks", "open"],
+    queryFn: () => get<{ tasks: Task[]; open: number }>("/tasks?status=open&limit=1"),
+  });
 export const useTasks = () =>
   useQuery({
-    queryKey: ["tasks"],
+    queryKey: ["tasks", "all"],
     queryFn: () => get<{ tasks: Task[]; open: number }>("/tasks?limit=1000"),
   });
 /** Walks and sums: read anew whenever the page is opened, never by itself. */

@@ -114,6 +114,7 @@ fn every_key_is_documented() {
         "repair-delay",
         "scrub-interval",
         "scrub-rate",
+        "tasks-kept",
         "space-warning-percent",
         "space-protect-percent",
         "groups",

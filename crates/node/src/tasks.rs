@@ -83,6 +83,17 @@ impl Carried {
         });
     }
 
+    /// It is so far.
+    pub(crate) fn is_at(&self, done: u64, total: u64) {
+        let now_ms = self.host.world.clock.unix_ms();
+        self.change(move |row| TaskRow {
+            done,
+            total,
+            updated_ms: now_ms,
+            ..row
+        });
+    }
+
     /// It is over, and so is the task.
     pub(crate) fn end<T, E: std::fmt::Display>(&self, result: &Result<T, E>, done: &str) {
         let now_ms = self.host.world.clock.unix_ms();
@@ -125,32 +136,42 @@ impl Host {
             updated_ms: now_ms,
             ..task
         };
-        let begun = self.catalog.begin_task(&task);
-        match self.world.timeout(PATIENCE, begun).await {
-            Ok(Ok((row, new))) => {
-                if new {
-                    tracing::info!(
-                        task = row.id,
-                        kind = row.kind,
-                        entity = row.entity,
-                        "task begun"
-                    );
-                }
-                Some(row.id)
-            }
+        match self.world.timeout(PATIENCE, self.write_task(&task)).await {
+            Ok(Ok(id)) => return Some(id),
             Ok(Err(error)) => {
                 tracing::warn!(kind = task.kind, entity = task.entity, %error, "no task tells of it");
-                None
             }
             Err(_) => {
+                let error = "the catalog does not answer";
                 tracing::warn!(
                     kind = task.kind,
                     entity = task.entity,
-                    "no task tells of it: the catalog does not answer"
+                    error,
+                    "no task tells of it"
                 );
-                None
             }
         }
+        None
+    }
+
+    async fn write_task(&self, task: &TaskRow) -> Result<u64, CatalogError> {
+        let (row, new) = self.catalog.begin_task(task).await?;
+        if new {
+            tracing::info!(
+                task = row.id,
+                kind = row.kind,
+                entity = row.entity,
+                "task begun"
+            );
+        } else if !row.cancel.is_empty() {
+            // Asked for again before anybody has seen that it was to stop.
+            let again = |row| TaskRow {
+                cancel: String::new(),
+                ..row
+            };
+            self.catalog.change_task(row.id, again).await?;
+        }
+        Ok(row.id)
     }
 
     /// Begins a task that ends when this process does.

@@ -85,7 +85,13 @@ function Running({ task, cancel }: { task: Task; cancel: ((task: Task) => void) 
 
 function columns(language: string): Column<Task>[] {
   return [
-    { id: "id", title: word("taskNumber"), value: (one) => one.id, right: true, width: "minmax(70px, 0.4fr)" },
+    {
+      id: "id",
+      title: word("taskNumber"),
+      value: (one) => one.id,
+      right: true,
+      width: "minmax(70px, 0.4fr)",
+    },
     { id: "kind", title: word("taskKind"), value: kindOf, width: "minmax(150px, 1fr)" },
     { id: "entity", title: word("about"), value: (one) => one.entity, width: "minmax(140px, 1fr)" },
     {

@@ -21,6 +21,7 @@ mod real_follow;
 mod real_node;
 mod real_openapi;
 mod real_readers;
+mod real_tasks;
 mod real_tls;
 mod real_verdict;
 mod support;

@@ -301,6 +301,7 @@ fn members(checked: &mut Checked, directory: &Directory) {
     checked.ask("DELETE", "/stores/3", None, 409);
     checked.ask("DELETE", "/stores/3?lost=true", None, 409);
     disks(checked, directory);
+    tasks(checked);
     drain_third(checked);
     let path = directory.path("replacement");
     let with = json!({"paths": [path], "create": 512 << 20});
@@ -324,6 +325,26 @@ fn disks(checked: &mut Checked, directory: &Directory) {
     checked.ask("POST", "/disks/9/replace", Some(with("fifth")), 404);
     checked.ask("POST", "/disks/3/replace", Some(json!({"paths": []})), 400);
     checked.ask("POST", "/disks/3/replace", Some(with("fifth")), 409);
+}
+
+/// A drain is cancelled as a task.
+fn tasks(checked: &mut Checked) {
+    let drain = Some(json!({"draining": true}));
+    let drained = checked.ask("PATCH", "/stores/3", drain, 200);
+    let one = format!("/tasks/{}", drained["task"]);
+    checked.ask("GET", &one, None, 200);
+    checked.ask(
+        "GET",
+        "/tasks?status=open&kind=store-drain&entity=store%2F3&limit=10",
+        None,
+        200,
+    );
+    checked.ask("GET", "/tasks?limit=0", None, 400);
+    checked.ask("GET", "/tasks?status=over", None, 400);
+    checked.ask("GET", "/tasks/odd", None, 400);
+    checked.ask("GET", "/tasks/999999", None, 404);
+    checked.ask("POST", &format!("{one}/cancel"), None, 200);
+    checked.ask("POST", "/tasks/999999/cancel", None, 404);
 }
 
 fn drain_third(checked: &mut Checked) {

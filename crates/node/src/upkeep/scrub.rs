@@ -5,12 +5,13 @@
 
 use crate::events::Told;
 use crate::host::Host;
-use catalog::{GroupRow, Severity};
+use crate::tasks::{Carried, kind, new_task, store_subject};
+use catalog::{GroupRow, Severity, TaskRow};
 use std::rc::Rc;
 use store::{Store, Verified};
 use vocab::{ExtentId, StoreId};
 use wire::{ExtentInfo, StoreError, StoreReply, StoreRequest};
-use world::Duration;
+use world::{Duration, Time};
 
 /// Entries of a listing read at a time.
 const LIST_LIMIT: u32 = 200;
@@ -22,8 +23,62 @@ const JOURNAL_INTERVAL: Duration = Duration::from_secs(3600);
 const JOURNAL_BYTES: u64 = 1 << 20;
 /// Patience with the drain of a volume.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
+/// A round that takes longer than this is a task, and that is told of its progress so often.
+const TELL_INTERVAL: Duration = Duration::from_secs(15);
 /// Pause while there are no groups.
 const IDLE_PAUSE: Duration = Duration::from_secs(10);
+
+/// One round over a store, as a task once it takes a while.
+struct Round {
+    store: StoreId,
+    told: Time,
+    task: Option<Carried>,
+    read: u64,
+    extents: u64,
+}
+
+impl Round {
+    fn begin(host: &Host, store: &Store) -> Self {
+        Self {
+            store: store.id(),
+            told: host.world.now(),
+            task: None,
+            read: 0,
+            extents: store.status().extents,
+        }
+    }
+
+    async fn on_read(&mut self, host: &Rc<Host>) {
+        self.read += 1;
+        let now = host.world.now();
+        if now.since(self.told) < TELL_INTERVAL {
+            return;
+        }
+        self.told = now;
+        // Some come and go meanwhile.
+        let (done, total) = (self.read, self.extents.max(self.read));
+        let Some(task) = &self.task else {
+            let subject = store_subject(self.store);
+            let task = new_task(kind::SCRUB, subject.clone(), subject);
+            let task = TaskRow {
+                unit: "extents".to_owned(),
+                done,
+                total,
+                message: "every copy is read".to_owned(),
+                ..task
+            };
+            self.task = Some(host.carry(task).await);
+            return;
+        };
+        task.is_at(done, total);
+    }
+
+    fn end(&self) {
+        let Some(task) = &self.task else { return };
+        let done: Result<(), StoreError> = Ok(());
+        task.end(&done, &format!("{} extents were read", self.read));
+    }
+}
 
 /// What scrubbing has found since the node started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,9 +172,11 @@ pub(crate) async fn run(host: Rc<Host>, store: StoreId) {
             let ours = groups.filter(|group| group.members.contains(&store.id()));
             ours.cloned().collect()
         });
+        let mut round = Round::begin(&host, &store);
         for group in &groups {
-            scrub_group(&host, &store, group).await;
+            scrub_group(&host, &store, group, &mut round).await;
         }
+        round.end();
         let took = host.world.now().since(begin);
         if groups.is_empty() {
             host.world.sleep(IDLE_PAUSE).await;
@@ -137,7 +194,7 @@ fn note(host: &Host, change: impl FnOnce(&mut ScrubReport)) {
     host.upkeep.scrubbed.set(report);
 }
 
-async fn scrub_group(host: &Rc<Host>, store: &Store, group: &GroupRow) {
+async fn scrub_group(host: &Rc<Host>, store: &Store, group: &GroupRow, round: &mut Round) {
     let mut after: Option<ExtentId> = None;
     loop {
         let (group, generation) = (group.id, group.generation);
@@ -157,6 +214,7 @@ async fn scrub_group(host: &Rc<Host>, store: &Store, group: &GroupRow) {
         after = extents.last().map(|info| info.id).or(after);
         for info in &extents {
             scrub_extent(host, store, info).await;
+            round.on_read(host).await;
         }
         if !more || extents.is_empty() {
             return;

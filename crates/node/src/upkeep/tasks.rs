@@ -156,6 +156,7 @@ impl Desk {
             .iter()
             .map(|found| (found.row.id, found.row.ended_ms))
             .collect();
+        self.ended.sort_by_key(|(_, ended_ms)| *ended_ms);
         self.deletions
             .retain(|id, _| open.iter().any(|found| found.row.id == *id));
         self.open = open;
@@ -174,29 +175,49 @@ impl Desk {
             let state = known.status != row.status;
             *known != *row && (state || now_ms.saturating_sub(known.updated_ms) >= pause)
         };
-        let pairs = self.open.iter().zip(seen);
-        let changes: Vec<(&Versioned<TaskRow>, &TaskRow)> =
-            pairs.filter(|(known, row)| due(&known.row, row)).collect();
-        if changes.is_empty() {
-            return Ok(());
-        }
-        for some in changes.chunks(TASKS_AT_ONCE) {
-            // One that has changed meanwhile is read again, with all others.
-            host.catalog.write_tasks(some).await?;
-            for (known, row) in some.iter().filter(|(_, row)| !row.status.is_open()) {
-                let row: &TaskRow = row;
-                tracing::info!(
-                    task = row.id,
-                    kind = row.kind,
-                    entity = row.entity,
-                    status = row.status.name(),
-                    request = known.row.request,
-                    message = row.message,
-                    "task ended"
-                );
+        let places = self.open.iter().zip(seen).enumerate();
+        let due: Vec<usize> = places
+            .filter(|(_, (known, row))| due(&known.row, row))
+            .map(|(at, _)| at)
+            .collect();
+        for some in due.chunks(TASKS_AT_ONCE) {
+            let changes: Vec<_> = some.iter().map(|&at| (&self.open[at], &seen[at])).collect();
+            let Some(version) = host.catalog.write_tasks(&changes).await? else {
+                // One has changed meanwhile: everything is read again, and looked at the next time.
+                return self.read(host).await;
+            };
+            for &at in some {
+                let row = seen[at].clone();
+                self.open[at] = Versioned { row, version };
             }
         }
-        self.read(host).await
+        self.set_ended(host);
+        Ok(())
+    }
+
+    /// Puts aside what has ended.
+    fn set_ended(&mut self, host: &Host) {
+        for found in self
+            .open
+            .extract_if(.., |found| !found.row.status.is_open())
+        {
+            let row = found.row;
+            self.deletions.remove(&row.id);
+            self.ended.push((row.id, row.ended_ms));
+            if row.kind == kind::BALANCE && row.status == TaskStatus::Cancelled {
+                note_rest(host, Some(row.ended_ms));
+            }
+            tracing::info!(
+                task = row.id,
+                kind = row.kind,
+                entity = row.entity,
+                subject = row.subject,
+                status = row.status.name(),
+                request = row.request,
+                message = row.message,
+                "task ended"
+            );
+        }
     }
 
     /// Deletes what ended long ago, and what is too much.
@@ -249,8 +270,10 @@ impl Desk {
             scene.stores.insert(fact.id, store);
         }
         scene.resting = host.balance_rests();
-        scene.deficit = curator::deficit(&scene.groups, &facts);
-        scene.at_rest = host.plan().is_empty();
+        if self.has(kind::BALANCE) {
+            scene.deficit = curator::deficit(&scene.groups, &facts);
+            scene.at_rest = host.plan().is_empty();
+        }
         if drains || self.has(kind::NODE_DRAIN) || self.has(kind::STORE_DRAIN) {
             scene.ties = Some(self.ties(host).await?);
         }

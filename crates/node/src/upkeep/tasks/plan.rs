@@ -412,3 +412,6 @@ fn missing(open: &[TaskRow], scene: &Scene) -> Vec<TaskRow> {
     }
     begun
 }
+
+#[cfg(test)]
+mod tests;
