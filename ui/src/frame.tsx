@@ -26,9 +26,9 @@ import {
   client,
   useCluster,
   useContainers,
+  useOpenTasks,
   useResiliency,
   useSession,
-  useOpenTasks,
   useVolumes,
 } from "./queries";
 import type { Session } from "./types";

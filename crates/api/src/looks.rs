@@ -9,13 +9,11 @@ impl O {
     pub fn looks(&self) -> bool {
         match self {
             O::Figures | O::MetricsQuery(_) | O::MetricsPart { .. } | O::Busiest(_) => true,
-            O::TaskList(_) | O::TaskShow { .. } => true,
+            O::TaskList(_) | O::TaskShow { .. } | O::Events(_) | O::Space { .. } => true,
             O::Status
             | O::Cluster
             | O::Capacity { .. }
             | O::Resiliency
-            | O::Events(_)
-            | O::Space { .. }
             | O::NodeShow { .. }
             | O::StoreShow { .. }
             | O::StoreList

@@ -462,12 +462,6 @@ impl Operation {
             Self::Cluster => "cluster",
             Self::Capacity { .. } => "capacity",
             Self::Resiliency => "resiliency",
-            Self::Space { .. } | Self::Events(_) => self.name_of_figures(),
-            Self::TaskList(_) | Self::TaskShow { .. } | Self::TaskCancel { .. } => {
-                self.name_of_figures()
-            }
-            Self::MetricsQuery(_) | Self::MetricsPart { .. } => self.name_of_figures(),
-            Self::Figures | Self::Busiest(_) => self.name_of_figures(),
             Self::NodeShow { .. } => "node-show",
             Self::NodeSet { .. } => "node-set",
             Self::NodeRemove { .. } => "node-remove",
@@ -527,6 +521,7 @@ impl Operation {
             Self::AuditList(_) => "audit-list",
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",
+            _ => self.name_of_figures(),
         }
     }
 }

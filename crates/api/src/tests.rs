@@ -206,6 +206,13 @@ fn every_operation() -> Vec<Operation> {
             volume: text("v"),
             client: None,
         },
+        Operation::TaskList(crate::TaskQuery {
+            status: Some(text("open")),
+            before: Some(7),
+            ..crate::TaskQuery::default()
+        }),
+        Operation::TaskShow { id: 7 },
+        Operation::TaskCancel { id: 7 },
     ]
 }
 

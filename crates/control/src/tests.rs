@@ -223,6 +223,21 @@ const ROUTES: &[(&str, &str, &str)] = &[
         r#"{"operation":"space","lineage":null}"#,
     ),
     (
+        "GET /api/v1/tasks?status=open&before=7&limit=9",
+        "",
+        r#"{"operation":"task-list","status":"open","before":7,"limit":9}"#,
+    ),
+    (
+        "GET /api/v1/tasks/7",
+        "",
+        r#"{"operation":"task-show","id":7}"#,
+    ),
+    (
+        "POST /api/v1/tasks/7/cancel",
+        "{}",
+        r#"{"operation":"task-cancel","id":7}"#,
+    ),
+    (
         "GET /api/v1/events?after=7&limit=9",
         "",
         r#"{"operation":"events","after":7,"limit":9}"#,

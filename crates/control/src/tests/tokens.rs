@@ -125,6 +125,7 @@ fn csi_may(request: &str, body: &str) -> bool {
         "/resiliency",
         "/space",
         "/events",
+        "/tasks",
         "/authority",
         "/join",
         "/users",
