@@ -7,8 +7,7 @@
 //! | `GET /api/v1/resiliency`, `GET /api/v1/stores` | resiliency, store-list |
 //! | `GET /api/v1/space`, `.../events?after=&limit=`, `.../metrics/query?entity=&metric=&from=&to=&step=`, `.../metrics/busiest?by=&limit=` | space, events, metrics-query, busiest |
 //! | `GET /api/v1/tasks?status=&kind=&entity=&parent=&before=&limit=`, `.../tasks/{id}`, `POST .../tasks/{id}/cancel` | task-list, -show, -cancel |
-//! | `GET, PATCH, DELETE /api/v1/nodes/{name}` | node-show, node-set, node-remove (`?lost=true`) |
-//! | `GET, PATCH, DELETE /api/v1/stores/{id}` | store-show, store-set, store-remove (`?lost=true`) |
+//! | `GET, PATCH, DELETE /api/v1/nodes/{name}`, `.../stores/{id}` | node- and store-show, -set, -remove (`?lost=true`) |
 //! | `GET /api/v1/catalog`, `.../catalog/backup`, `POST .../catalog/move` `{"endpoints", "prefix"}` | catalog-show, -backup, -move |
 //! | `GET, POST /api/v1/disks`, `POST .../{store}/replace` | disk-list, disk-add, disk-replace |
 //! | `GET, POST /api/v1/containers` | container-list, container-create |

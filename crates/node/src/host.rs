@@ -210,7 +210,6 @@ impl Host {
             pages: pages.clone(),
             room: room.clone(),
         };
-        let nbd_address = parts.nbd_listener.as_ref().map(|nbd| nbd.address());
         let host = Rc::new(Host {
             world,
             options,
@@ -234,7 +233,7 @@ impl Host {
             context: RefCell::new(context),
             directory,
             address: parts.address,
-            nbd_address,
+            nbd_address: parts.nbd_listener.as_ref().map(|nbd| nbd.address()),
             nbd_options: nbd::Options::default(),
             moving: Lock::default(),
             stopping: Cell::new(false),

@@ -270,9 +270,9 @@ impl Desk {
             scene.stores.insert(fact.id, store);
         }
         scene.resting = host.balance_rests();
-        if self.has(kind::BALANCE) {
-            scene.deficit = curator::deficit(&scene.groups, &facts);
-            scene.at_rest = host.plan().is_empty();
+        scene.deficit = curator::deficit(&scene.groups, &facts);
+        if scene.deficit > 0 || self.has(kind::BALANCE) {
+            scene.planned = host.plan().iter().map(|change| change.group).collect();
         }
         if drains || self.has(kind::NODE_DRAIN) || self.has(kind::STORE_DRAIN) {
             scene.ties = Some(self.ties(host).await?);

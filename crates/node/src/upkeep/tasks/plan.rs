@@ -10,7 +10,7 @@ use crate::tasks::{kind, new_task, node_subject, number_of, store_subject};
 use catalog::{GroupRow, TaskRow, TaskStatus};
 use curator::Standing;
 use std::collections::{BTreeMap, BTreeSet};
-use vocab::{NodeId, StoreId, VolumeId};
+use vocab::{GroupId, NodeId, StoreId, VolumeId};
 
 /// A node at one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,8 +77,8 @@ pub(super) struct Scene {
     pub(super) deficit: u64,
     /// Whether somebody cancelled a balance a short while ago.
     pub(super) resting: bool,
-    /// Whether no group is to change.
-    pub(super) at_rest: bool,
+    /// Groups that are to change next.
+    pub(super) planned: BTreeSet<GroupId>,
     pub(super) clones: BTreeMap<VolumeId, CloneScene>,
     /// By task.
     pub(super) deletions: BTreeMap<u64, DeletionScene>,
@@ -310,7 +310,8 @@ fn moving(open: &[TaskRow], scene: &Scene) -> u64 {
         let whole = group.complete().count() >= usize::from(group.replication_factor);
         let unforced = group.members.iter().all(settled) && group.former.iter().all(settled);
         let fresh = !group.filling.is_empty() && !group.filling.iter().any(refilled);
-        whole && unforced && fresh
+        let planned = scene.planned.contains(&group.id) && group.filling.is_empty();
+        whole && unforced && (fresh || planned)
     });
     moves.count() as u64
 }
@@ -324,7 +325,7 @@ fn balance(row: &TaskRow, open: &[TaskRow], scene: &Scene) -> Look {
         );
         return Look::Ended(Cancelled, message);
     }
-    if moving == 0 && scene.at_rest {
+    if moving == 0 && scene.planned.is_empty() {
         let message = "every store holds its share".to_owned();
         return Look::Ended(Succeeded, message);
     }
@@ -377,38 +378,38 @@ fn missing(open: &[TaskRow], scene: &Scene) -> Vec<TaskRow> {
         let found = rows.find(|row| row.kind == kind && row.subject == subject);
         found.map(|row| row.id)
     };
-    let mut begun = Vec::new();
-    let has_something = |look: &Look| matches!(look, Look::Left(..));
-    for (id, node) in &scene.nodes {
-        let subject = node_subject(*id);
-        let left = || leaving(&stores_of(*id, scene), Some(*id), scene);
-        if node.draining && !has(kind::NODE_DRAIN, &subject) && has_something(&left()) {
-            let entity = format!("node/{}", node.name);
-            begun.push(new_task(kind::NODE_DRAIN, entity, subject));
+    // What is found here is told at once: it may be over at the next look.
+    let begin = |kind: &str, entity: String, subject: &str, look: Look| match look {
+        Look::Left(..) if !has(kind, subject) => {
+            let task = new_task(kind, entity, subject.to_owned());
+            Some(apply(&task, look, scene))
         }
+        _ => None,
+    };
+    let mut begun = Vec::new();
+    for (id, node) in scene.nodes.iter().filter(|(_, node)| node.draining) {
+        let left = leaving(&stores_of(*id, scene), Some(*id), scene);
+        let entity = format!("node/{}", node.name);
+        begun.extend(begin(kind::NODE_DRAIN, entity, &node_subject(*id), left));
     }
     for (id, store) in &scene.stores {
         let subject = store_subject(*id);
-        let left = || leaving(&BTreeSet::from([*id]), None, scene);
         let parent = id_of(kind::NODE_DRAIN, &node_subject(store.node));
         // A part of a node's drain is begun after that.
-        let due = store.draining || parent.is_some();
-        if due && !has(kind::STORE_DRAIN, &subject) && has_something(&left()) {
-            begun.push(TaskRow {
-                parent,
-                ..new_task(kind::STORE_DRAIN, subject.clone(), subject.clone())
-            });
+        if store.draining || parent.is_some() {
+            let left = leaving(&BTreeSet::from([*id]), None, scene);
+            let task = begin(kind::STORE_DRAIN, subject.clone(), &subject, left);
+            begun.extend(task.map(|task| TaskRow { parent, ..task }));
         }
-        let lost = store.standing == Standing::Lost;
-        if lost
-            && !has(kind::REPAIR, &subject)
-            && unrepaired(*id, Some(Standing::Lost), &scene.groups) > 0
-        {
-            begun.push(new_task(kind::REPAIR, subject.clone(), subject));
+        if store.standing == Standing::Lost {
+            let left = repair(*id, scene);
+            begun.extend(begin(kind::REPAIR, subject.clone(), &subject, left));
         }
     }
-    if !scene.resting && moving(open, scene) > 0 && !has(kind::BALANCE, "cluster/0") {
-        begun.push(new_task(kind::BALANCE, "cluster", "cluster/0".to_owned()));
+    if !scene.resting && moving(open, scene) > 0 {
+        let subject = "cluster/0";
+        let left = balance(&TaskRow::default(), open, scene);
+        begun.extend(begin(kind::BALANCE, "cluster".to_owned(), subject, left));
     }
     begun
 }

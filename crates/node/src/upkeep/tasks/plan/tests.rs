@@ -1,7 +1,7 @@
 //! What tasks make of looks at a cluster.
 
 use super::*;
-use vocab::{Generation, GroupId};
+use vocab::Generation;
 
 const NOW: u64 = 1_000_000;
 
@@ -159,12 +159,13 @@ fn only_moves_that_nothing_forces_are_balance() {
     };
     assert_eq!(one(&wished, &balanced).status, Cancelled);
     let mut rest = scene(Vec::new());
+    rest.planned.insert(GroupId(9));
     assert_eq!(
         one(&seen, &rest).status,
         TaskStatus::Running,
         "more is planned"
     );
-    rest.at_rest = true;
+    rest.planned.clear();
     assert_eq!(one(&seen, &rest).status, Succeeded);
     // A drain, a repair and new disks move groups, too.
     let drained = drain_of_4(scene(vec![group(1, &[1, 4, 3], &[3], &[])]));
