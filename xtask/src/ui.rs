@@ -30,7 +30,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Blocks that they go to, over and over.
 const BUSY_BLOCKS: u64 = 1024;
 /// Size of each disk's file: the walk writes next to nothing.
-const DISK_BYTES: u64 = 2 << 30;
+const DISK_BYTES: u64 = 1 << 30;
 
 /// `cargo xtask ui [test [--pictures DIR]]`.
 pub fn run(arguments: &[String]) -> Result<bool> {
