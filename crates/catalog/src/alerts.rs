@@ -161,6 +161,8 @@ pub struct AlertChangeRow {
     pub turn: AlertTurn,
     /// When, Unix milliseconds.
     pub at_ms: u64,
+    /// How much it mattered before.
+    pub before: Severity,
     /// The alert.
     pub alert: AlertRow,
 }
@@ -270,6 +272,7 @@ fn transaction(now: &AlertsNow, steps: &AlertSteps, at_ms: u64) -> Transaction {
             id: head.last_change,
             turn: *turn,
             at_ms,
+            before: open.get(&row.id).map_or(row.severity, |was| was.severity),
             alert: row.clone(),
         };
         change = change.put(&told);

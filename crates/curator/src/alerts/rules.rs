@@ -313,7 +313,7 @@ fn certificate(node: &str, until_ms: u64, now_ms: u64) -> Option<WantedAlert> {
         .impact("without one nobody speaks to that node, and it takes no part")
         .remedy(
             "start a node that has the authority's file (`tls.authority`): nodes renew their certificates there by themselves; \
-             `azekura cluster authority show` says more",
+             `azekura cluster ca show` says more",
         );
     Some(wanted)
 }
