@@ -128,6 +128,7 @@ fn client_may(request: &str) -> bool {
 fn csi_may(request: &str, body: &str) -> bool {
     let never = [
         "/status",
+        "/alert",
         "/metrics",
         "/tokens",
         "/restore",
