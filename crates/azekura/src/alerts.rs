@@ -62,11 +62,11 @@ fn word(severity: SeverityName) -> &'static str {
     }
 }
 
-fn target(common: TargetArgs, kind: TargetKind) -> anyhow::Result<AlertTargetSpec> {
+fn target(basics: TargetArgs, kind: TargetKind) -> anyhow::Result<AlertTargetSpec> {
     Ok(AlertTargetSpec {
-        minimum: Some(severity(common.minimum)),
-        ca: common.ca.as_deref().map(read).transpose()?,
-        ..AlertTargetSpec::new(&common.name, kind)
+        minimum: Some(severity(basics.minimum)),
+        ca: basics.ca.as_deref().map(read).transpose()?,
+        ..AlertTargetSpec::new(&basics.name, kind)
     })
 }
 
@@ -94,27 +94,27 @@ fn mail(arguments: MailArgs) -> anyhow::Result<AlertTargetSpec> {
         user: arguments.login.user,
         from: Some(arguments.from),
         to: arguments.to,
-        ..target(arguments.common, TargetKind::Mail)?
+        ..target(arguments.basics, TargetKind::Mail)?
     })
 }
 
 fn spec(verb: TargetAddVerb) -> anyhow::Result<AlertTargetSpec> {
     match verb {
         TargetAddVerb::Webhook {
-            common,
+            basics,
             url,
             secret_file,
         } => Ok(AlertTargetSpec {
             url: address(url)?,
             secret: secret_file.as_deref().map(first_line).transpose()?,
-            ..target(common, TargetKind::Webhook)?
+            ..target(basics, TargetKind::Webhook)?
         }),
         TargetAddVerb::Mail(arguments) => mail(arguments),
-        TargetAddVerb::Alertmanager { common, url, login } => Ok(AlertTargetSpec {
+        TargetAddVerb::Alertmanager { basics, url, login } => Ok(AlertTargetSpec {
             url: address(url)?,
             password: password(&login)?,
             user: login.user,
-            ..target(common, TargetKind::Alertmanager)?
+            ..target(basics, TargetKind::Alertmanager)?
         }),
     }
 }

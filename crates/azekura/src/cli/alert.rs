@@ -105,7 +105,7 @@ pub enum TargetAddVerb {
     Webhook {
         /// What every target has.
         #[command(flatten)]
-        common: TargetArgs,
+        basics: TargetArgs,
         /// Where.
         #[command(flatten)]
         url: UrlArgs,
@@ -119,7 +119,7 @@ pub enum TargetAddVerb {
     Alertmanager {
         /// What every target has.
         #[command(flatten)]
-        common: TargetArgs,
+        basics: TargetArgs,
         /// Where; its API is below, at /api/v2.
         #[command(flatten)]
         url: UrlArgs,
@@ -171,7 +171,7 @@ pub struct LoginArgs {
 pub struct MailArgs {
     /// What every target has.
     #[command(flatten)]
-    pub common: TargetArgs,
+    pub basics: TargetArgs,
     /// The server, `host` or `host:port`.
     #[arg(long, value_name = "ADDRESS")]
     pub server: String,

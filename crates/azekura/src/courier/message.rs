@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 /// Version of the JSON form; fields are added within it.
 const VERSION: u32 = 1;
 
-/// The name of a delivery: the same for every attempt to deliver one change.
+/// The name of a delivery: the same for every attempt to deliver one change. The time is part of it, as numbers begin anew with a
+/// catalog that is made anew.
 pub fn delivery_id(parcel: &Parcel) -> String {
     match parcel.changes.first() {
-        Some(change) => format!("{}-{}", parcel.cluster_id, change.id),
+        Some(change) => format!("{}-{}-{}", parcel.cluster_id, change.id, change.at_ms),
         None => format!("{}-test-{}", parcel.cluster_id, parcel.now_ms),
     }
 }
@@ -177,7 +178,7 @@ pub mod tests {
             node: "b".to_owned(),
             ..first.clone()
         };
-        assert_eq!(delivery_id(&first), "0123456789abcdef-12");
+        assert_eq!(delivery_id(&first), "0123456789abcdef-12-1764208860000");
         assert_eq!(delivery_id(&first), delivery_id(&second));
     }
 
