@@ -21,6 +21,8 @@ const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 const PATIENCE = Number(environment.AZEKURA_PATIENCE_MS ?? 15_000);
 /** A node's lease and the time until it is suspected fit in it several times. */
 const LOSS_MS_MAX = 10_000;
+/** A node must be away for 4 seconds before that is an alert, and the leader looks every two. */
+const ALERT_MS_MAX = 20_000;
 
 const browser = await chromium.launch({
   executablePath: environment.AZEKURA_CHROMIUM,
@@ -319,6 +321,13 @@ await step("space: the sums, and what a volume has of it", async () => {
   await picture("space");
 });
 
+await step("alerts: nothing is wrong, and nobody is told", async () => {
+  await visit("Alerts", "Alerts");
+  await page.getByText("Nobody is told of alerts").waitFor();
+  await choose(page, "State", "All");
+  await accessible();
+});
+
 await step("events: what happened is there", async () => {
   await visit("Events", "Events");
   await page.getByRole("heading", { name: "Events" }).waitFor();
@@ -485,6 +494,29 @@ if (environment.AZEKURA_LOSE) {
     console.log(`            it shows after ${Date.now() - began} ms`);
     await accessible();
     await picture("home-node-lost");
+  });
+}
+
+if (environment.AZEKURA_LOSE) {
+  await step("the loss is an alert, which says what to do and is acknowledged", async () => {
+    const counted = page.getByRole("link", { name: /^Alerts: [1-9][0-9]* critical/ });
+    await counted.waitFor({ timeout: ALERT_MS_MAX });
+    await counted.click();
+    await heading("Alerts");
+    const row = page.getByRole("row").filter({ hasText: "node-lost" });
+    await row.getByRole("button").click();
+    await dialog().getByText("does not hold its lease").waitFor();
+    await accessible();
+    await page.keyboard.press("Escape");
+    await closed();
+    await row.getByRole("checkbox").check();
+    await button("Acknowledge").click();
+    await dialog().getByLabel("Note").fill("known");
+    await dialog().getByRole("button", { name: "Acknowledge" }).click();
+    await closed();
+    await row.getByText("acknowledged").waitFor();
+    await accessible();
+    await picture("alerts");
   });
 }
 

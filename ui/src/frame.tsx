@@ -17,12 +17,21 @@ import {
 import { useDisclosure } from "@mantine/hooks";
 import { Link, Outlet, useLocation, useNavigate } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
+import { counted } from "./alerts";
 import { call } from "./api";
 import { setLanguage, useLanguage, type Word, word } from "./i18n";
 import { useConnected, useLive } from "./live";
 import { LoginPage } from "./pages/login";
 import { complain, State } from "./parts";
-import { client, useCluster, useContainers, useResiliency, useSession, useVolumes } from "./queries";
+import {
+  client,
+  useAlerts,
+  useCluster,
+  useContainers,
+  useResiliency,
+  useSession,
+  useVolumes,
+} from "./queries";
 import type { Session } from "./types";
 
 const PLACES: { to: string; title: Word }[] = [
@@ -32,6 +41,7 @@ const PLACES: { to: string; title: Word }[] = [
   { to: "/snapshots", title: "snapshots" },
   { to: "/hardware", title: "hardware" },
   { to: "/space", title: "space" },
+  { to: "/alerts", title: "alerts" },
   { to: "/events", title: "events" },
   { to: "/settings", title: "settings" },
 ];
@@ -139,6 +149,27 @@ function Health() {
   );
 }
 
+/** Open alerts by severity; nothing while there is none. */
+function OpenAlerts() {
+  const open = useAlerts("open").data?.open;
+  const counts = open ? counted(open) : [];
+  if (counts.length === 0) {
+    return null;
+  }
+  const said = counts.map(([severity, count]) => `${count} ${severity}`).join(", ");
+  return (
+    <Link to="/alerts" aria-label={`${word("alerts")}: ${said}`} style={{ textDecoration: "none" }}>
+      <Group gap={4} wrap="nowrap">
+        {counts.map(([severity, count]) => (
+          <State key={severity} state={severity}>
+            {count} {severity}
+          </State>
+        ))}
+      </Group>
+    </Link>
+  );
+}
+
 function Account({ session }: { session: Session }) {
   const language = useLanguage();
   const { setColorScheme } = useMantineColorScheme();
@@ -217,6 +248,7 @@ function Inside({ session }: { session: Session }) {
             <img src="/icon.svg" alt="" width={26} height={26} />
             <Text fw={700}>{cluster?.name ?? "Azekura"}</Text>
             <Health />
+            <OpenAlerts />
           </Group>
           <Search />
           <Account session={session} />

@@ -15,6 +15,8 @@ const SHOWN_IN: Record<string, string[]> = {
   node: ["cluster", "resiliency", "stores"],
   store: ["stores", "resiliency"],
   event: ["events"],
+  alert: ["alerts", "alert-targets"],
+  "alert-target": ["alert-targets"],
   placement: ["stores", "resiliency"],
   health: ["stores", "resiliency", "cluster"],
   metrics: ["busiest"],

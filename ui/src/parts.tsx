@@ -13,6 +13,7 @@ const COLOURS: Record<string, string> = {
   present: "green",
   alive: "green",
   done: "green",
+  warning: "yellow",
   degraded: "yellow",
   pending: "yellow",
   suspect: "yellow",

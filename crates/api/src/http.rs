@@ -6,6 +6,8 @@
 //! | `GET /api/v1/capacity?container=\|rf=` | capacity |
 //! | `GET /api/v1/resiliency`, `GET /api/v1/stores` | resiliency, store-list |
 //! | `GET /api/v1/space`, `.../events?after=&limit=`, `.../metrics/query?entity=&metric=&from=&to=&step=`, `.../metrics/busiest?by=&limit=` | space, events, metrics-query, busiest |
+//! | `GET /api/v1/alerts?state=&severity=&kind=&entity=&before=&limit=`, `.../{id}`, `POST .../{id}/acknowledge`, `.../resolve` `{"note"}` | alert-list, -show, -acknowledge, -resolve |
+//! | `GET, POST /api/v1/alert-targets`, `DELETE .../{name}`, `POST .../{name}/test` | alert-target-list, -add, -delete, -test |
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}` | node-show, node-set, node-remove (`?lost=true`) |
 //! | `GET, PATCH, DELETE /api/v1/stores/{id}` | store-show, store-set, store-remove (`?lost=true`) |
 //! | `GET /api/v1/catalog`, `.../catalog/backup`, `POST .../catalog/move` `{"endpoints", "prefix"}` | catalog-show, -backup, -move |

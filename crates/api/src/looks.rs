@@ -9,6 +9,7 @@ impl O {
     pub fn looks(&self) -> bool {
         match self {
             O::Figures | O::MetricsQuery(_) | O::MetricsPart { .. } | O::Busiest(_) => true,
+            O::Alert(operation) => operation.looks(),
             O::Status
             | O::Cluster
             | O::Capacity { .. }

@@ -4,6 +4,7 @@
 //! forwards to the volume's owner. Its JSON form has the field `operation` with the name in kebab-case:
 //! `{"operation":"volume-resize","name":"db","size":1073741824}`.
 
+use crate::alerts::AlertOperation;
 use crate::catalog::CatalogTarget;
 use crate::copies::MinCopies;
 use crate::disks::{DiskReplacement, DiskSpec};
@@ -44,6 +45,8 @@ pub enum Operation {
     Resiliency,
     /// What happened -> `Answer::Events`.
     Events(EventQuery),
+    /// What is wrong, and who is told of it: see there what is answered.
+    Alert(AlertOperation),
     /// What this node counts: itself, its stores, the volumes it owns -> `Answer::Figures`.
     Figures,
     /// Figures over time -> `Answer::Metrics`.
@@ -449,6 +452,7 @@ impl Operation {
             Self::Space { .. } | Self::Events(_) => self.name_of_figures(),
             Self::MetricsQuery(_) | Self::MetricsPart { .. } => self.name_of_figures(),
             Self::Figures | Self::Busiest(_) => self.name_of_figures(),
+            Self::Alert(operation) => operation.name(),
             Self::NodeShow { .. } => "node-show",
             Self::NodeSet { .. } => "node-set",
             Self::NodeRemove { .. } => "node-remove",

@@ -1,5 +1,6 @@
 //! The command line: verbs, arguments and their help.
 
+mod alert;
 mod catalog;
 mod cluster;
 mod csi;
@@ -8,6 +9,10 @@ mod metrics;
 mod preflight;
 mod users;
 
+pub use alert::{
+    AlertListArgs, AlertNoteArgs, AlertStateName, AlertVerb, LoginArgs, MailArgs, SecurityName,
+    SeverityName, TargetAddVerb, TargetArgs, TargetVerb, UrlArgs,
+};
 pub use catalog::{CatalogVerb, DisksArgs};
 pub use cluster::{
     CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, EventsArgs,
@@ -121,6 +126,9 @@ pub enum Verb {
     Space,
     /// What happened in the cluster, newest last
     Events(EventsArgs),
+    /// What is wrong, and who is told of it
+    #[command(subcommand)]
+    Alert(AlertVerb),
     /// Figures over time, and the busiest volumes
     #[command(subcommand)]
     Metrics(MetricsVerb),

@@ -213,6 +213,8 @@ fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptio
     options.describe_disks = true;
     options.spread_logs = true;
     options.events = true;
+    options.alerts = true;
+    options.courier = Some(Rc::new(crate::courier::Threads));
     options.pace = Some(pace(&config.tuning));
     options.space = space(&config.tuning);
     options.process = Some(Rc::new(ThisProcess));

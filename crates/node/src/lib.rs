@@ -16,6 +16,7 @@
 //! Read next: `host.rs`, then `membership.rs`, `volumes.rs`, `sessions.rs`, `operations.rs`.
 
 mod accounts;
+mod alerts;
 mod device;
 mod disks;
 mod events;
@@ -36,6 +37,7 @@ mod stores;
 mod upkeep;
 mod volumes;
 
+pub use crate::alerts::{Courier, Parcel};
 pub use crate::disks::{Bay, DiskFacts, DiskRequest, FoundDisks};
 pub use crate::host::Host;
 pub use crate::membership::ClusterView;

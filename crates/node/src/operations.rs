@@ -5,6 +5,7 @@
 //!   one forwarded never forwards it again.
 //! - Every operation may be repeated; what was half done is found and finished.
 
+mod alerts;
 mod capacity;
 mod catalogs;
 mod clones;
@@ -157,6 +158,7 @@ impl Host {
             Operation::VolumeShow { name } => return self.show_volume_here(name).await,
             Operation::VolumeDelete { name } => return self.delete_volume_here(name).await,
             Operation::Space { lineage } => return self.space_here(*lineage).await,
+            Operation::Alert(step) => return self.alerts_here(step.clone()).await,
             Operation::MetricsPart { .. } | Operation::Busiest(_) => {
                 return self.metrics_step(operation).await;
             }
@@ -190,6 +192,7 @@ impl Host {
             Operation::Resiliency => self.resiliency().await,
             Operation::Space { lineage } => self.space(lineage).await,
             Operation::Events(query) => self.list_events(&query).await,
+            Operation::Alert(operation) => self.alerts(operation).await,
             Operation::Figures => self.figures().await,
             Operation::MetricsQuery(query) => self.query_metrics(&query).await,
             step @ Operation::MetricsPart { .. } => self.metrics_step(step).await,

@@ -1,5 +1,6 @@
 //! How a node is started, and why it cannot be.
 
+use crate::alerts::Courier;
 use crate::disks::Bay;
 use crate::meter::Process;
 use crate::operations::{CatalogPlace, Signer};
@@ -83,6 +84,10 @@ pub struct HostOptions {
     pub describe_disks: bool,
     /// Whether what happens is told in the catalog's log of events. Off here, as above.
     pub events: bool,
+    /// Whether alerts are raised and resolved. Off here, as above.
+    pub alerts: bool,
+    /// Who brings alerts to those who shall hear of them; nothing: nobody.
+    pub courier: Option<Rc<dyn Courier>>,
     /// How fills give way to clients; nothing: they do not. Off here, as above.
     pub pace: Option<curator::PaceOptions>,
     /// Whether logs whose copies share a machine move to others as soon as there are some. Off here, as above.
@@ -169,6 +174,8 @@ impl HostOptions {
             faults: Faults::default(),
             describe_disks: false,
             events: false,
+            alerts: false,
+            courier: None,
             pace: None,
             spread_logs: false,
         }
