@@ -9,13 +9,12 @@ impl O {
     pub fn looks(&self) -> bool {
         match self {
             O::Figures | O::MetricsQuery(_) | O::MetricsPart { .. } | O::Busiest(_) => true,
+            O::Events(_) | O::Space { .. } => true,
             O::Alert(operation) => operation.looks(),
             O::Status
             | O::Cluster
             | O::Capacity { .. }
             | O::Resiliency
-            | O::Events(_)
-            | O::Space { .. }
             | O::NodeShow { .. }
             | O::StoreShow { .. }
             | O::StoreList

@@ -441,6 +441,20 @@ impl Operation {
         }
     }
 
+    /// As [`Operation::name`], of those on users and their sessions.
+    fn name_of_users(&self) -> &'static str {
+        match self {
+            Self::UserCreate { .. } => "user-create",
+            Self::UserList => "user-list",
+            Self::UserSet { .. } => "user-set",
+            Self::UserDelete { .. } => "user-delete",
+            Self::UserFind { .. } => "user-find",
+            Self::SessionCreate { .. } => "session-create",
+            Self::SessionFind { .. } => "session-find",
+            _ => "session-delete",
+        }
+    }
+
     /// The name in the JSON form, for logs and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -499,14 +513,10 @@ impl Operation {
             Self::TokenDelete { .. } => "token-delete",
             Self::TokenFind { .. } => "token-find",
             Self::StoreList => "store-list",
-            Self::UserCreate { .. } => "user-create",
-            Self::UserList => "user-list",
-            Self::UserSet { .. } => "user-set",
-            Self::UserDelete { .. } => "user-delete",
-            Self::UserFind { .. } => "user-find",
-            Self::SessionCreate { .. } => "session-create",
-            Self::SessionFind { .. } => "session-find",
-            Self::SessionDelete { .. } => "session-delete",
+            Self::UserCreate { .. } | Self::UserList => self.name_of_users(),
+            Self::UserSet { .. } | Self::UserDelete { .. } => self.name_of_users(),
+            Self::UserFind { .. } | Self::SessionCreate { .. } => self.name_of_users(),
+            Self::SessionFind { .. } | Self::SessionDelete { .. } => self.name_of_users(),
             Self::Changes { .. } => "changes",
             Self::AuditRecord { .. } => "audit-record",
             Self::AuditList(_) => "audit-list",
