@@ -17,6 +17,7 @@ import {
 import { useDisclosure } from "@mantine/hooks";
 import { Link, Outlet, useLocation, useNavigate } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
+import { counted } from "./alerts";
 import { call } from "./api";
 import { setLanguage, useLanguage, type Word, word } from "./i18n";
 import { useConnected, useLive } from "./live";
@@ -24,6 +25,7 @@ import { LoginPage } from "./pages/login";
 import { complain, State } from "./parts";
 import {
   client,
+  useAlerts,
   useCluster,
   useContainers,
   useOpenTasks,
@@ -41,6 +43,7 @@ const PLACES: { to: string; title: Word }[] = [
   { to: "/hardware", title: "hardware" },
   { to: "/space", title: "space" },
   { to: "/tasks", title: "tasks" },
+  { to: "/alerts", title: "alerts" },
   { to: "/events", title: "events" },
   { to: "/settings", title: "settings" },
 ];
@@ -161,6 +164,27 @@ function OpenTasks() {
   );
 }
 
+/** Open alerts by severity; nothing while there is none. */
+function OpenAlerts() {
+  const open = useAlerts("open").data?.open;
+  const counts = open ? counted(open) : [];
+  if (counts.length === 0) {
+    return null;
+  }
+  const said = counts.map(([severity, count]) => `${count} ${severity}`).join(", ");
+  return (
+    <Link to="/alerts" aria-label={`${word("alerts")}: ${said}`} style={{ textDecoration: "none" }}>
+      <Group gap={4} wrap="nowrap">
+        {counts.map(([severity, count]) => (
+          <State key={severity} state={severity}>
+            {count} {severity}
+          </State>
+        ))}
+      </Group>
+    </Link>
+  );
+}
+
 function Account({ session }: { session: Session }) {
   const language = useLanguage();
   const { setColorScheme } = useMantineColorScheme();
@@ -240,6 +264,7 @@ function Inside({ session }: { session: Session }) {
             <Text fw={700}>{cluster?.name ?? "Azekura"}</Text>
             <Health />
             <OpenTasks />
+            <OpenAlerts />
           </Group>
           <Search />
           <Account session={session} />

@@ -15,12 +15,21 @@ test("the last word on a volume counts, and others are read again", () => {
     { kind: "volume", id: 2, gone: false },
     { kind: "volume", id: 1, gone: true },
     { kind: "node", id: 3, gone: false },
+    { kind: "alert", id: 4, gone: true },
     { kind: "unheard-of", id: 3, gone: false },
   ];
   const { stale, read, forget } = plan(changes);
   expect(read).toEqual([2]);
   expect(forget).toEqual([1]);
-  expect(stale.sort()).toEqual(["cluster", "containers", "resiliency", "stores", "volume"]);
+  expect(stale.sort()).toEqual([
+    "alert-targets",
+    "alerts",
+    "cluster",
+    "containers",
+    "resiliency",
+    "stores",
+    "volume",
+  ]);
 });
 
 test("many changed volumes are read as a list", () => {

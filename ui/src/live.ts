@@ -16,6 +16,8 @@ const SHOWN_IN: Record<string, string[]> = {
   store: ["stores", "resiliency"],
   event: ["events"],
   task: ["tasks"],
+  alert: ["alerts", "alert-targets"],
+  "alert-target": ["alert-targets"],
   placement: ["stores", "resiliency"],
   health: ["stores", "resiliency", "cluster"],
   metrics: ["busiest"],

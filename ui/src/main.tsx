@@ -17,6 +17,8 @@ const theme = createTheme({
   autoContrast: false,
   fontFamily: "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'Noto Sans CJK JP', sans-serif",
   defaultRadius: "sm",
+  // Nothing moves for those who asked their system for that.
+  respectReducedMotion: true,
 });
 
 const root = document.getElementById("root");

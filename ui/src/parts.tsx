@@ -15,6 +15,7 @@ const COLOURS: Record<string, string> = {
   done: "green",
   succeeded: "green",
   running: "cyan",
+  warning: "yellow",
   degraded: "yellow",
   pending: "yellow",
   suspect: "yellow",

@@ -3,6 +3,8 @@
 import { QueryClient, useQuery } from "@tanstack/react-query";
 import { ApiError, get, path } from "./api";
 import type {
+  Alerts,
+  AlertTarget,
   AuditEntry,
   Authority,
   Busiest,
@@ -60,6 +62,14 @@ export const useTasks = () =>
     queryKey: ["tasks", "all"],
     queryFn: () => get<{ tasks: Task[]; open: number }>("/tasks?limit=1000"),
   });
+/** All that are kept fit: the bound is that of the API. */
+export const useAlerts = (state: "open" | "resolved" | "all") =>
+  useQuery({
+    queryKey: ["alerts", state],
+    queryFn: () => get<Alerts>(`/alerts?state=${state}&limit=800`),
+  });
+export const useAlertTargets = () =>
+  useQuery({ queryKey: ["alert-targets"], queryFn: () => get<AlertTarget[]>("/alert-targets") });
 /** Walks and sums: read anew whenever the page is opened, never by itself. */
 export const useSpace = () =>
   useQuery({ queryKey: ["space"], queryFn: () => get<SpaceReport>("/space"), staleTime: 0 });

@@ -1,6 +1,7 @@
 import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
 import { Frame } from "./frame";
 import { word } from "./i18n";
+import { AlertsPage } from "./pages/alerts";
 import { ContainerPage } from "./pages/container";
 import { ContainersPage } from "./pages/containers";
 import { EventsPage } from "./pages/events";
@@ -47,6 +48,7 @@ const tree = root.addChildren([
   at("/hardware", HardwarePage),
   at("/space", SpacePage),
   at("/tasks", TasksPage),
+  at("/alerts", AlertsPage),
   at("/events", EventsPage),
   at("/settings", SettingsPage),
 ]);

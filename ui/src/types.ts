@@ -57,6 +57,55 @@ export interface ClusterEvent {
   count: number;
 }
 
+export interface AlertMark {
+  /** Nobody: its cause is gone. */
+  by: string | null;
+  at_ms: number;
+  note: string | null;
+}
+
+export interface Alert {
+  id: number;
+  severity: string;
+  kind: string;
+  entity: string;
+  cause: string;
+  impact: string;
+  remedy: string;
+  state: "open" | "acknowledged" | "resolved";
+  raised_ms: number;
+  seen_ms: number;
+  by_hand: boolean;
+  acknowledged: AlertMark | null;
+  resolved: AlertMark | null;
+}
+
+export interface AlertCounts {
+  critical: number;
+  warning: number;
+  info: number;
+}
+
+export interface Alerts {
+  open: AlertCounts;
+  alerts: Alert[];
+  next: number | null;
+}
+
+export interface AlertTarget {
+  name: string;
+  kind: string;
+  minimum: string;
+  address: string;
+  to: string[];
+  delivered_ms: number | null;
+  waiting: number;
+  missed: number;
+  failures: number;
+  failing_ms: number | null;
+  error: string | null;
+}
+
 export interface Usage {
   mapped: number;
   shared: number;

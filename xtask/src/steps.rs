@@ -1,8 +1,10 @@
 //! `cargo xtask test`, `sim` and `fuzz`: one run that shows every failure.
 //!
 //! A step that fails does not end the run; the last line sums up what was counted, whatever happened before.
-//! The steps, cheapest first: format, tidy, clippy, cargo-deny, chart, tests, web pages, simulator seeds. The seeds
-//! are played beside the tests, which mostly wait for real programs.
+//! The steps, cheapest first: format, tidy, web pages, clippy, cargo-deny, chart, build, tests, browser, simulator seeds. Everything
+//! is built once, for all packages together: a package by itself would want its dependencies with other features, built
+//! again. So the pages come before, which the binary takes in. The seeds are played beside the tests, which mostly wait
+//! for real programs.
 
 use crate::packages;
 use crate::process::{cargo, stream, target_directory};
@@ -72,6 +74,7 @@ pub fn test(arguments: &[String]) -> Result<bool> {
         cargo_check(&["fmt", "--all", "--check", "--", "-l"])
     });
     run.step("tidy", || Ok(Found::check(crate::tidy::run(&[])?)));
+    run.step("pages", pages);
     run.step("clippy", || {
         cargo_check(&[
             "clippy",
@@ -90,9 +93,10 @@ pub fn test(arguments: &[String]) -> Result<bool> {
         let fine = tally.failed == 0;
         Ok(Found::counted(tally, fine))
     });
+    run.step("build", build);
     let seeds = Seeds::start(request.seeds);
     run.step("tests", || run_tests(&request));
-    run.step("pages", pages);
+    run.step("browser", browser);
     run.step("simulator", || seeds?.finish());
     if request.long {
         run.step("soak", || {
@@ -182,13 +186,32 @@ fn cargo_check(arguments: &[&str]) -> Result<Found> {
     Ok(Found::check(fine))
 }
 
-/// The web pages: lint, types, unit tests, and a browser that walks them.
+/// The web pages: lint, types, unit tests, and what the binary takes in.
 fn pages() -> Result<Found> {
     if !crate::ui::available() {
         println!("    Node.js 20.19 or newer and npm are missing: the web pages are not checked");
         return Ok(Found::not_run());
     }
-    let tally = crate::ui::check(None)?;
+    let tally = crate::ui::check()?;
+    let fine = tally.failed == 0;
+    Ok(Found::counted(tally, fine))
+}
+
+/// All test programs and binaries.
+fn build() -> Result<Found> {
+    let verb: &[&str] = match packages::ensure_nextest() {
+        true => &["nextest", "run", "--cargo-quiet"],
+        false => &["test", "-q", "--lib", "--bins", "--tests"],
+    };
+    cargo_check(&[verb, &["--workspace", "--no-run"]].concat())
+}
+
+/// A browser walks the pages of the binary that was built.
+fn browser() -> Result<Found> {
+    if !crate::ui::available() {
+        return Ok(Found::not_run());
+    }
+    let tally = crate::ui::walk(&target_directory()?.join("debug/azekura"), None)?;
     let fine = tally.failed == 0;
     Ok(Found::counted(tally, fine))
 }
@@ -311,15 +334,12 @@ struct Seeds {
 
 impl Seeds {
     fn start(seeds: u64) -> Result<Self> {
-        let status = cargo()
-            .args(["build", "-q", "--package", "sim", "--bin", "sim"])
-            .status()?;
-        anyhow::ensure!(status.success(), "the simulator cannot be built");
         let folder = target_directory()?;
         let output = folder.join("seeds.txt");
         let file = File::create(&output)?;
-        let mut command = Command::new("nice");
-        command.args(["-n", "19"]).arg(folder.join("debug/sim"));
+        // Idle priority, not only a low one: a store that waits for a core is late, and counts as slow.
+        let mut command = Command::new("chrt");
+        command.args(["--idle", "0"]).arg(folder.join("debug/sim"));
         command.args(["--seeds", &seeds.to_string()]);
         command.stdin(Stdio::null()).stderr(file.try_clone()?);
         let child = command.stdout(file).spawn();

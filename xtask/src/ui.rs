@@ -30,7 +30,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Blocks that they go to, over and over.
 const BUSY_BLOCKS: u64 = 1024;
 /// Size of each disk's file: the walk writes next to nothing.
-const DISK_BYTES: u64 = 2 << 30;
+const DISK_BYTES: u64 = 1 << 30;
 
 /// `cargo xtask ui [test [--pictures DIR]]`.
 pub fn run(arguments: &[String]) -> Result<bool> {
@@ -39,12 +39,23 @@ pub fn run(arguments: &[String]) -> Result<bool> {
             build()?;
             Ok(true)
         }
-        [word] if word == "test" => Ok(check(None)?.failed == 0),
+        [word] if word == "test" => test(None),
         [word, name, folder] if word == "test" && name == "--pictures" => {
-            Ok(check(Some(Path::new(folder)))?.failed == 0)
+            test(Some(Path::new(folder)))
         }
         _ => bail!("usage: cargo xtask ui [test [--pictures DIR]]"),
     }
+}
+
+/// Everything: the sources, a binary with them, and the walk.
+fn test(pictures: Option<&Path>) -> Result<bool> {
+    let mut tally = check()?;
+    let status = cargo()
+        .args(["build", "-q", "--package", "azekura"])
+        .status()?;
+    ensure!(status.success(), "the build failed: see above");
+    tally.add(&walk(&target_directory()?.join("debug/azekura"), pictures)?);
+    Ok(tally.failed == 0)
 }
 
 /// Whether there is a Node.js that is new enough.
@@ -102,8 +113,8 @@ fn build() -> Result<()> {
     Ok(())
 }
 
-/// Lint, types, unit tests, build, and the walk. Each that fails counts.
-pub fn check(pictures: Option<&Path>) -> Result<Tally> {
+/// Lint, types, unit tests, and build. Each that fails counts.
+pub fn check() -> Result<Tally> {
     install()?;
     let mut tally = Tally::default();
     let mut count = |what: &str, result: Result<()>| match result {
@@ -116,25 +127,14 @@ pub fn check(pictures: Option<&Path>) -> Result<Tally> {
     count("format, lint and types", npm(&["run", "-s", "check"]));
     count("unit tests", npm(&["run", "-s", "test"]));
     count("build", build());
-    match walk(pictures) {
-        Ok(walked) => tally.add(&walked),
-        Err(error) => {
-            println!("    browser: {error:#}");
-            tally.failed += 1;
-        }
-    }
     Ok(tally)
 }
 
-/// Starts three nodes with the pages in them and has a browser walk these.
-fn walk(pictures: Option<&Path>) -> Result<Tally> {
+/// Starts three nodes of a binary with the pages in it and has a browser walk these.
+pub fn walk(binary: &Path, pictures: Option<&Path>) -> Result<Tally> {
     let needs = [need("chromium", "chromium"), need("etcd", "etcd-server")];
     let missing = packages::ensure(&needs);
     ensure!(missing.is_empty(), "{} is missing", missing.join(", "));
-    let status = cargo()
-        .args(["build", "-q", "--package", "azekura"])
-        .status()?;
-    ensure!(status.success(), "the build failed: see above");
     let target = target_directory()?;
     let plan = Plan {
         folder: target.join("ui-walk"),
@@ -149,7 +149,7 @@ fn walk(pictures: Option<&Path>) -> Result<Tally> {
         detached: false,
         last_disk: None,
     };
-    let cluster = Cluster::start(target.join("debug/azekura"), &plan)?;
+    let cluster = Cluster::start(binary.to_path_buf(), &plan)?;
     let tally = walk_in(&cluster, pictures);
     if tally.as_ref().is_ok_and(|tally| tally.failed == 0) {
         cluster.remove()?;

@@ -1,5 +1,6 @@
 //! What the management plane answers.
 
+use crate::alerts::{AlertAnswer, AlertCountsAnswer, AlertTargetAnswer, AlertsAnswer};
 use crate::catalog::{CatalogAnswer, CatalogBackupAnswer, CatalogMoveAnswer};
 use crate::disks::DiskAnswer;
 use crate::event::EventsAnswer;
@@ -69,6 +70,14 @@ pub enum Answer {
     Space(Box<SpaceReportAnswer>),
     /// What happened.
     Events(EventsAnswer),
+    /// An alert.
+    Alert(AlertAnswer),
+    /// Alerts, newest first.
+    Alerts(AlertsAnswer),
+    /// Somebody who is told of alerts.
+    AlertTarget(AlertTargetAnswer),
+    /// All of them, by name.
+    AlertTargets(Vec<AlertTargetAnswer>),
     /// What a node counts.
     Figures(Box<FiguresAnswer>),
     /// Figures over time.
@@ -152,6 +161,10 @@ impl Answer {
             Self::Resiliency(value) => serde_json::to_value(value),
             Self::Space(value) => serde_json::to_value(value),
             Self::Events(value) => serde_json::to_value(value),
+            Self::Alert(value) => serde_json::to_value(value),
+            Self::Alerts(value) => serde_json::to_value(value),
+            Self::AlertTarget(value) => serde_json::to_value(value),
+            Self::AlertTargets(value) => serde_json::to_value(value),
             Self::Figures(value) => serde_json::to_value(value),
             Self::Metrics(value) => serde_json::to_value(value),
             Self::MetricsPart(value) => serde_json::to_value(value),
@@ -180,6 +193,9 @@ pub struct StatusAnswer {
     /// What the verdict rests on.
     #[serde(default)]
     pub resiliency: ResiliencyAnswer,
+    /// Open alerts; absent while the catalog does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<AlertCountsAnswer>,
     /// Whether the node that answered encrypts its connections and asks for certificates.
     #[serde(default)]
     pub encrypted: bool,

@@ -1,5 +1,6 @@
 //! What one node counts, for the Prometheus endpoint: of itself, its stores and the volumes it owns.
 
+use crate::alerts::AlertKindFigures;
 use crate::answer::{NodeAnswer, StoreAnswer};
 use crate::members::ResiliencyAnswer;
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,9 @@ pub struct ClusterFigures {
     pub nodes: Vec<NodeAnswer>,
     /// The verdict.
     pub resiliency: ResiliencyAnswer,
+    /// Open alerts; absent while the catalog does not answer.
+    #[serde(default)]
+    pub alerts: Option<Vec<AlertKindFigures>>,
     /// Volumes there are; absent while the catalog does not answer.
     pub volumes: Option<u64>,
     /// Those of them that no node serves.

@@ -7,6 +7,8 @@
 //! | `GET /api/v1/resiliency`, `GET /api/v1/stores` | resiliency, store-list |
 //! | `GET /api/v1/space`, `.../events?after=&limit=`, `.../metrics/query?entity=&metric=&from=&to=&step=`, `.../metrics/busiest?by=&limit=` | space, events, metrics-query, busiest |
 //! | `GET /api/v1/tasks?status=&kind=&entity=&parent=&before=&limit=`, `.../tasks/{id}`, `POST .../tasks/{id}/cancel` | task-list, -show, -cancel |
+//! | `GET /api/v1/alerts?state=&severity=&kind=&entity=&before=&limit=`, `.../{id}`, `POST .../{id}/acknowledge`, `.../resolve` `{"note"}` | alert-list, -show, -acknowledge, -resolve |
+//! | `GET, POST /api/v1/alert-targets`, `DELETE .../{name}`, `POST .../{name}/test` | alert-target-list, -add, -delete, -test |
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}`, `.../stores/{id}` | node- and store-show, -set, -remove (`?lost=true`) |
 //! | `GET /api/v1/catalog`, `.../catalog/backup`, `POST .../catalog/move` `{"endpoints", "prefix"}` | catalog-show, -backup, -move |
 //! | `GET, POST /api/v1/disks`, `POST .../{store}/replace` | disk-list, disk-add, disk-replace |
@@ -15,8 +17,7 @@
 //! | `GET, POST /api/v1/volumes?limit=&after=&name=&label=` | volume-list, volume-create (a clone names `from`) |
 //! | `GET, PATCH, DELETE /api/v1/volumes/{name}` | volume-show, volume-set, volume-delete |
 //! | `POST /api/v1/volumes/{name}/resize` `{"size"}` | volume-resize |
-//! | `POST /api/v1/volumes/{name}/restore` `{"snapshot"}` | volume-restore |
-//! | `POST /api/v1/volumes/{name}/drain` | volume-drain |
+//! | `POST /api/v1/volumes/{name}/restore` `{"snapshot"}`, `.../drain` | volume-restore, volume-drain |
 //! | `POST /api/v1/volumes/{name}/attach` `{"client", "read_only", "shared"}` | attach |
 //! | `POST /api/v1/volumes/{name}/detach` `{"client"}` | detach |
 //! | `GET, POST /api/v1/volumes/{name}/snapshots` `{"name", "labels"}` | snapshot-list, snapshot-create |

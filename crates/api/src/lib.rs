@@ -11,6 +11,7 @@
 //! - Fields are added, never renamed or removed, within one API version. Requests with unknown fields
 //!   are refused; answers with unknown fields are read.
 
+mod alerts;
 pub mod answer;
 pub mod catalog;
 #[cfg(feature = "client")]
@@ -35,6 +36,11 @@ mod tests;
 pub mod token;
 pub mod users;
 
+pub use alerts::{
+    ALERTS_DEFAULT, ALERTS_LIMIT_MAX, AlertAnswer, AlertCountsAnswer, AlertKindFigures,
+    AlertMarkAnswer, AlertNote, AlertOperation, AlertQuery, AlertSeverity, AlertState,
+    AlertTargetAnswer, AlertTargetSpec, AlertsAnswer, MailSecurityName, NOTE_CHARS_MAX, TargetKind,
+};
 pub use answer::{
     Answer, AttachmentAnswer, CapacityAnswer, ClientAnswer, ClusterAnswer, ContainerAnswer,
     DiffAnswer, DiffRun, GroupSnapshotAnswer, NodeAnswer, OriginAnswer, ReplicaAnswer,

@@ -10,6 +10,8 @@ impl O {
         match self {
             O::Figures | O::MetricsQuery(_) | O::MetricsPart { .. } | O::Busiest(_) => true,
             O::TaskList(_) | O::TaskShow { .. } | O::Events(_) | O::Space { .. } => true,
+            O::Alert(operation) => operation.looks(),
+            O::TokenList | O::UserList | O::AuditList(_) => true,
             O::Status
             | O::Cluster
             | O::Capacity { .. }
@@ -29,15 +31,12 @@ impl O {
             | O::GroupSnapshotList
             | O::GroupSnapshotShow { .. }
             | O::AuthorityShow
-            | O::TokenList
             | O::TokenFind { .. }
-            | O::UserList
             | O::UserFind { .. }
             | O::SessionFind { .. }
-            | O::Changes { .. }
-            | O::AuditList(_) => true,
-            O::TaskCancel { .. } => false,
-            O::NodeSet { .. }
+            | O::Changes { .. } => true,
+            O::TaskCancel { .. }
+            | O::NodeSet { .. }
             | O::NodeRemove { .. }
             | O::StoreSet { .. }
             | O::StoreRemove { .. }

@@ -4,6 +4,7 @@
 //! forwards to the volume's owner. Its JSON form has the field `operation` with the name in kebab-case:
 //! `{"operation":"volume-resize","name":"db","size":1073741824}`.
 
+use crate::alerts::AlertOperation;
 use crate::catalog::CatalogTarget;
 use crate::copies::MinCopies;
 use crate::disks::{DiskReplacement, DiskSpec};
@@ -57,6 +58,8 @@ pub enum Operation {
         /// Its id.
         id: u64,
     },
+    /// What is wrong, and who is told of it: see there what is answered.
+    Alert(AlertOperation),
     /// What this node counts: itself, its stores, the volumes it owns -> `Answer::Figures`.
     Figures,
     /// Figures over time -> `Answer::Metrics`.
@@ -454,6 +457,20 @@ impl Operation {
         }
     }
 
+    /// As [`Operation::name`], of those on users and their sessions.
+    fn name_of_users(&self) -> &'static str {
+        match self {
+            Self::UserCreate { .. } => "user-create",
+            Self::UserList => "user-list",
+            Self::UserSet { .. } => "user-set",
+            Self::UserDelete { .. } => "user-delete",
+            Self::UserFind { .. } => "user-find",
+            Self::SessionCreate { .. } => "session-create",
+            Self::SessionFind { .. } => "session-find",
+            _ => "session-delete",
+        }
+    }
+
     /// The name in the JSON form, for logs and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -462,6 +479,12 @@ impl Operation {
             Self::Cluster => "cluster",
             Self::Capacity { .. } => "capacity",
             Self::Resiliency => "resiliency",
+            Self::Space { .. } | Self::Events(_) => self.name_of_figures(),
+            Self::MetricsQuery(_) | Self::MetricsPart { .. } => self.name_of_figures(),
+            Self::Figures | Self::Busiest(_) => self.name_of_figures(),
+            Self::Alert(operation) => operation.name(),
+            Self::TaskList(_) | Self::TaskShow { .. } => self.name_of_figures(),
+            Self::TaskCancel { .. } => self.name_of_figures(),
             Self::NodeShow { .. } => "node-show",
             Self::NodeSet { .. } => "node-set",
             Self::NodeRemove { .. } => "node-remove",
@@ -508,20 +531,15 @@ impl Operation {
             Self::TokenDelete { .. } => "token-delete",
             Self::TokenFind { .. } => "token-find",
             Self::StoreList => "store-list",
-            Self::UserCreate { .. } => "user-create",
-            Self::UserList => "user-list",
-            Self::UserSet { .. } => "user-set",
-            Self::UserDelete { .. } => "user-delete",
-            Self::UserFind { .. } => "user-find",
-            Self::SessionCreate { .. } => "session-create",
-            Self::SessionFind { .. } => "session-find",
-            Self::SessionDelete { .. } => "session-delete",
+            Self::UserCreate { .. } | Self::UserList => self.name_of_users(),
+            Self::UserSet { .. } | Self::UserDelete { .. } => self.name_of_users(),
+            Self::UserFind { .. } | Self::SessionCreate { .. } => self.name_of_users(),
+            Self::SessionFind { .. } | Self::SessionDelete { .. } => self.name_of_users(),
             Self::Changes { .. } => "changes",
             Self::AuditRecord { .. } => "audit-record",
             Self::AuditList(_) => "audit-list",
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",
-            _ => self.name_of_figures(),
         }
     }
 }

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChangeAnswer {
-    /// `volume`, `snapshot`, `group-snapshot`, `container`, `node`, `store`, `event`, `task`; `placement` when groups changed, `health` when
-    /// the verdict or the state of a store did, `metrics` when another step of figures is there: all three without an id.
+    /// `volume`, `snapshot`, `group-snapshot`, `container`, `node`, `store`, `event`, `alert`, `task`; `placement` when groups changed,
+    /// `health` when the verdict or the state of a store did, `metrics` when another step of figures is there, `alert-target` when who is
+    /// told of alerts changed, or how far: all four without an id.
     pub kind: String,
     /// Its id; 0: of no single thing.
     pub id: u64,

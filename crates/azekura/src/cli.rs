@@ -1,5 +1,6 @@
 //! The command line: verbs, arguments and their help.
 
+mod alert;
 mod catalog;
 mod cluster;
 mod csi;
@@ -9,6 +10,10 @@ mod preflight;
 mod tasks;
 mod users;
 
+pub use alert::{
+    AlertListArgs, AlertNoteArgs, AlertStateName, AlertVerb, LoginArgs, MailArgs, SecurityName,
+    SeverityName, TargetAddVerb, TargetArgs, TargetVerb, UrlArgs,
+};
 pub use catalog::{CatalogVerb, DisksArgs};
 pub use cluster::{
     CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, EventsArgs,
@@ -126,6 +131,9 @@ pub enum Verb {
     /// Tasks: what takes time, and how far it is
     #[command(subcommand)]
     Task(TaskVerb),
+    /// What is wrong, and who is told of it
+    #[command(subcommand)]
+    Alert(AlertVerb),
     /// Figures over time, and the busiest volumes
     #[command(subcommand)]
     Metrics(MetricsVerb),

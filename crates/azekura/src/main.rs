@@ -4,7 +4,7 @@
 //! on disks of this machine (`disk.rs`), and `azekura catalog` on the catalog itself (`catalog_verbs.rs`); `azekura csi` serves the CSI driver (`csi_verbs.rs`), whose devices are processes of
 //! their own (`local.rs`, `launch.rs`); `azekura preflight` looks at this machine (`preflight.rs`); `azekura support-bundle` puts
 //! answers of the API into a file (`bundle.rs`); `azekura attach` is a process of its own (`attach.rs`), and so is
-//! the hidden `azekura bench` (`bench.rs`); all other verbs are calls to a node's REST API (`verbs.rs`, `users.rs`, `remote.rs`), printed by `output.rs`.
+//! the hidden `azekura bench` (`bench.rs`); a node that leads brings alerts to mail servers and webhooks (`courier.rs`); all other verbs are calls to a node's REST API (`verbs.rs`, `users.rs`, `remote.rs`), printed by `output.rs`.
 //!
 //! Exit status: 0 done, 1 failed, 2 wrong usage.
 
@@ -14,6 +14,7 @@
     reason = "the binary is where the operating system is"
 )]
 
+mod alerts;
 mod attach;
 mod authority;
 mod bay;
@@ -25,6 +26,7 @@ mod cli;
 mod config;
 #[cfg(test)]
 mod config_tests;
+mod courier;
 mod credentials;
 mod csi_verbs;
 mod disk;
@@ -116,6 +118,7 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         Verb::User(verb) => return console.user(verb),
         Verb::Audit(arguments) => return console.audit(&arguments),
         Verb::Task(verb) => return console.task(verb),
+        Verb::Alert(verb) => return console.alert(verb),
         other => other,
     };
     let shown = match verb {

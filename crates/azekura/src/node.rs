@@ -214,6 +214,8 @@ fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptio
     options.spread_logs = true;
     options.events = true;
     options.tasks = true;
+    options.alerts = true;
+    options.courier = Some(Rc::new(crate::courier::Threads));
     options.pace = Some(pace(&config.tuning));
     options.space = space(&config.tuning);
     options.process = Some(Rc::new(ThisProcess));

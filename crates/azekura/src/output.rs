@@ -455,6 +455,9 @@ impl Table for StatusAnswer {
         for reason in &self.reasons {
             text += &format!("  {reason}\n");
         }
+        if let Some(open) = self.alerts.and_then(crate::alerts::counted) {
+            text += &format!("  open alerts: {open}; see `azekura alert list`\n");
+        }
         if !self.encrypted {
             text += "  connections are not encrypted: see docs/operating/security.md\n";
         }

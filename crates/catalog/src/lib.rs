@@ -13,6 +13,7 @@
 //! Read next: `rows.rs` (what is stored), `access.rs` (transactions), `volumes.rs`, `attachment.rs`, `snapshots.rs`.
 
 mod access;
+mod alerts;
 mod attachment;
 mod audit;
 mod cluster;
@@ -26,6 +27,7 @@ mod placement;
 mod rows;
 mod snapshots;
 mod space;
+mod targets;
 mod tasks;
 mod tokens;
 mod users;
@@ -35,6 +37,10 @@ mod volumes;
 mod tests;
 
 pub use access::{Catalog, CatalogError, Transaction, Versioned};
+pub use alerts::{
+    ALERT_CHANGES_MAX, ALERTS_AT_ONCE, ALERTS_OPEN_MAX, ALERTS_PAST_MAX, AlertChangeRow,
+    AlertCounts, AlertHead, AlertMark, AlertRow, AlertSteps, AlertTurn, AlertsNow, PAST_MS_MAX,
+};
 pub use attachment::{Attachment, AttachmentMode, Held};
 pub use audit::{AUDIT_BATCH_MAX, AUDIT_ROWS_MAX, AuditRow};
 pub use cluster::{plan_groups, wanted_groups};
@@ -50,6 +56,7 @@ pub use rows::{
 };
 pub use snapshots::{NewSnapshot, SnapshotMarks};
 pub use space::{SpaceRow, SpaceState};
+pub use targets::{AlertCursorRow, AlertTargetRow, Delivery, MailSecurity, Secret, TARGETS_MAX};
 pub use tasks::{TASKS_AT_ONCE, TASKS_MAX, TaskHead, TaskRow, TaskStatus};
 pub use tokens::TokenRow;
 pub use users::{SESSIONS_MAX, SessionRow, USERS_MAX, UserRow};

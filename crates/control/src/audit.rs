@@ -30,8 +30,11 @@ pub(crate) const LOOK_MAX: Duration = Duration::from_secs(2);
 /// How long a reader of the log waits for what is not written yet.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 /// Names of fields that hold secrets or hashes of them, and of those that are told apart anyhow.
-const LEFT_OUT: [&str; 6] = [
+const LEFT_OUT: [&str; 8] = [
     "operation",
+    "alert",
+    // The address of a target of alerts often has a key in it.
+    "url",
     "hash",
     "password",
     "request",
@@ -268,6 +271,13 @@ mod tests {
         let (subject, told_of) = told(&create);
         assert_eq!(subject, "alice");
         assert_eq!(told_of, Some(json!({"name": "alice", "role": "operator"})));
+        let mut target = api::AlertTargetSpec::new("pager", api::TargetKind::Webhook);
+        target.url = Some("https://pager.test/hush".to_owned());
+        target.secret = Some("hush".to_owned());
+        let add = Operation::Alert(api::AlertOperation::TargetAdd(target));
+        let (subject, told_of) = told(&add);
+        assert_eq!(subject, "pager");
+        assert_eq!(told_of, Some(json!({"name": "pager", "kind": "webhook"})));
         let session = Operation::SessionCreate {
             user: "alice".to_owned(),
             password: "p".to_owned(),

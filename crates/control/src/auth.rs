@@ -394,6 +394,9 @@ fn is_for_administrators(operation: &Operation) -> bool {
     if let Operation::DiskAdd(spec) = operation {
         return !spec.overrides.is_empty();
     }
+    if let Operation::Alert(operation) = operation {
+        return operation.is_for_administrators();
+    }
     matches!(
         operation,
         Operation::UserCreate { .. }

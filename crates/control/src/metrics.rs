@@ -8,8 +8,8 @@
 //!   a node have all of its volumes.
 
 use api::{
-    ActivityAnswer, ClusterFigures, ComponentAnswer, DiskFigures, FiguresAnswer, LatencyFigures,
-    ResiliencyAnswer, ServedFigures, SpaceAnswer, StoreFigures, VolumeFigures,
+    ActivityAnswer, AlertCountsAnswer, ClusterFigures, ComponentAnswer, DiskFigures, FiguresAnswer,
+    LatencyFigures, ResiliencyAnswer, ServedFigures, SpaceAnswer, StoreFigures, VolumeFigures,
 };
 use std::fmt::{Display, Write};
 
@@ -437,12 +437,37 @@ fn cluster(out: &mut Text, all: &ClusterFigures) {
         "Whether the node's lease lives.",
         alive,
     );
+    alerts(out, all);
     let volumes = all.volumes.map(|count| (String::new(), count));
     out.metric(
         "azekura_volumes",
         "gauge",
         "Number of volumes.",
         volumes.into_iter(),
+    );
+}
+
+/// Labels are bounded: three severities, and the kinds of alerts that there are.
+fn alerts(out: &mut Text, all: &ClusterFigures) {
+    let kinds = all.alerts.iter().flatten();
+    let series = kinds.flat_map(|alerts| {
+        let AlertCountsAnswer {
+            critical,
+            warning,
+            info,
+        } = alerts.open;
+        let counts = [("critical", critical), ("warning", warning), ("info", info)];
+        let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+        counts.map(|(severity, count)| {
+            let kind = escape(&alerts.kind);
+            (format!("severity=\"{severity}\",kind=\"{kind}\""), count)
+        })
+    });
+    out.metric(
+        "azekura_alerts",
+        "gauge",
+        "Open alerts by severity and kind.",
+        series,
     );
 }
 

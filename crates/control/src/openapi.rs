@@ -5,6 +5,7 @@
 //!
 //! Read next: `table.rs`, `describe.rs`.
 
+mod alerts;
 mod describe;
 mod table;
 

@@ -1,6 +1,7 @@
 //! Paths to operations. The table is in `api::http`; `openapi/table.rs` says what each takes and answers.
 
 mod accounts;
+mod alerts;
 mod catalog;
 mod disks;
 mod joining;
@@ -236,6 +237,7 @@ fn version_1() -> Router<Shared> {
         .route("/openapi.json", get(openapi::serve))
         .route("/stream", get(stream::serve))
         .merge(accounts::routes())
+        .merge(alerts::routes())
         .merge(catalog::routes())
         .merge(disks::routes())
         .merge(joining::routes())

@@ -243,6 +243,36 @@ const ROUTES: &[(&str, &str, &str)] = &[
         r#"{"operation":"events","after":7,"limit":9}"#,
     ),
     (
+        "GET /api/v1/alerts?state=all&severity=warning&kind=space&entity=space%2F2&before=7&limit=9",
+        "",
+        r#"{"operation":"alert","alert":"list","state":"all","severity":"warning","kind":"space","entity":"space/2","before":7,"limit":9}"#,
+    ),
+    (
+        "GET /api/v1/alerts/7",
+        "",
+        r#"{"operation":"alert","alert":"show","id":7}"#,
+    ),
+    (
+        "GET /api/v1/alert-targets",
+        "",
+        r#"{"operation":"alert","alert":"target-list"}"#,
+    ),
+    (
+        "POST /api/v1/alert-targets",
+        r#"{"name":"t","kind":"webhook","url":"http://t"}"#,
+        r#"{"operation":"alert","alert":"target-add","name":"t","kind":"webhook","url":"http://t"}"#,
+    ),
+    (
+        "DELETE /api/v1/alert-targets/t",
+        "",
+        r#"{"operation":"alert","alert":"target-delete","name":"t"}"#,
+    ),
+    (
+        "POST /api/v1/alert-targets/t/test",
+        "",
+        r#"{"operation":"alert","alert":"target-test","name":"t"}"#,
+    ),
+    (
         "GET /api/v1/nodes/n",
         "",
         r#"{"operation":"node-show","name":"n"}"#,

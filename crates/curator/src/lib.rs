@@ -9,9 +9,10 @@
 //!   a root joins, leaves or is set back.
 //! - Every step may be repeated; a collection that stops half-way leaves garbage, never damage.
 //!
-//! Read next: `collect.rs`, `account.rs`, `placement.rs`, `space.rs`, `rebuild.rs`.
+//! Read next: `collect.rs`, `account.rs`, `placement.rs`, `space.rs`, `alerts.rs`, `rebuild.rs`.
 
 mod account;
+pub mod alerts;
 mod collect;
 mod pace;
 mod placement;

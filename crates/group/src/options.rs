@@ -31,7 +31,7 @@ impl Default for PoolOptions {
 pub enum Bug {
     /// What a member sends of raw frames is believed without a look at the checksum.
     BelieveMembers,
-    /// A former member empties itself without a look at the members.
+    /// A former member empties itself without a look at the members, filled or not.
     LeaveUnchecked,
     /// A former member deletes what it holds, as if it were garbage.
     LeaveWithTombstones,

@@ -96,12 +96,19 @@ fn describe(change: &Change) -> (Revision, Option<ChangeAnswer>) {
         ("group-snapshot/", "group-snapshot", gone),
         ("event/", "event", gone),
         ("task/", "task", gone),
+        ("alert/", "alert", gone),
+        ("alert-past/", "alert", true),
+        ("alert-target/", "alert-target", false),
+        ("alert-cursor/", "alert-target", false),
         ("group/", "placement", false),
     ];
     let found = kinds.iter().find_map(|(prefix, kind, gone)| {
-        let id = key.strip_prefix(prefix)?.parse().ok()?;
-        // Groups change by the thousand while one thing happens: that there is something is enough.
-        let id = if *kind == "placement" { 0 } else { id };
+        let rest = key.strip_prefix(prefix)?;
+        // Groups change by the thousand while one thing happens, and targets have names: that there is something is enough.
+        let id = match *kind {
+            "placement" | "alert-target" => 0,
+            _ => rest.parse().ok()?,
+        };
         Some(ChangeAnswer {
             kind: (*kind).to_owned(),
             id,
@@ -260,6 +267,8 @@ mod tests {
         kept.restart(10);
         push(&mut kept, &put("volume/00000000000000000007", 11));
         push(&mut kept, &put("counter/volume", 12));
+        push(&mut kept, &put("alert-target/pager", 12));
+        push(&mut kept, &put("alerts", 13));
         push(&mut kept, &put("user/alice", 13));
         push(&mut kept, &put("alive/00000000000000000002", 14));
         let deleted = Change::Deleted {
@@ -276,8 +285,9 @@ mod tests {
             )
         };
         let node = ("node".to_owned(), 2, false);
+        let target = ("alert-target".to_owned(), 0, false);
         let volume = ("volume".to_owned(), 7, true);
-        assert_eq!(told(&kept, 10), Some(vec![node, volume.clone()]));
+        assert_eq!(told(&kept, 10), Some(vec![target, node, volume.clone()]));
         assert_eq!(told(&kept, 14), Some(vec![volume]));
         assert_eq!(told(&kept, 15), Some(vec![]));
         assert_eq!(told(&kept, 9), None, "too long ago");

@@ -16,6 +16,7 @@
 //! Read next: `host.rs`, then `membership.rs`, `volumes.rs`, `sessions.rs`, `operations.rs`.
 
 mod accounts;
+mod alerts;
 mod asker;
 mod device;
 mod disks;
@@ -38,6 +39,7 @@ mod tasks;
 mod upkeep;
 mod volumes;
 
+pub use crate::alerts::{Courier, Parcel};
 pub use crate::disks::{Bay, DiskFacts, DiskRequest, FoundDisks};
 pub use crate::host::Host;
 pub use crate::membership::ClusterView;

@@ -5,6 +5,7 @@
 //!   one forwarded never forwards it again.
 //! - Every operation may be repeated; what was half done is found and finished.
 
+mod alerts;
 mod capacity;
 mod catalogs;
 mod clones;
@@ -176,6 +177,7 @@ impl Host {
             Operation::VolumeShow { name } => return self.show_volume_here(name).await,
             Operation::VolumeDelete { name } => return self.delete_volume_here(name).await,
             Operation::Space { lineage } => return self.space_here(*lineage).await,
+            Operation::Alert(step) => return self.alerts_here(step.clone()).await,
             Operation::MetricsPart { .. } | Operation::Busiest(_) => {
                 return self.metrics_step(operation).await;
             }
@@ -212,6 +214,7 @@ impl Host {
             Operation::TaskList(query) => self.list_tasks(&query).await,
             Operation::TaskShow { id } => self.show_task(id).await,
             Operation::TaskCancel { id } => Box::pin(self.cancel_task(id)).await,
+            Operation::Alert(operation) => self.alerts(operation).await,
             Operation::Figures => self.figures().await,
             Operation::MetricsQuery(query) => self.query_metrics(&query).await,
             step @ Operation::MetricsPart { .. } => self.metrics_step(step).await,

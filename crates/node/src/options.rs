@@ -1,5 +1,6 @@
 //! How a node is started, and why it cannot be.
 
+use crate::alerts::Courier;
 use crate::disks::Bay;
 use crate::meter::Process;
 use crate::operations::{CatalogPlace, Signer};
@@ -87,6 +88,10 @@ pub struct HostOptions {
     pub tasks: bool,
     /// How long a task is kept after its end.
     pub tasks_kept: Duration,
+    /// Whether alerts are raised and resolved. Off here, as above.
+    pub alerts: bool,
+    /// Who brings alerts to those who shall hear of them; nothing: nobody.
+    pub courier: Option<Rc<dyn Courier>>,
     /// How fills give way to clients; nothing: they do not. Off here, as above.
     pub pace: Option<curator::PaceOptions>,
     /// Whether logs whose copies share a machine move to others as soon as there are some. Off here, as above.
@@ -175,6 +180,8 @@ impl HostOptions {
             events: false,
             tasks: false,
             tasks_kept: Duration::from_secs(7 * 24 * 3600),
+            alerts: false,
+            courier: None,
             pace: None,
             spread_logs: false,
         }

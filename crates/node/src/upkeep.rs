@@ -62,6 +62,8 @@ pub(crate) struct Upkeep {
     pub(crate) space: RefCell<curator::SpaceJudge>,
     /// What happened and is not written yet.
     pub(crate) events: crate::events::Events,
+    /// What goes on with alerts.
+    pub(crate) alerts: crate::alerts::Alerts,
     /// How long requests of clients take.
     pub(crate) latency: crate::latency::Latency,
     /// What clients do with the volumes owned here.
@@ -113,6 +115,12 @@ pub(crate) fn start(host: &Rc<Host>) {
     }
     if host.options.tasks {
         host.spawn(tasks::run(host.clone()));
+    }
+    if host.options.alerts {
+        host.spawn(crate::alerts::run(host.clone()));
+        if let Some(courier) = host.options.courier.clone() {
+            host.spawn(crate::alerts::deliver(host.clone(), courier));
+        }
     }
     if let Some(recording) = host.options.recording.clone() {
         host.spawn(record::run(host.clone(), recording));

@@ -1,14 +1,16 @@
 import { Button, Group, Modal, SimpleGrid, Stack, Table, Text } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { Link } from "@tanstack/react-router";
+import { urgent } from "../alerts";
 import { bytes, percent, seconds } from "../format";
 import { type Word, word } from "../i18n";
 import { Bar, Facts, inOrder, Loaded, Page, Panel, State } from "../parts";
 import { ACTIVITY, Busiest, Performance } from "../performance";
-import { useCluster, useResiliency, useStores, useVolumes } from "../queries";
+import { useAlerts, useCluster, useResiliency, useStores, useVolumes } from "../queries";
 import type { Resiliency } from "../types";
 
 const LARGEST = 5;
+const ALERTS_MAX = 5;
 const NAMES: Record<string, Word> = { ok: "healthy", degraded: "degraded", critical: "critical" };
 
 function Capacity() {
@@ -139,6 +141,49 @@ function Verdict() {
   );
 }
 
+/** Critical alerts and warnings, those first that nobody has acknowledged. */
+function Alerts() {
+  const query = useAlerts("open");
+  return (
+    <Panel
+      title={word("alerts")}
+      action={
+        <Link to="/alerts" style={{ fontSize: 14 }}>
+          {word("alertsMore")}
+        </Link>
+      }
+    >
+      <Loaded query={query}>
+        {({ alerts }) => {
+          const shown = urgent(alerts, ALERTS_MAX);
+          if (shown.length === 0) {
+            return <Text size="sm">{word("alertsNone")}</Text>;
+          }
+          return (
+            <Stack gap="xs">
+              {shown.map((alert) => (
+                <div key={alert.id}>
+                  <Group gap="xs" wrap="nowrap" align="flex-start">
+                    <State state={alert.severity} />
+                    <div>
+                      <Text size="sm">{alert.cause}</Text>
+                      <Text size="xs" c="dimmed">
+                        {alert.acknowledged
+                          ? `${word("alertAcknowledged")}: ${alert.acknowledged.by ?? "–"}`
+                          : alert.remedy}
+                      </Text>
+                    </div>
+                  </Group>
+                </div>
+              ))}
+            </Stack>
+          );
+        }}
+      </Loaded>
+    </Panel>
+  );
+}
+
 function Members() {
   const cluster = useCluster();
   const stores = useStores().data ?? [];
@@ -236,6 +281,7 @@ export function HomePage() {
       <SimpleGrid cols={{ base: 1, md: 2 }}>
         <Capacity />
         <Verdict />
+        <Alerts />
         <Members />
         <Largest />
         <Busiest />

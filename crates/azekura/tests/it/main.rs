@@ -8,6 +8,7 @@
 )]
 
 mod csi_api;
+mod real_alerts;
 mod real_attach;
 mod real_bench;
 mod real_catalog;

@@ -235,6 +235,7 @@ impl Connections {
             Tries::Once => self.timeout,
         };
         let mut attempt = 0;
+        let mut told = None;
         loop {
             attempt += 1;
             let (member, turn) = self.current();
@@ -254,11 +255,20 @@ impl Connections {
             if !matches!(error, KvError::Unavailable(_)) {
                 return Err(error);
             }
+            if is_answer(&status) {
+                return Err(error);
+            }
             self.leave(turn);
+            // What a member said tells more than that another one does not listen.
+            let error = match told {
+                Some(told) if never_left(&status) => told,
+                _ => error,
+            };
             let again = tries == Tries::Repeat || !asked || never_left(&status);
             if !again || attempt >= tries_max || Instant::now() >= deadline {
                 return Err(error);
             }
+            told = Some(error);
         }
     }
 }
@@ -273,6 +283,12 @@ fn never_left(status: &Status) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// Whether the cluster has decided: there is no such lease or member. A second try at another would hide this behind what is
+/// wrong with that one.
+fn is_answer(status: &Status) -> bool {
+    status.code() == Code::NotFound
 }
 
 /// What a failure means for the catalog. Anything that is not plainly an answer leaves open what happened.

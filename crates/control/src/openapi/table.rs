@@ -1,5 +1,6 @@
 //! Every route: what it takes, what it answers, who may ask.
 
+use super::alerts::alerts;
 use super::describe::{Describe, Described};
 use api::ErrorKind::{
     Exists, Failed, Forbidden, InUse, NoSpace, NotFound, Refused, Throttled, Unauthenticated,
@@ -24,15 +25,15 @@ use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
 const ALL: &[Scope] = &[Admin, Operator, Viewer, Csi];
 const EVERYBODY: &[Scope] = &[Admin, Operator, Viewer, Csi, Client];
 const ATTACHING: &[Scope] = &[Admin, Operator, Csi, Client];
-const LOOKING: &[Scope] = &[Admin, Operator, Viewer];
+pub(super) const LOOKING: &[Scope] = &[Admin, Operator, Viewer];
 const DRIVING: &[Scope] = &[Admin, Operator, Csi];
-const OPERATING: &[Scope] = &[Admin, Operator];
-const ADMIN: &[Scope] = &[Admin];
+pub(super) const OPERATING: &[Scope] = &[Admin, Operator];
+pub(super) const ADMIN: &[Scope] = &[Admin];
 
 const VOLUME: &str = "Name of the volume, or `volume-` and its id";
 const SNAPSHOT: &str = "Name of the snapshot, or `snapshot-` and its id";
 const CONTAINER: &str = "Name of the container";
-const DONE: &str = "Done; nothing to tell";
+pub(super) const DONE: &str = "Done; nothing to tell";
 
 /// All of them.
 pub(super) fn operations() -> Vec<Described> {
@@ -43,6 +44,7 @@ pub(super) fn operations() -> Vec<Described> {
         disks(),
         insight(),
         tasks(),
+        alerts(),
         joining(),
         containers(),
         volumes(),

@@ -2,9 +2,9 @@
 
 use crate::metrics::render;
 use api::{
-    ActivityAnswer, ClusterFigures, ComponentAnswer, DiskFigures, FiguresAnswer, LatencyFigures,
-    NodeAnswer, ProcessFigures, ResiliencyAnswer, ServedFigures, SpaceAnswer, StoreAnswer,
-    StoreFigures, VolumeFigures,
+    ActivityAnswer, AlertCountsAnswer, AlertKindFigures, ClusterFigures, ComponentAnswer,
+    DiskFigures, FiguresAnswer, LatencyFigures, NodeAnswer, ProcessFigures, ResiliencyAnswer,
+    ServedFigures, SpaceAnswer, StoreAnswer, StoreFigures, VolumeFigures,
 };
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -91,6 +91,14 @@ pub(super) fn figures(volumes: u64) -> FiguresAnswer {
                 space: vec![SpaceAnswer::default(); one],
                 ..ResiliencyAnswer::default()
             },
+            alerts: Some(vec![AlertKindFigures {
+                kind: "space".to_owned(),
+                open: AlertCountsAnswer {
+                    critical: 1,
+                    warning: 2,
+                    info: 0,
+                },
+            }]),
             volumes: Some(volumes + 1),
             unserved: vec![VolumeFigures {
                 name: "at-rest".to_owned(),

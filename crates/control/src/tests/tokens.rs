@@ -62,6 +62,12 @@ pub(super) const OTHERS: &[(&str, &str, &str)] = &[
     ("GET /api/v1/authority", "", ""),
     ("POST /api/v1/authority/rotate", "{}", ""),
     ("POST /api/v1/authority/retire", "{}", ""),
+    ("POST /api/v1/alerts/7/acknowledge", "", ""),
+    (
+        "POST /api/v1/alerts/7/resolve",
+        r#"{"note":"replaced"}"#,
+        "",
+    ),
     ("GET /api/v1/users", "", ""),
     (
         "POST /api/v1/users",
@@ -92,7 +98,15 @@ pub(super) fn operator_may(request: &str) -> bool {
         "/catalog/",
         "/replace",
     ];
-    let gives_up = ["DELETE /api/v1/nodes", "DELETE /api/v1/stores"];
+    let gives_up = [
+        "DELETE /api/v1/nodes",
+        "DELETE /api/v1/stores",
+        "DELETE /api/v1/alert-targets",
+    ];
+    // Where the cluster sends what it knows.
+    if request == "POST /api/v1/alert-targets" {
+        return false;
+    }
     !never.iter().any(|part| request.contains(part))
         && !gives_up.iter().any(|start| request.starts_with(start))
 }
@@ -114,6 +128,7 @@ fn client_may(request: &str) -> bool {
 fn csi_may(request: &str, body: &str) -> bool {
     let never = [
         "/status",
+        "/alert",
         "/metrics",
         "/tokens",
         "/restore",

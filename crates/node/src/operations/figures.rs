@@ -157,6 +157,7 @@ impl Host {
         // The verdict rests on the catalog's members, too.
         let (rows, ()) = futures_util::future::join(rows, self.ask_catalog()).await;
         let rows = rows.ok().and_then(std::result::Result::ok);
+        let alerts = self.alert_figures().await;
         let view = self.view();
         let is_unserved = |row: &VolumeRow| {
             let owner = row.owner.filter(|owner| view.alive.contains_key(owner));
@@ -174,6 +175,7 @@ impl Host {
         let all = rows.iter().flatten().map(|found| &found.row);
         ClusterFigures {
             unserved: all.filter(|row| is_unserved(row)).map(figures).collect(),
+            alerts,
             volumes: rows.as_ref().map(|rows| rows.len() as u64),
             resiliency: self.verdict(),
             nodes: nodes_of(&view),

@@ -141,6 +141,7 @@ impl Host {
             verdict: resiliency.verdict.clone(),
             reasons: resiliency.reasons.clone(),
             resiliency,
+            alerts: self.alert_counts().await,
             cluster: self.options.cluster.clone(),
             node: self.id.0,
             cluster_id: self.cluster_id.clone(),

@@ -261,6 +261,7 @@ pub(crate) fn changes_catalog(operation: &Operation) -> bool {
             | O::SessionCreate { .. }
             | O::SessionDelete { .. }
             | O::AuditRecord { .. }
+            | O::Alert(_)
     );
     !operation.looks() && !not_noted
 }

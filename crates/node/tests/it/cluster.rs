@@ -2,8 +2,11 @@
 
 use crate::support::{Client, Cluster, MIB, volume_of};
 use api::{Answer, ErrorKind, Operation, SnapshotRef, VolumeSpec};
+use blockdev::{BlockError, WriteMode};
+use bytes::Bytes;
 use catalog_kv::memory::Outage;
 use std::collections::BTreeMap;
+use vocab::{BLOCK_SIZE, Lba};
 use world::Duration;
 
 fn name(text: &str) -> String {
@@ -99,6 +102,55 @@ fn everything_is_there_after_a_power_loss_of_all_nodes() {
     for lba in 0..20 {
         assert_eq!(cluster.read(2, &device, lba), 1 + lba as u8);
     }
+}
+
+#[test]
+fn what_a_power_loss_took_is_had_from_a_living_replica_that_the_owner_cannot_reach() {
+    let cluster = Cluster::new(11, 3);
+    cluster.create_container("c", 2);
+    cluster.create_volume(0, "v", 64 * MIB);
+    let device = cluster.device(0, "v");
+    // The log is at full width then.
+    cluster.sim.run_for(Duration::from_secs(5));
+    let written = cluster.run(0, {
+        let device = device.clone();
+        async move {
+            for lba in 0..40 {
+                let data = vec![Bytes::from(vec![1 + lba as u8; BLOCK_SIZE])];
+                // Acknowledged, and not flushed.
+                device.write(Lba(lba), data, WriteMode::Buffered).await?;
+            }
+            Ok::<_, BlockError>(())
+        }
+    });
+    written.expect("nothing fails yet");
+    drop(device);
+    let owner = cluster.owner(0, "v");
+    let replicas = cluster.show(0, "v").log;
+    assert_eq!(replicas.len(), 2, "{replicas:?}");
+    let holds = |index: &usize| {
+        let stores = cluster.node(*index).stores();
+        let mut ids = stores.iter().map(|store| store.id().0);
+        ids.any(|id| replicas.iter().any(|replica| replica.store == id))
+    };
+    let other = (0..3).find(|index| *index != owner && holds(index));
+    let other = other.expect("a replica on another node");
+    let third = (0..3).find(|index| *index != owner && *index != other);
+    let third = third.expect("three nodes");
+
+    cluster.machines[owner].host.power_loss();
+    cluster.crash(owner);
+    cluster
+        .sim
+        .partition_both(&cluster.machines[owner].host, &cluster.machines[other].host);
+    cluster.restart(owner);
+    // The old owner may be asked first: it must not decide by its own, suspect replica.
+    let from_owner = cluster.device(owner, "v");
+    for lba in 0..40 {
+        assert_eq!(cluster.read(owner, &from_owner, lba), 1 + lba as u8);
+    }
+    let device = cluster.device(third, "v");
+    assert_eq!(cluster.read(third, &device, 39), 40);
 }
 
 #[test]

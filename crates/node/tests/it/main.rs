@@ -2,6 +2,7 @@
 
 mod accounting;
 mod accounts;
+mod alerts;
 mod cluster;
 mod disks;
 mod events;

@@ -94,14 +94,7 @@ impl Scene {
 
     /// Names of the members that vote and answer, as a node sees it.
     pub fn members(&self, through: usize) -> Vec<String> {
-        let status = self.status(through);
-        let members = status["members"].as_array().unwrap().iter();
-        let good = members.filter(|one| one["votes"] == true && one.get("problem").is_none());
-        let mut names: Vec<String> = good
-            .map(|one| one["name"].as_str().unwrap().to_owned())
-            .collect();
-        names.sort();
-        names
+        good(&self.status(through))
     }
 
     pub fn status(&self, through: usize) -> Value {
@@ -113,14 +106,12 @@ impl Scene {
             .iter()
             .map(|index| format!("node-{index}"))
             .collect();
+        // While members change, etcd does not answer for a moment; then they are not there yet.
         wait_until(&format!("the members are {expected:?}"), || {
-            self.members(through) == expected && self.all_votes(through) == expected.len()
+            let status = self.node(through).try_ask(&["catalog", "status"]);
+            let all = |status: &Value| status["members"].as_array().map_or(0, Vec::len);
+            status.is_some_and(|status| good(&status) == expected && all(&status) == expected.len())
         });
-    }
-
-    /// Members that vote, whether they answer or not, and learners.
-    fn all_votes(&self, through: usize) -> usize {
-        self.status(through)["members"].as_array().unwrap().len()
     }
 }
 
@@ -150,4 +141,15 @@ pub fn verb(words: &[&str]) -> Result<Value, String> {
         true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
         false => Err(String::from_utf8(output.stderr).unwrap()),
     }
+}
+
+/// Names of the members that vote and answer, sorted.
+fn good(status: &Value) -> Vec<String> {
+    let members = status["members"].as_array().unwrap().iter();
+    let good = members.filter(|one| one["votes"] == true && one.get("problem").is_none());
+    let mut names: Vec<String> = good
+        .map(|one| one["name"].as_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    names
 }

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Of each log, when a test fails.
 const LOG_LINES_SHOWN: usize = 40;
 /// Size of a node's disk.
-const DISK: &str = "6 GiB";
+const DISK: &str = "2 GiB";
 /// Nodes of the cluster.
 pub const NODES: usize = 3;
 
@@ -292,7 +292,7 @@ impl Cluster {
             "--disk",
             &disk,
             "--create",
-            "6 GiB",
+            DISK,
             "--journal",
             "64 MiB",
         ]);

@@ -198,6 +198,13 @@ impl Node {
         serde_json::from_slice(&output.stdout).expect("-o json gives JSON")
     }
 
+    /// Runs a verb that may fail; its answer, if there is one.
+    pub fn try_ask(&self, words: &[&str]) -> Option<Value> {
+        let output = self.run(words);
+        let answer = || serde_json::from_slice(&output.stdout).expect("-o json gives JSON");
+        output.status.success().then(answer)
+    }
+
     /// Runs a verb that must fail; its error.
     pub fn refuse(&self, words: &[&str]) -> Value {
         let output = self.run(words);
