@@ -18,8 +18,7 @@
 //! | `GET, PATCH, DELETE /api/v1/volumes/{name}` | volume-show, volume-set, volume-delete |
 //! | `POST /api/v1/volumes/{name}/resize` `{"size"}` | volume-resize |
 //! | `POST /api/v1/volumes/{name}/restore` `{"snapshot"}`, `.../drain` | volume-restore, volume-drain |
-//! | `POST /api/v1/volumes/{name}/attach` `{"client", "read_only", "shared"}` | attach |
-//! | `POST /api/v1/volumes/{name}/detach` `{"client"}` | detach |
+//! | `POST /api/v1/volumes/{name}/attach` `{"client", "read_only", "shared"}`, `.../detach` `{"client"}` | attach, detach |
 //! | `GET, POST /api/v1/volumes/{name}/snapshots` `{"name", "labels"}` | snapshot-list, snapshot-create |
 //! | `DELETE /api/v1/volumes/{name}/snapshots/{snapshot}` | snapshot-delete |
 //! | `GET /api/v1/volumes/{name}/diff?from=&to=&offset=&limit=` | snapshot-diff |
