@@ -158,7 +158,7 @@ function OpenTasks() {
     return null;
   }
   return (
-    <Link to="/tasks" aria-label={`${word("tasksOpen")}: ${open}`} style={{ textDecoration: "none" }}>
+    <Link to="/tasks" style={{ textDecoration: "none" }}>
       <State state="pending">{word("tasksCount", open)}</State>
     </Link>
   );
