@@ -337,6 +337,16 @@ await step("alerts: nothing is wrong, and nobody is told", async () => {
   await accessible();
 });
 
+await step("logs: what became of a deleted volume is one search", async () => {
+  await visit("Logs", "Logs");
+  await page.getByLabel("Volume", { exact: true }).fill("scratch");
+  await button("Search").click();
+  await page.getByText("deleted; its space comes back with the next collections").first().waitFor();
+  await page.getByText("operation done").first().waitFor();
+  await accessible();
+  await picture("logs");
+});
+
 await step("events: what happened is there", async () => {
   await visit("Events", "Events");
   await page.getByRole("heading", { name: "Events" }).waitFor();

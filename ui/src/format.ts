@@ -32,6 +32,19 @@ export function percent(part: number, whole: number): number {
   return whole > 0 ? Math.min(100, (part / whole) * 100) : 0;
 }
 
+/** The same to the thousandth of a second. */
+export function exactTime(ms: number, language: string): string {
+  return new Date(ms).toLocaleString(language === "ja" ? "ja-JP" : "en-GB", {
+    year: "numeric",
+    month: "2-digit",
+    day: "2-digit",
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+    fractionalSecondDigits: 3,
+  });
+}
+
 export function time(ms: number, language: string): string {
   return new Date(ms).toLocaleString(language === "ja" ? "ja-JP" : "en-GB", {
     dateStyle: "medium",

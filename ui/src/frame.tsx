@@ -45,6 +45,7 @@ const PLACES: { to: string; title: Word }[] = [
   { to: "/tasks", title: "tasks" },
   { to: "/alerts", title: "alerts" },
   { to: "/events", title: "events" },
+  { to: "/logs", title: "logs" },
   { to: "/settings", title: "settings" },
 ];
 const FOUND_MAX = 20;

@@ -16,6 +16,8 @@ const COLOURS: Record<string, string> = {
   succeeded: "green",
   running: "cyan",
   warning: "yellow",
+  warn: "yellow",
+  error: "red",
   degraded: "yellow",
   pending: "yellow",
   suspect: "yellow",

@@ -1,12 +1,14 @@
 import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
 import { Frame } from "./frame";
 import { word } from "./i18n";
+import { searchOf } from "./logs";
 import { AlertsPage } from "./pages/alerts";
 import { ContainerPage } from "./pages/container";
 import { ContainersPage } from "./pages/containers";
 import { EventsPage } from "./pages/events";
 import { HardwarePage } from "./pages/hardware";
 import { HomePage } from "./pages/home";
+import { LogsPage } from "./pages/logs";
 import { NodePage } from "./pages/node";
 import { SettingsPage } from "./pages/settings";
 import { SnapshotsPage } from "./pages/snapshots";
@@ -37,6 +39,13 @@ export const nodeRoute = createRoute({
   component: NodePage,
 });
 
+const logsRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/logs",
+  component: LogsPage,
+  validateSearch: searchOf,
+});
+
 const tree = root.addChildren([
   at("/", HomePage),
   at("/containers", ContainersPage),
@@ -50,6 +59,7 @@ const tree = root.addChildren([
   at("/tasks", TasksPage),
   at("/alerts", AlertsPage),
   at("/events", EventsPage),
+  logsRoute,
   at("/settings", SettingsPage),
 ]);
 

@@ -301,6 +301,25 @@ export interface Busiest {
   silent: string[];
 }
 
+export interface LogLine {
+  node: string;
+  number: number;
+  at_ms: number;
+  level: string;
+  target: string;
+  message: string;
+  fields: Record<string, string>;
+}
+
+export interface Logs {
+  /** Oldest first. */
+  lines: LogLine[];
+  more: boolean;
+  /** Since when every line is there. */
+  since_ms: number;
+  silent: string[];
+}
+
 export interface Task {
   id: number;
   kind: string;

@@ -6,6 +6,7 @@ use crate::disks::DiskAnswer;
 use crate::event::EventsAnswer;
 use crate::figures::{ActivityAnswer, FiguresAnswer};
 use crate::join::{AuthorityAnswer, JoinAnswer, JoinTokenAnswer};
+use crate::logs::LogsAnswer;
 use crate::members::{MemberAnswer, ResiliencyAnswer};
 use crate::metrics::{BusiestAnswer, MetricsAnswer, MetricsPart};
 use crate::space::{SpaceReportAnswer, UsageAnswer};
@@ -70,6 +71,8 @@ pub enum Answer {
     Space(Box<SpaceReportAnswer>),
     /// What happened.
     Events(EventsAnswer),
+    /// Lines of logs.
+    Logs(LogsAnswer),
     /// An alert.
     Alert(AlertAnswer),
     /// Alerts, newest first.
@@ -161,6 +164,7 @@ impl Answer {
             Self::Resiliency(value) => serde_json::to_value(value),
             Self::Space(value) => serde_json::to_value(value),
             Self::Events(value) => serde_json::to_value(value),
+            Self::Logs(value) => serde_json::to_value(value),
             Self::Alert(value) => serde_json::to_value(value),
             Self::Alerts(value) => serde_json::to_value(value),
             Self::AlertTarget(value) => serde_json::to_value(value),

@@ -23,6 +23,7 @@ mod event;
 mod figures;
 pub mod http;
 pub mod join;
+mod logs;
 mod looks;
 pub mod members;
 mod metrics;
@@ -60,6 +61,9 @@ pub use figures::{
 pub use join::{
     AuthorityAnswer, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec,
     NodeCertificateAnswer, Retirement,
+};
+pub use logs::{
+    LOGS_DEFAULT, LOGS_LIMIT_MAX, LogField, LogLevel, LogLineAnswer, LogQuery, LogsAnswer, LogsPart,
 };
 pub use members::{
     ComponentAnswer, CopiesAnswer, MemberAnswer, MemberChange, RemoveQuery, RepairAnswer,

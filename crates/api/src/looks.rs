@@ -12,6 +12,7 @@ impl O {
             O::TaskList(_) | O::TaskShow { .. } | O::Events(_) | O::Space { .. } => true,
             O::Alert(operation) => operation.looks(),
             O::TokenList | O::UserList | O::AuditList(_) => true,
+            O::Logs(_) | O::LogsPart(_) => true,
             O::Status
             | O::Cluster
             | O::Capacity { .. }

@@ -11,6 +11,7 @@ use crate::disks::{DiskReplacement, DiskSpec};
 pub use crate::error::{ErrorKind, OperationError};
 use crate::event::EventQuery;
 use crate::join::{JoinTokenSpec, Retirement};
+use crate::logs::{LogQuery, LogsPart};
 use crate::members::MemberChange;
 use crate::metrics::{BusiestQuery, MetricsQuery};
 use crate::query::ListQuery;
@@ -60,6 +61,10 @@ pub enum Operation {
     },
     /// What is wrong, and who is told of it: see there what is answered.
     Alert(AlertOperation),
+    /// Recent lines of the nodes' logs -> `Answer::Logs`.
+    Logs(LogQuery),
+    /// The same of one node, as a step of it -> `Answer::Logs`.
+    LogsPart(LogsPart),
     /// What this node counts: itself, its stores, the volumes it owns -> `Answer::Figures`.
     Figures,
     /// Figures over time -> `Answer::Metrics`.
@@ -453,6 +458,8 @@ impl Operation {
             Self::TaskList(_) => "task-list",
             Self::TaskShow { .. } => "task-show",
             Self::TaskCancel { .. } => "task-cancel",
+            Self::Logs(_) => "logs",
+            Self::LogsPart(_) => "logs-part",
             _ => "figures",
         }
     }
@@ -485,6 +492,7 @@ impl Operation {
             Self::Alert(operation) => operation.name(),
             Self::TaskList(_) | Self::TaskShow { .. } => self.name_of_figures(),
             Self::TaskCancel { .. } => self.name_of_figures(),
+            Self::Logs(_) | Self::LogsPart(_) => self.name_of_figures(),
             Self::NodeShow { .. } => "node-show",
             Self::NodeSet { .. } => "node-set",
             Self::NodeRemove { .. } => "node-remove",

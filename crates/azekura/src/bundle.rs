@@ -27,12 +27,13 @@ const LOG_BYTES_MAX: u64 = 16 << 20;
 /// Largest configuration.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Answers of the API: name in the archive, and path.
-const ANSWERS: [(&str, &str); 18] = [
+const ANSWERS: [(&str, &str); 19] = [
     ("cluster", "/cluster"),
     ("status", "/status"),
     ("resiliency", "/resiliency"),
     ("space", "/space"),
     ("events", "/events?limit=500"),
+    ("logs", "/logs?limit=2000"),
     ("tasks", "/tasks?limit=1000"),
     ("alerts", "/alerts?state=all&limit=800"),
     ("alert-targets", "/alert-targets"),

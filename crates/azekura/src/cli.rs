@@ -5,6 +5,7 @@ mod catalog;
 mod cluster;
 mod csi;
 mod disk;
+mod logs;
 mod metrics;
 mod preflight;
 mod tasks;
@@ -23,6 +24,7 @@ pub use csi::{
     Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, FollowArgs, Home, LaunchArgs,
 };
 pub use disk::{DiskVerb, FormatArgs};
+pub use logs::LogsArgs;
 pub use metrics::{BusyOrder, MetricsVerb, QueryArgs, TopArgs};
 pub use preflight::{BundleArgs, PreflightArgs};
 pub use tasks::{TaskListArgs, TaskVerb};
@@ -128,6 +130,8 @@ pub enum Verb {
     Space,
     /// What happened in the cluster, newest last
     Events(EventsArgs),
+    /// Recent lines of the nodes' logs: about a volume, a task, a request
+    Logs(LogsArgs),
     /// Tasks: what takes time, and how far it is
     #[command(subcommand)]
     Task(TaskVerb),

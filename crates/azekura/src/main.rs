@@ -36,6 +36,8 @@ mod joining;
 mod kept;
 mod launch;
 mod local;
+mod log_window;
+mod logs;
 mod members;
 mod node;
 mod output;
@@ -141,6 +143,7 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         Verb::Resiliency => console.resiliency(),
         Verb::Space => console.space(),
         Verb::Events(arguments) => console.events(&arguments),
+        Verb::Logs(arguments) => console.logs(&arguments),
         Verb::Metrics(verb) => console.metrics(&verb),
         Verb::Top(arguments) => console.top(&arguments),
         Verb::Status => console.status(),

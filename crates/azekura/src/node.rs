@@ -15,6 +15,7 @@ use crate::catalog_place;
 use crate::cli::NodeArgs;
 use crate::config::{ApiAuth, Config, TlsConfig, Tuning};
 use crate::disk::{self, Prepared};
+use crate::log_window::{WINDOW_BYTES, Window};
 use crate::remote::secured;
 use crate::seat::{self, Seat};
 use crate::shelf::FolderShelf;
@@ -34,6 +35,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use vocab::StoreId;
 use world::sync::Notify;
 use world::{Address, LocalBoxFuture, Role, World};
@@ -52,7 +55,7 @@ const STOP_SECONDS_MAX: u64 = 30;
 pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
     let config = arguments.config.as_deref();
     let config = Config::read(config.context("say which configuration: --config FILE")?)?;
-    start_log(arguments.log_json);
+    let window = start_log(arguments.log_json);
     world_linux::check_open_files(OPEN_FILES_MIN)?;
     let api = config.api.as_deref().map(listen_api).transpose()?;
     let credentials = config.tls.as_ref().map(|tls| credentials(&config, tls));
@@ -70,21 +73,25 @@ pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
                 auth,
                 password_file,
             });
-            serve(world, machine, config, credentials, api, bench).await
+            serve(world, machine, config, credentials, api, bench, window).await
         })
     })?
 }
 
-fn start_log(json: bool) {
+/// Logs to standard error, and keeps what was logged last.
+fn start_log(json: bool) -> Window {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let window = Window::new(WINDOW_BYTES);
+    let lines = tracing_subscriber::registry()
+        .with(filter)
+        .with(window.clone());
+    let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match json {
-        true => log.json().init(),
-        false => log.with_ansi(false).init(),
+        true => lines.with(text.json()).init(),
+        false => lines.with(text.with_ansi(false)).init(),
     }
+    window
 }
 
 /// The API's socket and the URL others reach it at.
@@ -334,6 +341,7 @@ async fn serve(
     credentials: Option<Arc<Credentials>>,
     api: Option<Api>,
     bench: Option<PathBuf>,
+    window: Window,
 ) -> anyhow::Result<()> {
     if credentials.is_none() {
         tracing::warn!(
@@ -345,6 +353,7 @@ async fn serve(
         tracing::warn!(%reason, "io_uring is not available: disks are slower through threads");
     }
     let mut options = options(&config, api.as_ref().map(|api| &api.socket))?;
+    options.logs = Some(Arc::new(window));
     options.cluster_id = format!("{:016x}", world.rng.next_u64());
     if let Some(path) = config.tls.as_ref().and_then(|tls| tls.authority.as_deref()) {
         options.signer = Some(Rc::new(FileSigner::read(&config.cluster, path)?));

@@ -438,6 +438,7 @@ fn is_step(operation: &Operation) -> bool {
             | Operation::VolumePause { .. }
             | Operation::VolumeResume { .. }
             | Operation::MetricsPart { .. }
+            | Operation::LogsPart(_)
     )
 }
 

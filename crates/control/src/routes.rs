@@ -5,6 +5,7 @@ mod alerts;
 mod catalog;
 mod disks;
 mod joining;
+mod logs;
 mod members;
 mod metrics;
 mod tasks;
@@ -103,6 +104,7 @@ impl Shared {
         };
         let name = operation.name();
         let subject = operation.subject().unwrap_or_default().to_owned();
+        let looks = operation.looks();
         let request = request_id::current();
         let asker = Asker {
             who: auth::who(),
@@ -118,8 +120,15 @@ impl Shared {
         let result = result.and_then(|answer| answer);
         if let Err(error) = &result {
             tracing::info!(operation = name, volume = subject, request, kind = ?error.kind, %error, "operation refused");
-        } else {
+        } else if looks {
             tracing::debug!(
+                operation = name,
+                volume = subject,
+                request,
+                "operation done"
+            );
+        } else {
+            tracing::info!(
                 operation = name,
                 volume = subject,
                 request,
@@ -243,6 +252,7 @@ fn version_1() -> Router<Shared> {
         .merge(joining::routes())
         .merge(members::routes())
         .merge(metrics::routes())
+        .merge(logs::routes())
         .merge(tasks::routes())
 }
 

@@ -228,6 +228,11 @@ const ROUTES: &[(&str, &str, &str)] = &[
         r#"{"operation":"task-list","status":"open","before":7,"limit":9}"#,
     ),
     (
+        "GET /api/v1/logs?volume=db&level=warn&text=a%20b&from=5&limit=9",
+        "",
+        r#"{"operation":"logs","level":"warn","volume":"db","text":"a b","from":5,"limit":9}"#,
+    ),
+    (
         "GET /api/v1/tasks/7",
         "",
         r#"{"operation":"task-show","id":7}"#,

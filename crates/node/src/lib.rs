@@ -44,7 +44,7 @@ pub use crate::disks::{Bay, DiskFacts, DiskRequest, FoundDisks};
 pub use crate::host::Host;
 pub use crate::membership::ClusterView;
 pub use crate::meter::{Process, Usage};
-pub use crate::operations::{CatalogPlace, Moved, Signer};
+pub use crate::operations::{CatalogPlace, LogWindow, Moved, Signer};
 #[cfg(feature = "bugs")]
 pub use crate::options::Bug;
 pub use crate::options::{CollectOptions, Faults, HostError, HostOptions, ScrubOptions, StoreSpec};

@@ -17,6 +17,7 @@ mod figures;
 mod groups;
 mod joining;
 mod ledger;
+mod logs;
 mod members;
 mod metrics;
 mod resiliency;
@@ -31,6 +32,7 @@ mod volumes;
 pub use self::catalogs::{CatalogPlace, Moved};
 pub(crate) use self::components::SaidMembers;
 pub use self::joining::Signer;
+pub use self::logs::LogWindow;
 pub(crate) use self::resiliency::Progress;
 use self::snapshots::Part;
 use crate::host::Host;
@@ -178,7 +180,7 @@ impl Host {
             Operation::VolumeDelete { name } => return self.delete_volume_here(name).await,
             Operation::Space { lineage } => return self.space_here(*lineage).await,
             Operation::Alert(step) => return self.alerts_here(step.clone()).await,
-            Operation::MetricsPart { .. } | Operation::Busiest(_) => {
+            Operation::MetricsPart { .. } | Operation::Busiest(_) | Operation::LogsPart(_) => {
                 return self.metrics_step(operation).await;
             }
             Operation::NodeJoin { .. }
@@ -211,13 +213,16 @@ impl Host {
             Operation::Resiliency => self.resiliency().await,
             Operation::Space { lineage } => self.space(lineage).await,
             Operation::Events(query) => self.list_events(&query).await,
+            Operation::Logs(query) => Box::pin(self.find_logs(&query)).await,
             Operation::TaskList(query) => self.list_tasks(&query).await,
             Operation::TaskShow { id } => self.show_task(id).await,
             Operation::TaskCancel { id } => Box::pin(self.cancel_task(id)).await,
             Operation::Alert(operation) => self.alerts(operation).await,
             Operation::Figures => self.figures().await,
             Operation::MetricsQuery(query) => self.query_metrics(&query).await,
-            step @ Operation::MetricsPart { .. } => self.metrics_step(step).await,
+            step @ (Operation::MetricsPart { .. } | Operation::LogsPart(_)) => {
+                self.metrics_step(step).await
+            }
             Operation::Busiest(query) => self.busiest(query).await,
             Operation::NodeShow { name } => self.show_node(&name).await,
             Operation::NodeSet { name, change } => self.set_node(&name, &change).await,

@@ -3,10 +3,11 @@
 use crate::alerts::Courier;
 use crate::disks::Bay;
 use crate::meter::Process;
-use crate::operations::{CatalogPlace, Signer};
+use crate::operations::{CatalogPlace, LogWindow, Signer};
 use crate::upkeep::{Keeper, Recording};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use vocab::StoreId;
 use world::{Address, Disk, Duration};
 
@@ -92,6 +93,8 @@ pub struct HostOptions {
     pub alerts: bool,
     /// Who brings alerts to those who shall hear of them; nothing: nobody.
     pub courier: Option<Rc<dyn Courier>>,
+    /// The recent lines of this node's log; nothing: they are not kept.
+    pub logs: Option<Arc<dyn LogWindow>>,
     /// How fills give way to clients; nothing: they do not. Off here, as above.
     pub pace: Option<curator::PaceOptions>,
     /// Whether logs whose copies share a machine move to others as soon as there are some. Off here, as above.
@@ -182,6 +185,7 @@ impl HostOptions {
             tasks_kept: Duration::from_secs(7 * 24 * 3600),
             alerts: false,
             courier: None,
+            logs: None,
             pace: None,
             spread_logs: false,
         }

@@ -261,6 +261,9 @@ export function VolumePage() {
                 </Panel>
               </Stack>
             </SimpleGrid>
+            <Link to="/logs" search={{ volume: volume.name }}>
+              {word("logsOf")}
+            </Link>
             <TasksOf subjects={[`volume/${volume.id}`]} />
             <Performance entity={`volume/${volume.name}`} charts={ACTIVITY} />
             {dialog && (

@@ -19,6 +19,7 @@ mod real_disk;
 mod real_disks;
 mod real_etcd;
 mod real_follow;
+mod real_logs;
 mod real_node;
 mod real_openapi;
 mod real_readers;

@@ -13,11 +13,12 @@ use api::{
     CapacityAnswer, CatalogAnswer, CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget,
     ClusterAnswer, ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer,
     DiskReplacement, DiskSpec, EventQuery, EventsAnswer, GroupSnapshotAnswer, GroupSnapshotSpec,
-    JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, Login, MemberAnswer,
-    MemberChange, MetricsAnswer, MetricsQuery, PasswordChange, RemoveQuery, ResiliencyAnswer,
-    Retirement, Scope, SessionAnswer, SnapshotAnswer, SpaceReportAnswer, StartedAnswer,
-    StatusAnswer, StoreAnswer, TaskAnswer, TaskQuery, TasksAnswer, TokenAnswer, TokenSpec,
-    UserAnswer, UserChange, UserSpec, VolumeAnswer, VolumeChange, VolumeSpec, http,
+    JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, LogQuery, Login,
+    LogsAnswer, MemberAnswer, MemberChange, MetricsAnswer, MetricsQuery, PasswordChange,
+    RemoveQuery, ResiliencyAnswer, Retirement, Scope, SessionAnswer, SnapshotAnswer,
+    SpaceReportAnswer, StartedAnswer, StatusAnswer, StoreAnswer, TaskAnswer, TaskQuery,
+    TasksAnswer, TokenAnswer, TokenSpec, UserAnswer, UserChange, UserSpec, VolumeAnswer,
+    VolumeChange, VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
@@ -43,6 +44,7 @@ pub(super) fn operations() -> Vec<Described> {
         catalog(),
         disks(),
         insight(),
+        logs(),
         tasks(),
         alerts(),
         joining(),
@@ -126,6 +128,17 @@ fn insight() -> Vec<Describe> {
         .query::<BusiestQuery>(&[])
         .answer::<BusiestAnswer>("The busiest volumes first")
         .scopes(LOOKING),
+    ]
+}
+
+/// What the nodes' programs say.
+fn logs() -> Vec<Describe> {
+    vec![
+        Describe::new(Get, "/logs", "logs", "Recent lines of the nodes' logs")
+            .query::<LogQuery>(&[])
+            .answer::<LogsAnswer>("The newest lines that were asked for, oldest first")
+            .problems(&[NotFound])
+            .scopes(LOOKING),
     ]
 }
 

@@ -141,6 +141,7 @@ fn csi_may(request: &str, body: &str) -> bool {
         "/space",
         "/events",
         "/tasks",
+        "/logs",
         "/authority",
         "/join",
         "/users",

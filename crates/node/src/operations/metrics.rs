@@ -330,7 +330,7 @@ impl Host {
     }
 
     /// The same, with whole answers.
-    async fn answers_of_all(
+    pub(super) async fn answers_of_all(
         &self,
         operation: &Operation,
         only: Option<NodeId>,
@@ -382,6 +382,7 @@ impl Host {
                 self.metrics_part(&entities, query).await
             }
             Operation::Busiest(query) => Ok(self.busiest_here(query)),
+            Operation::LogsPart(part) => Ok(self.logs_here(part).await),
             other => Err(OperationError::failed(format!(
                 "operation {} is no step of a query; this is a bug",
                 other.name()

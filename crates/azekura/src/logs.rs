@@ -1,0 +1,200 @@
+//! The verb that searches the recent lines of the nodes' logs.
+
+use crate::cli::{Form, LogsArgs};
+use crate::output::{Table, say, time};
+use crate::remote::RemoteError;
+use crate::verbs::{Console, Shown, query};
+use api::http::path;
+use api::{LOGS_LIMIT_MAX, LogLineAnswer, LogsAnswer};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Pause between two looks with `--follow`.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Lines of a node whose clock is behind by less are seen with `--follow`, too.
+const SKEW_MS: u64 = 5_000;
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
+}
+
+impl Console<'_> {
+    /// `logs`.
+    pub fn logs(&self, arguments: &LogsArgs) -> Shown {
+        let last = arguments.last.map(|last| last.as_millis());
+        let last = last.map(|last| u64::try_from(last).unwrap_or(u64::MAX));
+        let from = last.map(|last| now_ms().saturating_sub(last));
+        let answer = self.lines_from(arguments, from, arguments.limit);
+        if !arguments.follow {
+            return self.show::<LogsAnswer>(answer);
+        }
+        let mut answer = answer?;
+        let mut seen = Seen::default();
+        loop {
+            let lines = seen.new_ones(answer.lines);
+            let text: String = match self.form {
+                Form::Table => lines.iter().map(line).collect(),
+                Form::Json => lines.iter().map(json).collect(),
+            };
+            if !say(&text) {
+                return Ok(String::new());
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+            let from = seen.newest_ms.saturating_sub(SKEW_MS);
+            answer = self.lines_from(arguments, Some(from), LOGS_LIMIT_MAX)?;
+        }
+    }
+
+    fn lines_from(
+        &self,
+        arguments: &LogsArgs,
+        from: Option<u64>,
+        limit: u32,
+    ) -> Result<LogsAnswer, RemoteError> {
+        let mut text = path(&["logs"]);
+        let number = |number: Option<u64>| number.map(|number| number.to_string());
+        let (task, from) = (number(arguments.task), number(from));
+        let limit = limit.to_string();
+        query(
+            &mut text,
+            &[
+                ("node", arguments.node.as_deref()),
+                ("level", arguments.level.map(|level| level.name())),
+                ("volume", arguments.volume.as_deref()),
+                ("task", task.as_deref()),
+                ("request", arguments.request.as_deref()),
+                ("text", arguments.text.as_deref()),
+                ("from", from.as_deref()),
+                ("limit", Some(&limit)),
+            ],
+        );
+        self.remote.get(&text)
+    }
+}
+
+/// What `--follow` has shown of the last few seconds.
+#[derive(Default)]
+struct Seen {
+    newest_ms: u64,
+    lines: BTreeSet<(u64, String, u64)>,
+}
+
+impl Seen {
+    /// Those that were not there before.
+    fn new_ones(&mut self, lines: Vec<LogLineAnswer>) -> Vec<LogLineAnswer> {
+        let fresh: Vec<LogLineAnswer> = lines
+            .into_iter()
+            .filter(|line| {
+                let place = (line.at_ms, line.node.clone(), line.number);
+                self.lines.insert(place)
+            })
+            .collect();
+        let newest = fresh.iter().map(|line| line.at_ms).max();
+        self.newest_ms = self.newest_ms.max(newest.unwrap_or(0));
+        let old = self.newest_ms.saturating_sub(2 * SKEW_MS);
+        self.lines.retain(|(at_ms, ..)| *at_ms >= old);
+        fresh
+    }
+}
+
+fn json(line: &LogLineAnswer) -> String {
+    serde_json::to_string(line).expect("lines are plain data with text keys") + "\n"
+}
+
+/// One line of text: fields that hold blanks are quoted.
+fn line(line: &LogLineAnswer) -> String {
+    let mut text = format!(
+        "{}.{:03}  {:5}  {}  {}: {}",
+        time(line.at_ms).trim_end_matches('Z'),
+        line.at_ms % 1000,
+        line.level.name().to_uppercase(),
+        line.node,
+        line.target,
+        line.message
+    );
+    for (name, value) in &line.fields {
+        let plain = !value.is_empty() && !value.contains(char::is_whitespace);
+        let _ = match plain {
+            true => write!(text, " {name}={value}"),
+            false => write!(text, " {name}={value:?}"),
+        };
+    }
+    text + "\n"
+}
+
+impl Table for LogsAnswer {
+    fn table(&self) -> String {
+        let mut text: String = self.lines.iter().map(line).collect();
+        if self.more {
+            text += "There are older ones, too: ask for more with --limit, or with narrower conditions.\n";
+        }
+        if self.lines.is_empty() {
+            let _ = writeln!(
+                text,
+                "Nothing was logged of that since {}.",
+                time(self.since_ms)
+            );
+        }
+        if !self.silent.is_empty() {
+            let _ = writeln!(
+                text,
+                "Without the lines of {}: no answer.",
+                self.silent.join(", ")
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::LogLevel;
+
+    fn entry(number: u64, at_ms: u64) -> LogLineAnswer {
+        let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        LogLineAnswer {
+            node: "a".to_owned(),
+            number,
+            at_ms,
+            level: LogLevel::Warn,
+            target: "node::volumes".to_owned(),
+            message: "not opened".to_owned(),
+            fields: [field("error", "no answer"), field("volume", "db")].into(),
+        }
+    }
+
+    #[test]
+    fn a_line_says_when_where_and_about_what() {
+        assert_eq!(
+            line(&entry(1, 1_795_456_755_007)),
+            "2026-11-23 17:59:15.007  WARN   a  node::volumes: not opened error=\"no answer\" volume=db\n"
+        );
+    }
+
+    #[test]
+    fn followers_see_each_line_once_and_late_ones_too() {
+        let mut seen = Seen::default();
+        let first = seen.new_ones(vec![entry(1, 10_000), entry(3, 11_000)]);
+        assert_eq!(first.len(), 2);
+        let then = seen.new_ones(vec![entry(2, 10_500), entry(3, 11_000), entry(4, 40_000)]);
+        let numbers: Vec<u64> = then.iter().map(|line| line.number).collect();
+        assert_eq!(numbers, [2, 4]);
+        assert_eq!((seen.newest_ms, seen.lines.len()), (40_000, 1));
+    }
+
+    #[test]
+    fn an_empty_answer_says_since_when_and_who_is_missing() {
+        let none = LogsAnswer {
+            silent: vec!["b".to_owned()],
+            ..LogsAnswer::default()
+        };
+        let text = none.table();
+        assert!(
+            text.contains("since 1970-01-01") && text.contains("lines of b"),
+            "{text}"
+        );
+    }
+}
