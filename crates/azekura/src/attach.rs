@@ -8,7 +8,7 @@
 //! detach on this machine cleans up.
 
 use crate::cli::{AttachArgs, DetachArgs, Form};
-use crate::output::{Done, Table, render};
+use crate::output::{Done, Table, document, render};
 use crate::remote::{Endpoint, Remote, secured};
 use ::attach::{AttachError, AttachOptions, Detached, Listed, ShardBackend, Signals};
 use anyhow::{Context, bail};
@@ -328,6 +328,7 @@ fn nobody_listens() -> bool {
 fn announce(report: &DeviceReport, form: Form) {
     let line = match form {
         Form::Table => report.table(),
+        Form::Yaml => document(report),
         Form::Json => serde_json::to_string(report).expect("plain data") + "\n",
     };
     let mut out = std::io::stdout();

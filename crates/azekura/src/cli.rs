@@ -77,11 +77,18 @@ pub enum Form {
     Table,
     /// For programs.
     Json,
+    /// For programs and people: one document each.
+    Yaml,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Print what a shell reads to complete verbs and options
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
     /// Run a node until it is told to stop, or say what becomes of one
     Node(NodeArgs),
     /// Stores: what becomes of them

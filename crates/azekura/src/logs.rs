@@ -1,7 +1,7 @@
 //! The verb that searches the recent lines of the nodes' logs.
 
 use crate::cli::{Form, LogsArgs};
-use crate::output::{Table, say, time};
+use crate::output::{Table, document, say, time};
 use crate::remote::RemoteError;
 use crate::verbs::{Console, Shown, query};
 use api::http::path;
@@ -37,6 +37,7 @@ impl Console<'_> {
             let text: String = match self.form {
                 Form::Table => lines.iter().map(line).collect(),
                 Form::Json => lines.iter().map(json).collect(),
+                Form::Yaml => lines.iter().map(document).collect(),
             };
             if !say(&text) {
                 return Ok(String::new());

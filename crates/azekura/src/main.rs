@@ -53,8 +53,9 @@ mod usage;
 mod users;
 mod verbs;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use cli::{Cli, ClusterVerb, DiskVerb, Form, NodeArgs, NodeVerb, Verb};
+use output::document;
 use remote::{Endpoint, Remote, RemoteError};
 use std::io::Write;
 use std::process::ExitCode;
@@ -98,6 +99,7 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         Verb::Cluster(ClusterVerb::Credentials(verb)) => {
             credentials::credentials(verb, cli.output)?
         }
+        Verb::Completion { shell } => completion(shell),
         Verb::Csi(verb) => csi_verbs::run(endpoint, verb).map(|()| String::new())?,
         Verb::Attach(arguments) => attach::attach(endpoint, &arguments, cli.output)?,
         Verb::Detach(arguments) => attach::detach(endpoint, &arguments, cli.output)?,
@@ -107,6 +109,13 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         verb => console(endpoint, verb, cli.output)?,
     };
     Ok(text)
+}
+
+/// What a shell reads to complete verbs and options.
+fn completion(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "azekura", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// Verbs that are one call to the API.
@@ -156,22 +165,40 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
     Ok(shown?)
 }
 
+/// What programs are told of an error.
+fn problem(error: &anyhow::Error, said: Option<&RemoteError>) -> serde_json::Value {
+    match said {
+        Some(error) => {
+            let error = error.to_operation_error();
+            serde_json::json!({"kind": error.kind, "message": error.message})
+        }
+        None => serde_json::json!({"kind": "failed", "message": format!("{error:#}")}),
+    }
+}
+
 fn complain(error: &anyhow::Error, form: Form) {
     match (form, error.downcast_ref::<RemoteError>()) {
-        (Form::Json, Some(error)) => {
-            let error = error.to_operation_error();
-            eprintln!(
-                "{}",
-                serde_json::json!({"kind": error.kind, "message": error.message})
-            );
-        }
-        (Form::Json, None) => {
-            let message = format!("{error:#}");
-            eprintln!(
-                "{}",
-                serde_json::json!({"kind": "failed", "message": message})
-            );
-        }
+        (Form::Json, said) => eprintln!("{}", problem(error, said)),
+        (Form::Yaml, said) => eprint!("{}", document(&problem(error, said))),
         (Form::Table, _) => eprintln!("azekura: {error:#}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shells_learn_the_verbs() {
+        for shell in [
+            clap_complete::Shell::Bash,
+            clap_complete::Shell::Zsh,
+            clap_complete::Shell::Fish,
+        ] {
+            let script = completion(shell);
+            for word in ["azekura", "volume", "snapshot", "logs", "token-file"] {
+                assert!(script.contains(word), "{shell}: no {word}");
+            }
+        }
     }
 }

@@ -26,7 +26,14 @@ pub fn render<T: Table + Serialize>(value: &T, form: Form) -> String {
             let text = serde_json::to_string_pretty(value);
             text.expect("answers are plain data with text keys") + "\n"
         }
+        Form::Yaml => document(value),
     }
+}
+
+/// `value` as a YAML document. Of several that follow each other, each begins with `---`.
+pub fn document<T: Serialize>(value: &T) -> String {
+    let text = serde_saphyr::to_string(value).expect("answers are plain data with text keys");
+    format!("---\n{}\n", text.trim_end())
 }
 
 /// Writes to standard output at once; whether there is still somebody who reads it.
@@ -583,6 +590,19 @@ a-long-name  c          1 GiB  0 B     ready  1      2   1,2  -
         let text = render(&vec![ContainerAnswer::default()], Form::Json);
         let back: Vec<ContainerAnswer> = serde_json::from_str(&text).unwrap();
         assert_eq!(back, [ContainerAnswer::default()]);
+    }
+
+    #[test]
+    fn yaml_says_what_json_does() {
+        let answer = vec![ContainerAnswer {
+            name: "on: a 'quoted' # name".to_owned(),
+            ..ContainerAnswer::default()
+        }];
+        let text = render(&answer, Form::Yaml);
+        assert!(text.starts_with("---\n- name: "), "{text}");
+        let read: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        let json = serde_json::to_value(&answer).unwrap();
+        assert_eq!(read, json);
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Console<'_> {
             let tasks = self.look(ids)?;
             let text = match self.form {
                 Form::Table => tasks.iter().map(line).collect(),
-                Form::Json => render(&Watched(tasks.clone()), self.form),
+                Form::Json | Form::Yaml => render(&Watched(tasks.clone()), self.form),
             };
             if text != said {
                 let begin = if redraws { CLEAR } else { "" };
