@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask test | tidy | sim | fuzz | chart | demo | soak | ui | bench`.
+//! Project tasks: `cargo xtask test | tidy | sim | fuzz | fuzz-api | chart | demo | soak | ui | bench`.
 //!
 //! The same commands run on a laptop and in CI, and every one works from a fresh clone. Nothing here is part of
 //! the product: `demo` and `bench` drive the shipped `azekura` binary from outside, through its configuration
@@ -9,6 +9,7 @@
     reason = "tasks run on the real machine: clock, files, processes and sockets"
 )]
 
+mod api_fuzz;
 mod bench;
 mod chart;
 mod cluster;
@@ -37,6 +38,7 @@ cargo xtask tidy                           crate table, budgets, banned words, l
 cargo xtask sim   [--seed N | --seeds N [--first SEED]]   simulator seeds
 cargo xtask sim scale [--nodes N] [--volumes N]           the planner and the catalog of a large cluster
 cargo xtask fuzz  [--seconds N]            the fuzz tests again and again with fresh inputs
+cargo xtask fuzz-api [--examples N] [--seed N]  a real node against its own OpenAPI document, with generated requests
 cargo xtask chart [--write]                the Helm chart and the manifests rendered from it
 cargo xtask ui    [test [--pictures DIR]]  the web pages: build them, or check and walk them with a browser
 cargo xtask demo  [--keep] [--dir DIR] [--rootless] [--without-etcd] [--binary FILE]
@@ -68,6 +70,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         "tidy" => tidy::run(rest),
         "sim" => steps::sim(rest),
         "fuzz" => steps::fuzz(rest),
+        "fuzz-api" => api_fuzz::run(rest),
         "chart" => chart::run(rest),
         "demo" => demo::run(rest),
         "bench" => bench::run(rest),

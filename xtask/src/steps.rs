@@ -1,7 +1,8 @@
 //! `cargo xtask test`, `sim` and `fuzz`: one run that shows every failure.
 //!
 //! A step that fails does not end the run; the last line sums up what was counted, whatever happened before.
-//! The steps, cheapest first: format, tidy, web pages, clippy, cargo-deny, chart, build, tests, browser, simulator seeds. Everything
+//! The steps, cheapest first: format, tidy, web pages, clippy, cargo-deny, chart, build, tests, browser, generated requests,
+//! simulator seeds. Everything
 //! is built once, for all packages together: a package by itself would want its dependencies with other features, built
 //! again. So the pages come before, which the binary takes in. The seeds are played beside the tests, which mostly wait
 //! for real programs.
@@ -24,6 +25,12 @@ const SEEDS_LONG: u64 = 5_000;
 const FUZZ_CASES: u64 = 2_000;
 /// Inputs per fuzz test in `cargo xtask test --long`.
 const FUZZ_CASES_LONG: u64 = 100_000;
+/// Generated requests for each operation of the API, besides those that try every bound once.
+const API_EXAMPLES: u64 = 8;
+/// The same with `--long`.
+const API_EXAMPLES_LONG: u64 = 200;
+/// What they are generated from: the same in every run.
+const API_SEED: u64 = 1;
 /// Names of fuzz tests: `fuzz_` at the start of the function's name.
 const FUZZ_FILTER: &str = "test(/(^|::)fuzz_/)";
 
@@ -97,6 +104,7 @@ pub fn test(arguments: &[String]) -> Result<bool> {
     let seeds = Seeds::start(request.seeds);
     run.step("tests", || run_tests(&request));
     run.step("browser", browser);
+    run.step("API", || api(&request));
     run.step("simulator", || seeds?.finish());
     if request.long {
         run.step("soak", || {
@@ -214,6 +222,23 @@ fn browser() -> Result<Found> {
     let tally = crate::ui::walk(&target_directory()?.join("debug/azekura"), None)?;
     let fine = tally.failed == 0;
     Ok(Found::counted(tally, fine))
+}
+
+/// Generated requests against a real node, by its own document.
+fn api(request: &Request) -> Result<Found> {
+    let examples = if request.long {
+        API_EXAMPLES_LONG
+    } else {
+        API_EXAMPLES
+    };
+    let binary = target_directory()?.join("debug/azekura");
+    match crate::api_fuzz::fuzz(&binary, examples, API_SEED)? {
+        Some(tally) => {
+            let fine = tally.failed == 0;
+            Ok(Found::counted(tally, fine))
+        }
+        None => Ok(Found::not_run()),
+    }
 }
 
 /// Licences, sources and duplicate versions. Building the tool takes longer than all of the tests, so it is not

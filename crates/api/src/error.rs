@@ -58,6 +58,42 @@ impl ErrorKind {
         Self::BadRequest,
     ];
 
+    /// What it means, in a few words.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::NotFound => "what was named does not exist",
+            Self::Exists => "the name is taken",
+            Self::InUse => "another client has the volume attached",
+            Self::Unauthenticated => "no session, token or certificate, or one that is not known",
+            Self::Forbidden => "the user, token or certificate does not allow it",
+            Self::Throttled => "too many attempts",
+            Self::Refused => "not in this state",
+            Self::Unavailable => "not now",
+            Self::NoSpace => "the pool or the quota is exhausted",
+            Self::Failed => "it was tried and failed",
+            Self::BadRequest => "the request makes no sense",
+        }
+    }
+
+    /// What helps.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::NotFound => "look at the list of what there is",
+            Self::Exists => "read what has the name and compare, or choose another one",
+            Self::InUse => "detach that client, or wait until it has ended",
+            Self::Unauthenticated => "log in, or show a token that was not deleted",
+            Self::Forbidden => "ask somebody with another role, or for another token",
+            Self::Throttled => "wait as long as the message says",
+            Self::Refused => "change the state that the message names, then ask again",
+            Self::Unavailable => "send the same request again in a moment",
+            Self::NoSpace => "delete something, add disks, or raise the quota",
+            Self::Failed => "look at the logs of the request, and at the alerts",
+            Self::BadRequest => "correct what the message names",
+        }
+    }
+
     /// The name in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -73,6 +109,42 @@ impl ErrorKind {
             Self::NoSpace => "no-space",
             Self::Failed => "failed",
             Self::BadRequest => "bad-request",
+        }
+    }
+}
+
+/// An error as HTTP answers it: `application/problem+json` (RFC 9457) with the fields of [`OperationError`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Problem {
+    /// `urn:azekura:problem:` and the kind.
+    pub r#type: String,
+    /// What the kind means.
+    pub title: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// The message again.
+    pub detail: String,
+    /// What kind of reason: what a program decides on. Kinds are added, never renamed.
+    pub kind: ErrorKind,
+    /// What is wrong with what, and what to do next: for a person.
+    pub message: String,
+    /// What helps with errors of this kind.
+    pub remedy: String,
+}
+
+impl Problem {
+    /// An error with a status, which may be one of HTTP's own.
+    #[must_use]
+    pub fn new(error: &OperationError, status: u16) -> Self {
+        Self {
+            r#type: format!("urn:azekura:problem:{}", error.kind.name()),
+            title: error.kind.meaning().to_owned(),
+            status,
+            detail: error.message.clone(),
+            kind: error.kind,
+            message: error.message.clone(),
+            remedy: error.kind.remedy().to_owned(),
         }
     }
 }

@@ -36,7 +36,7 @@
 //!
 //! `volume-<id>` and `snapshot-<id>` stand for a volume's or snapshot's name anywhere.
 //!
-//! Beside them `GET /healthz` and `GET /metrics`. Errors are `{"kind", "message"}` with the status of
+//! Beside them `GET /healthz` and `GET /metrics`. Errors are [`crate::Problem`] with the status of
 //! [`status_code`].
 
 use crate::operation::ErrorKind;
@@ -45,6 +45,9 @@ use std::fmt::Write;
 
 /// Prefix of every path of this version.
 pub const PREFIX: &str = "/api/v1";
+
+/// Media type of errors (RFC 9457).
+pub const PROBLEM_MEDIA: &str = "application/problem+json";
 
 /// Largest accepted request body.
 pub const BODY_BYTES_MAX: usize = 64 << 10;

@@ -53,6 +53,7 @@ pub use catalog::{
 };
 pub use copies::{MinCopies, NotCopies};
 pub use disks::{DiskAnswer, DiskReplacement, DiskSpec};
+pub use error::Problem;
 pub use event::{EVENTS_DEFAULT, EVENTS_LIMIT_MAX, EventAnswer, EventQuery, EventsAnswer};
 pub use figures::{
     ActivityAnswer, ClusterFigures, DiskFigures, FiguresAnswer, LatencyFigures, ProcessFigures,

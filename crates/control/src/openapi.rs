@@ -9,7 +9,7 @@ mod alerts;
 mod describe;
 mod table;
 
-use api::{ErrorKind, OperationError, http};
+use api::{ErrorKind, Problem, http};
 use axum::body::Bytes;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -72,9 +72,7 @@ pub(crate) fn document() -> OpenApi {
         components.schemas.extend(schemas);
         paths.add_path_operation(path, vec![method], operation);
     }
-    components
-        .schemas
-        .extend(describe::schemas_of::<OperationError>());
+    components.schemas.extend(describe::schemas_of::<Problem>());
     components.responses = problems();
     components
         .parameters
@@ -153,7 +151,7 @@ fn problem_name(status: u16) -> String {
 fn problem(kinds: &[ErrorKind]) -> Answer {
     let meanings: Vec<String> = kinds
         .iter()
-        .map(|kind| format!("`{}`: {}", kind.name(), describe::meaning(*kind)))
+        .map(|kind| format!("`{}`: {}", kind.name(), kind.meaning()))
         .collect();
     let names = kinds.iter().map(|kind| kind.name());
     let kind = ObjectBuilder::new().enum_values(Some(names));
@@ -161,13 +159,13 @@ fn problem(kinds: &[ErrorKind]) -> Answer {
         .schema_type(SchemaType::AnyValue)
         .property("kind", kind.schema_type(Type::String));
     let schema = AllOfBuilder::new()
-        .item(Ref::from_schema_name(OperationError::name()))
+        .item(Ref::from_schema_name(Problem::name()))
         .item(narrowed);
     ResponseBuilder::new()
         .description(meanings.join("; "))
         .header(REQUEST_ID, request_id_header())
         .content(
-            "application/json",
+            http::PROBLEM_MEDIA,
             ContentBuilder::new().schema(Some(schema)).build(),
         )
         .build()

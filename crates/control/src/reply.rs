@@ -1,6 +1,6 @@
 //! Answers and errors as HTTP responses, and request bodies as values.
 
-use api::{Answer, ErrorKind, OperationError, http};
+use api::{Answer, ErrorKind, OperationError, Problem, http};
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -51,15 +51,20 @@ fn error(reason: &OperationError) -> Response {
 
 /// An error with a status of HTTP's own (404 for a path, 405 for a method).
 pub(crate) fn with_status(status: StatusCode, reason: &OperationError) -> Response {
-    let body = serde_json::to_string(reason).expect("two strings are JSON");
-    json(status, body)
+    let problem = Problem::new(reason, status.as_u16());
+    let body = serde_json::to_string(&problem).expect("texts and a number are JSON");
+    with_media(status, http::PROBLEM_MEDIA, body)
 }
 
 fn json(status: StatusCode, body: String) -> Response {
+    with_media(status, "application/json", body)
+}
+
+fn with_media(status: StatusCode, media: &'static str, body: String) -> Response {
     (
         status,
         [
-            (header::CONTENT_TYPE, "application/json"),
+            (header::CONTENT_TYPE, media),
             (header::CACHE_CONTROL, "no-store"),
         ],
         body,

@@ -35,23 +35,6 @@ pub(super) struct Describe {
     problems: Vec<ErrorKind>,
 }
 
-/// What a kind of error means, in half a sentence.
-pub(super) fn meaning(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::NotFound => "what was named does not exist",
-        ErrorKind::Exists => "the name is taken: read it and compare",
-        ErrorKind::InUse => "another client has the volume attached",
-        ErrorKind::Unauthenticated => "no session, token or certificate, or one that is not known",
-        ErrorKind::Forbidden => "the user, token or certificate does not allow it",
-        ErrorKind::Throttled => "too many attempts: later",
-        ErrorKind::Refused => "not in this state",
-        ErrorKind::Unavailable => "the same request may succeed later",
-        ErrorKind::NoSpace => "the pool or the quota is exhausted",
-        ErrorKind::Failed => "a person must look",
-        ErrorKind::BadRequest => "the request makes no sense",
-    }
-}
-
 /// `text` as the content of a message in JSON.
 fn json(schema: impl Into<RefOr<Schema>>) -> utoipa::openapi::Content {
     ContentBuilder::new().schema(Some(schema)).build()
@@ -204,7 +187,8 @@ impl Describe {
                 ErrorKind::Failed,
             ]);
         }
-        if self.takes_anything {
+        // What changes something must say that it is JSON, also where nothing is to be said.
+        if self.takes_anything || !matches!(self.method, HttpMethod::Get) {
             kinds.push(ErrorKind::BadRequest);
         }
         for scope in &self.scopes {

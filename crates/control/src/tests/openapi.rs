@@ -137,7 +137,7 @@ fn every_kind_of_error_is_described_with_its_status() {
         assert_eq!(name, kind.name());
         let status = api::http::status_code(kind);
         let problem = &document["components"]["responses"][format!("problem-{status}")];
-        let narrowed = &problem["content"]["application/json"]["schema"]["allOf"][1];
+        let narrowed = &problem["content"]["application/problem+json"]["schema"]["allOf"][1];
         let kinds = narrowed["properties"]["kind"]["enum"].as_array().unwrap();
         assert!(kinds.contains(&name), "{name} in {problem}");
     }

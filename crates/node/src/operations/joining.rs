@@ -136,6 +136,11 @@ impl Host {
 
     /// Carries out what needs the authority's key, here or where it is.
     pub(super) async fn at_signer(self: &Rc<Self>, operation: Operation) -> Result<Answer> {
+        if !self.options.secured {
+            return Err(refused(
+                "this cluster has no certificates, and so no authority that signs any: see `tls` in docs/operating/security.md",
+            ));
+        }
         let mut last = no_signer();
         if self.options.signer.is_some() {
             match self.sign_here(operation.clone()).await {
