@@ -334,8 +334,25 @@ await step("alerts: nothing is wrong, and nobody is told", async () => {
   await visit("Alerts", "Alerts");
   await page.getByText("Nobody is told of alerts").waitFor();
   await choose(page, "State", "All");
+  await button("Add a target").click();
+  await choose(dialog(), "Kind", "mail");
+  await dialog().getByLabel("Mail server").waitFor();
+  await choose(dialog(), "Kind", "webhook");
+  await dialog().getByLabel("Name").fill("pager");
+  await dialog().getByLabel("URL").fill("not an address");
+  await dialog().getByRole("button", { name: "Create" }).click();
+  await dialog().getByRole("alert").waitFor();
   await accessible();
-});
+  await dialog().getByLabel("URL").fill("http://127.0.0.1:9/");
+  await dialog().getByRole("button", { name: "Create" }).click();
+  await closed();
+  const target = page.getByRole("row").filter({ hasText: "pager" });
+  await accessible();
+  await target.getByRole("button", { name: "Delete" }).click();
+  await dialog().getByRole("button", { name: "Delete" }).click();
+  await closed();
+  await target.waitFor({ state: "detached" });
+}, ["/api/v1/alert-targets"]);
 
 await step("logs: what became of a deleted volume is one search", async () => {
   await visit("Logs", "Logs");

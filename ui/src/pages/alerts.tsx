@@ -2,6 +2,7 @@
 
 import { Button, Group, Modal, Select, Stack, Text, Textarea } from "@mantine/core";
 import { useMemo, useState } from "react";
+import { AddTarget } from "../add-target";
 import { possible } from "../alerts";
 import { call, path } from "../api";
 import { Form, refresh } from "../dialogs";
@@ -198,6 +199,7 @@ function Targets() {
   const { operate, administer } = useRights();
   const [gone, setGone] = useState<AlertTarget | null>(null);
   const [busy, setBusy] = useState<string | null>(null);
+  const [adding, setAdding] = useState(false);
   const test = async (target: AlertTarget) => {
     setBusy(target.name);
     try {
@@ -229,6 +231,14 @@ function Targets() {
   );
   return (
     <Panel title={word("targets")}>
+      {administer && (
+        <Group>
+          <Button size="xs" onClick={() => setAdding(true)}>
+            {word("targetAdd")}
+          </Button>
+        </Group>
+      )}
+      {adding && <AddTarget close={() => setAdding(false)} />}
       <Loaded query={query}>
         {(targets) =>
           targets.length === 0 ? (
