@@ -5,6 +5,7 @@
 mod admission;
 mod adopt;
 mod collect;
+mod evacuate;
 mod fill;
 mod logs;
 pub(crate) mod mirror;
@@ -97,7 +98,7 @@ pub(crate) fn start(host: &Rc<Host>) {
     }
     host.spawn(placement::run(host.clone()));
     host.spawn(placement::follow(host.clone()));
-    host.spawn(placement::evacuate(host.clone()));
+    host.spawn(evacuate::run(host.clone()));
     host.spawn(adopt::run(host.clone()));
     host.spawn(collect::run(host.clone()));
     if host.options.keeper.is_some() {

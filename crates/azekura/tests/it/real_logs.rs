@@ -53,7 +53,9 @@ fn real_logs_follow_a_deletion_from_the_request_to_the_space() {
         assert_eq!(found.iter().find(about_other), None);
     }
     let whole = lines(&node, &["--volume", "v"]);
-    assert!(has(&whole, "opening"), "its whole life: {whole:?}");
+    let is_creation = |line: &Value| line["fields"]["operation"] == "volume-create";
+    assert!(whole.iter().any(is_creation), "its whole life: {whole:?}");
+    assert!(has(&whole, "collected"), "its lineage, too: {whole:?}");
     // What the request did is found by the name that the audit log has for it.
     let request = node.ask(&["task", "show", &task])["request"].clone();
     let request = request.as_str().expect("text");

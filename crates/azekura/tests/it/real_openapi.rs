@@ -114,7 +114,7 @@ impl Checked {
         let contents = response["content"].as_object();
         let (media, content) = contents.and_then(|all| all.iter().next()).expect(&what);
         let value: Value = match media.as_str() {
-            "application/json" => serde_json::from_str(&text).unwrap(),
+            "application/json" | "application/problem+json" => serde_json::from_str(&text).unwrap(),
             _ => Value::from(text),
         };
         if pattern != "/api/v1/openapi.json" {
@@ -339,6 +339,10 @@ fn tasks(checked: &mut Checked) {
         None,
         200,
     );
+    checked.ask("GET", "/logs?level=info&text=done&limit=5", None, 200);
+    checked.ask("GET", "/logs?limit=0", None, 400);
+    checked.ask("GET", "/logs?level=loud", None, 400);
+    checked.ask("GET", "/logs?node=nobody", None, 404);
     checked.ask("GET", "/tasks?limit=0", None, 400);
     checked.ask("GET", "/tasks?status=over", None, 400);
     checked.ask("GET", "/tasks/odd", None, 400);

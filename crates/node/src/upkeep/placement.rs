@@ -19,8 +19,6 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const ROOM_PERCENT_MAX: u64 = 85;
 /// So many times longer a store is waited for whose node holds its lease.
 const ALIVE_FACTOR: u32 = 4;
-/// Pause between two looks at what must leave a draining store.
-const EVACUATE_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause between two attempts to empty a former member.
 const LEAVE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -170,29 +168,6 @@ pub(crate) async fn follow(host: Rc<Host>) {
         if membership::refresh(&host, &[Part::Groups]).await.is_err() {
             host.world.sleep(Duration::from_millis(200)).await;
         }
-    }
-}
-
-/// Takes the logs of volumes served here off draining stores, and the volumes off this node when it drains.
-pub(crate) async fn evacuate(host: Rc<Host>) {
-    loop {
-        let changed = host.members.changed.notified();
-        let leaving: Vec<StoreId> = host.members.look(|view| {
-            let stores = view.stores.values().filter(|row| view.drains(row));
-            stores.map(|row| row.id).collect()
-        });
-        let drains = host.members.look(|view| view.node_drains(host.id()));
-        if leaving.is_empty() && !drains {
-            changed.await;
-            continue;
-        }
-        for volume in host.volumes() {
-            volume.leave_stores(&leaving);
-        }
-        if drains {
-            host.hand_over().await;
-        }
-        host.world.sleep(EVACUATE_INTERVAL).await;
     }
 }
 

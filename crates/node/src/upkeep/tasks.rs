@@ -214,7 +214,7 @@ impl Desk {
                 subject = row.subject,
                 status = row.status.name(),
                 request = row.request,
-                message = row.message,
+                result = row.message,
                 "task ended"
             );
         }

@@ -207,6 +207,55 @@ fn a_drained_node_is_empty_and_can_be_removed() {
     compare(&cluster, asked);
 }
 
+/// A log that only its owner can move, of a volume that nobody asks for: released at its node's end, or left by a crash that
+/// was over before anybody took it over.
+#[test]
+fn a_drain_moves_the_logs_of_volumes_that_nobody_serves() {
+    for crashes in [false, true] {
+        let cluster = filled(36, 4);
+        let owner = cluster.owner(0, "v");
+        let device = cluster.device(owner, "v");
+        cluster.write(owner, &device, 1, 77);
+        drop(device);
+        if !crashes {
+            let stopped = cluster.node(owner);
+            cluster.run(owner, async move { stopped.stop().await });
+        }
+        cluster.crash(owner);
+        cluster.restart(owner);
+        let served = |cluster: &Cluster| {
+            let mut volumes = (0..4).flat_map(|index| cluster.node(index).volumes());
+            volumes.any(|volume| volume.name() == "v")
+        };
+        assert!(!served(&cluster), "nobody asked for it");
+        let log = cluster.show(owner, "v").log;
+        let holds = |index: &usize| {
+            let store = store_of(&cluster, *index);
+            log.iter().any(|replica| replica.store == store.0)
+        };
+        let left = (0..4).filter(|index| *index != owner).find(holds);
+        let left = left.expect("two copies");
+        let name = cluster.machines[left].host.name().to_owned();
+        cluster.operate(owner, draining(&name, true));
+        let removable = || {
+            let name = name.clone();
+            member(cluster.operate(owner, Operation::NodeShow { name })).removable
+        };
+        let begin = cluster.sim.now();
+        while !removable() {
+            cluster.sim.run_for(Duration::from_secs(1));
+            let waited = cluster.sim.now().since(begin);
+            let shown = cluster.show(owner, "v");
+            assert!(
+                waited < Duration::from_secs(300),
+                "crashes {crashes}: {shown:?}"
+            );
+        }
+        let device = cluster.device(owner, "v");
+        assert_eq!(cluster.read(owner, &device, 1), 77);
+    }
+}
+
 #[test]
 fn a_node_with_data_is_not_removed_and_the_last_stores_are_not_drained() {
     let cluster = filled(36, 2);
