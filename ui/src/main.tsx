@@ -1,7 +1,12 @@
 import "@mantine/core/styles.css";
 import "@mantine/notifications/styles.css";
 import "./style.css";
-import { createTheme, MantineProvider } from "@mantine/core";
+import {
+  createTheme,
+  defaultVariantColorsResolver,
+  MantineProvider,
+  type VariantColorsResolver,
+} from "@mantine/core";
 import { Notifications } from "@mantine/notifications";
 import { QueryClientProvider } from "@tanstack/react-query";
 import { RouterProvider } from "@tanstack/react-router";
@@ -10,7 +15,15 @@ import { createRoot } from "react-dom/client";
 import { client } from "./queries";
 import { router } from "./router";
 
+/** Under the pointer a button gets darker, not brighter: white text on it must stay readable (WCAG AA). */
+const variantColorResolver: VariantColorsResolver = (input) => {
+  const colors = defaultVariantColorsResolver(input);
+  const hover = `color-mix(in srgb, ${colors.background}, black 12%)`;
+  return input.variant === "filled" ? { ...colors, hover } : colors;
+};
+
 const theme = createTheme({
+  variantColorResolver,
   primaryColor: "cyan",
   // Dark enough for white text on it in both schemes (WCAG AA).
   primaryShade: { light: 9, dark: 9 },
