@@ -2,6 +2,7 @@ import "@mantine/core/styles.css";
 import "@mantine/notifications/styles.css";
 import "./style.css";
 import {
+  type CSSVariablesResolver,
   createTheme,
   defaultVariantColorsResolver,
   MantineProvider,
@@ -22,6 +23,16 @@ const variantColorResolver: VariantColorsResolver = (input) => {
   return input.variant === "filled" ? { ...colors, hover } : colors;
 };
 
+/** The same of buttons that name neither colour nor variant: their colours are variables of the page. */
+const cssVariablesResolver: CSSVariablesResolver = () => ({
+  variables: {
+    "--mantine-primary-color-filled-hover":
+      "color-mix(in srgb, var(--mantine-primary-color-filled), black 12%)",
+  },
+  light: {},
+  dark: {},
+});
+
 const theme = createTheme({
   variantColorResolver,
   primaryColor: "cyan",
@@ -38,7 +49,7 @@ const root = document.getElementById("root");
 if (root) {
   createRoot(root).render(
     <StrictMode>
-      <MantineProvider theme={theme} defaultColorScheme="auto">
+      <MantineProvider theme={theme} cssVariablesResolver={cssVariablesResolver} defaultColorScheme="auto">
         <Notifications position="bottom-right" limit={3} />
         <QueryClientProvider client={client}>
           <RouterProvider router={router} />
