@@ -599,7 +599,7 @@ mod tests {
                 "0",
                 "x",
             ],
-            &["azekura", "status", "-o", "yaml"],
+            &["azekura", "status", "-o", "xml"],
             &["azekura", "container", "create", "c", "--min-copies", "all"],
             &["azekura", "capacity"],
             &["azekura", "capacity", "--rf", "2", "--container", "c"],

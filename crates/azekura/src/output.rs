@@ -599,7 +599,7 @@ a-long-name  c          1 GiB  0 B     ready  1      2   1,2  -
             ..ContainerAnswer::default()
         }];
         let text = render(&answer, Form::Yaml);
-        assert!(text.starts_with("---\n- name: "), "{text}");
+        assert!(text.starts_with("---\n- "), "{text}");
         let read: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
         let json = serde_json::to_value(&answer).unwrap();
         assert_eq!(read, json);
