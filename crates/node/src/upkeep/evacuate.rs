@@ -38,23 +38,21 @@ pub(super) async fn run(host: Rc<Host>) {
             host.hand_over().await;
         }
         if host.world.now() >= next {
-            next = open_unserved(&host, &leaving, drains).await;
+            next = open_unserved(&host, &leaving).await;
         }
         host.world.sleep(INTERVAL).await;
     }
 }
 
-/// Opens this node's share of the volumes that nobody serves and whose logs are on some stores; when to look again. If this
-/// node drains, what is left of an earlier start of it is given up: opening does that.
-async fn open_unserved(host: &Rc<Host>, leaving: &[StoreId], drains: bool) -> Time {
+/// Opens this node's share of the volumes that nobody serves and whose logs are on some stores; when to look again.
+async fn open_unserved(host: &Rc<Host>, leaving: &[StoreId]) -> Time {
     let mut pause = ROWS_PAUSE;
     match host.catalog.list::<VolumeRow>().await {
         Ok(rows) => {
             pause += ROWS_PAUSE_EACH * u32::try_from(rows.len()).unwrap_or(u32::MAX);
             let rows = rows.iter().map(|found| &found.row);
             let unserved: Vec<VolumeId> = rows
-                .filter(|row| is_on(row, leaving) || drains && row.owner == Some(host.id()))
-                .filter(|row| is_ours(host, row))
+                .filter(|row| is_on(row, leaving) && is_ours(host, row))
                 .map(|row| row.id)
                 .collect();
             for batch in unserved.chunks(PARALLEL) {
@@ -73,7 +71,7 @@ fn is_on(row: &VolumeRow, stores: &[StoreId]) -> bool {
     replicas.any(|replica| stores.contains(&replica.store))
 }
 
-/// Whether nobody serves it and this node is the one to do it.
+/// Whether nobody serves it and this node is the one to do it. A draining node gives up what is left of an earlier start of it.
 fn is_ours(host: &Host, row: &VolumeRow) -> bool {
     if host.volumes.get(row.id).is_some() {
         return false;
