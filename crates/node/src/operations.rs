@@ -13,6 +13,7 @@ mod components;
 mod containers;
 pub(crate) mod disks;
 mod events;
+mod everywhere;
 mod figures;
 mod groups;
 mod joining;
@@ -181,7 +182,7 @@ impl Host {
             Operation::Space { lineage } => return self.space_here(*lineage).await,
             Operation::Alert(step) => return self.alerts_here(step.clone()).await,
             Operation::MetricsPart { .. } | Operation::Busiest(_) | Operation::LogsPart(_) => {
-                return self.metrics_step(operation).await;
+                return self.step_here(operation).await;
             }
             Operation::NodeJoin { .. }
             | Operation::CertificateRenew { .. }
@@ -221,7 +222,7 @@ impl Host {
             Operation::Figures => self.figures().await,
             Operation::MetricsQuery(query) => self.query_metrics(&query).await,
             step @ (Operation::MetricsPart { .. } | Operation::LogsPart(_)) => {
-                self.metrics_step(step).await
+                self.step_here(step).await
             }
             Operation::Busiest(query) => self.busiest(query).await,
             Operation::NodeShow { name } => self.show_node(&name).await,

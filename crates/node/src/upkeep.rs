@@ -98,7 +98,7 @@ pub(crate) fn start(host: &Rc<Host>) {
     }
     host.spawn(placement::run(host.clone()));
     host.spawn(placement::follow(host.clone()));
-    host.spawn(evacuate::run(host.clone()));
+    evacuate::start(host);
     host.spawn(adopt::run(host.clone()));
     host.spawn(collect::run(host.clone()));
     if host.options.keeper.is_some() {

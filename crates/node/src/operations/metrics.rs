@@ -16,13 +16,9 @@ use api::{
     SeriesAnswer, StepPart,
 };
 use catalog::VolumeRow;
-use futures_util::future::join_all;
 use history::{Bucket, COUNTERS, Entity, GAUGES, LATENCIES, POINTS_MAX, Query, Series, Tier};
 use vocab::NodeId;
-use world::Duration;
 
-/// Patience with a node that is asked.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Steps of an answer when no step is asked for.
 const STEPS_WANTED: u64 = 360;
 /// Range when no begin is asked for: an hour.
@@ -327,67 +323,6 @@ impl Host {
         };
         let (answers, silent) = self.answers_of_all(operation, only).await;
         (answers.into_iter().filter_map(part).collect(), silent)
-    }
-
-    /// The same, with whole answers.
-    pub(super) async fn answers_of_all(
-        &self,
-        operation: &Operation,
-        only: Option<NodeId>,
-    ) -> (Vec<Answer>, Vec<String>) {
-        let view = self.view();
-        let nodes = view.nodes.values().filter(|row| !view.is_candidate(row.id));
-        let nodes = nodes.filter(|row| only.is_none_or(|only| only == row.id));
-        let asked = nodes.map(|row| async {
-            let answer = self.step_at(row.id, operation).await;
-            answer.ok_or_else(|| row.name.clone())
-        });
-        let (mut answers, mut silent) = (Vec::new(), Vec::new());
-        for answer in join_all(asked).await {
-            match answer {
-                Ok(answer) => answers.push(answer),
-                Err(name) => silent.push(name),
-            }
-        }
-        silent.sort_unstable();
-        (answers, silent)
-    }
-
-    async fn step_at(&self, node: NodeId, operation: &Operation) -> Option<Answer> {
-        if node == self.id {
-            return self.metrics_step(operation.clone()).await.ok();
-        }
-        if !self.members.is_alive(node) {
-            return None;
-        }
-        let asked = self.ask_node(node, operation, PATIENCE, &mut false).await;
-        asked.ok()?.ok()
-    }
-
-    /// A step of a query, here.
-    pub(super) async fn metrics_step(&self, operation: Operation) -> Result<Answer> {
-        match operation {
-            Operation::MetricsPart {
-                entities,
-                from,
-                to,
-                step,
-            } => {
-                let query = Query {
-                    entities: Vec::new(),
-                    from,
-                    to,
-                    step,
-                };
-                self.metrics_part(&entities, query).await
-            }
-            Operation::Busiest(query) => Ok(self.busiest_here(query)),
-            Operation::LogsPart(part) => Ok(self.logs_here(part).await),
-            other => Err(OperationError::failed(format!(
-                "operation {} is no step of a query; this is a bug",
-                other.name()
-            ))),
-        }
     }
 }
 
