@@ -354,16 +354,15 @@ impl<'a> Planner<'a> {
         Some(change)
     }
 
-    /// A store that came back while another was filled in its place needs less than that one.
+    /// A store that came back while another was filled in its place needs less than that one. A full one takes it only
+    /// from one that is full as well: it holds most of it already, and the other is filled no further.
     fn return_former(&self, group: &GroupRow) -> Option<GroupChange> {
-        let back = group
-            .former
-            .iter()
-            .copied()
-            .find(|&store| self.standing(store) == Standing::Present && !self.is_full(store))?;
         // One that came back like this is left alone, or the two would take turns for ever.
         let fresh = |store: &&StoreId| !group.returning.contains(store);
         let newcomer = *group.filling.iter().find(fresh)?;
+        let takes = |store: &StoreId| !self.is_full(*store) || self.is_full(newcomer);
+        let back = { group.former.iter().copied() }
+            .find(|store| self.standing(*store) == Standing::Present && takes(store))?;
         let others = without(&group.members, newcomer);
         let level = self.level(group.replication_factor);
         let domain = self.domain(back, level);

@@ -251,6 +251,35 @@ fn a_full_store_is_filled_on_when_no_other_can_take_its_place() {
 }
 
 #[test]
+fn a_full_store_comes_back_when_its_substitute_is_full_as_well() {
+    let mut stores = one_per_node(3);
+    let mut groups = groups_over(&stores, 2, 1);
+    let back = groups[0].members[1];
+    let others = stores.iter().map(|facts| facts.id);
+    let newcomer = { others }.find(|id| !groups[0].members.contains(id));
+    let newcomer = newcomer.expect("two of three hold the group");
+    groups[0].members[1] = newcomer;
+    groups[0].filling.push(newcomer);
+    groups[0].former.push(back);
+    let limits = PlacementLimits::default();
+    for facts in &mut stores {
+        (facts.is_full, facts.has_room) = (facts.id != newcomer, false);
+    }
+    assert_eq!(plan(&groups, &stores, limits), [], "it is filled on");
+    stores.iter_mut().for_each(|facts| facts.is_full = true);
+    let changes = plan(&groups, &stores, limits);
+    let change = changes.first().expect("the former one returns");
+    assert_eq!(change.members, [groups[0].members[0], back]);
+    assert!(change.filling == [back] && change.former == [newcomer]);
+    let row = &mut groups[0];
+    row.members.clone_from(&change.members);
+    row.filling.clone_from(&change.filling);
+    row.former.clone_from(&change.former);
+    row.returning.clone_from(&change.returning);
+    assert_eq!(plan(&groups, &stores, limits), [], "and they take no turns");
+}
+
+#[test]
 fn a_new_store_gets_its_share_and_no_more_moves_than_that() {
     let mut stores = one_per_node(3);
     let mut groups = groups_over(&stores, 2, 64);
