@@ -109,6 +109,8 @@ pub enum Answer {
     Changes(ChangesAnswer),
     /// Entries of the audit log, newest first.
     Audit(Vec<AuditEntry>),
+    /// How a change under a key stands.
+    Once(OnceAnswer),
     /// Where the catalog is and who keeps it.
     Catalog(CatalogAnswer),
     /// A copy of the catalog.
@@ -161,6 +163,7 @@ impl Answer {
             Self::Session(value) => serde_json::to_value(value),
             Self::Changes(value) => serde_json::to_value(value),
             Self::Audit(value) => serde_json::to_value(value),
+            Self::Once(value) => serde_json::to_value(value),
             Self::Resiliency(value) => serde_json::to_value(value),
             Self::Space(value) => serde_json::to_value(value),
             Self::Events(value) => serde_json::to_value(value),
@@ -175,6 +178,22 @@ impl Answer {
             Self::Busiest(value) => serde_json::to_value(value),
         }
     }
+}
+
+/// How a change under an idempotency key stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnceAnswer {
+    /// Whoever asked carries it out.
+    Begun,
+    /// Somebody else does, and has no answer yet.
+    Running,
+    /// It was carried out: an [`Answer`].
+    Answered(serde_json::Value),
+    /// The key was used for something else.
+    Other,
+    /// There is no room for another key at the moment.
+    Crowded,
 }
 
 /// The cluster at a glance.

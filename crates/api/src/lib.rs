@@ -44,7 +44,7 @@ pub use alerts::{
 };
 pub use answer::{
     Answer, AttachmentAnswer, CapacityAnswer, ClientAnswer, ClusterAnswer, ContainerAnswer,
-    DiffAnswer, DiffRun, GroupSnapshotAnswer, NodeAnswer, OriginAnswer, ReplicaAnswer,
+    DiffAnswer, DiffRun, GroupSnapshotAnswer, NodeAnswer, OnceAnswer, OriginAnswer, ReplicaAnswer,
     SnapshotAnswer, StatusAnswer, StoreAnswer, VolumeAnswer,
 };
 pub use catalog::{

@@ -72,6 +72,8 @@ impl O {
             | O::SessionCreate { .. }
             | O::SessionDelete { .. }
             | O::AuditRecord { .. }
+            | O::OnceBegin { .. }
+            | O::OnceEnd { .. }
             | O::Attach { .. }
             | O::Detach { .. } => false,
         }

@@ -398,6 +398,22 @@ pub enum Operation {
         /// At most 48.
         entries: Vec<AuditEntry>,
     },
+    /// Begins a change that was asked for under a key: a step of other operations -> `Answer::Once`.
+    OnceBegin {
+        /// Digest of who asks and of the key: 64 hexadecimal digits.
+        digest: String,
+        /// Digest of what is asked for.
+        request: String,
+    },
+    /// Keeps the answer of such a change -> `Answer::Done`.
+    OnceEnd {
+        /// As it was begun.
+        digest: String,
+        /// As it was begun.
+        request: String,
+        /// The answer; nothing: the change may be begun again.
+        answer: Option<serde_json::Value>,
+    },
     /// The audit log, newest first -> `Answer::Audit`.
     AuditList(AuditQuery),
     /// Gives a client the right to use a volume -> `Answer::Attachment`. Attaching the same client
@@ -545,6 +561,8 @@ impl Operation {
             Self::SessionFind { .. } | Self::SessionDelete { .. } => self.name_of_users(),
             Self::Changes { .. } => "changes",
             Self::AuditRecord { .. } => "audit-record",
+            Self::OnceBegin { .. } => "once-begin",
+            Self::OnceEnd { .. } => "once-end",
             Self::AuditList(_) => "audit-list",
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",

@@ -23,6 +23,7 @@ mod groups;
 mod joining;
 pub mod kv;
 mod notes;
+mod once;
 mod placement;
 mod rows;
 mod snapshots;
@@ -48,6 +49,7 @@ pub use events::{EVENTS_AT_ONCE, EVENTS_MAX, EventRow, Severity, TEXT_CHARS_MAX}
 pub use groups::{Begun, GroupSnapshotRow};
 pub use joining::{AuthorityRow, CertificateRow, JoinTokenRow};
 pub use notes::{COUNTERS, LogNote, NOTED, is_noted, name_of};
+pub use once::{Once, OnceRow};
 pub use placement::{GroupChange, IntentRow, Subject};
 pub use rows::{
     AliveRow, ClusterRow, Compression, ContainerRow, EtcdRow, GroupRow, LineageRow, MapRoot,

@@ -225,6 +225,11 @@ pub(crate) fn current() -> Access {
         .expect("operations are called from behind `layer` only")
 }
 
+/// `work` on behalf of the request that is being served, in another task.
+pub(crate) fn inherit<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
+    ACCESS.scope(current(), work)
+}
+
 /// Who sends the request that is being served, as the audit log names them; nobody, where that is not asked.
 pub(crate) fn who() -> String {
     let who = ACCESS.try_with(|access| access.who.clone());
@@ -433,6 +438,8 @@ fn is_step(operation: &Operation) -> bool {
             | Operation::SessionFind { .. }
             | Operation::SessionDelete { .. }
             | Operation::AuditRecord { .. }
+            | Operation::OnceBegin { .. }
+            | Operation::OnceEnd { .. }
             | Operation::NodeJoin { .. }
             | Operation::CertificateRenew { .. }
             | Operation::VolumePause { .. }

@@ -28,6 +28,7 @@ mod audit;
 mod auth;
 mod first;
 mod headers;
+mod idempotency;
 mod limits;
 mod metrics;
 mod openapi;

@@ -33,6 +33,9 @@ const SESSION: &str = "session";
 /// Name of the header, of the parameter and of the component that describes it.
 const REQUEST_ID: &str = "x-request-id";
 
+/// The same of the key of a change.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 const DESCRIPTION: &str = "Block storage. Every node serves the same API. Sizes are bytes, times are Unix milliseconds. \
     `volume-12` stands for the volume with id 12 wherever a volume is named, and `snapshot-34` for a snapshot. \
     Requests that change something say `Content-Type: application/json`. Requests with fields that are not described here \
@@ -78,6 +81,9 @@ pub(crate) fn document() -> OpenApi {
         .parameters
         .insert(REQUEST_ID.to_owned(), RefOr::T(request_id()));
     components
+        .parameters
+        .insert(IDEMPOTENCY_KEY.to_owned(), RefOr::T(idempotency_key()));
+    components
         .security_schemes
         .insert(TOKEN.to_owned(), token().into());
     components
@@ -121,6 +127,24 @@ fn request_id() -> utoipa::openapi::path::Parameter {
             "Names the request in the answer and in the node's log: 1 to 64 letters, digits, `-`, `_`, `.`",
         ))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
+}
+
+fn idempotency_key() -> utoipa::openapi::path::Parameter {
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(crate::idempotency::KEY_BYTES_MAX))
+        .pattern(Some("^[A-Za-z0-9_.:-]+$"));
+    ParameterBuilder::new()
+        .name(IDEMPOTENCY_KEY)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "A change under a key is done once: the same request with the same key is answered as the first was, for ten minutes \
+             at least. Take a new key, a UUID for example, for every change",
+        ))
+        .schema(Some(text))
         .build()
 }
 

@@ -20,6 +20,11 @@ pub(crate) fn current() -> String {
     CURRENT.try_with(Clone::clone).unwrap_or_default()
 }
 
+/// `work` of the request that is being served, in another task.
+pub(crate) fn inherit<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
+    CURRENT.scope(current(), work)
+}
+
 /// Whether a client's id may go into logs and back.
 fn is_plain(text: &&str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

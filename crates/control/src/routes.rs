@@ -12,6 +12,7 @@ mod tasks;
 
 use crate::audit::{self, Audit};
 use crate::auth::{Access, Transport};
+use crate::idempotency::{self, Ticket};
 use crate::password::Passwords;
 use crate::reply::{Reply, no_such_method, parse, parse_or_default, require_json};
 use crate::stream::Hub;
@@ -19,8 +20,8 @@ use crate::throttle::Throttle;
 use crate::{Auth, Backend, auth, headers, limits, make_token, openapi, pages, request_id, stream};
 use api::http::{self, BODY_BYTES_MAX, PREFIX};
 use api::{
-    Answer, Asker, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, Operation,
-    OperationError, TokenAnswer, TokenSpec, VolumeChange, VolumeSpec,
+    Answer, Asker, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, OnceAnswer,
+    Operation, OperationError, TokenAnswer, TokenSpec, VolumeChange, VolumeSpec,
 };
 use axum::Router;
 use axum::body::Bytes;
@@ -66,13 +67,67 @@ impl Shared {
                 return result;
             }
         };
+        match idempotency::ticket(&access, &operation)? {
+            None => self.do_and_tell(&access, operation).await,
+            Some(ticket) => self.do_once(access, operation, ticket).await,
+        }
+    }
+
+    /// Carries out what somebody may, and has the audit log say so if it is worth saying.
+    async fn do_and_tell(
+        &self,
+        access: &Access,
+        operation: Operation,
+    ) -> Result<Answer, OperationError> {
         if !audit::is_told(&operation) {
             return self.carry_out(operation).await;
         }
         let before = self.before(&operation).await;
         let result = self.carry_out(operation.clone()).await;
-        self.note(&access, &operation, before, &result);
+        self.note(access, &operation, before, &result);
         result
+    }
+
+    /// The same for a request with an idempotency key: the answer of an earlier one, or the first.
+    async fn do_once(
+        &self,
+        access: Access,
+        operation: Operation,
+        ticket: Ticket,
+    ) -> Result<Answer, OperationError> {
+        let begun = self.backend.call(ticket.begin()).await?;
+        match begun {
+            Answer::Once(OnceAnswer::Begun) => {}
+            Answer::Once(OnceAnswer::Answered(answer)) => {
+                idempotency::note_replayed();
+                return serde_json::from_value(answer).map_err(|cause| {
+                    OperationError::failed(format!("the answer that was kept is damaged: {cause}"))
+                });
+            }
+            Answer::Once(stands) => return Err(idempotency::refusal(&stands)),
+            _ => {
+                return Err(OperationError::failed(
+                    "a question for an earlier answer was answered by something else",
+                ));
+            }
+        }
+        // It goes on when the client hangs up: who asks again wants to know what came of it.
+        let shared = self.clone();
+        let work = async move {
+            let result = shared.do_and_tell(&access, operation).await;
+            let kept = shared.backend.call(ticket.end(&result)).await;
+            if let Err(error) = kept {
+                tracing::warn!(%error, "the answer of a change under a key is not kept; it may be carried out again");
+            }
+            result
+        };
+        let work = auth::inherit(request_id::inherit(work));
+        let done = tokio::spawn(work).await;
+        done.unwrap_or_else(|cause| {
+            Err(OperationError::failed(format!(
+                "the request ended without an answer: {cause}"
+            )))
+        })
     }
 
     /// What is there before a change, where that is cheap to know.
@@ -193,6 +248,7 @@ pub fn router(
         .fallback(pages::serve)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn(idempotency::layer))
         .layer(axum::middleware::from_fn_with_state(gate, auth::layer))
         .route("/healthz", get(async || "ok\n"))
         .route(

@@ -1,6 +1,7 @@
 //! Real HTTP against a backend that remembers what it was asked.
 
 mod accounts;
+mod idempotency;
 mod metrics;
 mod openapi;
 mod stream;
@@ -22,6 +23,7 @@ struct Fake {
     asked: Mutex<Vec<Operation>>,
     audited: Mutex<Vec<AuditEntry>>,
     accounts: Accounts,
+    once: idempotency::Keys,
     changes: stream::Changes,
     gate: Arc<Semaphore>,
 }
@@ -32,6 +34,7 @@ impl Fake {
             asked: Mutex::default(),
             audited: Mutex::default(),
             accounts: Accounts::default(),
+            once: idempotency::Keys::default(),
             changes: stream::Changes::default(),
             gate: Arc::new(Semaphore::new(0)),
         }
@@ -46,6 +49,9 @@ impl Backend for Fake {
         }
         if let Operation::Changes { after, .. } = operation {
             return self.changes.answer(after);
+        }
+        if let Some(answered) = self.once.answer(&operation) {
+            return Box::pin(async { Ok(answered) });
         }
         self.asked.lock().unwrap().push(operation.clone());
         if let Some(answered) = self.accounts.answer(&operation) {

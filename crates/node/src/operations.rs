@@ -21,6 +21,7 @@ mod ledger;
 mod logs;
 mod members;
 mod metrics;
+mod once;
 mod resiliency;
 mod snapshots;
 mod space;
@@ -292,6 +293,12 @@ impl Host {
                 Ok(Answer::Changes(self.changes(after, &mood).await))
             }
             Operation::AuditRecord { entries } => self.record_audit(entries).await,
+            Operation::OnceBegin { digest, request } => self.begin_once(&digest, &request).await,
+            Operation::OnceEnd {
+                digest,
+                request,
+                answer,
+            } => self.end_once(&digest, &request, answer.as_ref()).await,
             Operation::AuditList(query) => self.list_audit(query).await,
             Operation::JoinTokenCreate { spec, hash } => self.create_join_token(spec, hash).await,
             Operation::NodeJoin { .. }

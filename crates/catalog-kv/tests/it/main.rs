@@ -10,6 +10,7 @@
 mod embedded;
 mod events;
 mod memory;
+mod once;
 mod real_etcd;
 mod support;
 mod switch;

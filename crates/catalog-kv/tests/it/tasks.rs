@@ -16,7 +16,7 @@ fn task(kind: &str, subject: &str) -> TaskRow {
     }
 }
 
-fn run(task: impl AsyncFnOnce(Catalog) + 'static) {
+pub(crate) fn run(task: impl AsyncFnOnce(Catalog) + 'static) {
     let sim = Simulation::new(1, Options::default());
     let host = sim.host("a");
     let kv = MemoryKv::new(host.world());

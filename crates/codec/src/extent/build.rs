@@ -5,11 +5,16 @@ use super::{
     header_bytes,
 };
 use bytes::Bytes;
+use std::borrow::Cow;
 use vocab::{BLOCK_SIZE, ExtentId};
 use world::{Buf, PAGE};
 
 /// Room for the header: that of 255 frames, more than that grows into a copy at sealing.
 const HEADER_ROOM: usize = 3 * PAGE;
+/// Frames in a row that LZ4 could not make smaller, after which the extent counts as incompressible.
+const MISSES: u32 = 16;
+/// Of such an extent one frame in so many is tried nevertheless: what comes next may be of another kind.
+const RETRY: u32 = 8;
 
 /// An extent being filled.
 pub struct Builder {
@@ -19,6 +24,8 @@ pub struct Builder {
     /// End of the stored bytes in `memory`; they start at [`HEADER_ROOM`].
     end: usize,
     frames: Vec<Descriptor>,
+    /// Frames since the last one that was worth compressing.
+    misses: u32,
 }
 
 impl Builder {
@@ -38,11 +45,12 @@ impl Builder {
             memory,
             end: HEADER_ROOM,
             frames: Vec::new(),
+            misses: 0,
         }
     }
 
     /// Adds a frame of 1 to 4 blocks of 4 KiB, compressed with LZ4 when asked and when that saves an eighth;
-    /// returns its number, or `None` when the extent is full.
+    /// returns its number, or `None` when the extent is full. After many frames that LZ4 made no smaller, few are tried.
     ///
     /// # Panics
     /// When there are no or too many blocks, or one is not 4 KiB long.
@@ -56,7 +64,11 @@ impl Builder {
             blocks.iter().all(|block| block.len() == BLOCK_SIZE),
             "blocks are 4 KiB"
         );
-        let packed = if compress { compressed(blocks) } else { None };
+        let packed = if compress {
+            self.compressed(blocks)
+        } else {
+            None
+        };
         let frame = u16::try_from(self.frames.len()).ok()?;
         let Some(packed) = packed else {
             let start = self.reserve(blocks.len() * BLOCK_SIZE, PAGE)?;
@@ -94,6 +106,19 @@ impl Builder {
     #[must_use]
     pub fn frames(&self) -> usize {
         self.frames.len()
+    }
+
+    /// The LZ4 block of `blocks`, when it is tried and worth it.
+    fn compressed(&mut self, blocks: &[&[u8]]) -> Option<Vec<u8>> {
+        let tried = self.misses < MISSES || self.misses.is_multiple_of(RETRY);
+        let random = tried && blocks.iter().all(|block| looks_random(block));
+        let packed = if tried && !random {
+            compressed(blocks)
+        } else {
+            None
+        };
+        self.misses = if packed.is_some() { 0 } else { self.misses + 1 };
+        packed
     }
 
     fn add(&mut self, start: usize, descriptor: Descriptor) -> u16 {
@@ -156,20 +181,21 @@ impl Builder {
 
 /// The LZ4 block of `blocks`, when it is at least an eighth smaller.
 fn compressed(blocks: &[&[u8]]) -> Option<Vec<u8>> {
-    if blocks.iter().all(|block| looks_random(block)) {
-        return None;
-    }
-    let plain = blocks.concat();
+    let plain = match blocks {
+        [one] => Cow::Borrowed(*one),
+        more => Cow::Owned(more.concat()),
+    };
     let packed = lz4_flex::block::compress(&plain);
     (packed.len() <= plain.len() - plain.len() / 8).then_some(packed)
 }
 
-/// Whether 256 bytes spread over a block have so many distinct values that LZ4 would find nothing: random
-/// bytes have about 162, text and machine code under 110. Costs a tenth of an LZ4 attempt.
+/// Whether 316 bytes spread over a block have so many distinct values that LZ4 would find nothing: random
+/// bytes have about 181, text and machine code under 130. Costs a tenth of an LZ4 attempt. Their distance is a prime, so that
+/// numbers of 2, 4 or 8 bytes do not show only their lowest byte, which may be random where the others are zero.
 fn looks_random(block: &[u8]) -> bool {
     let mut seen = [false; 256];
-    for at in (0..block.len()).step_by(16) {
+    for at in (0..block.len()).step_by(13) {
         seen[usize::from(block[at])] = true;
     }
-    seen.iter().filter(|seen| **seen).count() > 140
+    seen.iter().filter(|seen| **seen).count() > 145
 }

@@ -1,6 +1,6 @@
 //! One operation of the document, put together step by step.
 
-use super::{REQUEST_ID, SESSION, TOKEN, problem_name, request_id_header};
+use super::{IDEMPOTENCY_KEY, REQUEST_ID, SESSION, TOKEN, problem_name, request_id_header};
 use api::{ErrorKind, Scope, http};
 use std::collections::BTreeMap;
 use utoipa::openapi::content::ContentBuilder;
@@ -31,6 +31,7 @@ pub(super) struct Describe {
     operation: OperationBuilder,
     schemas: Schemas,
     takes_anything: bool,
+    keyless: bool,
     scopes: Vec<Scope>,
     problems: Vec<ErrorKind>,
 }
@@ -70,6 +71,7 @@ impl Describe {
             operation,
             schemas: Vec::new(),
             takes_anything: false,
+            keyless: false,
             scopes: Vec::new(),
             problems: Vec::new(),
         }
@@ -167,6 +169,12 @@ impl Describe {
         self
     }
 
+    /// A secret is in it or in its answer: it takes no idempotency key.
+    pub(super) fn keyless(mut self) -> Self {
+        self.keyless = true;
+        self
+    }
+
     /// Scopes whose tokens may ask.
     pub(super) fn scopes(mut self, scopes: &[Scope]) -> Self {
         self.scopes.extend_from_slice(scopes);
@@ -186,6 +194,11 @@ impl Describe {
                 ErrorKind::Unavailable,
                 ErrorKind::Failed,
             ]);
+        }
+        if !matches!(self.method, HttpMethod::Get) && !self.keyless && !self.scopes.is_empty() {
+            let key = format!("#/components/parameters/{IDEMPOTENCY_KEY}");
+            operation = operation.parameter_ref(Ref::new(key));
+            kinds.push(ErrorKind::Throttled);
         }
         // What changes something must say that it is JSON, also where nothing is to be said.
         if self.takes_anything || !matches!(self.method, HttpMethod::Get) {

@@ -554,6 +554,7 @@ fn tokens() -> Vec<Describe> {
             .body::<TokenSpec>(True)
             .answer::<TokenAnswer>("The token; its secret is in this answer and never again")
             .problems(&[NotFound, Exists])
+            .keyless()
             .scopes(ADMIN),
         Describe::new(
             Delete,
@@ -578,6 +579,7 @@ fn accounts() -> Vec<Describe> {
             .body::<UserSpec>(True)
             .answer::<UserAnswer>("The user")
             .problems(&[Exists, Refused, Throttled])
+            .keyless()
             .scopes(ADMIN),
         Describe::new(
             Patch,
@@ -589,6 +591,7 @@ fn accounts() -> Vec<Describe> {
         .body::<UserChange>(True)
         .answer::<UserAnswer>("The user as it is now")
         .problems(&[NotFound, Refused, Throttled])
+        .keyless()
         .scopes(ADMIN),
         Describe::new(
             Delete,
@@ -637,6 +640,7 @@ fn sessions() -> Vec<Describe> {
         .body::<PasswordChange>(True)
         .answer::<UserAnswer>("The user as it is now")
         .problems(&[Throttled])
+        .keyless()
         .scopes(LOOKING),
         Describe::new(
             Get,
@@ -661,6 +665,7 @@ fn joining() -> Vec<Describe> {
         .body::<JoinTokenSpec>(False)
         .answer::<JoinTokenAnswer>("The token; its secret is in this answer and never again")
         .problems(&[Refused])
+        .keyless()
         .scopes(ADMIN),
         Describe::new(
             Post,

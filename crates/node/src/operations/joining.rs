@@ -494,7 +494,9 @@ pub(super) fn may_forward(caller: Option<&Caller>, operation: &Operation) -> Res
         | Operation::UserCreate { .. }
         | Operation::UserSet { .. }
         | Operation::SessionCreate { .. }
-        | Operation::AuditRecord { .. } => {
+        | Operation::AuditRecord { .. }
+        | Operation::OnceBegin { .. }
+        | Operation::OnceEnd { .. } => {
             return Err(OperationError::new(
                 ErrorKind::Forbidden,
                 format!("{} is never asked of another node", operation.name()),

@@ -261,6 +261,8 @@ pub(crate) fn changes_catalog(operation: &Operation) -> bool {
             | O::SessionCreate { .. }
             | O::SessionDelete { .. }
             | O::AuditRecord { .. }
+            | O::OnceBegin { .. }
+            | O::OnceEnd { .. }
             | O::Alert(_)
     );
     !operation.looks() && !not_noted
