@@ -76,8 +76,8 @@ pub use metrics::{
     StepPart,
 };
 pub use operation::{
-    CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, Operation,
-    OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,
+    CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, OnceStep,
+    Operation, OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,
 };
 pub use query::ListQuery;
 pub use space::{

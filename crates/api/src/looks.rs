@@ -70,12 +70,8 @@ impl O {
             | O::UserSet { .. }
             | O::UserDelete { .. }
             | O::SessionCreate { .. }
-            | O::SessionDelete { .. }
-            | O::AuditRecord { .. }
-            | O::OnceBegin { .. }
-            | O::OnceEnd { .. }
-            | O::Attach { .. }
-            | O::Detach { .. } => false,
+            | O::SessionDelete { .. } => false,
+            O::AuditRecord { .. } | O::Once(_) | O::Attach { .. } | O::Detach { .. } => false,
         }
     }
 }

@@ -398,22 +398,8 @@ pub enum Operation {
         /// At most 48.
         entries: Vec<AuditEntry>,
     },
-    /// Begins a change that was asked for under a key: a step of other operations -> `Answer::Once`.
-    OnceBegin {
-        /// Digest of who asks and of the key: 64 hexadecimal digits.
-        digest: String,
-        /// Digest of what is asked for.
-        request: String,
-    },
-    /// Keeps the answer of such a change -> `Answer::Done`.
-    OnceEnd {
-        /// As it was begun.
-        digest: String,
-        /// As it was begun.
-        request: String,
-        /// The answer; nothing: the change may be begun again.
-        answer: Option<serde_json::Value>,
-    },
+    /// A change under an idempotency key: a step of other operations -> `Answer::Once` to a beginning, `Answer::Done` to an end.
+    Once(OnceStep),
     /// The audit log, newest first -> `Answer::Audit`.
     AuditList(AuditQuery),
     /// Gives a client the right to use a volume -> `Answer::Attachment`. Attaching the same client
@@ -559,15 +545,45 @@ impl Operation {
             Self::UserSet { .. } | Self::UserDelete { .. } => self.name_of_users(),
             Self::UserFind { .. } | Self::SessionCreate { .. } => self.name_of_users(),
             Self::SessionFind { .. } | Self::SessionDelete { .. } => self.name_of_users(),
-            Self::Changes { .. } => "changes",
-            Self::AuditRecord { .. } => "audit-record",
-            Self::OnceBegin { .. } => "once-begin",
-            Self::OnceEnd { .. } => "once-end",
-            Self::AuditList(_) => "audit-list",
+            Self::Changes { .. } | Self::AuditList(_) => self.name_of_records(),
+            Self::AuditRecord { .. } | Self::Once(_) => self.name_of_records(),
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",
         }
     }
+
+    /// As [`Operation::name`], of those that keep and tell what others did.
+    fn name_of_records(&self) -> &'static str {
+        match self {
+            Self::AuditRecord { .. } => "audit-record",
+            Self::AuditList(_) => "audit-list",
+            Self::Once(OnceStep::Begin { .. }) => "once-begin",
+            Self::Once(OnceStep::End { .. }) => "once-end",
+            _ => "changes",
+        }
+    }
+}
+
+/// A step of a change under an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "step")]
+pub enum OnceStep {
+    /// Begins it, unless it was begun before.
+    Begin {
+        /// Digest of who asks and of the key: 64 hexadecimal digits.
+        digest: String,
+        /// Digest of what is asked for.
+        request: String,
+    },
+    /// Keeps its answer.
+    End {
+        /// As it was begun.
+        digest: String,
+        /// As it was begun.
+        request: String,
+        /// The answer; nothing: it may be begun again.
+        answer: Option<serde_json::Value>,
+    },
 }
 
 /// A container to create.

@@ -438,8 +438,7 @@ fn is_step(operation: &Operation) -> bool {
             | Operation::SessionFind { .. }
             | Operation::SessionDelete { .. }
             | Operation::AuditRecord { .. }
-            | Operation::OnceBegin { .. }
-            | Operation::OnceEnd { .. }
+            | Operation::Once(_)
             | Operation::NodeJoin { .. }
             | Operation::CertificateRenew { .. }
             | Operation::VolumePause { .. }

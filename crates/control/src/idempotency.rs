@@ -10,7 +10,7 @@
 
 use crate::auth::Access;
 use crate::reply::Reply;
-use api::{ErrorKind, Operation, OperationError};
+use api::{ErrorKind, OnceStep, Operation, OperationError};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -110,21 +110,21 @@ impl Ticket {
 
     /// The step that begins it.
     pub(crate) fn begin(&self) -> Operation {
-        Operation::OnceBegin {
+        Operation::Once(OnceStep::Begin {
             digest: self.digest.clone(),
             request: self.request.clone(),
-        }
+        })
     }
 
     /// The step that ends it with what came of it.
     pub(crate) fn end(&self, result: &Result<api::Answer, OperationError>) -> Operation {
         let answer = result.as_ref().ok();
         let answer = answer.and_then(|answer| serde_json::to_value(answer).ok());
-        Operation::OnceEnd {
+        Operation::Once(OnceStep::End {
             digest: self.digest.clone(),
             request: self.request.clone(),
             answer: answer.filter(|answer| answer.to_string().len() <= ANSWER_BYTES_MAX),
-        }
+        })
     }
 }
 

@@ -293,12 +293,7 @@ impl Host {
                 Ok(Answer::Changes(self.changes(after, &mood).await))
             }
             Operation::AuditRecord { entries } => self.record_audit(entries).await,
-            Operation::OnceBegin { digest, request } => self.begin_once(&digest, &request).await,
-            Operation::OnceEnd {
-                digest,
-                request,
-                answer,
-            } => self.end_once(&digest, &request, answer.as_ref()).await,
+            Operation::Once(step) => self.once(step).await,
             Operation::AuditList(query) => self.list_audit(query).await,
             Operation::JoinTokenCreate { spec, hash } => self.create_join_token(spec, hash).await,
             Operation::NodeJoin { .. }

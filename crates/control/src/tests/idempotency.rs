@@ -1,7 +1,7 @@
 //! The same change asked for twice under one key.
 
 use super::Server;
-use api::{Answer, OnceAnswer, Operation};
+use api::{Answer, OnceAnswer, OnceStep, Operation};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ impl Keys {
     pub(super) fn answer(&self, operation: &Operation) -> Option<Answer> {
         let mut keys = self.0.lock().unwrap();
         match operation {
-            Operation::OnceBegin { digest, request } => {
+            Operation::Once(OnceStep::Begin { digest, request }) => {
                 let stands = match keys.get(digest) {
                     None => OnceAnswer::Begun,
                     Some((other, _)) if other != request => OnceAnswer::Other,
@@ -27,7 +27,7 @@ impl Keys {
                 }
                 Some(Answer::Once(stands))
             }
-            Operation::OnceEnd { digest, answer, .. } => {
+            Operation::Once(OnceStep::End { digest, answer, .. }) => {
                 match answer {
                     Some(_) => keys.get_mut(digest).unwrap().1.clone_from(answer),
                     None => drop(keys.remove(digest)),

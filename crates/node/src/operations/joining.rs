@@ -495,8 +495,7 @@ pub(super) fn may_forward(caller: Option<&Caller>, operation: &Operation) -> Res
         | Operation::UserSet { .. }
         | Operation::SessionCreate { .. }
         | Operation::AuditRecord { .. }
-        | Operation::OnceBegin { .. }
-        | Operation::OnceEnd { .. } => {
+        | Operation::Once(_) => {
             return Err(OperationError::new(
                 ErrorKind::Forbidden,
                 format!("{} is never asked of another node", operation.name()),

@@ -261,8 +261,7 @@ pub(crate) fn changes_catalog(operation: &Operation) -> bool {
             | O::SessionCreate { .. }
             | O::SessionDelete { .. }
             | O::AuditRecord { .. }
-            | O::OnceBegin { .. }
-            | O::OnceEnd { .. }
+            | O::Once(_)
             | O::Alert(_)
     );
     !operation.looks() && !not_noted
