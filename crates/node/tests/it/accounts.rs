@@ -2,7 +2,8 @@
 
 use crate::support::Cluster;
 use api::{
-    Answer, AuditEntry, AuditQuery, ErrorKind, Operation, OperationError, SessionAnswer, UserRole,
+    Answer, AuditEntry, AuditQuery, ErrorKind, OnceAnswer, OnceStep, Operation, OperationError,
+    SessionAnswer, UserRole,
 };
 use catalog_kv::memory::Outage;
 use world::Duration;
@@ -149,6 +150,35 @@ fn sessions_end_with_their_time_and_are_bounded() {
     cluster.operate(2, Operation::SessionDelete { hash: "s3".into() });
     sleep(&cluster, Duration::from_secs(1));
     assert!(find(&cluster, 0, "s3").is_err());
+}
+
+#[test]
+fn a_change_under_a_key_is_begun_by_one_node_and_answered_by_all() {
+    let cluster = cluster(76);
+    let (digest, request) = ("0123456789abcdef".repeat(4), "create".to_owned());
+    let begin = |index| {
+        let (digest, request) = (digest.clone(), request.clone());
+        let step = OnceStep::Begin { digest, request };
+        match cluster.operate(index, Operation::Once(step)) {
+            Answer::Once(stands) => stands,
+            other => panic!("not how it stands: {other:?}"),
+        }
+    };
+    assert_eq!(begin(0), OnceAnswer::Begun);
+    assert_eq!(begin(1), OnceAnswer::Running);
+    // The node that carries it out is never heard of again.
+    (0..16).for_each(|_| sleep(&cluster, Duration::from_secs(10)));
+    assert_eq!(begin(2), OnceAnswer::Begun);
+    let answer = serde_json::to_value(Answer::Done).expect("an answer is JSON");
+    let end = OnceStep::End {
+        digest: digest.clone(),
+        request: request.clone(),
+        answer: Some(answer.clone()),
+    };
+    cluster.operate(2, Operation::Once(end));
+    for index in 0..3 {
+        assert_eq!(begin(index), OnceAnswer::Answered(answer.clone()));
+    }
 }
 
 #[test]
