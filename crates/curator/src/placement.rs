@@ -40,8 +40,10 @@ pub struct StoreFacts {
     pub standing: Standing,
     /// Whether it takes more: `false` when nearly full.
     pub has_room: bool,
-    /// Whether it refuses extents: a fill of it waits until something is deleted there.
+    /// Whether it refuses extents of clients. Fills may use most of what it keeps back for itself.
     pub is_full: bool,
+    /// Bytes for extents that nothing occupies.
+    pub free: u64,
 }
 
 /// Bounds of a plan.
@@ -260,6 +262,10 @@ impl<'a> Planner<'a> {
         self.stores.get(&store).is_some_and(|facts| facts.is_full)
     }
 
+    fn free(&self, store: StoreId) -> u64 {
+        self.stores.get(&store).map_or(0, |facts| facts.free)
+    }
+
     fn good_copies(&self, group: &GroupRow) -> usize {
         let good = |store: &StoreId| {
             matches!(
@@ -355,12 +361,15 @@ impl<'a> Planner<'a> {
     }
 
     /// A store that came back while another was filled in its place needs less than that one. A full one takes it only
-    /// from one that is full as well: it holds most of it already, and the other is filled no further.
+    /// from one that is fuller: what that one lacks may never fit there.
     fn return_former(&self, group: &GroupRow) -> Option<GroupChange> {
         // One that came back like this is left alone, or the two would take turns for ever.
         let fresh = |store: &&StoreId| !group.returning.contains(store);
         let newcomer = *group.filling.iter().find(fresh)?;
-        let takes = |store: &StoreId| !self.is_full(*store) || self.is_full(newcomer);
+        let takes = |store: &StoreId| {
+            !self.is_full(*store)
+                || self.is_full(newcomer) && self.free(*store) > self.free(newcomer)
+        };
         let back = { group.former.iter().copied() }
             .find(|store| self.standing(*store) == Standing::Present && takes(store))?;
         let others = without(&group.members, newcomer);

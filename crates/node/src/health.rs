@@ -160,6 +160,13 @@ impl Health {
         status.is_some_and(|status| status.full)
     }
 
+    /// Bytes for extents that nothing occupies in a store, as it said last; 0: it never did.
+    pub(crate) fn free(&self, store: StoreId) -> u64 {
+        let table = self.table.borrow();
+        let status = table.get(&store).and_then(|seen| seen.status.as_ref());
+        status.map_or(0, |status| status.capacity.0.saturating_sub(status.used.0))
+    }
+
     /// Percent of what clients may fill of a store that is in use, as it said last; `None`: it never did.
     pub(crate) fn fill(&self, store: StoreId) -> Option<u64> {
         let table = self.table.borrow();

@@ -78,6 +78,7 @@ fn store(id: u32) -> StoreFacts {
         standing: Standing::Present,
         has_room: true,
         is_full: false,
+        free: CAPACITY,
     }
 }
 

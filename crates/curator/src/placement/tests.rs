@@ -15,6 +15,7 @@ fn store(id: u32, node: u32, capacity: u64) -> StoreFacts {
         standing: Standing::Present,
         has_room: true,
         is_full: false,
+        free: capacity / 2,
     }
 }
 
@@ -251,7 +252,7 @@ fn a_full_store_is_filled_on_when_no_other_can_take_its_place() {
 }
 
 #[test]
-fn a_full_store_comes_back_when_its_substitute_is_full_as_well() {
+fn a_full_store_comes_back_when_its_substitute_is_fuller() {
     let mut stores = one_per_node(3);
     let mut groups = groups_over(&stores, 2, 1);
     let back = groups[0].members[1];
@@ -266,7 +267,13 @@ fn a_full_store_comes_back_when_its_substitute_is_full_as_well() {
         (facts.is_full, facts.has_room) = (facts.id != newcomer, false);
     }
     assert_eq!(plan(&groups, &stores, limits), [], "it is filled on");
-    stores.iter_mut().for_each(|facts| facts.is_full = true);
+    for facts in &mut stores {
+        facts.is_full = true;
+        facts.free = if facts.id == newcomer { 20 } else { 10 };
+    }
+    assert_eq!(plan(&groups, &stores, limits), [], "it has less room yet");
+    let full = |facts: &&mut StoreFacts| facts.id == newcomer;
+    stores.iter_mut().find(full).expect("a store").free = 5;
     let changes = plan(&groups, &stores, limits);
     let change = changes.first().expect("the former one returns");
     assert_eq!(change.members, [groups[0].members[0], back]);

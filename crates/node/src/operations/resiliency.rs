@@ -282,6 +282,7 @@ mod tests {
             standing: Standing::Present,
             has_room: true,
             is_full: false,
+            free: 50,
         };
         (1..=count).map(|id| (StoreId(id), facts(id))).collect()
     }

@@ -147,6 +147,7 @@ impl Host {
             standing: standing_of(self, &view, row),
             has_room: self.health.takes_more(row.id, ROOM_PERCENT_MAX),
             is_full: self.health.is_full(row.id),
+            free: self.health.free(row.id),
         };
         view.stores.values().map(facts).collect()
     }
