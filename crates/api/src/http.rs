@@ -148,8 +148,8 @@ pub fn status_code(kind: ErrorKind) -> u16 {
         ErrorKind::Unauthenticated => 401,
         ErrorKind::Forbidden => 403,
         ErrorKind::Throttled => 429,
-        ErrorKind::Exists | ErrorKind::Refused | ErrorKind::InUse => 409,
-        ErrorKind::NoSpace => 507,
+        // No space is nothing that a server has done wrong: somebody must delete something or raise a quota.
+        ErrorKind::Exists | ErrorKind::Refused | ErrorKind::InUse | ErrorKind::NoSpace => 409,
         ErrorKind::Unavailable => 503,
         ErrorKind::Failed => 500,
     }

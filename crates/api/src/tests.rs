@@ -330,7 +330,7 @@ fn error_is_kind_and_message() {
         serde_json::to_string(&error).expect("plain data"),
         r#"{"kind":"no-space","message":"quota of container c is used up"}"#
     );
-    assert_eq!(http::status_code(error.kind), 507);
+    assert_eq!(http::status_code(error.kind), 409);
 }
 
 #[test]

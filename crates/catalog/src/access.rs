@@ -47,6 +47,9 @@ pub enum CatalogError {
     /// The thing is in use, or its state forbids the change.
     #[error("{0}")]
     Refused(String),
+    /// A container's quota is given out. Says what would help.
+    #[error("{0}")]
+    OverQuota(String),
     /// A newer owner has taken the volume over. Final for the caller's term.
     #[error("the volume has moved on to {current}")]
     StaleOwner {

@@ -146,19 +146,20 @@ impl Catalog {
         Ok(ByteCount(sizes.map(|volume| volume.row.size.0).sum()))
     }
 
+    /// What asks for nothing more is not refused, whatever is given out: the quota may have been lowered since.
     async fn check_quota(
         &self,
         container: &ContainerRow,
         more: ByteCount,
     ) -> Result<(), CatalogError> {
-        let Some(quota) = container.quota else {
+        let Some(quota) = container.quota.filter(|_| more.0 > 0) else {
             return Ok(());
         };
         let used = self.container_bytes(container.id).await?;
         if used.0.saturating_add(more.0) <= quota.0 {
             return Ok(());
         }
-        Err(CatalogError::Refused(format!(
+        Err(CatalogError::OverQuota(format!(
             "container {} has a quota of {quota}, {used} of it is given out: {more} more do not fit; \
              raise the quota or delete volumes",
             container.name
@@ -168,14 +169,17 @@ impl Catalog {
     /// Creates a volume. O(1) also from a snapshot of any size.
     ///
     /// # Errors
-    /// [`CatalogError::Exists`] with the same name, [`CatalogError::Refused`] for bad names, sizes and quota,
+    /// [`CatalogError::Exists`] with the same name, [`CatalogError::Refused`] for bad names and sizes, [`CatalogError::OverQuota`],
     /// [`CatalogError::NotFound`] for an unknown container or snapshot, [`CatalogError::Contended`],
     /// [`CatalogError::Kv`]. After `Unavailable` look the name up before trying again.
     pub async fn create_volume(&self, new: &NewVolume) -> Result<VolumeRow, CatalogError> {
         check_name("volume", &new.name)?;
         check_size(new.size)?;
         let container = self.container_named(&new.container).await?;
-        self.check_quota(&container.row, new.size).await?;
+        // First, so that who repeats a creation that filled the quota is told that it was done.
+        if self.resolve(&volume_name_key(&new.name)).await?.is_none() {
+            self.check_quota(&container.row, new.size).await?;
+        }
         let id = VolumeId(self.next_id("volume").await?);
         for _ in 0..16 {
             if self.resolve(&volume_name_key(&new.name)).await?.is_some() {
@@ -427,7 +431,7 @@ impl Catalog {
     /// Grows a volume. The owner calls it, so that its own bounds follow.
     ///
     /// # Errors
-    /// [`CatalogError::Refused`] for a smaller or impossible size or the quota, and as
+    /// [`CatalogError::Refused`] for a smaller or impossible size, [`CatalogError::OverQuota`], and as
     /// [`Catalog::update_as_owner`].
     pub async fn grow_volume(
         &self,

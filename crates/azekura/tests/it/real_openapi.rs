@@ -160,7 +160,7 @@ fn volumes(checked: &mut Checked) {
     checked.ask("POST", "/volumes", Some(spec.clone()), 200);
     checked.ask("POST", "/volumes", Some(spec), 409);
     let large = json!({"name": "w", "container": "c", "size": 1_u64 << 40});
-    checked.ask("POST", "/volumes", Some(large), 507);
+    checked.ask("POST", "/volumes", Some(large), 409);
     checked.ask(
         "POST",
         "/volumes",

@@ -1,7 +1,10 @@
 //! The cluster stops taking new data before it is full, and takes it again by itself.
 
-use crate::support::{Cluster, LIMIT, MIB};
-use api::{Answer, ErrorKind, Operation, ResiliencyAnswer, SnapshotRef, VolumeSpec};
+use crate::support::{Cluster, LIMIT, MIB, container_spec};
+use api::{
+    Answer, ContainerChange, ContainerSpec, ErrorKind, Operation, OperationError, ResiliencyAnswer,
+    SnapshotRef, VolumeSpec,
+};
 use blockdev::{BlockDevice, BlockError, WriteMode};
 use bytes::Bytes;
 use std::rc::Rc;
@@ -218,4 +221,40 @@ fn a_pool_that_fills_with_garbage_while_the_collector_rests_takes_all_that_is_wr
         // What was overwritten is garbage once the volume is quiet and drained.
         cluster.sim.run_for(Duration::from_secs(5));
     }
+}
+
+#[test]
+fn a_quota_that_is_used_up_does_not_refuse_what_is_there_already() {
+    let cluster = Cluster::new(67, 2);
+    let spec = ContainerSpec {
+        quota: Some(8 * MIB),
+        ..container_spec("small")
+    };
+    cluster.operate(0, Operation::ContainerCreate(spec));
+    let create = |name: &str| {
+        let spec = VolumeSpec {
+            name: name.to_owned(),
+            container: Some("small".to_owned()),
+            size: Some(8 * MIB),
+            ..VolumeSpec::default()
+        };
+        cluster.try_operate(1, Operation::VolumeCreate(spec))
+    };
+    create("v").expect("it fits");
+    let kind = |answer: Result<Answer, OperationError>| answer.expect_err("refused").kind;
+    assert_eq!(kind(create("w")), ErrorKind::NoSpace);
+    // Whoever repeats a creation is told that it was done.
+    assert_eq!(kind(create("v")), ErrorKind::Exists);
+    let change = ContainerChange {
+        quota: Some(4 * MIB),
+        ..ContainerChange::default()
+    };
+    let name = "small".to_owned();
+    cluster.operate(0, Operation::ContainerSet { name, change });
+    let resize = |size| {
+        let name = "v".to_owned();
+        cluster.try_operate(1, Operation::VolumeResize { name, size })
+    };
+    resize(8 * MIB).expect("it has that size");
+    assert_eq!(kind(resize(9 * MIB)), ErrorKind::NoSpace);
 }

@@ -31,7 +31,7 @@ fn refusals_become_the_codes_of_the_specification() {
         (409, "exists", Code::AlreadyExists),
         (409, "in-use", Code::FailedPrecondition),
         (409, "refused", Code::FailedPrecondition),
-        (507, "no-space", Code::ResourceExhausted),
+        (409, "no-space", Code::ResourceExhausted),
         (500, "failed", Code::Internal),
         (401, "unauthenticated", Code::Internal),
         (403, "forbidden", Code::Internal),
