@@ -8,14 +8,17 @@
 //!
 //! Source: IETF draft-ietf-httpapi-idempotency-key-header-07.
 
+use crate::Backend;
 use crate::auth::Access;
 use crate::reply::Reply;
-use api::{ErrorKind, OnceStep, Operation, OperationError};
+use api::{Answer, ErrorKind, OnceAnswer, OnceStep, Operation, OperationError};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 use std::cell::Cell;
+use std::time::Duration;
 
 /// Where a key is sent.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -23,8 +26,14 @@ pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key")
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Longest key.
 pub(crate) const KEY_BYTES_MAX: usize = 128;
-/// Longest answer that is kept, in JSON: those of changes have 1 to 2 KiB.
-const ANSWER_BYTES_MAX: usize = 16 << 10;
+/// Longest answer that is kept, in JSON: those of changes have 1 to 2 KiB, a group snapshot of 64 volumes some 20 KiB. Of a longer one
+/// it is kept that there was one, as `null`.
+const ANSWER_BYTES_MAX: usize = 32 << 10;
+/// Longest wait for the catalog; with the change itself less than the time that a key counts as running for.
+const CATALOG_MAX: Duration = Duration::from_secs(20);
+/// Tries to keep an answer, and the pause between two.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The key of the request that is being served.
 struct Current {
@@ -80,16 +89,26 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
     CURRENT.scope(Current { key, replayed }, answered).await
 }
 
-/// The answer to the request that is being served is an earlier one's.
-pub(crate) fn note_replayed() {
+/// An answer that was kept: that to the request which is being served.
+fn replayed(kept: Value) -> Result<Answer, OperationError> {
     let _ = CURRENT.try_with(|current| current.replayed.set(true));
+    if kept.is_null() {
+        return Err(OperationError::new(
+            ErrorKind::Refused,
+            "the first request with this `idempotency-key` was carried out, and its answer was too long to be kept: look at what it \
+             has made",
+        ));
+    }
+    serde_json::from_value(kept).map_err(|cause| {
+        OperationError::failed(format!("the answer that was kept is damaged: {cause}"))
+    })
 }
 
 /// A change that is to be done once: digests of who asks under which key, and of what is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
-    pub(crate) digest: String,
-    pub(crate) request: String,
+    digest: String,
+    request: String,
 }
 
 impl Ticket {
@@ -108,8 +127,43 @@ impl Ticket {
         })
     }
 
+    /// Begins it: `None` when it is to be carried out, or the answer that it had.
+    pub(crate) async fn claim(
+        &self,
+        backend: &dyn Backend,
+    ) -> Result<Option<Answer>, OperationError> {
+        let begun = tokio::time::timeout(CATALOG_MAX, backend.call(self.begin())).await;
+        let late = |_| OperationError::unavailable("the catalog does not answer");
+        match begun.map_err(late)?? {
+            Answer::Once(OnceAnswer::Begun) => Ok(None),
+            Answer::Once(OnceAnswer::Answered(answer)) => replayed(answer).map(Some),
+            Answer::Once(stands) => Err(refusal(&stands)),
+            _ => Err(OperationError::failed(
+                "a question for an earlier answer was answered by something else",
+            )),
+        }
+    }
+
+    /// Keeps what came of it.
+    pub(crate) async fn keep(
+        &self,
+        backend: &dyn Backend,
+        result: &Result<Answer, OperationError>,
+    ) {
+        for left in (0..TRIES).rev() {
+            let kept = tokio::time::timeout(CATALOG_MAX, backend.call(self.end(result)));
+            match kept.await {
+                Ok(Ok(_)) => return,
+                Ok(Err(error)) if left == 0 => {
+                    tracing::warn!(%error, "the answer of a change under a key is not kept; it may be carried out again");
+                }
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
     /// The step that begins it.
-    pub(crate) fn begin(&self) -> Operation {
+    fn begin(&self) -> Operation {
         Operation::Once(OnceStep::Begin {
             digest: self.digest.clone(),
             request: self.request.clone(),
@@ -117,13 +171,18 @@ impl Ticket {
     }
 
     /// The step that ends it with what came of it.
-    pub(crate) fn end(&self, result: &Result<api::Answer, OperationError>) -> Operation {
-        let answer = result.as_ref().ok();
-        let answer = answer.and_then(|answer| serde_json::to_value(answer).ok());
+    fn end(&self, result: &Result<Answer, OperationError>) -> Operation {
+        let answer = result.as_ref().ok().map(|answer| {
+            let value = serde_json::to_value(answer).unwrap_or_default();
+            match value.to_string().len() {
+                0..=ANSWER_BYTES_MAX => value,
+                _ => Value::Null,
+            }
+        });
         Operation::Once(OnceStep::End {
             digest: self.digest.clone(),
             request: self.request.clone(),
-            answer: answer.filter(|answer| answer.to_string().len() <= ANSWER_BYTES_MAX),
+            answer,
         })
     }
 }
@@ -164,12 +223,12 @@ fn has_secret(operation: &Operation) -> bool {
 }
 
 /// Why a request under a key is not carried out now.
-pub(crate) fn refusal(stands: &api::OnceAnswer) -> OperationError {
+fn refusal(stands: &OnceAnswer) -> OperationError {
     match stands {
-        api::OnceAnswer::Other => OperationError::bad_request(
+        OnceAnswer::Other => OperationError::bad_request(
             "this `idempotency-key` was used for another request: take a new key for every change",
         ),
-        api::OnceAnswer::Crowded => OperationError::new(
+        OnceAnswer::Crowded => OperationError::new(
             ErrorKind::Throttled,
             "too many changes were asked for with an `idempotency-key` in the last ten minutes: send this one a little later",
         ),
@@ -203,6 +262,33 @@ mod tests {
             assert!(key_of(&headers(&[odd])).is_err(), "{odd}");
         }
         assert!(key_of(&headers(&["a", "b"])).is_err());
+    }
+
+    #[test]
+    fn of_a_long_answer_it_is_kept_that_there_was_one() {
+        let operation = Operation::Status;
+        let ticket = Ticket::new("a", "k", &operation).expect("a ticket");
+        let kept = |name: String| {
+            let volume = api::VolumeAnswer {
+                name,
+                ..api::VolumeAnswer::default()
+            };
+            match ticket.end(&Ok(Answer::Volume(volume))) {
+                Operation::Once(OnceStep::End { answer, .. }) => answer.expect("it is kept"),
+                other => panic!("no end: {other:?}"),
+            }
+        };
+        assert!(matches!(
+            replayed(kept("v".to_owned())),
+            Ok(Answer::Volume(_))
+        ));
+        let long = replayed(kept("v".repeat(ANSWER_BYTES_MAX)));
+        assert_eq!(long.expect_err("too long").kind, ErrorKind::Refused);
+        let failed = ticket.end(&Err(OperationError::failed("no")));
+        assert!(matches!(
+            failed,
+            Operation::Once(OnceStep::End { answer: None, .. })
+        ));
     }
 
     #[test]

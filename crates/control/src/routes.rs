@@ -20,8 +20,8 @@ use crate::throttle::Throttle;
 use crate::{Auth, Backend, auth, headers, limits, make_token, openapi, pages, request_id, stream};
 use api::http::{self, BODY_BYTES_MAX, PREFIX};
 use api::{
-    Answer, Asker, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, OnceAnswer,
-    Operation, OperationError, TokenAnswer, TokenSpec, VolumeChange, VolumeSpec,
+    Answer, Asker, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, Operation,
+    OperationError, TokenAnswer, TokenSpec, VolumeChange, VolumeSpec,
 };
 use axum::Router;
 use axum::body::Bytes;
@@ -95,30 +95,14 @@ impl Shared {
         operation: Operation,
         ticket: Ticket,
     ) -> Result<Answer, OperationError> {
-        let begun = self.backend.call(ticket.begin()).await?;
-        match begun {
-            Answer::Once(OnceAnswer::Begun) => {}
-            Answer::Once(OnceAnswer::Answered(answer)) => {
-                idempotency::note_replayed();
-                return serde_json::from_value(answer).map_err(|cause| {
-                    OperationError::failed(format!("the answer that was kept is damaged: {cause}"))
-                });
-            }
-            Answer::Once(stands) => return Err(idempotency::refusal(&stands)),
-            _ => {
-                return Err(OperationError::failed(
-                    "a question for an earlier answer was answered by something else",
-                ));
-            }
+        if let Some(answer) = ticket.claim(&*self.backend).await? {
+            return Ok(answer);
         }
         // It goes on when the client hangs up: who asks again wants to know what came of it.
         let shared = self.clone();
         let work = async move {
             let result = shared.do_and_tell(&access, operation).await;
-            let kept = shared.backend.call(ticket.end(&result)).await;
-            if let Err(error) = kept {
-                tracing::warn!(%error, "the answer of a change under a key is not kept; it may be carried out again");
-            }
+            ticket.keep(&*shared.backend, &result).await;
             result
         };
         let work = auth::inherit(request_id::inherit(work));

@@ -50,9 +50,9 @@ fn what_came_to_nothing_may_be_begun_again() {
         catalog.end_once(&key, "create", None, 1).await.unwrap();
         assert_eq!(begin(2).await, Once::Begun);
         // Whoever carried it out is gone.
-        assert_eq!(begin(2 * MINUTE).await, Once::Running);
-        assert_eq!(begin(3 * MINUTE).await, Once::Begun);
-        assert_eq!(begin(3 * MINUTE).await, Once::Running);
+        assert_eq!(begin(4 * MINUTE).await, Once::Running);
+        assert_eq!(begin(6 * MINUTE).await, Once::Begun);
+        assert_eq!(begin(6 * MINUTE).await, Once::Running);
     });
 }
 

@@ -96,6 +96,22 @@ async fn what_was_begun_ends_without_its_client() {
 }
 
 #[tokio::test]
+async fn what_failed_is_carried_out_again() {
+    let server = Server::start().await;
+    let resize = "POST /api/v1/volumes/full/resize";
+    for _ in 0..2 {
+        let (status, replayed, body) = keyed(&server, resize, "k", r#"{"size":4096}"#).await;
+        assert!(
+            status == 409 && !replayed && body.contains("no-space"),
+            "{body}"
+        );
+        assert!(server.asked().is_some());
+    }
+    let (status, replayed, _) = keyed(&server, CREATE, "k", r#"{"name":"c"}"#).await;
+    assert!(status == 200 && !replayed, "the key was never used up");
+}
+
+#[tokio::test]
 async fn secrets_and_bad_keys_are_refused_and_looking_needs_no_key() {
     let server = Server::start().await;
     let token = r#"{"name":"t","scope":"viewer"}"#;
