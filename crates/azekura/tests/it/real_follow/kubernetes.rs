@@ -98,6 +98,8 @@ impl Kubernetes {
         let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
         self.add("nodes", name, json!({"spec": {}, "status": ready}));
         self.add("leases", name, json!({"spec": {}}));
+        // A kubelet makes its lease with the time in it: of a node that has never been heard silence says nothing.
+        self.renew();
     }
 
     /// The kubelet of a node no longer reaches this.
