@@ -81,6 +81,8 @@ pub struct Node {
     config: PathBuf,
     log: PathBuf,
     child: Option<Child>,
+    /// Its program from the next start on, when it is not the cluster's.
+    pub program: Option<PathBuf>,
 }
 
 impl Node {
@@ -294,6 +296,7 @@ impl Cluster {
             config,
             log,
             child: None,
+            program: None,
         })
     }
 
@@ -353,7 +356,7 @@ impl Cluster {
     /// Starts a node's process, the first time or again.
     pub fn start_node(&mut self, index: usize) -> Result<()> {
         let node = &self.nodes[index];
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(node.program.as_ref().unwrap_or(&self.binary));
         command.args(["node", "--config"]).arg(&node.config);
         if let Some(socket) = &node.bench {
             command.arg("--bench-socket").arg(socket);

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use strike::Strike;
+use strike::{Scene, Strike};
 
 /// Of each of the three.
 const DISK_BYTES: u64 = 6 << 30;
@@ -40,14 +40,18 @@ const RUN_FOLDER: &str = "/run/azekura-soak";
 const INSIDE: &str = "AZEKURA_SOAK_INSIDE";
 
 const USAGE: &str = "\
-cargo xtask soak [--minutes N] [--seed N] [--dir DIR] [--binary FILE]
-    real processes under random faults, every byte verified; the report goes to DIR.md. Needs root.";
+cargo xtask soak [--minutes N] [--seed N] [--dir DIR] [--binary FILE] [--other FILE]
+    real processes under random faults, every byte verified; the report goes to DIR.md. Needs root.
+    --other FILE   an azekura of another release: restarts one after the other give nodes one or the other, from the start on,
+                   so that releases are mixed; everything else goes on with --binary";
 
 struct Request {
     minutes: u64,
     seed: u64,
     folder: PathBuf,
     binary: Option<PathBuf>,
+    /// Of another release.
+    other: Option<PathBuf>,
 }
 
 /// Runs it; whether nothing was wrong.
@@ -104,6 +108,7 @@ fn parse(arguments: &[String]) -> Result<Request> {
         seed: 1,
         folder: PathBuf::from("target/soak"),
         binary: None,
+        other: None,
     };
     let mut left = arguments.iter();
     while let Some(argument) = left.next() {
@@ -118,6 +123,7 @@ fn parse(arguments: &[String]) -> Result<Request> {
             "--seed" => request.seed = value()?.parse().context("--seed needs a number")?,
             "--dir" => request.folder = PathBuf::from(value()?),
             "--binary" => request.binary = Some(PathBuf::from(value()?)),
+            "--other" => request.other = Some(PathBuf::from(value()?).canonicalize()?),
             other => bail!("soak does not know `{other}`.\n{USAGE}"),
         }
     }
@@ -220,8 +226,9 @@ impl Soak {
         let length = Duration::from_secs(self.request.minutes * 60);
         let quiet = self.watch(QUIET * 3);
         self.report.quiet(quiet);
+        let mut first = { self.request.other.is_some() }.then_some(Strike::RollingRestart);
         while started.elapsed() < length && self.pulse.errors().is_empty() {
-            let strike = Strike::draw(&mut self.dice);
+            let strike = { first.take() }.unwrap_or_else(|| Strike::draw(&mut self.dice));
             let at = started.elapsed();
             let event = self.strike(strike, at)?;
             println!("    {}", event.line());
@@ -261,7 +268,12 @@ impl Soak {
     fn strike(&mut self, strike: Strike, at: Duration) -> Result<Event> {
         self.pulse.take_longest();
         let begun = Instant::now();
-        let what = strike.carry_out(&mut self.cluster, &self.disk, &self.sites, &mut self.dice)?;
+        let scene = Scene {
+            disk: &self.disk,
+            sites: &self.sites,
+            other: self.request.other.as_deref(),
+        };
+        let what = strike.carry_out(&mut self.cluster, &scene, &mut self.dice)?;
         let struck = begun.elapsed();
         self.cluster.wait_verdict("ok", WHOLE_MAX)?;
         let whole = begun.elapsed();

@@ -116,7 +116,7 @@ impl Shown {
             // One that is no text is no token, and is not as if there were none.
             token: token.map(|value| value.to_str().unwrap_or_default().to_owned()),
             session: cookies.next().map(|(_, secret)| secret.to_owned()),
-            caller: peer.and_then(|ConnectInfo(peer)| peer.caller.clone()),
+            caller: peer.and_then(|ConnectInfo(peer)| peer.caller()),
             from: peer.map_or_else(String::new, |ConnectInfo(peer)| peer.from.to_string()),
         }
     }

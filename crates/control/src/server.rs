@@ -4,12 +4,14 @@ use crate::auth::Transport;
 use crate::{Auth, Backend, router};
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
-use identity::{Credentials, caller_of};
+use identity::{Credentials, Shown, caller_of};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -30,30 +32,93 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub(crate) struct Peer {
     /// As its certificate says.
-    pub(crate) caller: Option<Caller>,
+    caller: Option<Caller>,
+    shown: Option<Arc<Shown>>,
     /// Where it is.
     pub(crate) from: IpAddr,
 }
 
+impl Peer {
+    /// Who it is, as long as its certificate is believed.
+    pub(crate) fn caller(&self) -> Option<Caller> {
+        let believed = self.shown.as_ref().is_none_or(|shown| shown.is_believed());
+        self.caller.clone().filter(|_| believed)
+    }
+}
+
 /// A connection.
-trait Talk: AsyncRead + AsyncWrite + Send + Unpin {
-    fn caller(&self) -> Option<Caller>;
+trait Talk: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Talk for T {}
+
+/// A connection, and who is at its other end.
+struct Connection {
+    talk: Box<dyn Talk>,
+    caller: Option<Caller>,
+    shown: Option<Arc<Shown>>,
 }
 
-impl Talk for TcpStream {
-    fn caller(&self) -> Option<Caller> {
-        None
+impl Connection {
+    fn plain(stream: TcpStream) -> Self {
+        Self {
+            talk: Box::new(stream),
+            caller: None,
+            shown: None,
+        }
     }
-}
 
-impl Talk for TlsStream<TcpStream> {
-    fn caller(&self) -> Option<Caller> {
+    fn encrypted(stream: TlsStream<TcpStream>, credentials: Arc<Credentials>) -> Self {
+        let chain = stream.get_ref().1.peer_certificates();
         // The chain was verified; one that says no role is nobody's.
-        caller_of(self.get_ref().1.peer_certificates()?).ok()
+        let caller = chain.and_then(|chain| caller_of(chain).ok());
+        let shown = chain.map(|chain| Arc::new(Shown::new(credentials, chain)));
+        Self {
+            caller,
+            shown,
+            talk: Box::new(stream),
+        }
     }
 }
 
-type Connection = Box<dyn Talk>;
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.talk).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.talk).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.talk).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.talk.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.talk).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.talk).poll_shutdown(context)
+    }
+}
 
 /// The API's socket and who is shaking hands at it.
 struct Door {
@@ -93,12 +158,13 @@ impl Door {
             tracing::debug!(%error, "an API connection keeps Nagle's algorithm");
         }
         let Some(credentials) = &self.credentials else {
-            return Some((Box::new(stream), from));
+            return Some((Connection::plain(stream), from));
         };
+        let credentials = credentials.clone();
         let acceptor = TlsAcceptor::from(credentials.current().open_server.clone());
         self.shaking.spawn(async move {
             match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => Some((Box::new(stream) as Connection, from)),
+                Ok(Ok(stream)) => Some((Connection::encrypted(stream, credentials), from)),
                 Ok(Err(error)) => {
                     tracing::info!(%from, %error, "a connection to the API was refused");
                     None
@@ -126,7 +192,8 @@ impl Listener for Door {
 impl Connected<IncomingStream<'_, Door>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
         Self {
-            caller: stream.io().caller(),
+            caller: stream.io().caller.clone(),
+            shown: stream.io().shown.clone(),
             from: stream.remote_addr().ip(),
         }
     }

@@ -24,6 +24,6 @@ mod sparse;
 pub use account::{Ledger, LineageSpace, RootOf, RootSpace};
 pub use collect::{Attempts, CollectError, CollectReport, Collected, Limits, collect_lineage};
 pub use pace::{FULL, Pace, PaceOptions, Share, Window};
-pub use placement::{PlacementLimits, Standing, StoreFacts, deficit, plan};
+pub use placement::{GroupSizes, PlacementLimits, Standing, StoreFacts, deficit, plan};
 pub use quorum::{Holding, QuorumLimits, QuorumStep, Seat, Tenant, members_wanted, plan_member};
 pub use space::{SpaceInventory, SpaceJudge, SpaceLimits, fill_of};

@@ -5,12 +5,14 @@
 //! - A store joins as filling and leaves as former; a plan never takes a member away before enough others are complete,
 //!   unless it is lost.
 //! - Redundancy comes before balance, the least redundant groups first; few groups move at a time.
+//! - Balance is of bytes where the sizes of groups are known, and of groups where they are not: owners write to groups of their own
+//!   stores, so that groups differ.
 //! - The same input gives the same plan.
 
 use catalog::{GroupChange, GroupRow};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use vocab::{NodeId, StoreId};
+use vocab::{GroupId, NodeId, StoreId};
 
 /// What a store is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,14 +74,18 @@ impl Default for PlacementLimits {
     }
 }
 
+/// Bytes that one copy of a group occupies, of the groups that hold something. Empty: not known, and all groups count the same.
+pub type GroupSizes = BTreeMap<GroupId, u64>;
+
 /// The next step of every group that needs one, most urgent first.
 #[must_use]
 pub fn plan(
     groups: &[GroupRow],
     stores: &[StoreFacts],
+    sizes: &GroupSizes,
     limits: PlacementLimits,
 ) -> Vec<GroupChange> {
-    let mut planner = Planner::new(groups, stores);
+    let mut planner = Planner::new(groups, stores, sizes);
     let mut changes = Vec::new();
     let mut order: Vec<&GroupRow> = groups.iter().collect();
     // Least redundant first: the fewest good copies that answer.
@@ -116,6 +122,10 @@ pub fn plan(
                 by_store.entry(*member).or_default().push(group);
             }
         }
+        for held in by_store.values_mut() {
+            // The heaviest that fits moves: the fewest moves.
+            held.sort_by_key(|group| std::cmp::Reverse(planner.weights.of(group.id)));
+        }
         while busy < limits.moves_max {
             let Some(step) = planner.balance(&by_store) else {
                 break;
@@ -132,15 +142,21 @@ pub fn plan(
     changes
 }
 
-/// Memberships of groups that stores which take part have below their share, rounded down for each of them: a bound of what
-/// balance moves.
+/// Memberships of groups of average weight that stores which take part have below their share, rounded down for each of them: about
+/// what balance moves.
 #[must_use]
-pub fn deficit(groups: &[GroupRow], stores: &[StoreFacts]) -> u64 {
-    let planner = Planner::new(groups, stores);
+pub fn deficit(groups: &[GroupRow], stores: &[StoreFacts], sizes: &GroupSizes) -> u64 {
+    let planner = Planner::new(groups, stores, sizes);
+    let memberships: usize = groups.iter().map(|group| group.members.len()).sum();
+    let average = planner.total as f64 / memberships.max(1) as f64;
     let present = stores
         .iter()
         .filter(|facts| facts.standing == Standing::Present && facts.has_room);
-    let below = present.map(|facts| (-planner.excess(facts.id)).max(0.0).floor());
+    let below = present.map(|facts| {
+        (-planner.excess(facts.id) / average.max(1.0))
+            .max(0.0)
+            .floor()
+    });
     // Sums of memberships are far below 2^53.
     below.sum::<f64>() as u64
 }
@@ -157,16 +173,46 @@ struct Planner<'a> {
     domains: Vec<BTreeMap<StoreId, Domain>>,
     /// The widest level at which the stores that count lie in at least so many domains, by copies.
     levels: [usize; COPIES_MAX + 1],
-    /// Memberships of each store, planned ones included.
-    load: BTreeMap<StoreId, u32>,
+    weights: Weights<'a>,
+    /// Weight of the groups of each store, planned ones included.
+    load: BTreeMap<StoreId, u64>,
     /// The sum of them.
-    total: u32,
+    total: u64,
     /// Members that are planned and not in the row yet.
-    planned: BTreeSet<vocab::GroupId>,
-    members: BTreeMap<vocab::GroupId, Vec<StoreId>>,
+    planned: BTreeSet<GroupId>,
+    members: BTreeMap<GroupId, Vec<StoreId>>,
     capacity: u128,
 }
 
+/// How much a group counts.
+struct Weights<'a> {
+    sizes: &'a GroupSizes,
+    /// Of a group without data: the next extents may be its own.
+    least: u64,
+}
+
+impl<'a> Weights<'a> {
+    fn new(groups: &[GroupRow], sizes: &'a GroupSizes) -> Self {
+        let bytes: u64 = groups.iter().filter_map(|group| sizes.get(&group.id)).sum();
+        let average = bytes / groups.len().max(1) as u64;
+        let least = match sizes.is_empty() {
+            true => 1,
+            false => (average / LEAST_DIVISOR).max(LEAST_BYTES),
+        };
+        Self { sizes, least }
+    }
+
+    fn of(&self, group: GroupId) -> u64 {
+        self.least + self.sizes.get(&group).copied().unwrap_or_default()
+    }
+}
+
+/// A group without data counts this part of the average one.
+const LEAST_DIVISOR: u64 = 16;
+/// And at least this, about an extent: with little data there is nothing to gain by moving it.
+const LEAST_BYTES: u64 = 4 << 20;
+/// Where sizes are known, stores whose loads differ by less than this part of a share are left alone: data comes and goes.
+const EVEN_DIVISOR: f64 = 50.0;
 /// Copies at most.
 const COPIES_MAX: usize = 3;
 /// So many of the emptiest stores are looked at for a move: beyond them a large cluster is balanced well enough.
@@ -224,10 +270,13 @@ fn levels_of(
 }
 
 impl<'a> Planner<'a> {
-    fn new(groups: &[GroupRow], stores: &'a [StoreFacts]) -> Self {
-        let mut load: BTreeMap<StoreId, u32> = stores.iter().map(|store| (store.id, 0)).collect();
-        for member in groups.iter().flat_map(|group| &group.members) {
-            *load.entry(*member).or_default() += 1;
+    fn new(groups: &[GroupRow], stores: &'a [StoreFacts], sizes: &'a GroupSizes) -> Self {
+        let weights = Weights::new(groups, sizes);
+        let mut load: BTreeMap<StoreId, u64> = stores.iter().map(|store| (store.id, 0)).collect();
+        for group in groups {
+            for member in &group.members {
+                *load.entry(*member).or_default() += weights.of(group.id);
+            }
         }
         let domains = domains_of(stores);
         let levels = levels_of(stores, &domains);
@@ -239,6 +288,7 @@ impl<'a> Planner<'a> {
             domains,
             levels,
             total: load.values().sum(),
+            weights,
             load,
             planned: BTreeSet::new(),
             members: groups
@@ -279,13 +329,14 @@ impl<'a> Planner<'a> {
     /// Notes a planned step in the loads.
     fn take(&mut self, step: &GroupChange) {
         let before = self.members.insert(step.group, step.members.clone());
+        let weight = self.weights.of(step.group);
         for member in before.unwrap_or_default() {
-            *self.load.entry(member).or_default() -= 1;
-            self.total -= 1;
+            *self.load.entry(member).or_default() -= weight;
+            self.total -= weight;
         }
         for &member in &step.members {
-            *self.load.entry(member).or_default() += 1;
-            self.total += 1;
+            *self.load.entry(member).or_default() += weight;
+            self.total += weight;
         }
         self.planned.insert(step.group);
     }
@@ -301,11 +352,23 @@ impl<'a> Planner<'a> {
         self.levels[usize::from(copies).min(COPIES_MAX)]
     }
 
-    /// How much more of the groups a store holds than its capacity says, in memberships.
-    fn excess(&self, store: StoreId) -> f64 {
+    /// What a store should hold by its capacity.
+    fn share(&self, store: StoreId) -> f64 {
         let capacity = self.stores.get(&store).map_or(0, |facts| facts.capacity);
-        let share = f64::from(self.total) * capacity as f64 / self.capacity as f64;
-        f64::from(self.load.get(&store).copied().unwrap_or_default()) - share
+        self.total as f64 * capacity as f64 / self.capacity as f64
+    }
+
+    /// How much more than its share a store holds.
+    fn excess(&self, store: StoreId) -> f64 {
+        self.load.get(&store).copied().unwrap_or_default() as f64 - self.share(store)
+    }
+
+    /// Loads that differ by less than this are even.
+    fn tolerance(&self, store: StoreId) -> f64 {
+        match self.weights.sizes.is_empty() {
+            true => 0.0,
+            false => self.share(store) / EVEN_DIVISOR,
+        }
     }
 
     /// The store that should join `members`, whose domains it must not share: the emptiest by its capacity.
@@ -324,7 +387,8 @@ impl<'a> Planner<'a> {
         // One that was a member and still holds much of it comes first.
         let rank = |facts: &&&StoreFacts| {
             let load = self.load.get(&facts.id).copied().unwrap_or_default();
-            let fullness = f64::from(load + 1) / facts.capacity.max(1) as f64;
+            let load = load + self.weights.of(group.id);
+            let fullness = load as f64 / facts.capacity.max(1) as f64;
             (!group.former.contains(&facts.id), fullness, facts.id)
         };
         let best = candidates.min_by(|one, other| {
@@ -500,11 +564,16 @@ impl<'a> Planner<'a> {
         by_excess.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
         for &(most, from) in by_excess.iter().rev() {
             for &(least, to) in by_excess.iter().take(TARGETS_MAX) {
-                // Worth it only when both come nearer to their share.
-                if most - least < 1.5 || least > -0.5 {
+                let gap = most - least;
+                if gap < self.tolerance(to) || least > -0.5 || gap < 1.5 {
                     break;
                 }
-                let mut groups = by_store.get(&from).into_iter().flatten();
+                // Worth it only when both come nearer to their share.
+                let worth = |group: &&&GroupRow| {
+                    let weight = self.weights.of(group.id) as f64;
+                    gap >= 1.5 * weight && -least >= 0.5 * weight
+                };
+                let mut groups = by_store.get(&from).into_iter().flatten().filter(worth);
                 let found = groups.find_map(|group| self.moved(group, from, to));
                 if found.is_some() {
                     return found;

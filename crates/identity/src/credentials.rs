@@ -12,6 +12,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
@@ -96,6 +97,7 @@ pub struct Loaded {
     pub server: Arc<ServerConfig>,
     /// To be called by anybody, who may show a certificate.
     pub open_server: Arc<ServerConfig>,
+    pub(crate) verifier: Arc<dyn ClientCertVerifier>,
 }
 
 /// A folder of files, and what they said last.
@@ -197,15 +199,17 @@ fn load(identity: &str, authorities: &str, folder: &Path) -> Result<Loaded, Iden
         .with_client_auth_cert(chain.clone(), key()?)
         .map_err(odd)?;
     client.resumption = Resumption::disabled();
-    let server = |demands: bool| {
+    let verifier = |demands: bool| {
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
         let verifier = match demands {
             true => verifier,
             false => verifier.allow_unauthenticated(),
         };
-        let verifier = verifier
-            .build()
-            .map_err(|error| IdentityError::odd(&what, error))?;
+        let built = verifier.build();
+        built.map_err(|error| IdentityError::odd(&what, error))
+    };
+    let demanding = verifier(true)?;
+    let server = |verifier: Arc<dyn ClientCertVerifier>| {
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(odd)?;
@@ -225,8 +229,9 @@ fn load(identity: &str, authorities: &str, folder: &Path) -> Result<Loaded, Iden
         hosts: own.hosts,
         authorities: authorities.to_owned(),
         client: Arc::new(client),
-        server: server(true)?,
-        open_server: server(false)?,
+        server: server(demanding.clone())?,
+        open_server: server(verifier(false)?)?,
+        verifier: demanding,
     })
 }
 
@@ -331,6 +336,18 @@ impl Loaded {
     /// When the cryptography cannot be set up.
     pub fn call(&self) -> Result<rustls::ClientConnection, rustls::Error> {
         rustls::ClientConnection::new(self.client.clone(), node_name())
+    }
+
+    /// Whether who shows this chain, its own certificate first, is let in now.
+    #[must_use]
+    pub fn believes(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((own, between)) = chain.split_first() else {
+            return false;
+        };
+        let verified = self
+            .verifier
+            .verify_client_cert(own, between, UnixTime::now());
+        verified.is_ok()
     }
 
     /// Begins to be called by somebody of the cluster.

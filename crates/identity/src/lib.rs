@@ -25,6 +25,7 @@ mod credentials;
 mod files;
 #[cfg(feature = "ureq")]
 pub mod http;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -36,6 +37,7 @@ pub use credentials::{
 };
 pub use files::{write_private, write_public};
 pub use rustls;
+pub use shown::Shown;
 pub use token::JoinToken;
 
 /// The name in every node's certificate, which clients ask for whatever address they call.

@@ -195,6 +195,7 @@ fn copy(from: &Loaded) -> Loaded {
         client: from.client.clone(),
         server: from.server.clone(),
         open_server: from.open_server.clone(),
+        verifier: from.verifier.clone(),
     }
 }
 
@@ -276,4 +277,31 @@ proptest::proptest! {
         let _ = Authority::parse(&text);
         let _ = split("it", &text);
     }
+}
+
+#[test]
+fn what_was_shown_is_doubted_once_its_authority_is_not_believed() {
+    let folder = Folder::new("shown");
+    let (old, new) = (
+        Authority::make("prod").unwrap(),
+        Authority::make("prod").unwrap(),
+    );
+    let both = old.certificate().to_owned() + new.certificate();
+    let node = folder.fill_trusting(&new, Role::Node, "n1", NODE_DAYS, &both);
+    let chain = |authority: &Authority, name: &str| {
+        folder.fill(authority, Role::Client, name, CLIENT_DAYS);
+        let file = folder.0.join(format!("client-{name}")).join(IDENTITY_FILE);
+        split("it", &std::fs::read_to_string(file).unwrap()).unwrap()
+    };
+    let before = Shown::new(node.clone(), &chain(&old, "h1"));
+    let after = Shown::new(node.clone(), &chain(&new, "h2"));
+    let nothing = Shown::new(node.clone(), &[]);
+    assert!(before.is_believed() && after.is_believed());
+    assert!(!nothing.is_believed());
+    let authorities = folder.0.join("node-n1").join(AUTHORITIES_FILE);
+    write_public(&authorities, new.certificate()).unwrap();
+    assert!(before.is_believed(), "nobody has looked at the files yet");
+    node.current();
+    assert!(!before.is_believed());
+    assert!(after.is_believed());
 }

@@ -174,6 +174,12 @@ impl Health {
         Some(fill_of(status))
     }
 
+    /// Bytes that extents of a store occupy; `None`: it has not said so.
+    pub(crate) fn used(&self, store: StoreId) -> Option<u64> {
+        let table = self.table.borrow();
+        Some(table.get(&store)?.status.as_ref()?.used.0)
+    }
+
     pub(crate) fn fitness(&self, store: StoreId) -> Fitness {
         match self.table.borrow().get(&store) {
             None => Fitness::Unknown,

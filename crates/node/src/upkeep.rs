@@ -16,6 +16,7 @@ mod quorum;
 pub(crate) mod record;
 mod relieve;
 mod scrub;
+mod sizes;
 mod space;
 mod tasks;
 
@@ -81,6 +82,8 @@ pub(crate) struct Upkeep {
     pub(crate) own_etcd: Cell<u64>,
     /// What the collection says of deletions.
     pub(crate) collecting: RefCell<tasks::Collecting>,
+    /// How much lies in which group, as the leader heard last.
+    pub(crate) sizes: sizes::Sizes,
     /// Until when no group moves for balance, Unix milliseconds.
     pub(crate) balance_rests_until_ms: Cell<u64>,
     /// What collections rewrote already.

@@ -385,6 +385,15 @@ impl Link {
             if self.over.get() {
                 return;
             }
+            if !self.stream.is_believed() {
+                let caller = self.stream.caller();
+                tracing::warn!(
+                    ?caller,
+                    "a connection is closed: its certificate is no longer believed"
+                );
+                self.end();
+                return;
+            }
             // Silence counts only while we listen.
             let silent = world.now().since(self.received_at.get()) >= SILENCE_MAX;
             let stuck = |since: Time| world.now().since(since) >= WRITE_MAX;

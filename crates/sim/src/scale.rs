@@ -1,7 +1,7 @@
 //! The scale model: the real planner and the real rows of a large cluster, without data.
 
 use catalog::{GroupChange, GroupRow, StoreRow, VolumeRow, plan_groups, wanted_groups};
-use curator::{PlacementLimits, Standing, StoreFacts, plan};
+use curator::{GroupSizes, PlacementLimits, Standing, StoreFacts, plan};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use vocab::{ByteCount, Incarnation, NodeId, StoreId};
@@ -36,7 +36,14 @@ pub fn scale(nodes: u32, volumes: u64) -> String {
         format!("{} groups, {}", groups.len(), text(took)),
     );
     let (_, _, moved) = settle(&mut groups, &stores, None);
-    let (changes, took) = timed(|| plan(&groups, &stores, PlacementLimits::default()));
+    let (changes, took) = timed(|| {
+        plan(
+            &groups,
+            &stores,
+            &GroupSizes::new(),
+            PlacementLimits::default(),
+        )
+    });
     assert!(changes.is_empty(), "a settled cluster rests");
     let settled = format!("{}; {moved} members moved before it rested", text(took));
     out.row("plan while nothing is to do", settled);
@@ -132,7 +139,14 @@ fn settle(
 ) -> (Duration, u64, usize) {
     let (mut longest, mut plans, mut joined) = (Duration::ZERO, 0, 0);
     loop {
-        let (changes, took) = timed(|| plan(groups, stores, PlacementLimits::default()));
+        let (changes, took) = timed(|| {
+            plan(
+                groups,
+                stores,
+                &GroupSizes::new(),
+                PlacementLimits::default(),
+            )
+        });
         longest = longest.max(took);
         if changes.is_empty() {
             return (longest, plans, joined);

@@ -36,7 +36,7 @@ fn request(store: &Store, (kind, [a, b, c, d], flag, bytes): &Parts) -> StoreReq
     };
     let ids = vec![id; bytes.len() % 3];
     let limit = *d as u32;
-    match kind % 20 {
+    match kind % 21 {
         0 => R::Status,
         1 => R::Fence { volume, epoch },
         2 => R::Append {
@@ -122,6 +122,9 @@ fn request(store: &Store, (kind, [a, b, c, d], flag, bytes): &Parts) -> StoreReq
                 value: flag.then(|| "x".repeat(bytes.len() * 300)),
             }],
         },
+        19 => R::GroupSizes {
+            after: flag.then_some(group),
+        },
         _ => R::ListNotes {
             after: flag.then(|| format!("k{c}")),
             limit,
@@ -131,7 +134,7 @@ fn request(store: &Store, (kind, [a, b, c, d], flag, bytes): &Parts) -> StoreReq
 
 /// A body for it: records that fit an append, or the bytes.
 fn body((kind, [a, b, c, d], flag, bytes): &Parts) -> Vec<Bytes> {
-    if kind % 20 != 2 || !flag {
+    if kind % 21 != 2 || !flag {
         return vec![Bytes::from(bytes.clone())];
     }
     let count = (*d as u32).min(3);

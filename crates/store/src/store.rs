@@ -315,6 +315,7 @@ impl Store {
                 limit,
                 tombstones,
             } => self.list_extents(group, generation, after, limit, tombstones),
+            R::GroupSizes { after } => Ok(self.group_sizes(after)),
             R::ClearMissing {
                 group: _,
                 store,

@@ -1,12 +1,16 @@
-//! What a store's disks say, read without changing them: the input of a rebuild of the catalog.
+//! What a store's disks say, read without changing them: the input of a rebuild of the catalog; and what an open store says of its
+//! groups.
 
 use crate::format::read_mark;
 use crate::open::{OpenError, identify, load};
-use crate::state::State;
+use crate::state::{State, group_start};
+use crate::store::Store;
+use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::rc::Rc;
 use vocab::{Epoch, Generation, GroupId, Incarnation, VolumeId};
-use wire::{GroupSurvey, LogSurvey, Note, SegmentTail, StoreSurvey};
+use wire::{GroupSurvey, LogSurvey, Note, SegmentTail, StoreReply, StoreSurvey, occupied_by};
 use world::Disk;
 
 /// Reads what the store on `disks` (in any order) holds. Writes nothing: whoever opens the store next finds the same.
@@ -78,6 +82,40 @@ fn groups_of(state: &State) -> Vec<GroupSurvey> {
             extents,
         });
     groups.collect()
+}
+
+/// So many extents are counted in one go, to the end of a group: some milliseconds.
+const COUNTED_MAX: u64 = 50_000;
+
+/// Bytes that extents occupy by group, for groups after `after`; whether more follow.
+fn sizes_of(
+    state: &State,
+    after: Option<GroupId>,
+    counted_max: u64,
+) -> (Vec<(GroupId, u64)>, bool) {
+    let start = match after.map(|after| after.0.checked_add(1)) {
+        None => Bound::Unbounded,
+        Some(Some(next)) => Bound::Included(group_start(GroupId(next))),
+        Some(None) => return (Vec::new(), false),
+    };
+    let mut sizes: Vec<(GroupId, u64)> = Vec::new();
+    let extents = state.extents.range((start, Bound::Unbounded));
+    for (counted, (id, extent)) in (1..).zip(extents) {
+        let bytes = occupied_by(extent.bytes);
+        match sizes.last_mut() {
+            Some((group, sum)) if *group == id.group => *sum += bytes,
+            _ if counted > counted_max => return (sizes, true),
+            _ => sizes.push((id.group, bytes)),
+        }
+    }
+    (sizes, false)
+}
+
+impl Store {
+    pub(crate) fn group_sizes(&self, after: Option<GroupId>) -> (StoreReply, Vec<Bytes>) {
+        let (groups, more) = sizes_of(&self.0.state.borrow(), after, COUNTED_MAX);
+        (StoreReply::GroupSizes { groups, more }, Vec::new())
+    }
 }
 
 fn terms_of(state: &State) -> Vec<(VolumeId, Epoch)> {

@@ -11,6 +11,8 @@
 
 mod frame;
 mod note;
+#[cfg(test)]
+mod numbers;
 mod record;
 mod store;
 mod volume;

@@ -216,6 +216,11 @@ pub enum StoreRequest {
         /// Bound of the answer.
         limit: u32,
     },
+    /// Bytes that the extents of each group occupy here, in id order, after `after` -> `GroupSizes`.
+    GroupSizes {
+        /// Start after this group.
+        after: Option<GroupId>,
+    },
 }
 
 /// A part of an extent to read.
@@ -394,6 +399,13 @@ pub enum StoreReply {
     Notes {
         /// In key order.
         notes: Vec<(String, NoteVersion)>,
+    },
+    /// Groups with extents here.
+    GroupSizes {
+        /// In id order, with the bytes they occupy.
+        groups: Vec<(GroupId, u64)>,
+        /// Whether more follow.
+        more: bool,
     },
 }
 

@@ -71,6 +71,12 @@ pub trait Stream {
     /// Ends the connection in both directions; pending reads and writes fail.
     fn close(&self);
 
+    /// Whether the certificate that has opened it would be let in now. Where connections are not encrypted, or this side has
+    /// called, there is none to doubt.
+    fn is_believed(&self) -> bool {
+        true
+    }
+
     /// Who is at the other end. Nothing where connections are not encrypted: then it may be anybody.
     fn caller(&self) -> Option<Caller> {
         None

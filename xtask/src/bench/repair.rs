@@ -46,7 +46,7 @@ pub fn run(request: &Request) -> Result<()> {
         nodes: NODES,
         disks: NODES,
         // Two copies on three of four disks, a fifth of room, journals.
-        disk_bytes: (request.bytes + LOADED_BYTES) * 4 / 5 + (3 << 30),
+        disk_bytes: ((request.bytes + LOADED_BYTES) * 4 / 5 + (3 << 30)).next_multiple_of(1 << 20),
         etcd: true,
         prewritten: true,
         bench: false,

@@ -7,6 +7,7 @@ use super::site::Site;
 use crate::cluster::Cluster;
 use crate::driver::output;
 use anyhow::{Context, Result};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -48,6 +49,16 @@ const ALL: [Strike; 10] = [
     Strike::FillPool,
 ];
 
+/// What strikes need beside the cluster.
+pub struct Scene<'a> {
+    /// The last node's.
+    pub disk: &'a FallibleDisk,
+    /// Where the loads are.
+    pub sites: &'a [Site],
+    /// The program of another release.
+    pub other: Option<&'a Path>,
+}
+
 impl Strike {
     /// Any of them.
     pub fn draw(dice: &mut Dice) -> Self {
@@ -58,8 +69,7 @@ impl Strike {
     pub fn carry_out(
         self,
         cluster: &mut Cluster,
-        disk: &FallibleDisk,
-        sites: &[Site],
+        scene: &Scene<'_>,
         dice: &mut Dice,
     ) -> Result<String> {
         let index = dice.below(cluster.nodes.len() as u64) as usize;
@@ -99,16 +109,16 @@ impl Strike {
             }
             Self::BlankDisk => {
                 cluster.kill_node(index)?;
-                give_blank_disk(cluster, index, disk)?;
+                give_blank_disk(cluster, index, scene.disk)?;
                 start(cluster, index)?;
                 Ok(format!("{name} is killed and starts with a blank disk"))
             }
-            Self::FailDisk => fail_disk(cluster, disk, pause),
+            Self::FailDisk => fail_disk(cluster, scene.disk, pause),
             Self::LoseCatalog => {
                 cluster.rebuild_catalog()?;
                 Ok("etcd has lost everything; the catalog is rebuilt from the disks".to_owned())
             }
-            Self::FillPool => full::fill(cluster, sites),
+            Self::FillPool => full::fill(cluster, scene.sites),
             Self::Cut => {
                 let port = cluster.nodes[index]
                     .port()
@@ -118,16 +128,30 @@ impl Strike {
                 output(Command::new("nft").args(["delete", "table", "inet", "soak"]))?;
                 Ok(format!("nobody reaches {name} for {pause:.1?}"))
             }
-            Self::RollingRestart => {
-                for index in 0..cluster.nodes.len() {
-                    cluster.end_node(index)?;
-                    start(cluster, index)?;
-                    cluster.wait_verdict("ok", Duration::from_secs(300))?;
-                }
-                Ok("all nodes are restarted, one after the other".to_owned())
-            }
+            Self::RollingRestart => restart_all(cluster, scene, dice),
         }
     }
+}
+
+/// One after the other; with another release each node gets either.
+fn restart_all(cluster: &mut Cluster, scene: &Scene<'_>, dice: &mut Dice) -> Result<String> {
+    for index in 0..cluster.nodes.len() {
+        cluster.end_node(index)?;
+        if let Some(other) = scene.other {
+            let program = (dice.below(2) == 1).then(|| other.to_owned());
+            cluster.nodes[index].program = program;
+        }
+        start(cluster, index)?;
+        cluster.wait_verdict("ok", Duration::from_secs(300))?;
+    }
+    let others = cluster.nodes.iter().filter(|node| node.program.is_some());
+    let release = match scene.other {
+        Some(_) => format!("; {} of them are of the other release now", others.count()),
+        None => String::new(),
+    };
+    Ok(format!(
+        "all nodes are restarted, one after the other{release}"
+    ))
 }
 
 /// The last node's disk is the fallible one, the others are files that the node makes.

@@ -37,8 +37,8 @@ fn groups_over(stores: &[StoreFacts], copies: u8, count: u32) -> Vec<GroupRow> {
 }
 
 /// Applies a plan and ends all fills; returns how many stores joined groups.
-fn step(groups: &mut [GroupRow], stores: &[StoreFacts]) -> usize {
-    let changes = plan(groups, stores, PlacementLimits::default());
+fn step(groups: &mut [GroupRow], stores: &[StoreFacts], sizes: &GroupSizes) -> usize {
+    let changes = plan(groups, stores, sizes, PlacementLimits::default());
     let mut joined = 0;
     for change in &changes {
         let row = groups.iter_mut().find(|row| row.id == change.group);
@@ -76,10 +76,15 @@ fn check(row: &GroupRow) {
 
 /// Until nothing is planned; returns how many stores joined groups.
 fn settle(groups: &mut [GroupRow], stores: &[StoreFacts]) -> usize {
+    settle_by(groups, stores, &GroupSizes::new())
+}
+
+/// As [`settle`], with groups that hold so much.
+fn settle_by(groups: &mut [GroupRow], stores: &[StoreFacts], sizes: &GroupSizes) -> usize {
     let mut joined = 0;
     for _ in 0..2000 {
         let before = groups.to_vec();
-        joined += step(groups, stores);
+        joined += step(groups, stores, sizes);
         if groups == &before[..] {
             return joined;
         }
@@ -171,7 +176,12 @@ fn a_store_that_returns_before_the_fill_ends_takes_its_place_again() {
     let mut groups = groups_over(&stores, 2, 32);
     let before = groups.clone();
     stores[0].standing = Standing::Lost;
-    for change in plan(&groups, &stores, PlacementLimits::default()) {
+    for change in plan(
+        &groups,
+        &stores,
+        &GroupSizes::new(),
+        PlacementLimits::default(),
+    ) {
         let row = groups.iter_mut().find(|row| row.id == change.group);
         let row = row.expect("a group that is there");
         (row.members, row.filling, row.former) = (change.members, change.filling, change.former);
@@ -187,7 +197,12 @@ fn who_returned_is_filled_however_long_that_takes() {
     let mut stores = one_per_node(4);
     let mut groups = groups_over(&stores, 2, 32);
     let mut apply = |stores: &[StoreFacts]| {
-        let changes = plan(&groups, stores, PlacementLimits::default());
+        let changes = plan(
+            &groups,
+            stores,
+            &GroupSizes::new(),
+            PlacementLimits::default(),
+        );
         for change in &changes {
             let row = groups.iter_mut().find(|row| row.id == change.group);
             let row = row.expect("a group that is there");
@@ -216,18 +231,26 @@ fn a_move_to_a_store_that_is_full_is_given_up() {
     groups[0].members.push(third);
     groups[0].filling.push(third);
     let limits = PlacementLimits::default();
-    assert_eq!(plan(&groups, &stores, limits), [], "it is being filled");
+    assert_eq!(
+        plan(&groups, &stores, &GroupSizes::new(), limits),
+        [],
+        "it is being filled"
+    );
     let full = |facts: &&mut StoreFacts| facts.id == third;
     let facts = stores.iter_mut().find(full).expect("a store");
     (facts.is_full, facts.has_room) = (true, false);
-    let changes = plan(&groups, &stores, limits);
+    let changes = plan(&groups, &stores, &GroupSizes::new(), limits);
     let change = changes.first().expect("it is given up");
     assert_eq!(change.members, pair);
     assert!(change.filling.is_empty() && change.former == [third]);
     groups[0].members.clone_from(&change.members);
     groups[0].filling.clear();
     groups[0].former.clone_from(&change.former);
-    assert_eq!(plan(&groups, &stores, limits), [], "and stays so");
+    assert_eq!(
+        plan(&groups, &stores, &GroupSizes::new(), limits),
+        [],
+        "and stays so"
+    );
 }
 
 #[test]
@@ -240,7 +263,7 @@ fn a_full_store_is_filled_on_when_no_other_can_take_its_place() {
     let facts = stores.iter_mut().find(full).expect("a store");
     (facts.is_full, facts.has_room) = (true, false);
     let limits = PlacementLimits::default();
-    let changes = plan(&groups, &stores, limits);
+    let changes = plan(&groups, &stores, &GroupSizes::new(), limits);
     let change = changes.first().expect("another takes its place");
     assert!(change.former == [lacking] && change.members.len() == 2);
     let others = |facts: &&mut StoreFacts| facts.id != lacking;
@@ -248,7 +271,7 @@ fn a_full_store_is_filled_on_when_no_other_can_take_its_place() {
         .iter_mut()
         .filter(others)
         .for_each(|facts| facts.has_room = false);
-    assert_eq!(plan(&groups, &stores, limits), []);
+    assert_eq!(plan(&groups, &stores, &GroupSizes::new(), limits), []);
 }
 
 #[test]
@@ -266,15 +289,23 @@ fn a_full_store_comes_back_when_its_substitute_is_fuller() {
     for facts in &mut stores {
         (facts.is_full, facts.has_room) = (facts.id != newcomer, false);
     }
-    assert_eq!(plan(&groups, &stores, limits), [], "it is filled on");
+    assert_eq!(
+        plan(&groups, &stores, &GroupSizes::new(), limits),
+        [],
+        "it is filled on"
+    );
     for facts in &mut stores {
         facts.is_full = true;
         facts.free = if facts.id == newcomer { 20 } else { 10 };
     }
-    assert_eq!(plan(&groups, &stores, limits), [], "it has less room yet");
+    assert_eq!(
+        plan(&groups, &stores, &GroupSizes::new(), limits),
+        [],
+        "it has less room yet"
+    );
     let full = |facts: &&mut StoreFacts| facts.id == newcomer;
     stores.iter_mut().find(full).expect("a store").free = 5;
-    let changes = plan(&groups, &stores, limits);
+    let changes = plan(&groups, &stores, &GroupSizes::new(), limits);
     let change = changes.first().expect("the former one returns");
     assert_eq!(change.members, [groups[0].members[0], back]);
     assert!(change.filling == [back] && change.former == [newcomer]);
@@ -283,7 +314,11 @@ fn a_full_store_comes_back_when_its_substitute_is_fuller() {
     row.filling.clone_from(&change.filling);
     row.former.clone_from(&change.former);
     row.returning.clone_from(&change.returning);
-    assert_eq!(plan(&groups, &stores, limits), [], "and they take no turns");
+    assert_eq!(
+        plan(&groups, &stores, &GroupSizes::new(), limits),
+        [],
+        "and they take no turns"
+    );
 }
 
 #[test]
@@ -315,7 +350,7 @@ fn a_draining_store_is_emptied_in_moves_that_keep_all_copies() {
     let mut groups = groups_over(&stores, 2, 64);
     stores[2].standing = Standing::Draining;
     for _ in 0..500 {
-        step(&mut groups, &stores);
+        step(&mut groups, &stores, &GroupSizes::new());
         assert!(groups.iter().all(|row| row.complete().count() >= 2));
         groups.iter_mut().for_each(|row| row.former.clear());
     }
@@ -358,7 +393,12 @@ fn a_member_that_is_not_filled_yet_can_leave_again() {
     let mut groups = groups_over(&stores, 2, 64);
     stores[2].standing = Standing::Draining;
     for round in 0..40 {
-        for change in plan(&groups, &stores, PlacementLimits::default()) {
+        for change in plan(
+            &groups,
+            &stores,
+            &GroupSizes::new(),
+            PlacementLimits::default(),
+        ) {
             let row = groups.iter_mut().find(|row| row.id == change.group);
             let row = row.expect("a group that is there");
             row.members.clone_from(&change.members);
@@ -382,6 +422,82 @@ fn few_groups_move_at_a_time_for_balance() {
     let groups = groups_over(&stores, 2, 64);
     stores.push(store(4, 4, 100 * GIB));
     let limits = PlacementLimits::default();
-    let changes = plan(&groups, &stores, limits);
+    let changes = plan(&groups, &stores, &GroupSizes::new(), limits);
     assert_eq!(changes.len(), limits.moves_max);
+}
+
+/// Bytes of each store when groups hold so much.
+fn bytes_of(groups: &[GroupRow], sizes: &GroupSizes) -> BTreeMap<StoreId, u64> {
+    let mut bytes = BTreeMap::new();
+    for row in groups {
+        for member in &row.members {
+            *bytes.entry(*member).or_default() += sizes.get(&row.id).copied().unwrap_or(0);
+        }
+    }
+    bytes
+}
+
+/// Groups of one store hold `heavy` bytes, as when one node owns all volumes; the others nothing.
+fn sizes_of_one_owner(groups: &[GroupRow], owner: StoreId, heavy: u64) -> GroupSizes {
+    let held = groups.iter().filter(|row| row.members.contains(&owner));
+    held.map(|row| (row.id, heavy)).collect()
+}
+
+/// By how many percent of the mean the store that differs most does.
+fn unevenness(bytes: &BTreeMap<StoreId, u64>) -> u64 {
+    let mean = bytes.values().sum::<u64>() / bytes.len() as u64;
+    let worst = bytes.values().map(|&bytes| bytes.abs_diff(mean)).max();
+    worst.expect("stores") * 100 / mean
+}
+
+#[test]
+fn bytes_are_evened_where_one_owner_wrote_them() {
+    let mut stores = one_per_node(3);
+    let mut groups = groups_over(&stores, 2, 64);
+    let sizes = sizes_of_one_owner(&groups, StoreId(1), 200 << 20);
+    stores.push(store(4, 4, 100 * GIB));
+    let moved = settle_by(&mut groups, &stores, &sizes);
+    let bytes = bytes_of(&groups, &sizes);
+    assert!(unevenness(&bytes) < 5, "{bytes:?}");
+    assert!(moved < 80, "{moved} members moved");
+    assert_eq!(deficit(&groups, &stores, &sizes), 0);
+    // What came meanwhile is not worth a move.
+    let mut later = sizes.clone();
+    later.insert(groups[0].id, 210 << 20);
+    assert_eq!(settle_by(&mut groups, &stores, &later), 0);
+}
+
+#[test]
+fn with_hardly_any_data_groups_are_counted() {
+    let stores = one_per_node(4);
+    let mut groups = groups_over(&stores, 2, 64);
+    settle(&mut groups, &stores);
+    let sizes = sizes_of_one_owner(&groups, StoreId(1), 100 << 10);
+    assert_eq!(settle_by(&mut groups, &stores, &sizes), 0);
+}
+
+#[test]
+fn two_stores_of_which_one_has_garbage_rest() {
+    let stores = one_per_node(2);
+    let mut groups = groups_over(&stores, 2, 32);
+    let sizes = sizes_of_one_owner(&groups, StoreId(1), 1 << 30);
+    assert_eq!(settle_by(&mut groups, &stores, &sizes), 0);
+}
+
+#[test]
+fn a_large_store_gets_more_bytes_than_a_small_one() {
+    let mut stores = one_per_node(4);
+    stores[3].capacity *= 2;
+    let mut groups = groups_over(&stores, 2, 100);
+    let sizes: GroupSizes = (1..)
+        .zip(&groups)
+        .map(|(index, row)| (row.id, (index % 7) << 26))
+        .collect();
+    settle_by(&mut groups, &stores, &sizes);
+    let bytes = bytes_of(&groups, &sizes);
+    let small = bytes[&StoreId(1)];
+    assert!(
+        (small * 2).abs_diff(bytes[&StoreId(4)]) < small / 8,
+        "{bytes:?}"
+    );
 }

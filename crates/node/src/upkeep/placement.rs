@@ -40,6 +40,7 @@ pub(crate) async fn run(host: Rc<Host>) {
         if let Err(error) = more_groups(&host).await {
             tracing::debug!(%error, "groups are added later");
         }
+        super::sizes::look(&host).await;
         let changes = host.plan();
         if changes.is_empty() {
             continue;
@@ -152,13 +153,24 @@ impl Host {
         view.stores.values().map(facts).collect()
     }
 
+    /// What is to be done next.
     pub(super) fn plan(&self) -> Vec<GroupChange> {
+        self.plan_with(self.upkeep.sizes.are_known())
+    }
+
+    /// What would be done next if what groups hold were as it was heard last.
+    pub(super) fn plan_to_balance(&self) -> Vec<GroupChange> {
+        self.plan_with(true)
+    }
+
+    fn plan_with(&self, balance: bool) -> Vec<GroupChange> {
         let groups: Vec<GroupRow> = self
             .members
             .look(|view| view.groups.values().cloned().collect());
         let mut limits = self.options.placement;
-        limits.balance &= !self.balance_rests();
-        curator::plan(&groups, &self.store_facts(), limits)
+        limits.balance &= balance && !self.balance_rests();
+        let sizes = self.upkeep.sizes.last();
+        curator::plan(&groups, &self.store_facts(), &sizes, limits)
     }
 }
 

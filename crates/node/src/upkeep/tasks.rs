@@ -270,7 +270,7 @@ impl Desk {
             scene.stores.insert(fact.id, store);
         }
         scene.resting = host.balance_rests();
-        scene.deficit = curator::deficit(&scene.groups, &facts);
+        scene.deficit = curator::deficit(&scene.groups, &facts, &host.upkeep.sizes.last());
         if scene.deficit > 0 || self.has(kind::BALANCE) {
             scene.planned = host.plan().iter().map(|change| change.group).collect();
         }

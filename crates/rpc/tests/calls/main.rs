@@ -5,6 +5,7 @@
     reason = "everything here is a test"
 )]
 
+mod belief;
 mod connection;
 mod hello;
 mod stores;

@@ -4,7 +4,7 @@ use super::HANDSHAKE_MAX;
 use super::stream::TlsStream;
 use bytes::Bytes;
 use identity::rustls::{self, AlertDescription, Connection};
-use identity::{Credentials, caller_of};
+use identity::{Credentials, Shown, caller_of};
 use std::rc::Rc;
 use std::sync::Arc;
 use world::{Stream, World};
@@ -19,7 +19,7 @@ pub(super) async fn call(
     stream: Rc<dyn Stream>,
 ) -> Result<Rc<dyn Stream>, String> {
     let begin = move || Ok(Connection::Client(credentials.current().call()?));
-    bounded(world, stream, Box::new(begin)).await
+    bounded(world, stream, Box::new(begin), None).await
 }
 
 /// Shakes hands as the one who is called.
@@ -28,8 +28,9 @@ pub(super) async fn answer(
     credentials: Arc<Credentials>,
     stream: Rc<dyn Stream>,
 ) -> Result<Rc<dyn Stream>, String> {
-    let begin = move || Ok(Connection::Server(credentials.current().answer()?));
-    bounded(world, stream, Box::new(begin)).await
+    let own = credentials.clone();
+    let begin = move || Ok(Connection::Server(own.current().answer()?));
+    bounded(world, stream, Box::new(begin), Some(credentials)).await
 }
 
 type Begin = Box<dyn FnOnce() -> Result<Connection, rustls::Error> + Send>;
@@ -38,8 +39,9 @@ async fn bounded(
     world: &World,
     stream: Rc<dyn Stream>,
     begin: Begin,
+    judge: Option<Arc<Credentials>>,
 ) -> Result<Rc<dyn Stream>, String> {
-    let shaking = shake(world, stream.clone(), begin);
+    let shaking = shake(world, stream.clone(), begin, judge);
     let shaken = world.timeout(HANDSHAKE_MAX, shaking).await;
     let shaken = shaken.unwrap_or_else(|_| Err("the handshake takes more than 5 s".to_owned()));
     if shaken.is_err() {
@@ -52,6 +54,7 @@ async fn shake(
     world: &World,
     stream: Rc<dyn Stream>,
     begin: Begin,
+    judge: Option<Arc<Credentials>>,
 ) -> Result<Rc<dyn Stream>, String> {
     let begun = world.offload(move || begin().map(|begun| step(begun, Bytes::new())));
     let mut step_done = begun.await.map_err(|error| explain(&error))?;
@@ -69,7 +72,9 @@ async fn shake(
         if !connection.is_handshaking() {
             let chain = connection.peer_certificates().unwrap_or_default();
             let caller = caller_of(chain).map_err(|error| error.to_string())?;
-            return Ok(TlsStream::start(world.clone(), stream, connection, caller));
+            let shown = judge.map(|judge| Shown::new(judge, chain));
+            let world = world.clone();
+            return Ok(TlsStream::start(world, stream, connection, caller, shown));
         }
         let input = stream.read().await;
         let input = input.map_err(|error| format!("{error} during the handshake{IS_PLAIN}"))?;

@@ -5,6 +5,7 @@
 
 use super::shake::explain;
 use bytes::{Buf, Bytes, BytesMut};
+use identity::Shown;
 use identity::rustls::Connection;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -27,6 +28,8 @@ struct State {
     world: World,
     inner: Rc<dyn Stream>,
     caller: Caller,
+    /// What the caller has shown; nothing on the calling side.
+    shown: Option<Shown>,
     tls: RefCell<Connection>,
     /// Decrypted bytes that nobody has read yet: what came with the end of the handshake.
     early: RefCell<Option<Bytes>>,
@@ -50,6 +53,7 @@ impl TlsStream {
         inner: Rc<dyn Stream>,
         mut tls: Connection,
         caller: Caller,
+        shown: Option<Shown>,
     ) -> Rc<dyn Stream> {
         // Bounded by `PIECE_BYTES` here.
         tls.set_buffer_limit(None);
@@ -59,6 +63,7 @@ impl TlsStream {
             world,
             inner,
             caller,
+            shown,
             tls: RefCell::new(tls),
             early: RefCell::new((!early.is_empty()).then(|| early.freeze())),
             queue: RefCell::default(),
@@ -278,6 +283,10 @@ impl Stream for TlsStream {
         if !self.0.closed.replace(true) {
             self.0.inner.close();
         }
+    }
+
+    fn is_believed(&self) -> bool {
+        self.0.shown.as_ref().is_none_or(Shown::is_believed)
     }
 
     fn caller(&self) -> Option<Caller> {

@@ -310,3 +310,30 @@ fn a_successor_is_believed_across_a_connection_by_those_who_know_its_predecessor
         let _: Authority = new;
     });
 }
+
+#[test]
+fn an_open_connection_is_doubted_when_its_authority_is_believed_no_more() {
+    both(|world, _| async move {
+        let cluster = Cluster::new("doubt");
+        let (server, client) = (cluster.node("n1"), cluster.client(Role::Client, "x"));
+        let listening = encrypt(&world, server.clone())
+            .net
+            .listen(&Address::from(ANY))
+            .await;
+        let listener = listening.unwrap();
+        let address = listener.address();
+        let world = encrypt(&world, client);
+        let (called, accepted) = join(world.net.connect(&address), listener.accept()).await;
+        let (near, far) = (called.unwrap(), accepted.unwrap());
+        assert!(near.is_believed() && far.is_believed());
+        let other = Authority::make("test").unwrap();
+        let authorities = server.folder().join(identity::AUTHORITIES_FILE);
+        identity::write_public(&authorities, other.certificate()).unwrap();
+        server.current();
+        assert!(!far.is_believed());
+        assert!(
+            near.is_believed(),
+            "whom one called oneself is looked at when one calls again"
+        );
+    });
+}

@@ -8,7 +8,8 @@ use serde_json::Value;
 use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 pub fn configuration(name: &str, listen: &str, catalog: &str, stores: Range<u32>) -> String {
     let mut text = format!(
@@ -45,19 +46,37 @@ pub fn is_spread(node: &Node, volumes: &[&str]) -> bool {
 /// Blocks that are written again and again.
 const BLOCKS: u64 = 2048;
 
+/// How a writer is told to stop, and what it tells.
+#[derive(Default)]
+pub struct Writing {
+    pub stop: AtomicBool,
+    /// The longest write since somebody took it, in microseconds.
+    longest: AtomicU64,
+}
+
+impl Writing {
+    /// The longest write since this was asked last, in milliseconds.
+    pub fn take_longest(&self) -> f64 {
+        self.longest.swap(0, Relaxed) as f64 / 1000.0
+    }
+}
+
 /// Writes blocks one after the other, each flushed, until it is told to stop; how many. Any error fails the test.
-pub fn write_on(device: &str, stop: &AtomicBool) -> u64 {
+pub fn write_on(device: &str, writing: &Writing) -> u64 {
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .open(device)
         .unwrap();
     let mut written = 0_u64;
-    while !stop.load(Relaxed) {
+    while !writing.stop.load(Relaxed) {
+        let begun = Instant::now();
         let block = noise(written + 1, 4096);
         let at = written % BLOCKS * 4096;
         file.seek(SeekFrom::Start(at)).unwrap();
         file.write_all(&block).expect("clients see no error");
         file.sync_data().expect("clients see no error");
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap();
+        writing.longest.fetch_max(took, Relaxed);
         written += 1;
     }
     written
@@ -107,8 +126,8 @@ fn real_single_process_becomes_three_nodes_with_etcd() {
         "64MiB",
     ]);
     let attached = Attached::attach(&directory, &node, "busy");
-    let stop = Arc::new(AtomicBool::new(false));
-    let (device, told) = (attached.device.clone(), stop.clone());
+    let writing = Arc::new(Writing::default());
+    let (device, told) = (attached.device.clone(), writing.clone());
     let writer = std::thread::spawn(move || write_on(&device, &told));
     let url = etcd.url();
     let words = ["move", "--config", &text(&config), "--to", &url];
@@ -142,7 +161,7 @@ fn real_single_process_becomes_three_nodes_with_etcd() {
         is_spread(&node, &["a", "b", "busy"])
     });
     check_all(&directory, &third, &contents);
-    stop.store(true, Relaxed);
+    writing.stop.store(true, Relaxed);
     let written = writer.join().unwrap();
     assert!(written > 0);
     compare(&attached, written);

@@ -1,13 +1,13 @@
 //! The catalog of a running node is backed up, and moves to etcd while a volume is written to.
 
-use super::moving::{configuration, is_spread, write_on};
+use super::moving::{Writing, configuration, is_spread, write_on};
 use super::{MIB, catalog, check_all, text, write};
 use crate::support::attached::Attached;
 use crate::support::cluster::{Etcd, lasting_address, wait_until};
 use crate::support::{Directory, Node, program};
 use serde_json::json;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 fn volumes(node: &Node) -> usize {
     node.ask(&["volume", "list"]).as_array().unwrap().len()
@@ -31,8 +31,8 @@ fn real_running_process_becomes_three_nodes_with_etcd() {
     node.ask(&["clone", "a", "s", "b"]);
     let a = write(&directory, &node, "a", 2, 9 * MIB);
     let attached = Attached::attach(&directory, &node, "busy");
-    let stop = Arc::new(AtomicBool::new(false));
-    let (device, told) = (attached.device.clone(), stop.clone());
+    let writing = Arc::new(Writing::default());
+    let (device, told) = (attached.device.clone(), writing.clone());
     let writer = std::thread::spawn(move || write_on(&device, &told));
 
     let backup = directory.path("backup").display().to_string();
@@ -63,8 +63,13 @@ fn real_running_process_becomes_three_nodes_with_etcd() {
         "4MiB",
     ]);
 
+    let before = writing.take_longest();
     let moved = node.ask(&["catalog", "move", "--to", &url]);
     assert!(moved["rows"].as_u64() > Some(5), "{moved}");
+    let meanwhile = writing.take_longest();
+    println!(
+        "longest write before the move {before:.1} ms, while the catalog moved {meanwhile:.1} ms"
+    );
     let again = node.refuse(&["catalog", "move", "--to", &url]);
     assert!(
         again["message"].as_str().unwrap().contains("moved already"),
@@ -99,7 +104,7 @@ fn real_running_process_becomes_three_nodes_with_etcd() {
     let node = Node::start(&one);
     assert_eq!(volumes(&node), 4);
     check_all(&directory, &node, &contents);
-    stop.store(true, Relaxed);
+    writing.stop.store(true, Relaxed);
     let written = writer.join().unwrap();
     super::moving::compare(&attached, written);
     attached.detach(&node);
