@@ -26,28 +26,22 @@ interface Choice {
 }
 
 const plain = (...values: string[]): Choice[] => values.map((value) => ({ value, label: value }));
-const open = (said: Word): Choice => ({ value: "", label: word(said) });
+const open = (): Choice => ({ value: "", label: word("classLeftOpen") });
 
 /** What may be chosen, beside containers. */
 function choices(): Record<Exclude<ChoiceField, "container">, Choice[]> {
   return {
     fileSystem: plain("ext4", "xfs"),
-    copies: [open("classLeftOpen"), ...plain("2", "3")],
-    compression: [open("classLeftOpen"), ...plain("lz4", "off")],
+    copies: [open(), ...plain("2", "3")],
+    compression: [open(), ...plain("lz4", "off")],
     sync: [
-      open("classLeftOpen"),
-      { value: "flush", label: `flush: ${word("syncFlush")}` },
-      { value: "always", label: `always: ${word("syncAlways")}` },
+      open(),
+      { value: "flush", label: word("syncFlush") },
+      { value: "always", label: word("syncAlways") },
     ],
-    attach: [open("classAttachOpen"), ...plain("auto", "local")],
-    reclaimPolicy: [
-      { value: "Delete", label: word("classDelete") },
-      { value: "Retain", label: word("classRetain") },
-    ],
-    binding: [
-      { value: "Immediate", label: `Immediate: ${word("classBindImmediate")}` },
-      { value: "WaitForFirstConsumer", label: `WaitForFirstConsumer: ${word("classBindWait")}` },
-    ],
+    attach: [open(), ...plain("auto", "local")],
+    reclaimPolicy: plain("Delete", "Retain"),
+    binding: plain("Immediate", "WaitForFirstConsumer"),
   };
 }
 
@@ -107,9 +101,10 @@ export function ClassForm({ taken }: { taken: string[] }) {
       onChange={(event) => set({ [field]: event.currentTarget.value })}
     />
   );
-  const chosen = (field: ChoiceField, label: Word, data: Choice[]) => (
+  const chosen = (field: ChoiceField, label: Word, data: Choice[], description?: Word) => (
     <Select
       label={word(label)}
+      description={description && word(description)}
       data={data}
       allowDeselect={false}
       value={fields[field]}
@@ -134,7 +129,7 @@ export function ClassForm({ taken }: { taken: string[] }) {
         <Stack gap="sm">
           {typed("name", "name")}
           <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="sm">
-            {chosen("container", "container", [open("classContainerHint"), ...plain(...names)])}
+            {chosen("container", "container", [open(), ...plain(...names)])}
             {chosen("fileSystem", "classFileSystem", offered.fileSystem)}
             {chosen("copies", "rf", offered.copies)}
             {chosen("compression", "compression", offered.compression)}
@@ -142,8 +137,8 @@ export function ClassForm({ taken }: { taken: string[] }) {
             {chosen("attach", "classAttach", offered.attach)}
             {typed("iopsLimit", "iopsLimit", "classIopsHint")}
             {typed("bandwidthLimit", "bandwidthLimit", "classBandwidthHint")}
-            {chosen("reclaimPolicy", "reclaimPolicy", offered.reclaimPolicy)}
-            {chosen("binding", "classBinding", offered.binding)}
+            {chosen("reclaimPolicy", "reclaimPolicy", offered.reclaimPolicy, "classReclaimHint")}
+            {chosen("binding", "classBinding", offered.binding, "classBindingHint")}
           </SimpleGrid>
           {typed("mountOptions", "classMountOptions", "classMountHint")}
           <Group>

@@ -1,6 +1,6 @@
 // One Kubernetes cluster: its claims and its storage classes.
 
-import { Alert, Button, Stack, Tabs, Text } from "@mantine/core";
+import { Alert, Button, SimpleGrid, Stack, Tabs, Text } from "@mantine/core";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { ClaimDetails, ClaimState, VolumeLink } from "../claim-parts";
@@ -25,7 +25,7 @@ function text(id: string, title: string, value: (one: Claim) => Cell, width: str
 }
 
 function size(id: string, title: string, value: (one: Claim) => number | null): Column<Claim> {
-  return { id, title, value, show: (one) => bytes(value(one)), right: true, width: "minmax(100px, 0.6fr)" };
+  return { id, title, value, show: (one) => bytes(value(one)), right: true, width: "minmax(110px, 0.6fr)" };
 }
 
 /** The columns of a table of claims, as old as they are at `now`. */
@@ -60,13 +60,13 @@ function columns(cluster: string, now: number): Column<Claim>[] {
           <ClaimState claim={one} /> {one.reason && <span title={one.reason}>{one.reason}</span>}
         </>
       ),
-      width: "minmax(160px, 1.5fr)",
+      width: "minmax(220px, 2fr)",
     },
     size("requested", word("requested"), (one) => one.requested ?? null),
     size("capacity", word("capacity"), (one) => one.capacity ?? null),
     size("used", word("used"), (one) => one.volume?.used ?? null),
     text("modes", word("accessModes"), (one) => one.access_modes.join(" ") || null, "minmax(150px, 1fr)"),
-    text("reclaim", word("reclaimPolicy"), (one) => one.reclaim_policy ?? null, "minmax(120px, 0.6fr)"),
+    text("reclaim", word("reclaimPolicy"), (one) => one.reclaim_policy ?? null, "minmax(140px, 0.6fr)"),
     {
       id: "volume",
       title: word("volume"),
@@ -74,7 +74,7 @@ function columns(cluster: string, now: number): Column<Claim>[] {
       show: (one) => <VolumeLink claim={one} />,
       width: "minmax(170px, 1.5fr)",
     },
-    text("attached", word("attachedNodes"), (one) => reportedList(one, one.attached), "minmax(150px, 1fr)"),
+    text("attached", word("attachedNodes"), (one) => reportedList(one, one.attached), "minmax(175px, 1fr)"),
     text(
       "pods",
       word("pods"),
@@ -159,20 +159,32 @@ function Overview({ cluster }: { cluster: Kubernetes }) {
   const reported = cluster.reported_ms != null;
   return (
     <Panel title={word("kubernetes")}>
-      <Facts
-        facts={[
-          [word("version"), cluster.version ?? "–"],
-          [word("kubernetesDriver"), cluster.driver ?? "–"],
-          [word("kubernetesUid"), cluster.uid ?? "–"],
-          [word("kubernetesReported"), <LastReport key="reported" cluster={cluster} />],
-          [word("claims"), cluster.claims],
-          [word("claimsBound"), reported ? cluster.bound : "–"],
-          [word("claimsPending"), reported ? cluster.pending : "–"],
-          [word("volumes"), cluster.volumes],
-          [word("size"), bytes(cluster.size)],
-          [word("used"), bytes(cluster.used)],
-        ]}
-      />
+      <SimpleGrid cols={{ base: 1, sm: 2, lg: 3 }}>
+        <Facts
+          facts={[
+            [word("version"), cluster.version ?? "–"],
+            [word("kubernetesDriver"), cluster.driver ?? "–"],
+            [word("kubernetesReported"), <LastReport key="reported" cluster={cluster} />],
+          ]}
+        />
+        <Facts
+          facts={[
+            [word("claims"), cluster.claims],
+            [word("claimsBound"), reported ? cluster.bound : "–"],
+            [word("claimsPending"), reported ? cluster.pending : "–"],
+          ]}
+        />
+        <Facts
+          facts={[
+            [word("volumes"), cluster.volumes],
+            [word("size"), bytes(cluster.size)],
+            [word("used"), bytes(cluster.used)],
+          ]}
+        />
+      </SimpleGrid>
+      <Text size="sm" c="dimmed" mt="xs" style={{ overflowWrap: "anywhere" }}>
+        {word("kubernetesUid")} {cluster.uid ?? "–"}
+      </Text>
     </Panel>
   );
 }

@@ -49,8 +49,9 @@ function counted(
   title: string,
   reported: boolean,
 ): Column<Kubernetes> {
+  const width = id === "pending" || id === "volumes" ? "minmax(94px, 0.6fr)" : "minmax(82px, 0.6fr)";
   const value = (one: Kubernetes) => (reported && one.reported_ms == null ? null : one[id]);
-  return { id, title, value, show: (one) => value(one) ?? "–", right: true, width: "minmax(90px, 0.6fr)" };
+  return { id, title, value, show: (one) => value(one) ?? "–", right: true, width };
 }
 
 function columns(forget: ((name: string) => void) | null): Column<Kubernetes>[] {
@@ -64,19 +65,21 @@ function columns(forget: ((name: string) => void) | null): Column<Kubernetes>[] 
           {one.name}
         </Link>
       ),
-      width: "minmax(160px, 2fr)",
+      width: "minmax(110px, 2fr)",
     },
     {
       id: "version",
       title: word("version"),
       value: (one) => one.version ?? null,
       show: (one) => one.version ?? "–",
+      width: "minmax(90px, 0.8fr)",
     },
     {
       id: "driver",
       title: word("kubernetesDriver"),
       value: (one) => one.driver ?? null,
       show: (one) => one.driver ?? "–",
+      width: "minmax(75px, 0.6fr)",
     },
     counted("claims", word("claims"), false),
     counted("bound", word("claimsBound"), true),
@@ -88,6 +91,7 @@ function columns(forget: ((name: string) => void) | null): Column<Kubernetes>[] 
       value: (one) => one.size,
       show: (one) => bytes(one.size),
       right: true,
+      width: "minmax(90px, 0.6fr)",
     },
     {
       id: "used",
@@ -95,13 +99,14 @@ function columns(forget: ((name: string) => void) | null): Column<Kubernetes>[] 
       value: (one) => one.used,
       show: (one) => bytes(one.used),
       right: true,
+      width: "minmax(90px, 0.6fr)",
     },
     {
       id: "reported",
       title: word("kubernetesReported"),
       value: (one) => one.reported_ms ?? null,
       show: (one) => <LastReport cluster={one} />,
-      width: "minmax(250px, 1.5fr)",
+      width: "minmax(225px, 1.5fr)",
     },
   ];
   if (forget) {
@@ -109,7 +114,7 @@ function columns(forget: ((name: string) => void) | null): Column<Kubernetes>[] 
       id: "actions",
       title: "",
       value: () => null,
-      width: "130px",
+      width: "90px",
       show: (one) => (
         <Button
           size="compact-xs"
