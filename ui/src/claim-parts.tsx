@@ -6,8 +6,9 @@ import type { ReactNode } from "react";
 import { nameOf, type Origin, podTexts } from "./claims";
 import { age, bytes, time } from "./format";
 import { useLanguage, word } from "./i18n";
+import { LastReport } from "./pages/kubernetes";
 import { Facts, State } from "./parts";
-import type { Claim } from "./types";
+import type { Claim, Kubernetes } from "./types";
 
 /** Its state in a colour, or that only labels tell of it. */
 export function ClaimState({ claim }: { claim: Claim }) {
@@ -74,7 +75,7 @@ export function usersOf(claim: Claim): [string, ReactNode][] {
   ];
 }
 
-function ClaimFacts({ claim }: { claim: Claim }) {
+function ClaimFacts({ claim, cluster }: { claim: Claim; cluster: Kubernetes }) {
   const language = useLanguage();
   const { volume, created_ms } = claim;
   return (
@@ -105,7 +106,11 @@ function ClaimFacts({ claim }: { claim: Claim }) {
             word("created"),
             created_ms == null ? "–" : `${time(created_ms, language)} (${age(Date.now() - created_ms)})`,
           ],
-          ["Uid", claim.uid ?? "–"],
+          [word("kubernetesUid"), claim.uid ?? "–"],
+          [
+            word("kubernetesReported"),
+            claim.reported ? <LastReport key="reported" cluster={cluster} /> : "–",
+          ],
         ]}
       />
     </Stack>
@@ -113,7 +118,17 @@ function ClaimFacts({ claim }: { claim: Claim }) {
 }
 
 /** All that is known of claims of one name: of more than one where volumes of older ones are still there. */
-export function ClaimDetails({ claims, name, close }: { claims: Claim[]; name: string; close: () => void }) {
+export function ClaimDetails({
+  claims,
+  cluster,
+  name,
+  close,
+}: {
+  claims: Claim[];
+  cluster: Kubernetes;
+  name: string;
+  close: () => void;
+}) {
   const title = claims[0] ? nameOf(claims[0]) : name;
   return (
     <Modal opened onClose={close} size="lg" title={title} closeButtonProps={{ "aria-label": word("close") }}>
@@ -124,7 +139,7 @@ export function ClaimDetails({ claims, name, close }: { claims: Claim[]; name: s
           </Text>
         )}
         {claims.map((claim) => (
-          <ClaimFacts key={claim.key} claim={claim} />
+          <ClaimFacts key={claim.key} claim={claim} cluster={cluster} />
         ))}
       </Stack>
     </Modal>

@@ -137,14 +137,17 @@ const claimsOf = (cluster: string) => ({
 /** All claims of a cluster: many thousands at times. */
 export const useClaims = (cluster: string) => useQuery(claimsOf(cluster));
 
-/** Those of several clusters, as far as they are there. */
+/** Those of several clusters, as far as they are there, and whether some are still being read. */
 export function useClaimsOfAll(
   clusters: string[],
   enabled: boolean,
-): { cluster: string; claims: Claims["claims"] }[] {
+): { reading: boolean; all: { cluster: string; claims: Claims["claims"] }[] } {
   return useQueries({
     queries: clusters.map((cluster) => ({ ...claimsOf(cluster), enabled })),
-    combine: (all) => all.map((one, at) => ({ cluster: clusters[at] ?? "", claims: one.data?.claims ?? [] })),
+    combine: (queries) => ({
+      reading: queries.some((one) => one.isLoading),
+      all: queries.map((one, at) => ({ cluster: clusters[at] ?? "", claims: one.data?.claims ?? [] })),
+    }),
   });
 }
 

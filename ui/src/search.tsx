@@ -33,9 +33,11 @@ export function Search() {
   const containers = useContainers().data ?? [];
   const nodes = useCluster().data?.nodes ?? [];
   // Many thousands at times: read when somebody searches, and not before.
-  const clusters = useKubernetes(wanted !== "").data ?? [];
+  const kubernetes = useKubernetes(wanted !== "");
+  const clusters = kubernetes.data ?? [];
   const names = clusters.map((one) => one.name);
   const claims = useClaimsOfAll(names, wanted !== "");
+  const none = word(kubernetes.isLoading || claims.reading ? "loading" : "searchNone");
   const entries = (kind: Kind, all: { name: string }[]): Entry[] =>
     all
       .filter((one) => one.name.toLowerCase().includes(wanted))
@@ -46,7 +48,7 @@ export function Search() {
       ? []
       : [
           { group: word("volumes"), items: entries("volume", volumes) },
-          { group: word("claims"), items: claimEntries(search(wanted, claims, volumes, FOUND_MAX)) },
+          { group: word("claims"), items: claimEntries(search(wanted, claims.all, volumes, FOUND_MAX)) },
           { group: word("containers"), items: entries("container", containers) },
           { group: word("nodes"), items: entries("node", nodes) },
           { group: word("kubernetes"), items: entries("kubernetes", clusters) },
@@ -85,7 +87,7 @@ export function Search() {
       onSearchChange={setText}
       data={groups.filter((group) => group.items.length > 0)}
       filter={({ options }) => options}
-      nothingFoundMessage={wanted === "" ? undefined : word("searchNone")}
+      nothingFoundMessage={wanted === "" ? undefined : none}
       rightSection={<span />}
       onChange={(value) => value && open(value)}
     />

@@ -109,19 +109,17 @@ function withVolumes(claims: Claim[], volumes: Volume[]): Claim[] {
   });
 }
 
-function ClaimTable({ cluster }: { cluster: string }) {
+function ClaimTable({ cluster }: { cluster: Kubernetes }) {
+  const { name } = cluster;
   const language = useLanguage();
   const navigate = useNavigate();
   const wanted = kubernetesRoute.useSearch().claim;
-  const query = useClaims(cluster);
+  const query = useClaims(name);
   const volumes = useVolumes().data;
   const read = query.data;
   const rows = useMemo(() => withVolumes(read?.claims ?? [], volumes ?? []), [read, volumes]);
-  const drawn = useMemo(
-    () => columns(cluster, query.dataUpdatedAt),
-    [cluster, query.dataUpdatedAt, language],
-  );
-  const close = () => void navigate({ to: "/kubernetes/$name", params: { name: cluster }, search: {} });
+  const drawn = useMemo(() => columns(name, query.dataUpdatedAt), [name, query.dataUpdatedAt, language]);
+  const close = () => void navigate({ to: "/kubernetes/$name", params: { name }, search: {} });
   return (
     <Loaded query={query}>
       {({ more }) => (
@@ -132,7 +130,9 @@ function ClaimTable({ cluster }: { cluster: string }) {
             </Text>
           )}
           <DataTable label={word("claims")} rows={rows} columns={drawn} id={(one) => one.key} />
-          {wanted !== undefined && <ClaimDetails claims={named(rows, wanted)} name={wanted} close={close} />}
+          {wanted !== undefined && (
+            <ClaimDetails claims={named(rows, wanted)} cluster={cluster} name={wanted} close={close} />
+          )}
         </>
       )}
     </Loaded>
@@ -206,7 +206,7 @@ function Inside({ cluster }: { cluster: Kubernetes }) {
           <Tabs.Tab value="classes">{word("storageClasses")}</Tabs.Tab>
         </Tabs.List>
         <Tabs.Panel value="claims">
-          <ClaimTable cluster={cluster.name} />
+          <ClaimTable cluster={cluster} />
         </Tabs.Panel>
         <Tabs.Panel value="classes">
           <Classes cluster={cluster} />
