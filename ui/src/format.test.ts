@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { bytes, csv, parseBytes, percent, seconds } from "./format";
+import { age, bytes, csv, parseBytes, percent, seconds } from "./format";
 
 test("bytes are told with three digits", () => {
   expect(bytes(0)).toBe("0 B");
@@ -36,4 +36,13 @@ test("shares are bounded and spans are short", () => {
   expect(seconds(59)).toBe("59 s");
   expect(seconds(600)).toBe("10 min");
   expect(seconds(7200)).toBe("2.0 h");
+});
+
+test("an age is told in the unit that fits", () => {
+  expect(age(45_000)).toBe("45 s");
+  expect(age(3_600_000 * 3.5)).toBe("3.5 h");
+  expect(age(3_600_000 * 47)).toBe("47.0 h");
+  expect(age(86_400_000 * 12.9)).toBe("12 d");
+  // The clock of the browser may be behind.
+  expect(age(-5000)).toBe("0 s");
 });

@@ -59,6 +59,12 @@ export function seconds(count: number): string {
   return count < 5400 ? `${Math.round(count / 60)} min` : `${(count / 3600).toFixed(1)} h`;
 }
 
+/** How old something is: `45 s`, `3.5 h`, `12 d`. */
+export function age(ms: number): string {
+  const count = Math.max(0, ms) / 1000;
+  return count < 2 * 86_400 ? seconds(count) : `${Math.floor(count / 86_400)} d`;
+}
+
 /** A number of a rate: `3.2`, `120`, `12.5k`. */
 export function count(value: number): string {
   if (value >= 10_000) {

@@ -8,31 +8,22 @@ import {
   Loader,
   Menu,
   NavLink,
-  Select,
   Text,
   Tooltip,
   useComputedColorScheme,
   useMantineColorScheme,
 } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
-import { Link, Outlet, useLocation, useNavigate } from "@tanstack/react-router";
-import { useEffect, useState } from "react";
+import { Link, Outlet, useLocation } from "@tanstack/react-router";
+import { useEffect } from "react";
 import { counted } from "./alerts";
 import { call } from "./api";
 import { setLanguage, useLanguage, type Word, word } from "./i18n";
 import { useConnected, useLive } from "./live";
 import { LoginPage } from "./pages/login";
 import { complain, State } from "./parts";
-import {
-  client,
-  useAlerts,
-  useCluster,
-  useContainers,
-  useOpenTasks,
-  useResiliency,
-  useSession,
-  useVolumes,
-} from "./queries";
+import { client, useAlerts, useCluster, useOpenTasks, useResiliency, useSession } from "./queries";
+import { Search } from "./search";
 import type { Session } from "./types";
 
 const PLACES: { to: string; title: Word }[] = [
@@ -40,6 +31,7 @@ const PLACES: { to: string; title: Word }[] = [
   { to: "/containers", title: "containers" },
   { to: "/volumes", title: "volumes" },
   { to: "/snapshots", title: "snapshots" },
+  { to: "/kubernetes", title: "kubernetes" },
   { to: "/hardware", title: "hardware" },
   { to: "/space", title: "space" },
   { to: "/tasks", title: "tasks" },
@@ -48,7 +40,6 @@ const PLACES: { to: string; title: Word }[] = [
   { to: "/logs", title: "logs" },
   { to: "/settings", title: "settings" },
 ];
-const FOUND_MAX = 20;
 
 /** Asks who one is first: nothing else is shown to nobody. */
 export function Frame() {
@@ -75,63 +66,6 @@ export function Frame() {
         <Loader aria-label={word("loading")} />
       )}
     </Center>
-  );
-}
-
-function Search() {
-  const navigate = useNavigate();
-  const [text, setText] = useState("");
-  const volumes = useVolumes().data ?? [];
-  const containers = useContainers().data ?? [];
-  const nodes = useCluster().data?.nodes ?? [];
-  const wanted = text.trim().toLowerCase();
-  const fits = (name: string) => wanted !== "" && name.toLowerCase().includes(wanted);
-  const entries = [
-    { group: word("volumes"), kind: "volume", names: volumes.map((one) => one.name) },
-    { group: word("containers"), kind: "container", names: containers.map((one) => one.name) },
-    { group: word("nodes"), kind: "node", names: nodes.map((one) => one.name) },
-  ];
-  const data = entries
-    .map(({ group, kind, names }) => ({
-      group,
-      items: names
-        .filter(fits)
-        .slice(0, FOUND_MAX)
-        .map((name) => ({ value: `${kind} ${name}`, label: name })),
-    }))
-    .filter((group) => group.items.length > 0);
-  return (
-    <Select
-      aria-label={word("search")}
-      placeholder={word("search")}
-      size="xs"
-      w={{ base: 150, sm: 320 }}
-      searchable
-      clearable={false}
-      value={null}
-      searchValue={text}
-      onSearchChange={setText}
-      data={data}
-      filter={({ options }) => options}
-      nothingFoundMessage={wanted === "" ? undefined : word("searchNone")}
-      rightSection={<span />}
-      onChange={(value) => {
-        const at = value?.indexOf(" ") ?? -1;
-        if (!value || at < 0) {
-          return;
-        }
-        const [kind, name] = [value.slice(0, at), value.slice(at + 1)];
-        setText("");
-        if (kind === "volume") {
-          void navigate({ to: "/volumes/$name", params: { name } });
-        } else {
-          void navigate({
-            to: kind === "container" ? "/containers/$name" : "/hardware/$name",
-            params: { name },
-          });
-        }
-      }}
-    />
   );
 }
 

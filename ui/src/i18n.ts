@@ -1,8 +1,10 @@
 // Words in English and Japanese. Every English word has a Japanese one: the compiler sees to that.
 
 import { useSyncExternalStore } from "react";
+import { kubernetesEn, kubernetesJa } from "./words-kubernetes";
 
 const en = {
+  ...kubernetesEn,
   home: "Home",
   containers: "Containers",
   volumes: "Volumes",
@@ -122,7 +124,7 @@ const en = {
   ofKind: "Of",
   read: "Read again",
   settings: "Settings",
-  search: "Search volumes, containers, nodes",
+  search: "Search volumes, claims, containers, nodes",
   searchNone: "Nothing of that name",
   logIn: "Log in",
   logOut: "Log out",
@@ -334,6 +336,7 @@ const en = {
 export type Word = keyof typeof en;
 
 const ja: Record<Word, string> = {
+  ...kubernetesJa,
   home: "ホーム",
   containers: "コンテナ",
   volumes: "ボリューム",
@@ -453,7 +456,7 @@ const ja: Record<Word, string> = {
   ofKind: "種別",
   read: "再読み込み",
   settings: "設定",
-  search: "ボリューム、コンテナ、ノードを検索",
+  search: "ボリューム、クレーム、コンテナ、ノードを検索",
   searchNone: "該当する名前はありません",
   logIn: "ログイン",
   logOut: "ログアウト",

@@ -5,7 +5,7 @@ beforeAll(() => {
   vi.stubGlobal("window", globalThis);
 });
 
-const { merge, plan } = await import("./live");
+const { merge, oneByOne, plan } = await import("./live");
 
 const volume = (id: number, name: string): Volume => ({ id, name }) as Volume;
 
@@ -26,6 +26,7 @@ test("the last word on a volume counts, and others are read again", () => {
     "alerts",
     "cluster",
     "containers",
+    "kubernetes",
     "resiliency",
     "stores",
     "volume",
@@ -43,4 +44,58 @@ test("a list of volumes stays in order", () => {
   const list = [volume(1, "a"), volume(2, "c"), volume(3, "d")];
   const merged = merge(list, [volume(2, "z"), volume(4, "b")], [3]);
   expect(merged.map((one) => one.name)).toEqual(["a", "b", "z"]);
+});
+
+test("what was reported from Kubernetes is read again wherever it is shown", () => {
+  const { stale, read } = plan([{ kind: "kubernetes", id: 0, gone: false }]);
+  expect(stale.sort()).toEqual(["claims", "claims-of-volume", "kubernetes"]);
+  expect(read).toEqual([]);
+});
+
+test("a long list is read one at a time, and once more for all that came meanwhile", async () => {
+  vi.useFakeTimers();
+  let begun = 0;
+  let end = () => {};
+  const ask = oneByOne(() => {
+    begun += 1;
+    return new Promise<void>((done) => {
+      end = done;
+    });
+  }, 1000);
+  ask();
+  expect(begun).toBe(1);
+  ask();
+  ask();
+  await vi.advanceTimersByTimeAsync(5000);
+  expect(begun).toBe(1);
+  end();
+  await vi.advanceTimersByTimeAsync(999);
+  expect(begun).toBe(1);
+  await vi.advanceTimersByTimeAsync(1);
+  expect(begun).toBe(2);
+  end();
+  await vi.advanceTimersByTimeAsync(500);
+  ask();
+  await vi.advanceTimersByTimeAsync(500);
+  expect(begun).toBe(3);
+  end();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(begun).toBe(3);
+  ask();
+  expect(begun).toBe(4);
+  vi.useRealTimers();
+});
+
+test("a list that could not be read is read when it changes again", async () => {
+  vi.useFakeTimers();
+  let begun = 0;
+  const ask = oneByOne(() => {
+    begun += 1;
+    return Promise.reject(new Error("no answer"));
+  }, 10);
+  ask();
+  await vi.advanceTimersByTimeAsync(10);
+  ask();
+  expect(begun).toBe(2);
+  vi.useRealTimers();
 });

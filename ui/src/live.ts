@@ -8,7 +8,7 @@ import type { Changes, Metrics, Volume } from "./types";
 
 /** Queries that show a kind of change. */
 const SHOWN_IN: Record<string, string[]> = {
-  volume: ["volume", "containers"],
+  volume: ["volume", "containers", "kubernetes"],
   snapshot: ["snapshots"],
   "group-snapshot": ["snapshots"],
   container: ["containers"],
@@ -21,11 +21,40 @@ const SHOWN_IN: Record<string, string[]> = {
   placement: ["stores", "resiliency"],
   health: ["stores", "resiliency", "cluster"],
   metrics: ["busiest"],
+  kubernetes: ["kubernetes", "claims", "claims-of-volume"],
 };
+/** Long lists, read one at a time and with this pause at least: a busy cluster changes faster than they are read. */
+const PACED_MS: Record<string, number> = { claims: 2000, kubernetes: 1000 };
 /** Volumes that are read one by one at most; with more the whole list is. */
 const SINGLES_MAX = 24;
 /** Changes that come within so many milliseconds are shown together. */
 const GATHER_MS = 300;
+
+/** Does a work one at a time. What asks for it meanwhile, and in the pause behind it, has it done once more. */
+export function oneByOne(work: () => Promise<unknown>, pauseMs: number): () => void {
+  let busy = false;
+  let again = false;
+  const run = async () => {
+    do {
+      again = false;
+      await work().catch(() => undefined);
+      await new Promise((later) => setTimeout(later, pauseMs));
+    } while (again);
+    busy = false;
+  };
+  return () => {
+    again = true;
+    if (!busy) {
+      busy = true;
+      void run();
+    }
+  };
+}
+
+const invalidate = (key: string) => client.invalidateQueries({ queryKey: [key] });
+const paced = new Map(
+  Object.entries(PACED_MS).map(([key, pause]) => [key, oneByOne(() => invalidate(key), pause)]),
+);
 
 /** What to do about changes: queries to read again, volumes to read and to forget. */
 export interface Plan {
@@ -69,7 +98,12 @@ async function carryOut(changes: { kind: string; id: number; gone: boolean }[]):
   }
   const { stale, read, forget } = plan(changes);
   for (const key of stale) {
-    void client.invalidateQueries({ queryKey: [key] });
+    const asked = paced.get(key);
+    if (asked) {
+      asked();
+    } else {
+      void invalidate(key);
+    }
   }
   if (read.length + forget.length === 0 || client.getQueryData(["volumes"]) === undefined) {
     return;

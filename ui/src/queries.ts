@@ -1,16 +1,19 @@
 // What the pages read, and how they hear that it changed. Nothing asks again by itself: the stream says when to.
 
-import { QueryClient, useQuery } from "@tanstack/react-query";
+import { QueryClient, useQueries, useQuery } from "@tanstack/react-query";
 import { ApiError, get, path } from "./api";
+import { type Claims, claimsPath, readAll } from "./claims";
 import type {
   Alerts,
   AlertTarget,
   AuditEntry,
   Authority,
   Busiest,
+  Claim,
   Cluster,
   ClusterEvent,
   Container,
+  Kubernetes,
   Metrics,
   Resiliency,
   Session,
@@ -107,6 +110,61 @@ export const useBusiest = () =>
   useQuery({
     queryKey: ["busiest"],
     queryFn: () => get<Busiest>(`/metrics/busiest?limit=${BUSIEST_MAX}`),
+  });
+
+/** A reporter is heard every half minute; the cluster calls it silent after three (`SILENT_MS` of the API). */
+const SILENT_MS = 3 * 60_000;
+/** That nobody reports any more is no change that anybody tells of: so, once, it is asked for when it would be seen. */
+function untilSilent(clusters: Kubernetes[] | undefined): number | false {
+  return clusters?.some((one) => one.reported_ms != null && !one.silent) ? SILENT_MS + 1000 : false;
+}
+export const useKubernetes = (enabled = true) =>
+  useQuery({
+    queryKey: ["kubernetes"],
+    queryFn: async () => (await get<{ items: Kubernetes[] }>("/kubernetes")).items,
+    refetchInterval: ({ state }) => untilSilent(state.data),
+    enabled,
+  });
+
+interface PageOfClaims {
+  items: Claim[];
+  next?: string | null;
+}
+const claimsOf = (cluster: string) => ({
+  queryKey: ["claims", cluster],
+  queryFn: () => readAll((after) => get<PageOfClaims>(claimsPath(cluster, after))),
+});
+/** All claims of a cluster: many thousands at times. */
+export const useClaims = (cluster: string) => useQuery(claimsOf(cluster));
+
+/** Those of several clusters, as far as they are there, and whether some are still being read. */
+export function useClaimsOfAll(
+  clusters: string[],
+  enabled: boolean,
+): { reading: boolean; all: { cluster: string; claims: Claims["claims"] }[] } {
+  return useQueries({
+    queries: clusters.map((cluster) => ({ ...claimsOf(cluster), enabled })),
+    combine: (queries) => ({
+      reading: queries.some((one) => one.isLoading),
+      all: queries.map((one, at) => ({ cluster: clusters[at] ?? "", claims: one.data?.claims ?? [] })),
+    }),
+  });
+}
+
+/** What clusters tell of a volume's claim: more than one claim may have had it. */
+export const useClaimsOfVolume = (clusters: string[], volume: number) =>
+  useQuery({
+    queryKey: ["claims-of-volume", volume, clusters],
+    queryFn: async () => {
+      const ask = async (cluster: string) => {
+        const { items } = await get<PageOfClaims>(
+          `/kubernetes${path(cluster)}/claims?volume=volume-${volume}`,
+        );
+        return items.map((claim) => ({ cluster, claim }));
+      };
+      return (await Promise.all(clusters.map(ask))).flat();
+    },
+    enabled: clusters.length > 0,
   });
 
 /** What the user who has logged in may do. */

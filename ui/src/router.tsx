@@ -1,4 +1,5 @@
 import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
+import { claimSearchOf } from "./claims";
 import { Frame } from "./frame";
 import { word } from "./i18n";
 import { searchOf } from "./logs";
@@ -8,6 +9,8 @@ import { ContainersPage } from "./pages/containers";
 import { EventsPage } from "./pages/events";
 import { HardwarePage } from "./pages/hardware";
 import { HomePage } from "./pages/home";
+import { KubernetesPage } from "./pages/kubernetes";
+import { KubernetesClusterPage } from "./pages/kubernetes-cluster";
 import { LogsPage } from "./pages/logs";
 import { NodePage } from "./pages/node";
 import { SettingsPage } from "./pages/settings";
@@ -39,6 +42,13 @@ export const nodeRoute = createRoute({
   component: NodePage,
 });
 
+export const kubernetesRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/kubernetes/$name",
+  component: KubernetesClusterPage,
+  validateSearch: claimSearchOf,
+});
+
 const logsRoute = createRoute({
   getParentRoute: () => root,
   path: "/logs",
@@ -53,6 +63,8 @@ const tree = root.addChildren([
   volumeRoute,
   containerRoute,
   nodeRoute,
+  at("/kubernetes", KubernetesPage),
+  kubernetesRoute,
   at("/snapshots", SnapshotsPage),
   at("/hardware", HardwarePage),
   at("/space", SpacePage),

@@ -232,8 +232,66 @@ export interface Token {
   name: string;
   scope: Scope;
   containers: string[];
+  kubernetes: string[];
   created_ms: number;
   token?: string;
+}
+
+export interface StorageClass {
+  name: string;
+  default: boolean;
+  parameters: Record<string, string>;
+  reclaim_policy: string;
+  binding_mode: string;
+  expansion: boolean;
+  mount_options: string[];
+}
+
+/** A Kubernetes cluster, as its driver reports it. Without a report: what the labels of volumes tell. */
+export interface Kubernetes {
+  name: string;
+  uid?: string | null;
+  version?: string | null;
+  driver?: string | null;
+  reported_ms?: number | null;
+  silent: boolean;
+  claims: number;
+  bound: number;
+  pending: number;
+  volumes: number;
+  size: number;
+  used: number;
+  classes: StorageClass[];
+}
+
+export interface Claim {
+  key: string;
+  uid?: string | null;
+  namespace: string;
+  name: string;
+  class?: string | null;
+  status: string;
+  reason?: string | null;
+  requested?: number | null;
+  capacity?: number | null;
+  access_modes: string[];
+  volume_mode?: string | null;
+  reclaim_policy?: string | null;
+  persistent_volume?: string | null;
+  created_ms?: number | null;
+  pods: { name: string; phase: string; node?: string | null }[];
+  pods_more: number;
+  attached: string[];
+  /** False: known from labels alone. */
+  reported: boolean;
+  volume?: {
+    id: number;
+    name: string;
+    size: number;
+    used?: number | null;
+    state: string;
+    clients: string[];
+  } | null;
 }
 
 export interface AuditEntry {

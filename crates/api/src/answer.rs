@@ -6,6 +6,7 @@ use crate::disks::DiskAnswer;
 use crate::event::EventsAnswer;
 use crate::figures::{ActivityAnswer, FiguresAnswer};
 use crate::join::{AuthorityAnswer, JoinAnswer, JoinTokenAnswer};
+use crate::kubernetes::{ClaimsAnswer, KubernetesAnswer, KubernetesListAnswer};
 use crate::logs::LogsAnswer;
 use crate::members::{MemberAnswer, ResiliencyAnswer};
 use crate::metrics::{BusiestAnswer, MetricsAnswer, MetricsPart};
@@ -81,6 +82,12 @@ pub enum Answer {
     AlertTarget(AlertTargetAnswer),
     /// All of them, by name.
     AlertTargets(Vec<AlertTargetAnswer>),
+    /// A Kubernetes cluster.
+    Kubernetes(KubernetesAnswer),
+    /// All of them, by name.
+    KubernetesList(KubernetesListAnswer),
+    /// Claims of one.
+    Claims(ClaimsAnswer),
     /// What a node counts.
     Figures(Box<FiguresAnswer>),
     /// Figures over time.
@@ -172,6 +179,9 @@ impl Answer {
             Self::Alerts(value) => serde_json::to_value(value),
             Self::AlertTarget(value) => serde_json::to_value(value),
             Self::AlertTargets(value) => serde_json::to_value(value),
+            Self::Kubernetes(value) => serde_json::to_value(value),
+            Self::KubernetesList(value) => serde_json::to_value(value),
+            Self::Claims(value) => serde_json::to_value(value),
             Self::Figures(value) => serde_json::to_value(value),
             Self::Metrics(value) => serde_json::to_value(value),
             Self::MetricsPart(value) => serde_json::to_value(value),

@@ -9,6 +9,7 @@
 //! | `GET /api/v1/tasks?status=&kind=&entity=&parent=&before=&limit=`, `.../tasks/{id}`, `POST .../tasks/{id}/cancel` | task-list, -show, -cancel |
 //! | `GET /api/v1/alerts?state=&severity=&kind=&entity=&before=&limit=`, `.../{id}`, `POST .../{id}/acknowledge`, `.../resolve` `{"note"}` | alert-list, -show, -acknowledge, -resolve |
 //! | `GET, POST /api/v1/alert-targets`, `DELETE .../{name}`, `POST .../{name}/test` | alert-target-list, -add, -delete, -test |
+//! | `GET /api/v1/kubernetes`, `GET, DELETE .../{cluster}`, `PUT .../{cluster}/report`, `GET .../{cluster}/claims?limit=&after=&namespace=&name=&status=&volume=` | kubernetes-list, -show, -forget, -report, -claims |
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}`, `.../stores/{id}` | node- and store-show, -set, -remove (`?lost=true`) |
 //! | `GET /api/v1/catalog`, `.../catalog/backup`, `POST .../catalog/move` `{"endpoints", "prefix"}` | catalog-show, -backup, -move |
 //! | `GET, POST /api/v1/disks`, `POST .../{store}/replace` | disk-list, disk-add, disk-replace |

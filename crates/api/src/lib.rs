@@ -23,6 +23,7 @@ mod event;
 mod figures;
 pub mod http;
 pub mod join;
+pub mod kubernetes;
 mod logs;
 mod looks;
 pub mod members;
@@ -62,6 +63,11 @@ pub use figures::{
 pub use join::{
     AuthorityAnswer, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec,
     NodeCertificateAnswer, Retirement,
+};
+pub use kubernetes::{
+    ClaimAnswer, ClaimFacts, ClaimQuery, ClaimVolume, ClaimsAnswer, KUBERNETES_LABEL,
+    KubernetesAnswer, KubernetesListAnswer, KubernetesOperation, KubernetesReport, PodFacts,
+    StorageClassFacts,
 };
 pub use logs::{
     LOGS_DEFAULT, LOGS_LIMIT_MAX, LogField, LogLevel, LogLineAnswer, LogQuery, LogsAnswer, LogsPart,

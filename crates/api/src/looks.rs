@@ -11,6 +11,7 @@ impl O {
             O::Figures | O::MetricsQuery(_) | O::MetricsPart { .. } | O::Busiest(_) => true,
             O::TaskList(_) | O::TaskShow { .. } | O::Events(_) | O::Space { .. } => true,
             O::Alert(operation) => operation.looks(),
+            O::Kubernetes(operation) => operation.looks(),
             O::TokenList | O::UserList | O::AuditList(_) => true,
             O::Logs(_) | O::LogsPart(_) => true,
             O::Status

@@ -11,6 +11,7 @@ use crate::disks::{DiskReplacement, DiskSpec};
 pub use crate::error::{ErrorKind, OperationError};
 use crate::event::EventQuery;
 use crate::join::{JoinTokenSpec, Retirement};
+use crate::kubernetes::KubernetesOperation;
 use crate::logs::{LogQuery, LogsPart};
 use crate::members::MemberChange;
 use crate::metrics::{BusiestQuery, MetricsQuery};
@@ -61,6 +62,8 @@ pub enum Operation {
     },
     /// What is wrong, and who is told of it: see there what is answered.
     Alert(AlertOperation),
+    /// Kubernetes clusters whose volumes are here: see there what is answered.
+    Kubernetes(KubernetesOperation),
     /// Recent lines of the nodes' logs -> `Answer::Logs`.
     Logs(LogQuery),
     /// The same of one node, as a step of it -> `Answer::Logs`.
@@ -492,6 +495,7 @@ impl Operation {
             Self::MetricsQuery(_) | Self::MetricsPart { .. } => self.name_of_figures(),
             Self::Figures | Self::Busiest(_) => self.name_of_figures(),
             Self::Alert(operation) => operation.name(),
+            Self::Kubernetes(operation) => operation.name(),
             Self::TaskList(_) | Self::TaskShow { .. } => self.name_of_figures(),
             Self::TaskCancel { .. } => self.name_of_figures(),
             Self::Logs(_) | Self::LogsPart(_) => self.name_of_figures(),

@@ -1,6 +1,8 @@
 //! What lists are asked for: pages by id, and filters.
 
+use crate::kubernetes::KUBERNETES_LABEL;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Largest page.
 pub const LIMIT_MAX: u32 = 1000;
@@ -32,6 +34,9 @@ pub struct ListQuery {
     /// Only items of these containers; empty: of all. Set from a token, never by a client.
     #[serde(skip)]
     pub containers: Vec<String>,
+    /// Only items of volumes with the label of one of these Kubernetes clusters; empty: of all. Set from a token, never by a client.
+    #[serde(skip)]
+    pub kubernetes: Vec<String>,
 }
 
 impl ListQuery {
@@ -39,6 +44,13 @@ impl ListQuery {
     #[must_use]
     pub fn is_paged(&self) -> bool {
         self.limit.is_some() || self.after.is_some()
+    }
+
+    /// Whether volumes with these labels are of the Kubernetes clusters that it is limited to.
+    #[must_use]
+    pub fn is_of_kubernetes(&self, labels: &BTreeMap<String, String>) -> bool {
+        let own = labels.get(KUBERNETES_LABEL);
+        self.kubernetes.is_empty() || own.is_some_and(|own| self.kubernetes.contains(own))
     }
 
     /// What is wrong with it, for people.
@@ -58,7 +70,7 @@ impl ListQuery {
 
     /// Whether an item passes the filters by name and label, and is not hidden.
     #[must_use]
-    pub fn wants(&self, name: &str, labels: &std::collections::BTreeMap<String, String>) -> bool {
+    pub fn wants(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
         let wanted = self
             .label
             .as_deref()

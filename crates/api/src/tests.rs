@@ -136,6 +136,7 @@ fn every_operation() -> Vec<Operation> {
                 name: text("t"),
                 scope: Scope::Csi,
                 containers: vec![text("csi-a")],
+                kubernetes: vec![text("prod")],
             },
             hash: text("00"),
         },
@@ -317,6 +318,7 @@ fn secret_of_a_token_is_not_in_its_debug_form() {
         name: "ci".to_owned(),
         scope: Scope::Csi,
         containers: Vec::new(),
+        kubernetes: Vec::new(),
         created_ms: 1,
         token: Some("azk_very-secret".to_owned()),
     };

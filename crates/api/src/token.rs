@@ -47,6 +47,9 @@ pub struct TokenSpec {
     /// Containers that a `csi` token is limited to; empty: all.
     #[serde(default)]
     pub containers: Vec<String>,
+    /// Kubernetes clusters that a `csi` token is limited to: only volumes with their label; empty: all.
+    #[serde(default)]
+    pub kubernetes: Vec<String>,
 }
 
 /// A token.
@@ -60,6 +63,9 @@ pub struct TokenAnswer {
     /// Containers that it is limited to; empty: all.
     #[serde(default)]
     pub containers: Vec<String>,
+    /// Kubernetes clusters that it is limited to; empty: all.
+    #[serde(default)]
+    pub kubernetes: Vec<String>,
     /// When it was created, Unix milliseconds.
     pub created_ms: u64,
     /// The token itself: in the answer to its creation only.
@@ -74,6 +80,7 @@ impl fmt::Debug for TokenAnswer {
             .field("name", &self.name)
             .field("scope", &self.scope)
             .field("containers", &self.containers)
+            .field("kubernetes", &self.kubernetes)
             .finish_non_exhaustive()
     }
 }

@@ -27,7 +27,7 @@ const LOG_BYTES_MAX: u64 = 16 << 20;
 /// Largest configuration.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Answers of the API: name in the archive, and path.
-const ANSWERS: [(&str, &str); 19] = [
+const ANSWERS: [(&str, &str); 20] = [
     ("cluster", "/cluster"),
     ("status", "/status"),
     ("resiliency", "/resiliency"),
@@ -37,6 +37,7 @@ const ANSWERS: [(&str, &str); 19] = [
     ("tasks", "/tasks?limit=1000"),
     ("alerts", "/alerts?state=all&limit=800"),
     ("alert-targets", "/alert-targets"),
+    ("kubernetes", "/kubernetes"),
     ("stores", "/stores"),
     ("disks", "/disks"),
     ("containers", "/containers"),

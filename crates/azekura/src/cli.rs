@@ -5,6 +5,7 @@ mod catalog;
 mod cluster;
 mod csi;
 mod disk;
+mod kubernetes;
 mod logs;
 mod metrics;
 mod preflight;
@@ -24,6 +25,7 @@ pub use csi::{
     Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, FollowArgs, Home, LaunchArgs,
 };
 pub use disk::{DiskVerb, FormatArgs};
+pub use kubernetes::{ClaimArgs, KubernetesVerb};
 pub use logs::LogsArgs;
 pub use metrics::{BusyOrder, MetricsVerb, QueryArgs, TopArgs};
 pub use preflight::{BundleArgs, PreflightArgs};
@@ -121,6 +123,9 @@ pub enum Verb {
     /// Serve the CSI driver, for Kubernetes and other orchestrators
     #[command(subcommand)]
     Csi(CsiVerb),
+    /// Kubernetes clusters whose volumes are here, and their claims
+    #[command(subcommand)]
+    Kubernetes(KubernetesVerb),
     /// Tokens for the API
     #[command(subcommand)]
     Token(TokenVerb),
@@ -464,6 +469,9 @@ pub enum TokenVerb {
         /// Containers that a token of scope csi is limited to; nothing: all.
         #[arg(long = "container", value_name = "NAME", value_parser = parse_name)]
         containers: Vec<String>,
+        /// Kubernetes clusters that a token of scope csi is limited to, as `csi controller --kubernetes-cluster` names them; nothing: all.
+        #[arg(long = "kubernetes", value_name = "NAME", value_parser = parse_name)]
+        kubernetes: Vec<String>,
     },
     /// List tokens, without their secrets
     List,

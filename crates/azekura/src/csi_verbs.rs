@@ -80,17 +80,27 @@ fn controller(api: Endpoint<'_>, arguments: &CsiControllerArgs) -> anyhow::Resul
             Blocks::Variable => BlockStyle::Variable,
             Blocks::Fixed => BlockStyle::Fixed,
         },
+        kubernetes: arguments.kubernetes_cluster.clone(),
     };
+    let kubeconfig = arguments.kubeconfig.as_deref();
     if arguments.follow.follow_pods {
-        follow_pods(&options.api, &arguments.follow)?;
+        follow_pods(&options.api, kubeconfig, &arguments.follow)?;
+    }
+    let cluster = arguments.kubernetes_cluster.as_ref();
+    if let Some(cluster) = cluster.filter(|_| arguments.report_claims) {
+        report_claims(&options.api, kubeconfig, cluster)?;
     }
     tracing::info!(socket = %options.socket.display(), "the CSI controller serves");
     Ok(runtime()?.block_on(csi::serve_controller(options, stopped()))?)
 }
 
 /// Lets pods follow their volumes, for as long as this process runs.
-fn follow_pods(api: &csi::ApiOptions, arguments: &FollowArgs) -> anyhow::Result<()> {
-    let kubernetes = kubernetes::Kubernetes::new(arguments.kubeconfig.as_deref())?;
+fn follow_pods(
+    api: &ApiOptions,
+    kubeconfig: Option<&Path>,
+    arguments: &FollowArgs,
+) -> anyhow::Result<()> {
+    let kubernetes = kubernetes::Kubernetes::new(kubeconfig)?;
     let options = csi::follow::FollowOptions {
         lost_after: arguments.lost_after,
         silent_after: arguments.silent_after,
@@ -102,6 +112,20 @@ fn follow_pods(api: &csi::ApiOptions, arguments: &FollowArgs) -> anyhow::Result<
     let follow = move || csi::follow::follow(api, &kubernetes, options);
     thread.spawn(follow).context("cannot start a thread")?;
     tracing::info!(lost_after = ?options.lost_after, "pods follow their volumes");
+    Ok(())
+}
+
+/// Tells about claims, for as long as this process runs.
+fn report_claims(api: &ApiOptions, kubeconfig: Option<&Path>, cluster: &str) -> anyhow::Result<()> {
+    let claims = kubernetes::Claims::watch(kubeconfig)?;
+    let (api, options) = (
+        api.clone(),
+        csi::claims::ClaimOptions::of(cluster.to_owned()),
+    );
+    let thread = std::thread::Builder::new().name("report-claims".to_owned());
+    let report = move || csi::claims::report(api, &claims, options);
+    thread.spawn(report).context("cannot start a thread")?;
+    tracing::info!(cluster, "claims are reported");
     Ok(())
 }
 

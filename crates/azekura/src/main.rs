@@ -22,6 +22,7 @@ mod bench;
 mod bundle;
 mod catalog_place;
 mod catalog_verbs;
+mod claims;
 mod cli;
 mod config;
 #[cfg(test)]
@@ -138,6 +139,7 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         Verb::Snapshot(verb) => console.snapshot(verb),
         Verb::Clone(arguments) => console.clone_volume(arguments),
         Verb::Token(verb) => console.token(verb),
+        Verb::Kubernetes(verb) => console.kubernetes(verb),
         Verb::Node(NodeArgs {
             verb: Some(verb), ..
         }) => match verb {

@@ -164,14 +164,15 @@ fn heard(clients: &[ClientAnswer]) -> String {
 }
 
 fn token_row(token: &TokenAnswer) -> Vec<String> {
-    let containers = match token.containers.is_empty() {
+    let names = |names: &[String]| match names.is_empty() {
         true => "-".to_owned(),
-        false => token.containers.join(", "),
+        false => names.join(", "),
     };
     vec![
         token.name.clone(),
         token.scope.to_string(),
-        containers,
+        names(&token.containers),
+        names(&token.kubernetes),
         time(token.created_ms),
     ]
 }
@@ -189,7 +190,7 @@ impl Table for TokenAnswer {
 impl Table for Vec<TokenAnswer> {
     fn table(&self) -> String {
         let rows: Vec<Vec<String>> = self.iter().map(token_row).collect();
-        columns(&["NAME", "SCOPE", "CONTAINERS", "CREATED"], &rows)
+        columns(&["NAME", "SCOPE", "CONTAINERS", "KUBERNETES", "CREATED"], &rows)
     }
 }
 

@@ -128,6 +128,7 @@ impl Console<'_> {
                 name,
                 scope,
                 containers,
+                kubernetes,
             } => {
                 let spec = TokenSpec {
                     name,
@@ -139,6 +140,7 @@ impl Console<'_> {
                         TokenScope::Client => Scope::Client,
                     },
                     containers,
+                    kubernetes,
                 };
                 self.show::<TokenAnswer>(self.remote.post(&path(&["tokens"]), &spec))
             }

@@ -36,6 +36,9 @@ pub enum CatalogError {
         /// The name.
         name: String,
     },
+    /// The name stands for something else. Says what.
+    #[error("{0}")]
+    Taken(String),
     /// Other clients have the volume attached.
     #[error("volume {volume} is attached to {clients}; detach it there first")]
     InUse {

@@ -21,6 +21,7 @@ pub mod dump;
 mod events;
 mod groups;
 mod joining;
+mod kubernetes;
 pub mod kv;
 mod notes;
 mod once;
@@ -48,6 +49,10 @@ pub use cluster::{plan_groups, wanted_groups};
 pub use events::{EVENTS_AT_ONCE, EVENTS_MAX, EventRow, Severity, TEXT_CHARS_MAX};
 pub use groups::{Begun, GroupSnapshotRow};
 pub use joining::{AuthorityRow, CertificateRow, JoinTokenRow};
+pub use kubernetes::{
+    CLAIMS_MAX, ClaimRow, KUBERNETES_MAX, KnownRows, KubernetesClass, KubernetesNews, KubernetesPod,
+    KubernetesRow, REPORTED_STEP_MS,
+};
 pub use notes::{COUNTERS, LogNote, NOTED, is_noted, name_of};
 pub use once::{Once, OnceRow};
 pub use placement::{GroupChange, IntentRow, Subject};

@@ -15,6 +15,9 @@ pub struct TokenRow {
     /// Containers that it is limited to; empty: all.
     #[serde(default)]
     pub containers: Vec<String>,
+    /// Kubernetes clusters that it is limited to; empty: all.
+    #[serde(default)]
+    pub kubernetes: Vec<String>,
     /// Hash of its secret, in hexadecimal digits.
     pub hash: String,
     /// When it was created, Unix milliseconds.

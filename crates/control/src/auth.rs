@@ -10,14 +10,16 @@
 //! Tokens have 256 bits of the kernel's randomness, so a fast hash suffices (there is nothing to guess), and comparing
 //! hashes tells nothing about a token by the time it takes.
 //!
-//! Read next: `limits.rs`, what a token limited to containers may touch.
+//! Read next: `limits.rs`, what a limited token may touch.
 
 use crate::reply::Reply;
 use crate::server::Peer;
 use crate::{Backend, headers};
 use api::http::PREFIX;
 use api::token::TOKEN_PREFIX;
-use api::{Answer, ErrorKind, Operation, OperationError, Scope, SessionAnswer};
+use api::{
+    Answer, ErrorKind, KubernetesOperation, Operation, OperationError, Scope, SessionAnswer,
+};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::{HeaderMap, Uri};
@@ -170,6 +172,7 @@ async fn by_token(
         Answer::Token(token) => Ok(Access {
             scope: Some(token.scope),
             containers: token.containers,
+            kubernetes: token.kubernetes,
             who: format!("token {}", token.name),
             from,
             session: None,
@@ -274,6 +277,8 @@ pub(crate) struct Access {
     pub(crate) scope: Option<Scope>,
     /// Containers that it is limited to; empty: all.
     pub(crate) containers: Vec<String>,
+    /// Kubernetes clusters that it is limited to; empty: all.
+    pub(crate) kubernetes: Vec<String>,
     /// Who, for people and for the audit log.
     pub(crate) who: String,
     /// The address that the request came from.
@@ -326,6 +331,7 @@ impl Access {
         Self {
             scope: None,
             containers: Vec::new(),
+            kubernetes: Vec::new(),
             who: "nobody".to_owned(),
             from,
             session: None,
@@ -369,6 +375,7 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
         ),
         Scope::Csi => match operation {
             Operation::ContainerCreate(spec) => spec.name.starts_with("csi-"),
+            Operation::Kubernetes(operation) => is_for_drivers(operation),
             Operation::Cluster
             | Operation::Capacity { .. }
             | Operation::ContainerList
@@ -391,6 +398,15 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
             | Operation::Detach { .. } => true,
             _ => false,
         },
+    }
+}
+
+/// Whether it is about one Kubernetes cluster, which a driver reports of, and forgets nothing.
+fn is_for_drivers(operation: &KubernetesOperation) -> bool {
+    use KubernetesOperation as O;
+    match operation {
+        O::Show { .. } | O::Claims { .. } | O::Report { .. } => true,
+        O::List | O::Forget { .. } => false,
     }
 }
 

@@ -5,7 +5,7 @@
 //! Invariants
 //! - Every answer below `/api/v1` is JSON; every error is `{"kind", "message"}` with the status that
 //!   `api::http::status_code` gives, also for unknown paths, wrong methods and unreadable bodies.
-//! - A request body is at most `api::http::BODY_BYTES_MAX`; at most [`REQUESTS_MAX`] requests are with
+//! - A request body is at most `api::http::BODY_BYTES_MAX`, a report of Kubernetes `api::kubernetes::REPORT_BYTES_MAX`; at most [`REQUESTS_MAX`] requests are with
 //!   the backend at once, the next ones are refused; none is waited for longer than
 //!   [`ANSWER_SECONDS_MAX`].
 //! - Requests that change something must say `Content-Type: application/json`, which a web page of

@@ -7,6 +7,7 @@
 
 mod alerts;
 mod describe;
+mod kubernetes;
 mod table;
 
 use api::{ErrorKind, Problem, http};

@@ -5,6 +5,7 @@ mod alerts;
 mod catalog;
 mod disks;
 mod joining;
+mod kubernetes;
 mod logs;
 mod members;
 mod metrics;
@@ -34,7 +35,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
-/// Requests with the backend at once. Each holds at most one body of `BODY_BYTES_MAX`: 4 MiB together.
+/// Requests with the backend at once. Each holds at most one body of `BODY_BYTES_MAX`, 4 MiB together, or a report of Kubernetes:
+/// 32 MiB together.
 pub const REQUESTS_MAX: usize = 64;
 
 /// Longest wait for an answer. A takeover and a full drain of 1 GiB fit several times over.
@@ -290,6 +292,7 @@ fn version_1() -> Router<Shared> {
         .merge(catalog::routes())
         .merge(disks::routes())
         .merge(joining::routes())
+        .merge(kubernetes::routes())
         .merge(members::routes())
         .merge(metrics::routes())
         .merge(logs::routes())

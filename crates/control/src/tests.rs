@@ -2,6 +2,7 @@
 
 mod accounts;
 mod idempotency;
+mod kubernetes;
 mod metrics;
 mod openapi;
 mod stream;
@@ -10,8 +11,9 @@ mod tokens;
 use crate::{Auth, Backend, BoxFuture, REQUESTS_MAX, serve};
 use accounts::Accounts;
 use api::{
-    Answer, AuditEntry, ContainerAnswer, DiffAnswer, DiffRun, ErrorKind, NodeAnswer, Operation,
-    OperationError, StatusAnswer, StoreAnswer, VolumeAnswer,
+    Answer, AuditEntry, ContainerAnswer, DiffAnswer, DiffRun, ErrorKind, GroupSnapshotAnswer,
+    KUBERNETES_LABEL, NodeAnswer, Operation, OperationError, SnapshotAnswer, StatusAnswer,
+    StoreAnswer, VolumeAnswer,
 };
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,10 +87,7 @@ fn answer(operation: Operation) -> Result<Answer, OperationError> {
             "full" => refuse(ErrorKind::NoSpace),
             "broken" => refuse(ErrorKind::Failed),
             "odd" => refuse(ErrorKind::BadRequest),
-            _ => Ok(Answer::Volume(VolumeAnswer {
-                name,
-                ..VolumeAnswer::default()
-            })),
+            _ => Ok(Answer::Volume(volume(name))),
         },
         Operation::VolumeResize { name, .. } if name == "full" => refuse(ErrorKind::NoSpace),
         Operation::SnapshotDiff {
@@ -101,7 +100,23 @@ fn answer(operation: Operation) -> Result<Answer, OperationError> {
             ..DiffAnswer::default()
         })),
         Operation::TokenFind { hash } => tokens::find(&hash),
+        Operation::SnapshotShow { .. } => Ok(Answer::Snapshot(SnapshotAnswer::default())),
+        Operation::GroupSnapshotShow { .. } => Ok(Answer::GroupSnapshot(GroupSnapshotAnswer {
+            snapshots: vec![SnapshotAnswer::default()],
+            ..GroupSnapshotAnswer::default()
+        })),
         _ => Ok(Answer::Done),
+    }
+}
+
+/// With the label of a Kubernetes cluster, if its name begins with that one's.
+fn volume(name: String) -> VolumeAnswer {
+    let label = (KUBERNETES_LABEL.to_owned(), "prod".to_owned());
+    let labels = name.starts_with("prod").then_some(label);
+    VolumeAnswer {
+        name,
+        labels: labels.into_iter().collect(),
+        ..VolumeAnswer::default()
     }
 }
 
@@ -283,6 +298,31 @@ const ROUTES: &[(&str, &str, &str)] = &[
         "POST /api/v1/alert-targets/t/test",
         "",
         r#"{"operation":"alert","alert":"target-test","name":"t"}"#,
+    ),
+    (
+        "GET /api/v1/kubernetes",
+        "",
+        r#"{"operation":"kubernetes","kubernetes":"list"}"#,
+    ),
+    (
+        "GET /api/v1/kubernetes/prod",
+        "",
+        r#"{"operation":"kubernetes","kubernetes":"show","name":"prod"}"#,
+    ),
+    (
+        "GET /api/v1/kubernetes/prod/claims?limit=9&after=a%2Fb%2Fc&status=Pending",
+        "",
+        r#"{"operation":"kubernetes","kubernetes":"claims","name":"prod","query":{"limit":9,"after":"a/b/c","status":"Pending"}}"#,
+    ),
+    (
+        "PUT /api/v1/kubernetes/prod/report",
+        r#"{"uid":"k","version":"v1","driver":"1","gone":["u"]}"#,
+        r#"{"operation":"kubernetes","kubernetes":"report","name":"prod","report":{"uid":"k","version":"v1","driver":"1","gone":["u"]}}"#,
+    ),
+    (
+        "DELETE /api/v1/kubernetes/prod",
+        "",
+        r#"{"operation":"kubernetes","kubernetes":"forget","name":"prod"}"#,
     ),
     (
         "GET /api/v1/nodes/n",

@@ -117,6 +117,8 @@ pub(crate) struct Cluster {
     client: Client,
     /// Index of the endpoint that answered last.
     preferred: AtomicUsize,
+    /// The Kubernetes cluster that volumes are made for.
+    kubernetes: Option<String>,
     /// Once the cluster has told who it is, which never changes.
     handles: Mutex<Option<Handles>>,
 }
@@ -137,8 +139,16 @@ impl Cluster {
             options,
             client,
             preferred: AtomicUsize::new(0),
+            kubernetes: None,
             handles: Mutex::new(None),
         }
+    }
+
+    /// Makes volumes for a Kubernetes cluster of this name.
+    #[must_use]
+    pub fn for_kubernetes(mut self, name: Option<String>) -> Self {
+        self.kubernetes = name;
+        self
     }
 
     /// Calls on behalf of a request.
@@ -170,7 +180,12 @@ pub(crate) struct Asking<'a> {
     call: &'a Call,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    /// The Kubernetes cluster that volumes are made for, when it is known.
+    pub fn kubernetes(self) -> Option<&'a str> {
+        self.cluster.kubernetes.as_deref()
+    }
+
     /// The handles of the cluster: asked for once.
     pub fn handles(self) -> Result<Handles, ApiError> {
         let known = &self.cluster.handles;
@@ -202,6 +217,15 @@ impl Asking<'_> {
         body: &impl Serialize,
     ) -> Result<T, ApiError> {
         self.call(&Method::POST, path, Some(&body_of(body)))
+    }
+
+    /// Puts `body` to `path`, as often as it may be.
+    pub fn put<T: DeserializeOwned>(
+        self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ApiError> {
+        self.call(&Method::PUT, path, Some(&body_of(body)))
     }
 
     /// Changes what is at `path`.

@@ -26,6 +26,7 @@ mod attachment;
 mod blank;
 mod call;
 mod capability;
+pub mod claims;
 mod cluster;
 mod controller;
 mod filesystem;

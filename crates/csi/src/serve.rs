@@ -31,6 +31,8 @@ pub struct ControllerOptions {
     pub api: ApiOptions,
     /// How snapshot metadata are told.
     pub blocks: BlockStyle,
+    /// Name of the Kubernetes cluster, as a label of every volume; nothing: volumes get no such label.
+    pub kubernetes: Option<String>,
 }
 
 /// How the node runs.
@@ -104,7 +106,8 @@ pub async fn serve_controller(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let listener = listen(&options.socket)?;
-    let cluster = Arc::new(Cluster::new(options.api));
+    let cluster = Cluster::new(options.api).for_kubernetes(options.kubernetes);
+    let cluster = Arc::new(cluster);
     let pending = Arc::new(Pending::default());
     let identity = IdentityService {
         cluster: cluster.clone(),

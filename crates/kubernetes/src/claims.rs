@@ -45,28 +45,36 @@ pub(crate) fn uses_one_of(pod: &Pod, claims: &[(String, String)]) -> bool {
     let bound = owners
         .into_iter()
         .any(|owner| ["DaemonSet", "Node"].contains(&owner.kind.as_str()));
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    if bound || matches!(phase, Some("Succeeded" | "Failed")) {
+    if bound || is_over(pod) {
         return false;
     }
-    let (Some(namespace), Some(name), Some(spec)) =
-        (&metadata.namespace, &metadata.name, &pod.spec)
-    else {
+    let Some(namespace) = &metadata.namespace else {
         return false;
     };
-    let mut volumes = spec.volumes.iter().flatten();
-    volumes.any(|volume| {
+    let mut used = claims_of(pod);
+    used.any(|claim| claims.contains(&(namespace.clone(), claim)))
+}
+
+/// The phase of a pod.
+pub(crate) fn phase_of(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.phase.as_deref()
+}
+
+/// Whether a pod has ended, and uses nothing any more.
+pub(crate) fn is_over(pod: &Pod) -> bool {
+    matches!(phase_of(pod), Some("Succeeded" | "Failed"))
+}
+
+/// The claims of its namespace that a pod names.
+pub(crate) fn claims_of(pod: &Pod) -> impl Iterator<Item = String> + '_ {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let volumes = pod.spec.iter().flat_map(|spec| &spec.volumes).flatten();
+    volumes.filter_map(move |volume| {
         let named = volume.persistent_volume_claim.as_ref();
         let named = named.map(|claim| claim.claim_name.clone());
         // An ephemeral volume's claim is called after the pod and the volume.
         let own = volume.ephemeral.as_ref();
-        let own = own.map(|_| format!("{name}-{}", volume.name));
-        named
-            .or(own)
-            .is_some_and(|claim| claims.contains(&(namespace.clone(), claim)))
+        named.or_else(|| own.map(|_| format!("{name}-{}", volume.name)))
     })
 }
 

@@ -1,4 +1,4 @@
-//! Kubernetes as the orchestrator whose pods follow their volumes.
+//! Kubernetes as the orchestrator whose pods follow their volumes, and whose claims are told.
 //!
 //! It reads nodes, their leases, volume attachments, persistent volumes and pods, and changes four things: the taint
 //! `node.kubernetes.io/out-of-service` of a node, pods that are let go, volume attachments that are let go, and events. Which rights that
@@ -9,11 +9,16 @@
 //! - A node's taints are written only if nobody has changed the node since they were read; a pod is deleted only if it is that very pod.
 //! - What decides is read from the API server's store; the lists that are read every round may come from its cache.
 //!
+//! What concerns claims only looks, and is in `seen.rs`.
+//!
 //! Sources: Kubernetes documentation, "Node Shutdowns: Non-graceful node shutdown handling"; KEP-2268.
 // Asking over the network is its work.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod claims;
+mod seen;
+
+pub use seen::Claims;
 
 use claims::{attachments_on, uses_one_of};
 use csi::follow::{Load, Mark, Orchestrator, Pod, Unanswered, Worker};
@@ -66,6 +71,21 @@ fn refused(error: kube::Error) -> Unanswered {
     }
 }
 
+/// How to reach the cluster that `kubeconfig` names, or the one that this process runs in as a pod.
+async fn configure(kubeconfig: Option<&Path>) -> Result<Config, NotConfigured> {
+    let mut config = match kubeconfig {
+        Some(file) => {
+            let read = Kubeconfig::read_from(file).map_err(not_configured)?;
+            let options = KubeConfigOptions::default();
+            let config = Config::from_custom_kubeconfig(read, &options).await;
+            config.map_err(not_configured)?
+        }
+        None => Config::incluster().map_err(not_configured)?,
+    };
+    config.connect_timeout = Some(PATIENCE);
+    Ok(config)
+}
+
 /// A list that may come from the API server's cache, which is cheap.
 fn cached() -> ListParams {
     ListParams::default().match_any()
@@ -80,16 +100,7 @@ impl Kubernetes {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().build().map_err(not_configured)?;
         let client = runtime.block_on(async {
-            let mut config = match kubeconfig {
-                Some(file) => {
-                    let read = Kubeconfig::read_from(file).map_err(not_configured)?;
-                    let options = KubeConfigOptions::default();
-                    let config = Config::from_custom_kubeconfig(read, &options).await;
-                    config.map_err(not_configured)?
-                }
-                None => Config::incluster().map_err(not_configured)?,
-            };
-            config.connect_timeout = Some(PATIENCE);
+            let mut config = configure(kubeconfig).await?;
             config.read_timeout = Some(PATIENCE);
             Client::try_from(config).map_err(not_configured)
         })?;

@@ -100,13 +100,15 @@ fn describe(change: &Change) -> (Revision, Option<ChangeAnswer>) {
         ("alert-past/", "alert", true),
         ("alert-target/", "alert-target", false),
         ("alert-cursor/", "alert-target", false),
+        // Replaced whenever one of its claims changes.
+        ("kubernetes/", "kubernetes", false),
         ("group/", "placement", false),
     ];
     let found = kinds.iter().find_map(|(prefix, kind, gone)| {
         let rest = key.strip_prefix(prefix)?;
-        // Groups change by the thousand while one thing happens, and targets have names: that there is something is enough.
+        // Groups change by the thousand while one thing happens, and others have names: that there is something is enough.
         let id = match *kind {
-            "placement" | "alert-target" => 0,
+            "placement" | "alert-target" | "kubernetes" => 0,
             _ => rest.parse().ok()?,
         };
         Some(ChangeAnswer {
@@ -268,6 +270,9 @@ mod tests {
         push(&mut kept, &put("volume/00000000000000000007", 11));
         push(&mut kept, &put("counter/volume", 12));
         push(&mut kept, &put("alert-target/pager", 12));
+        push(&mut kept, &put("kubernetes/prod", 12));
+        push(&mut kept, &put("claim/prod/u-1", 12));
+        push(&mut kept, &put("kubernetes/test", 12));
         push(&mut kept, &put("alerts", 13));
         push(&mut kept, &put("user/alice", 13));
         push(&mut kept, &put("alive/00000000000000000002", 14));
@@ -287,7 +292,9 @@ mod tests {
         let node = ("node".to_owned(), 2, false);
         let target = ("alert-target".to_owned(), 0, false);
         let volume = ("volume".to_owned(), 7, true);
-        assert_eq!(told(&kept, 10), Some(vec![target, node, volume.clone()]));
+        let kubernetes = ("kubernetes".to_owned(), 0, false);
+        let all = vec![target, kubernetes, node, volume.clone()];
+        assert_eq!(told(&kept, 10), Some(all));
         assert_eq!(told(&kept, 14), Some(vec![volume]));
         assert_eq!(told(&kept, 15), Some(vec![]));
         assert_eq!(told(&kept, 9), None, "too long ago");

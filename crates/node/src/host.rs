@@ -9,7 +9,7 @@ use crate::exports::NodeExports;
 use crate::feed::{self, Feed};
 use crate::health::{self, Health};
 use crate::membership::{self, Lease, Members, Part};
-use crate::operations::Progress;
+use crate::operations::{KnownClaims, Progress};
 use crate::options::{HostError, HostOptions, StoreSpec};
 use crate::placement::LogPlacement;
 use crate::recall;
@@ -80,6 +80,7 @@ pub struct Host {
     pub(crate) lease: Rc<Lease>,
     pub(crate) accounts: Accounts,
     pub(crate) feed: Feed,
+    pub(crate) claims: KnownClaims,
     pub(crate) askers: Askers,
     /// Undrained data of the volumes owned here.
     pub(crate) room: Rc<Room>,
@@ -228,6 +229,7 @@ impl Host {
             lease: parts.lease,
             accounts: Accounts::default(),
             feed: Feed::default(),
+            claims: KnownClaims::default(),
             askers: Askers::default(),
             room,
             context: RefCell::new(context),

@@ -17,6 +17,7 @@ mod everywhere;
 mod figures;
 mod groups;
 mod joining;
+mod kubernetes;
 mod ledger;
 mod logs;
 mod members;
@@ -34,6 +35,7 @@ mod volumes;
 pub use self::catalogs::{CatalogPlace, Moved};
 pub(crate) use self::components::SaidMembers;
 pub use self::joining::Signer;
+pub(crate) use self::kubernetes::KnownClaims;
 pub use self::logs::LogWindow;
 pub(crate) use self::resiliency::Progress;
 use self::snapshots::Part;
@@ -66,7 +68,7 @@ pub(crate) type Result<T> = std::result::Result<T, OperationError>;
 pub(crate) fn catalog_error(error: CatalogError) -> OperationError {
     let kind = match &error {
         CatalogError::NotFound { .. } => ErrorKind::NotFound,
-        CatalogError::Exists { .. } => ErrorKind::Exists,
+        CatalogError::Exists { .. } | CatalogError::Taken(_) => ErrorKind::Exists,
         CatalogError::InUse { .. } => ErrorKind::InUse,
         CatalogError::OverQuota(_) => ErrorKind::NoSpace,
         CatalogError::Refused(reason) if reason.contains("is not allowed") => ErrorKind::BadRequest,
@@ -220,6 +222,7 @@ impl Host {
             Operation::TaskShow { id } => self.show_task(id).await,
             Operation::TaskCancel { id } => Box::pin(self.cancel_task(id)).await,
             Operation::Alert(operation) => self.alerts(operation).await,
+            Operation::Kubernetes(operation) => Box::pin(self.kubernetes(operation)).await,
             Operation::Figures => self.figures().await,
             Operation::MetricsQuery(query) => self.query_metrics(&query).await,
             step @ (Operation::MetricsPart { .. } | Operation::LogsPart(_)) => {

@@ -10,6 +10,7 @@ import {
   Stack,
   Table,
   Tabs,
+  TagsInput,
   Text,
   TextInput,
 } from "@mantine/core";
@@ -24,6 +25,7 @@ import {
   useAudit,
   useAuthority,
   useContainers,
+  useKubernetes,
   useRights,
   useSession,
   useTokens,
@@ -167,14 +169,17 @@ function Users() {
 
 function CreateToken({ close, made }: { close: () => void; made: (token: Token) => void }) {
   const containers = useContainers().data ?? [];
+  const clusters = useKubernetes().data ?? [];
   const [name, setName] = useState("");
   const [scope, setScope] = useState<string | null>("viewer");
   const [limited, setLimited] = useState<string[]>([]);
+  const [kubernetes, setKubernetes] = useState<string[]>([]);
   const act = async () => {
     const token = await call<Token>("POST", "/tokens", {
       name: name.trim(),
       scope,
       containers: scope === "csi" ? limited : [],
+      kubernetes: scope === "csi" ? kubernetes : [],
     });
     made(token);
     await refresh("tokens", "audit");
@@ -190,12 +195,22 @@ function CreateToken({ close, made }: { close: () => void; made: (token: Token) 
       />
       <Select label={word("scope")} allowDeselect={false} data={SCOPES} value={scope} onChange={setScope} />
       {scope === "csi" && (
-        <MultiSelect
-          label={word("containers")}
-          data={containers.map((one) => one.name)}
-          value={limited}
-          onChange={setLimited}
-        />
+        <>
+          <MultiSelect
+            label={word("containers")}
+            data={containers.map((one) => one.name)}
+            value={limited}
+            onChange={setLimited}
+          />
+          <TagsInput
+            label={word("tokenKubernetes")}
+            description={word("tokenKubernetesHint")}
+            data={clusters.map((one) => one.name)}
+            value={kubernetes}
+            onChange={setKubernetes}
+            acceptValueOnBlur
+          />
+        </>
       )}
     </Form>
   );
@@ -249,6 +264,7 @@ function Tokens() {
                   <Table.Th>{word("name")}</Table.Th>
                   <Table.Th>{word("scope")}</Table.Th>
                   <Table.Th>{word("containers")}</Table.Th>
+                  <Table.Th>{word("tokenKubernetes")}</Table.Th>
                   <Table.Th>{word("created")}</Table.Th>
                   <Table.Td />
                 </Table.Tr>
@@ -259,6 +275,7 @@ function Tokens() {
                     <Table.Td>{token.name}</Table.Td>
                     <Table.Td>{token.scope}</Table.Td>
                     <Table.Td>{token.containers.join(", ") || word("all")}</Table.Td>
+                    <Table.Td>{token.kubernetes.join(", ") || word("all")}</Table.Td>
                     <Table.Td>{time(token.created_ms, language)}</Table.Td>
                     <Table.Td>
                       <Group justify="flex-end">

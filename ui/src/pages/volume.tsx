@@ -2,6 +2,7 @@ import { Button, Group, SimpleGrid, Stack, Text } from "@mantine/core";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { ApiError } from "../api";
+import { ClaimOfVolume } from "../claim-of-volume";
 import {
   CreateVolume,
   DeleteSnapshots,
@@ -243,6 +244,7 @@ export function VolumePage() {
             <SimpleGrid cols={{ base: 1, md: 2 }}>
               <Details volume={volume} />
               <Stack>
+                <ClaimOfVolume volume={volume} />
                 <Placement volume={volume} />
                 <Panel title={word("lineage")}>
                   <ul className="tree">

@@ -1,6 +1,8 @@
 import { Button } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
+import { ClaimLink } from "../claim-parts";
+import { nameOf, originOf } from "../claims";
 import { CreateVolume, DeleteVolumes, TakeSnapshot } from "../dialogs";
 import { bytes, count, micros, perSecond, time } from "../format";
 import { useLanguage, word } from "../i18n";
@@ -14,6 +16,11 @@ type Dialog = { kind: "create" } | { kind: "delete" | "snapshot"; volumes: Volum
 /** What is measured, or that it is not. */
 function shown(value: number | null | undefined, format: (value: number) => string): string {
   return value === null || value === undefined ? "–" : format(value);
+}
+
+function claimOf(volume: Volume): string | null {
+  const origin = originOf(volume.labels);
+  return origin && nameOf(origin);
 }
 
 /** The columns of a table of volumes. */
@@ -81,6 +88,13 @@ function columns(language: string, nodes: Map<number, string>, rates: Map<number
       value: (one) => one.attachment.clients.join(" ") || null,
       show: (one) => one.attachment.clients.join(", ") || "–",
       width: "minmax(115px, 1fr)",
+    },
+    {
+      id: "claim",
+      title: word("claim"),
+      value: (one) => claimOf(one),
+      show: (one) => <ClaimLink origin={originOf(one.labels)} />,
+      width: "minmax(150px, 1.2fr)",
     },
     {
       id: "state",

@@ -3,7 +3,7 @@
 use super::RUN_DIR;
 use crate::config::parse_name;
 use crate::quantity::parse_duration;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ pub struct CsiArgs {
 
 /// Arguments of `csi controller`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("asks_kubernetes").multiple(true).args(["follow_pods", "report_claims"])))]
 pub struct CsiControllerArgs {
     /// What both processes need.
     #[command(flatten)]
@@ -42,6 +43,15 @@ pub struct CsiControllerArgs {
     /// How changed blocks of snapshots are told.
     #[arg(long, value_enum, default_value_t = Blocks::Variable)]
     pub metadata_blocks: Blocks,
+    /// Name of the Kubernetes cluster: a label of every volume made for it.
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    pub kubernetes_cluster: Option<String>,
+    /// Tell the storage cluster about claims, and the pods that use them.
+    #[arg(long, requires = "kubernetes_cluster")]
+    pub report_claims: bool,
+    /// How to reach Kubernetes; without it, as the pod that this process is.
+    #[arg(long, value_name = "FILE", requires = "asks_kubernetes")]
+    pub kubeconfig: Option<PathBuf>,
     /// Let the pods of a Kubernetes node that is lost run elsewhere.
     #[command(flatten)]
     pub follow: FollowArgs,
@@ -53,9 +63,6 @@ pub struct FollowArgs {
     /// When a Kubernetes node is lost, fence its volumes, mark it out of service, and let its pods run elsewhere.
     #[arg(long)]
     pub follow_pods: bool,
-    /// How to reach Kubernetes; without it, as the pod that this process is.
-    #[arg(long, value_name = "FILE", requires = "follow_pods")]
-    pub kubeconfig: Option<PathBuf>,
     /// How long a lost node has not renewed its lease.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "25s")]
     pub lost_after: Duration,

@@ -436,6 +436,33 @@ fn alerts(checked: &mut Checked) {
     checked.ask("DELETE", "/alert-targets/t", None, 404);
 }
 
+fn kubernetes(checked: &mut Checked) {
+    let claim = json!({"uid": "u-1", "namespace": "shop", "name": "data", "class": "fast", "status": "Pending", "reason": "no space",
+        "requested": 4096, "access_modes": ["ReadWriteOnce"], "volume_mode": "Filesystem", "created_ms": 1, "pods": [{"name": "db-0",
+        "phase": "Pending"}], "pods_more": 1, "attached": ["n"]});
+    let class = json!({"name": "fast", "default": true, "parameters": {"rf": "2"}, "reclaim_policy": "Delete",
+        "binding_mode": "Immediate", "expansion": true, "mount_options": []});
+    let report = json!({"uid": "k-1", "version": "v1.35.2", "driver": "1.0.0", "classes": [class], "claims": [claim], "gone": ["u-2"]});
+    let mut other = report.clone();
+    other["uid"] = json!("k-2");
+    let mut odd = report.clone();
+    odd["claims"][0]["namespace"] = json!("");
+    checked.ask("PUT", "/kubernetes/prod/report", Some(report), 200);
+    checked.ask("PUT", "/kubernetes/prod/report", Some(other), 409);
+    checked.ask("PUT", "/kubernetes/prod/report", Some(odd), 400);
+    checked.ask("GET", "/kubernetes", None, 200);
+    checked.ask("GET", "/kubernetes/prod", None, 200);
+    checked.ask("GET", "/kubernetes/none", None, 404);
+    let query = "/kubernetes/prod/claims?limit=9&after=a%2Fb%2Fc&namespace=shop&name=data&status=Pending";
+    let claims = checked.ask("GET", query, None, 200);
+    assert_eq!(claims["items"][0]["key"], "shop/data/u-1");
+    checked.ask("GET", "/kubernetes/prod/claims?volume=none", None, 404);
+    checked.ask("GET", "/kubernetes/prod/claims?limit=0", None, 400);
+    checked.ask("GET", "/kubernetes/none/claims", None, 404);
+    checked.ask("DELETE", "/kubernetes/prod", None, 200);
+    checked.ask("DELETE", "/kubernetes/prod", None, 404);
+}
+
 fn deletions(checked: &mut Checked) {
     checked.ask("DELETE", "/containers/c", None, 409);
     checked.ask("DELETE", "/volumes/clone", None, 200);
@@ -459,6 +486,7 @@ fn real_answers_of_every_route_are_what_the_document_says() {
     tokens(&mut checked);
     users(&mut checked);
     alerts(&mut checked);
+    kubernetes(&mut checked);
     deletions(&mut checked);
     members(&mut checked, &directory);
     // A node is removed when it does not run, and the only one runs: `healing` in crate node removes others. This node has no

@@ -9,6 +9,7 @@
 
 mod embedded;
 mod events;
+mod kubernetes;
 mod memory;
 mod once;
 mod real_etcd;

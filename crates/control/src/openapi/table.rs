@@ -2,6 +2,7 @@
 
 use super::alerts::alerts;
 use super::describe::{Describe, Described};
+use super::kubernetes::kubernetes;
 use api::ErrorKind::{
     Exists, Failed, Forbidden, InUse, NoSpace, NotFound, Refused, Throttled, Unauthenticated,
     Unavailable,
@@ -23,11 +24,11 @@ use api::{
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
 
-const ALL: &[Scope] = &[Admin, Operator, Viewer, Csi];
+pub(super) const ALL: &[Scope] = &[Admin, Operator, Viewer, Csi];
 const EVERYBODY: &[Scope] = &[Admin, Operator, Viewer, Csi, Client];
 const ATTACHING: &[Scope] = &[Admin, Operator, Csi, Client];
 pub(super) const LOOKING: &[Scope] = &[Admin, Operator, Viewer];
-const DRIVING: &[Scope] = &[Admin, Operator, Csi];
+pub(super) const DRIVING: &[Scope] = &[Admin, Operator, Csi];
 pub(super) const OPERATING: &[Scope] = &[Admin, Operator];
 pub(super) const ADMIN: &[Scope] = &[Admin];
 
@@ -47,6 +48,7 @@ pub(super) fn operations() -> Vec<Described> {
         logs(),
         tasks(),
         alerts(),
+        kubernetes(),
         joining(),
         containers(),
         volumes(),

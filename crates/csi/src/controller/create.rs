@@ -12,8 +12,8 @@ use crate::v1::volume_content_source::Type as SourceType;
 use crate::v1::*;
 use api::http::path;
 use api::{
-    CompressionName, ContainerAnswer, ContainerSpec, ErrorKind, SnapshotAnswer, SnapshotRef,
-    SyncName, VolumeAnswer, VolumeSpec,
+    CompressionName, ContainerAnswer, ContainerSpec, ErrorKind, KUBERNETES_LABEL, SnapshotAnswer,
+    SnapshotRef, SyncName, VolumeAnswer, VolumeSpec,
 };
 use std::collections::BTreeMap;
 use tonic::Status;
@@ -181,6 +181,8 @@ fn plan(cluster: Asking<'_>, request: &CreateVolumeRequest) -> Result<Plan, Stat
     let source_handle = source.as_ref().map(|source| source.handle(&handles));
     labels.extend(source_handle.map(|handle| (SOURCE_LABEL.to_owned(), handle)));
     labels.extend(kept.given.map(|given| (NAME_LABEL.to_owned(), given)));
+    let kubernetes = cluster.kubernetes();
+    labels.extend(kubernetes.map(|name| (KUBERNETES_LABEL.to_owned(), name.to_owned())));
     let spec = VolumeSpec {
         name: kept.name,
         container,
@@ -385,6 +387,7 @@ fn existing(cluster: Asking<'_>, plan: &Plan) -> Result<VolumeAnswer, Status> {
     {
         return differs("container", &volume.container, container);
     }
+    check_kubernetes(&volume, spec)?;
     for key in [SOURCE_LABEL, NAME_LABEL] {
         let text = |labels: &BTreeMap<String, String>| labels.get(key).cloned().unwrap_or_default();
         let (has, asked) = (text(&volume.labels), text(&spec.labels));
@@ -398,6 +401,18 @@ fn existing(cluster: Asking<'_>, plan: &Plan) -> Result<VolumeAnswer, Status> {
         }
     }
     Ok(volume)
+}
+
+/// Refuses a volume of another Kubernetes cluster. One that an earlier driver made bears no name of any.
+fn check_kubernetes(volume: &VolumeAnswer, spec: &VolumeSpec) -> Result<(), Status> {
+    let label = |labels: &BTreeMap<String, String>| labels.get(KUBERNETES_LABEL).cloned();
+    match (label(&volume.labels), label(&spec.labels)) {
+        (Some(has), Some(asked)) if has != asked => Err(Status::already_exists(format!(
+            "volume {} exists and was made for the Kubernetes cluster {has:?}, not for {asked:?}",
+            spec.name
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// `DeleteVolume`.
@@ -489,6 +504,36 @@ mod tests {
             range(-1, 0).expect_err("refused").code(),
             Code::InvalidArgument
         );
+    }
+
+    #[test]
+    fn a_volume_of_another_kubernetes_cluster_is_refused_and_one_of_none_is_not() {
+        let labels = |name: Option<&str>| -> BTreeMap<String, String> {
+            let label = name.map(|name| (KUBERNETES_LABEL.to_owned(), name.to_owned()));
+            label.into_iter().collect()
+        };
+        let check = |has, asked| {
+            let volume = VolumeAnswer {
+                labels: labels(has),
+                ..VolumeAnswer::default()
+            };
+            let spec = VolumeSpec {
+                labels: labels(asked),
+                ..VolumeSpec::default()
+            };
+            check_kubernetes(&volume, &spec)
+        };
+        for (has, asked) in [
+            (None, Some("prod")),
+            (Some("prod"), Some("prod")),
+            (Some("prod"), None),
+            (None, None),
+        ] {
+            assert!(check(has, asked).is_ok(), "{has:?} {asked:?}");
+        }
+        let refusal = check(Some("prod"), Some("test")).expect_err("refused");
+        assert_eq!(refusal.code(), Code::AlreadyExists);
+        assert!(refusal.message().contains("prod"), "{refusal}");
     }
 
     #[test]

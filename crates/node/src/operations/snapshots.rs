@@ -158,14 +158,14 @@ impl Host {
     /// Ids of the containers that a list is limited to; nothing: all.
     pub(super) async fn containers_of(
         &self,
-        query: &ListQuery,
+        names: &[String],
     ) -> Result<Option<BTreeSet<ContainerId>>> {
-        if query.containers.is_empty() {
+        if names.is_empty() {
             return Ok(None);
         }
         let rows = self.catalog.list::<ContainerRow>().await;
         let rows = rows.map_err(catalog_error)?.into_iter();
-        let wanted = rows.filter(|found| query.containers.contains(&found.row.name));
+        let wanted = rows.filter(|found| names.contains(&found.row.name));
         Ok(Some(wanted.map(|found| found.row.id).collect()))
     }
 
@@ -177,10 +177,12 @@ impl Host {
             Some(name) => Some(self.volume_id(name).await?),
             None => None,
         };
-        let containers = self.containers_of(query).await?;
+        let containers = self.containers_of(&query.containers).await?;
         let rows = self.catalog.list::<SnapshotRow>().await;
         let volumes = self.catalog.list::<VolumeRow>().await;
         let names = volumes.map_err(catalog_error)?.into_iter();
+        // A snapshot whose volume is gone is of no Kubernetes cluster.
+        let names = names.filter(|found| query.is_of_kubernetes(&found.row.labels));
         let names = names.map(|found| (found.row.id, found.row.name));
         let names: BTreeMap<VolumeId, String> = names.collect();
         let rows = rows
@@ -192,6 +194,7 @@ impl Host {
                 && containers
                     .as_ref()
                     .is_none_or(|ids| ids.contains(&row.container))
+                && (query.kubernetes.is_empty() || names.contains_key(&row.volume))
                 && query.wants(&row.name, &row.labels)
         };
         let page = query.page(rows.filter(fits), |row| row.id.0);

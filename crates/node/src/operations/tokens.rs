@@ -25,6 +25,7 @@ fn describe(row: &TokenRow) -> Option<TokenAnswer> {
         name: row.name.clone(),
         scope: scope_of(&row.scope)?,
         containers: row.containers.clone(),
+        kubernetes: row.kubernetes.clone(),
         created_ms: row.created_ms,
         token: None,
     })
@@ -48,10 +49,14 @@ impl Host {
         if spec.scope != Scope::Csi && !spec.containers.is_empty() {
             return odd("only a token of scope csi is limited to containers");
         }
+        if spec.scope != Scope::Csi && !spec.kubernetes.is_empty() {
+            return odd("only a token of scope csi is limited to Kubernetes clusters");
+        }
         let row = TokenRow {
             name: spec.name,
             scope: spec.scope.to_string(),
             containers: spec.containers,
+            kubernetes: spec.kubernetes,
             hash,
             created_ms: self.world.clock.unix_ms(),
         };

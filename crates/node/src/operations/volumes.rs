@@ -61,6 +61,17 @@ fn attachment_answer(attachment: &Attachment) -> AttachmentAnswer {
     }
 }
 
+/// The word for a volume's state, and why it is in it.
+pub(super) fn state_of(row: &VolumeRow) -> (&'static str, Option<String>) {
+    match &row.state {
+        VolumeState::Ready => ("ready", None),
+        VolumeState::Pending => ("pending", None),
+        VolumeState::Deleting => ("deleting", None),
+        VolumeState::Stopped(reason) => ("stopped", Some(reason.clone())),
+        VolumeState::Incomplete(reason) => ("incomplete", Some(reason.clone())),
+    }
+}
+
 fn apply_change(row: &mut VolumeRow, change: &VolumeChange) {
     for (key, value) in &change.labels {
         match value {
@@ -115,13 +126,7 @@ impl Host {
             .last()
             .map_or(&[][..], |segment| &segment.replicas[..]);
         let rf = container.map_or(0, |container| container.replication_factor);
-        let (state, mut reason) = match &row.state {
-            VolumeState::Ready => ("ready", None),
-            VolumeState::Pending => ("pending", None),
-            VolumeState::Deleting => ("deleting", None),
-            VolumeState::Stopped(reason) => ("stopped", Some(reason.clone())),
-            VolumeState::Incomplete(reason) => ("incomplete", Some(reason.clone())),
-        };
+        let (state, mut reason) = state_of(row);
         if reason.is_none() && !log.is_empty() && log.len() < usize::from(rf) {
             reason = Some(format!("its log has {} of {rf} copies", log.len()));
         }
@@ -319,7 +324,7 @@ impl Host {
     }
 
     pub(super) async fn volume_answers(&self, query: &ListQuery) -> Result<Vec<VolumeAnswer>> {
-        let containers = self.containers_of(query).await?;
+        let containers = self.containers_of(&query.containers).await?;
         let rows = self.catalog.list::<VolumeRow>().await;
         let rows = rows
             .map_err(catalog_error)?
@@ -329,7 +334,7 @@ impl Host {
             let inside = containers
                 .as_ref()
                 .is_none_or(|ids| ids.contains(&row.container));
-            inside && query.wants(&row.name, &row.labels)
+            inside && query.is_of_kubernetes(&row.labels) && query.wants(&row.name, &row.labels)
         };
         let rows = query.page(rows.filter(fits), |row| row.id.0);
         let names = self.names().await?;

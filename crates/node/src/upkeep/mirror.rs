@@ -263,6 +263,7 @@ pub(crate) fn changes_catalog(operation: &Operation) -> bool {
             | O::AuditRecord { .. }
             | O::Once(_)
             | O::Alert(_)
+            | O::Kubernetes(_)
     );
     !operation.looks() && !not_noted
 }

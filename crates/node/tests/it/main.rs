@@ -8,6 +8,7 @@ mod disks;
 mod events;
 mod figures;
 mod healing;
+mod kubernetes;
 mod management;
 mod outage;
 mod protection;

@@ -3,7 +3,7 @@
 
 mod container;
 mod device;
-mod driver;
+pub mod driver;
 mod group;
 mod interruption;
 mod metadata;

@@ -1,13 +1,11 @@
 //! A machine with an attached volume is lost: its volume is fenced, its pod is let go, another machine gets the volume. Real nodes,
 //! a real attached device, and an API of Kubernetes that remembers what was done to it. Needs root, /dev/fuse and loop devices.
 
-mod kubernetes;
-
 use crate::support::attached::Attached;
 use crate::support::cluster::{Cluster, azekura_ok, wait_until};
+use crate::support::kubernetes::{Change, Kubernetes};
 use crate::support::process::{Process, signal};
 use crate::support::{AZEKURA, noise};
-use kubernetes::{Change, Kubernetes};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

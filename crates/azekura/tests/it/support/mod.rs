@@ -2,6 +2,7 @@
 
 pub mod attached;
 pub mod cluster;
+pub mod kubernetes;
 pub mod nbd;
 pub mod process;
 pub mod schema;

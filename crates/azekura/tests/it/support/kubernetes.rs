@@ -1,11 +1,12 @@
-//! As much of an API of Kubernetes as pods that follow need: it keeps objects, and remembers what was changed.
+//! As much of an API of Kubernetes as the driver needs: it keeps objects, tells whoever watches what becomes of them, and remembers what was
+//! changed by others.
 
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Something that was done to an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,15 @@ pub struct Change {
     pub what: String,
     /// Whom the volume was attached to at that moment.
     pub attached: String,
+}
+
+/// What became of an object, for those who watch.
+struct Event {
+    version: u64,
+    kind: String,
+    /// `ADDED`, `MODIFIED` or `DELETED`.
+    what: &'static str,
+    object: Value,
 }
 
 #[derive(Default)]
@@ -23,7 +33,30 @@ struct State {
     changes: Vec<Change>,
     reasons: Vec<String>,
     version: u64,
+    events: Vec<Event>,
+    /// Watches that would go on from before it are refused.
+    oldest: u64,
+    /// Watches that began before the last cut have ended.
+    cuts: u64,
 }
+
+impl State {
+    /// Notes an event of an object, with a version of its own.
+    fn note(&mut self, kind: &str, what: &'static str, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.events.push(Event {
+            version: self.version,
+            kind: kind.to_owned(),
+            what,
+            object: object.clone(),
+        });
+        object
+    }
+}
+
+/// How long whoever watches waits for news at most.
+const NEWS: Duration = Duration::from_millis(10);
 
 /// The API.
 #[derive(Clone)]
@@ -39,6 +72,20 @@ struct Request {
     query: String,
     body: Value,
 }
+
+impl Request {
+    /// The value of a key of the query.
+    fn asks(&self, key: &str) -> Option<&str> {
+        let mut pairs = self
+            .query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='));
+        pairs.find_map(|(name, value)| (name == key).then_some(value))
+    }
+}
+
+/// The version that it claims to have.
+pub const VERSION: &str = "v1.35.2";
 
 impl Kubernetes {
     /// Serves until the process ends. `attached` says whom the volume is attached to.
@@ -85,12 +132,30 @@ impl Kubernetes {
 
     pub fn add(&self, kind: &str, name: &str, mut object: Value) {
         let mut state = self.state();
-        state.version += 1;
+        let key = (kind.to_owned(), name.to_owned());
+        let what = match state.objects.contains_key(&key) {
+            true => "MODIFIED",
+            false => "ADDED",
+        };
         object["metadata"]["name"] = json!(name);
-        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
-        state
-            .objects
-            .insert((kind.to_owned(), name.to_owned()), object);
+        let object = state.note(kind, what, object);
+        state.objects.insert(key, object);
+    }
+
+    /// Removes what was added.
+    pub fn remove(&self, kind: &str, name: &str) {
+        let mut state = self.state();
+        let key = (kind.to_owned(), name.to_owned());
+        let object = state.objects.remove(&key).expect("it is there");
+        state.note(kind, "DELETED", object);
+    }
+
+    /// Ends all watches, and forgets what they could go on from.
+    pub fn forget_events(&self) {
+        let mut state = self.state();
+        state.events.clear();
+        state.oldest = state.version;
+        state.cuts += 1;
     }
 
     /// A node and its lease.
@@ -143,6 +208,9 @@ impl Kubernetes {
         attached: &dyn Fn() -> String,
     ) -> std::io::Result<()> {
         let request = read(&mut stream)?;
+        if request.asks("watch") == Some("true") {
+            return self.watch(&request, stream);
+        }
         // Asked before the change is made, as nothing else is when it is not one.
         let attached = match request.method.as_str() {
             "GET" => String::new(),
@@ -157,16 +225,55 @@ impl Kubernetes {
         stream.write_all((head + &text).as_bytes())
     }
 
+    /// Tells what becomes of objects of a kind, in lines, until the time is up or the watch is cut.
+    fn watch(&self, request: &Request, mut stream: TcpStream) -> std::io::Result<()> {
+        let kind = request.path.first().cloned().unwrap_or_default();
+        let number = |key: &str| request.asks(key)?.parse::<u64>().ok();
+        let mut version = number("resourceVersion").unwrap_or(0);
+        let end = Instant::now() + Duration::from_secs(number("timeoutSeconds").unwrap_or(300));
+        let (oldest, cuts) = (self.state().oldest, self.state().cuts);
+        stream.write_all(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n",
+        )?;
+        if version < oldest {
+            let (_, status) = refusal(410);
+            return writeln!(stream, "{}", json!({"type": "ERROR", "object": status}));
+        }
+        while Instant::now() < end {
+            let mut lines = String::new();
+            {
+                let state = self.state();
+                if state.cuts != cuts {
+                    return Ok(());
+                }
+                let news = state
+                    .events
+                    .partition_point(|event| event.version <= version);
+                for event in &state.events[news..] {
+                    if event.kind == kind {
+                        let event = json!({"type": event.what, "object": event.object});
+                        lines += &format!("{event}\n");
+                    }
+                }
+                version = state.version;
+            }
+            stream.write_all(lines.as_bytes())?;
+            std::thread::sleep(NEWS);
+        }
+        Ok(())
+    }
+
     fn answer(&self, request: &Request, attached: String) -> (u16, Value) {
         let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
         // Namespaces are not told apart but in what is listed.
         let path = match path[..] {
-            ["namespaces", _, ..] => &path[2..],
+            ["namespaces", _, _, ..] => &path[2..],
             _ => &path[..],
         };
         let mut state = self.state();
         match (request.method.as_str(), path) {
-            ("GET", [kind]) => (200, list(&state, kind, &request.query)),
+            ("GET", ["version"]) => (200, json!({"gitVersion": VERSION})),
+            ("GET", [kind]) => (200, list(&state, kind, request)),
             ("GET", [kind, name]) => {
                 match state.objects.get(&((*kind).to_owned(), (*name).to_owned())) {
                     Some(object) => (200, object.clone()),
@@ -192,19 +299,26 @@ fn refusal(code: u16) -> (u16, Value) {
     (code, status)
 }
 
-fn list(state: &State, kind: &str, query: &str) -> Value {
-    let on_node = query
-        .split('&')
-        .find_map(|part| part.strip_prefix("fieldSelector=spec.nodeName%3D"));
+/// A page of what there is of a kind; the next one goes on behind its last name.
+fn list(state: &State, kind: &str, request: &Request) -> Value {
+    let selector = request.asks("fieldSelector").unwrap_or_default();
+    let on_node = selector.strip_prefix("spec.nodeName%3D");
+    let after = request.asks("continue").unwrap_or_default();
     let of_kind = state
         .objects
         .iter()
-        .filter(|((of, _), _)| of == kind)
+        .filter(|((of, name), _)| of == kind && name.as_str() > after)
         .map(|(_, object)| object);
-    let items: Vec<&Value> = of_kind
+    let mut items: Vec<&Value> = of_kind
         .filter(|object| on_node.is_none_or(|node| object["spec"]["nodeName"] == node))
         .collect();
-    json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items})
+    let mut metadata = json!({"resourceVersion": state.version.to_string()});
+    let limit = request.asks("limit").and_then(|text| text.parse().ok());
+    if let Some(limit) = limit.filter(|limit| *limit < items.len()) {
+        items.truncate(limit);
+        metadata["continue"] = items[limit - 1]["metadata"]["name"].clone();
+    }
+    json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items})
 }
 
 fn taint(state: &mut State, name: &str, change: &Value, attached: String) -> (u16, Value) {
@@ -245,6 +359,7 @@ fn delete(
         return refusal(409);
     }
     state.objects.remove(&key);
+    state.note(kind, "DELETED", object.clone());
     let what = match kind {
         "pods" => {
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -285,6 +400,7 @@ fn read(stream: &mut TcpStream) -> std::io::Result<Request> {
         "/api/v1/",
         "/apis/storage.k8s.io/v1/",
         "/apis/coordination.k8s.io/v1/",
+        "/",
     ];
     let path = below
         .iter()
