@@ -259,6 +259,7 @@ impl Plugins {
             socket: folder.join("controller"),
             api: api.clone(),
             blocks: BlockStyle::Variable,
+            kubernetes: None,
         };
         let node = NodeOptions {
             socket: folder.join("node"),
