@@ -36,7 +36,6 @@
 //! | `GET /api/v1/stream`, `GET /api/v1/openapi.json` | server-sent events of what changes; the description of all of these |
 //!
 //! `volume-<id>` and `snapshot-<id>` stand for a volume's or snapshot's name anywhere.
-//!
 //! Beside them `GET /healthz` and `GET /metrics`. Errors are [`crate::Problem`] with the status of
 //! [`status_code`].
 

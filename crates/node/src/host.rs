@@ -242,14 +242,20 @@ impl Host {
             stop: StopSignal::default(),
         });
         host.spawn(host.lease.clone().hold());
-        if let Err(error) = host.learn().await {
-            host.lease.end().await;
-            host.stop.raise();
-            return Err(error);
-        }
+        host.learn_or_leave().await?;
         host.serve(hello, parts.listener, parts.nbd_listener);
         tracing::info!(node = %host.options.name, id = host.id.0, address = %host.address, "ready");
         Ok(host)
+    }
+
+    /// Learns what the cluster is; a node that cannot leaves at once.
+    async fn learn_or_leave(self: &Rc<Self>) -> Result<(), HostError> {
+        let learned = self.learn().await;
+        if learned.is_err() {
+            self.lease.end().await;
+            self.stop.raise();
+        }
+        learned
     }
 
     /// Serves nodes and clients, and begins the work in the background.
