@@ -13,8 +13,8 @@ use api::{
     CapacityAnswer, CatalogAnswer, CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget,
     ClusterAnswer, ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer,
     DiskReplacement, DiskSpec, EventQuery, EventsAnswer, GroupSnapshotAnswer, GroupSnapshotSpec,
-    JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, LogQuery, Login,
-    LogsAnswer, MemberAnswer, MemberChange, MetricsAnswer, MetricsQuery, PasswordChange,
+    IdPage, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, LogQuery, Login,
+    LogsAnswer, MemberAnswer, MemberChange, MetricsAnswer, MetricsQuery, NamePage, PasswordChange,
     RemoveQuery, ResiliencyAnswer, Retirement, Scope, SessionAnswer, SnapshotAnswer,
     SpaceReportAnswer, StartedAnswer, StatusAnswer, StoreAnswer, TaskAnswer, TaskQuery,
     TasksAnswer, TokenAnswer, TokenSpec, UserAnswer, UserChange, UserSpec, VolumeAnswer,
@@ -174,6 +174,8 @@ fn members() -> Vec<Describe> {
     let show = |path, id, what: &'static str, name, about| {
         Describe::new(Get, path, id, what)
             .named(name, about)
+            .tagged()
+            .known()
             .answer::<MemberAnswer>("What ties it to the cluster")
             .problems(&[NotFound])
             .scopes(LOOKING)
@@ -182,6 +184,8 @@ fn members() -> Vec<Describe> {
         Describe::new(Patch, path, id, what)
             .named(name, about)
             .body::<MemberChange>(True)
+            .tagged()
+            .conditional()
             .answer::<MemberAnswer>("What ties it to the cluster now")
             .problems(&[NotFound, Refused])
             .scopes(OPERATING)
@@ -219,6 +223,7 @@ fn members() -> Vec<Describe> {
             NODE,
         ),
         Describe::new(Get, "/stores", "store-list", "Every store")
+            .query::<IdPage>(&[])
             .list::<StoreAnswer>("Stores, by id")
             .scopes(LOOKING),
         show("/stores/{id}", "store-show", "One store", "id", STORE),
@@ -273,6 +278,7 @@ fn catalog() -> Vec<Describe> {
 fn disks() -> Vec<Describe> {
     vec![
         Describe::new(Get, "/disks", "disk-list", "The disks of all nodes")
+            .query::<NamePage>(&[])
             .list::<DiskAnswer>("Disks, by node and store")
             .scopes(LOOKING),
         Describe::new(
@@ -302,6 +308,7 @@ fn disks() -> Vec<Describe> {
 fn containers() -> Vec<Describe> {
     vec![
         Describe::new(Get, "/containers", "container-list", "Every container")
+            .query::<NamePage>(&[])
             .list::<ContainerAnswer>("Containers, by name")
             .scopes(ALL),
         Describe::new(
@@ -311,6 +318,7 @@ fn containers() -> Vec<Describe> {
             "Creates a container; with scope csi its name begins with `csi-`",
         )
         .body::<ContainerSpec>(True)
+        .tagged()
         .answer::<ContainerAnswer>("The container")
         .problems(&[Exists, Refused])
         .scopes(DRIVING),
@@ -322,6 +330,8 @@ fn containers() -> Vec<Describe> {
         )
         .named("name", CONTAINER)
         .body::<ContainerChange>(True)
+        .tagged()
+        .conditional()
         .answer::<ContainerAnswer>("The container as it is now")
         .problems(&[NotFound, Refused])
         .scopes(OPERATING),
@@ -332,6 +342,7 @@ fn containers() -> Vec<Describe> {
             "Deletes an empty container",
         )
         .named("name", CONTAINER)
+        .conditional()
         .object(DONE)
         .problems(&[NotFound, Refused])
         .scopes(OPERATING),
@@ -351,11 +362,14 @@ fn volumes() -> Vec<Describe> {
             "Creates a volume, or with `from` a clone",
         )
         .body::<VolumeSpec>(True)
+        .tagged()
         .answer::<VolumeAnswer>("The volume")
         .problems(&[NotFound, Exists, Refused, NoSpace])
         .scopes(DRIVING),
         Describe::new(Get, "/volumes/{name}", "volume-show", "One volume")
             .named("name", VOLUME)
+            .tagged()
+            .known()
             .answer::<VolumeAnswer>("The volume")
             .problems(&[NotFound])
             .scopes(EVERYBODY),
@@ -367,6 +381,8 @@ fn volumes() -> Vec<Describe> {
         )
         .named("name", VOLUME)
         .body::<VolumeChange>(True)
+        .tagged()
+        .conditional()
         .answer::<VolumeAnswer>("The volume as it is now")
         .problems(&[NotFound, Refused])
         .scopes(DRIVING),
@@ -377,6 +393,7 @@ fn volumes() -> Vec<Describe> {
             "Deletes a volume that nobody has attached; its snapshots stay",
         )
         .named("name", VOLUME)
+        .conditional()
         .answer::<StartedAnswer>("Deleted; the task ends when its space is back")
         .problems(&[NotFound, InUse, Refused])
         .scopes(DRIVING),
@@ -397,6 +414,8 @@ fn volume_actions() -> Vec<Describe> {
     vec![
         action("resize", "Grows a volume while it is in use")
             .body::<http::Resize>(True)
+            .tagged()
+            .conditional()
             .answer::<VolumeAnswer>("The volume as it is now")
             .problems(&[NoSpace])
             .scopes(DRIVING),
@@ -405,12 +424,15 @@ fn volume_actions() -> Vec<Describe> {
             "Gives a detached volume the contents of one of its snapshots",
         )
         .body::<http::Restore>(True)
+        .tagged()
+        .conditional()
         .answer::<VolumeAnswer>("The volume as it is now")
         .scopes(OPERATING),
         action(
             "drain",
             "Writes everything in the volume's log out into extents",
         )
+        .tagged()
         .answer::<VolumeAnswer>("The volume as it is now")
         .problems(&[NoSpace])
         .scopes(OPERATING),
@@ -419,6 +441,7 @@ fn volume_actions() -> Vec<Describe> {
             "Gives a client the right to use the volume; the same client again changes nothing",
         )
         .body::<http::Attach>(True)
+        .conditional()
         .answer::<AttachmentAnswer>("Who may use the volume now")
         .problems(&[InUse])
         .scopes(ATTACHING),
@@ -427,6 +450,7 @@ fn volume_actions() -> Vec<Describe> {
             "Takes the right away, and returns once the client's sessions are fenced",
         )
         .body::<http::Detach>(False)
+        .conditional()
         .answer::<AttachmentAnswer>("Who may use the volume now")
         .scopes(ATTACHING),
     ]
@@ -505,6 +529,7 @@ fn group_snapshots() -> Vec<Describe> {
             "group-snapshot-list",
             "Group snapshots",
         )
+        .query::<IdPage>(&[])
         .list::<GroupSnapshotAnswer>("Group snapshots, oldest first")
         .scopes(ALL),
         Describe::new(
@@ -548,10 +573,12 @@ fn tokens() -> Vec<Describe> {
             "token-list",
             "Every token, without its secret",
         )
+        .query::<NamePage>(&[])
         .list::<TokenAnswer>("Tokens, by name")
         .scopes(ADMIN),
         Describe::new(Post, "/tokens", "token-create", "Makes a token")
             .body::<TokenSpec>(True)
+            .tagged()
             .answer::<TokenAnswer>("The token; its secret is in this answer and never again")
             .problems(&[NotFound, Exists])
             .keyless()
@@ -563,6 +590,7 @@ fn tokens() -> Vec<Describe> {
             "Deletes a token: it is refused from now on",
         )
         .named("name", "Name of the token")
+        .conditional()
         .object(DONE)
         .problems(&[NotFound])
         .scopes(ADMIN),
@@ -573,10 +601,12 @@ fn accounts() -> Vec<Describe> {
     const USER: &str = "Name of the user";
     vec![
         Describe::new(Get, "/users", "user-list", "Everybody who can log in")
+            .query::<NamePage>(&[])
             .list::<UserAnswer>("Users, by name")
             .scopes(ADMIN),
         Describe::new(Post, "/users", "user-create", "Makes a user")
             .body::<UserSpec>(True)
+            .tagged()
             .answer::<UserAnswer>("The user")
             .problems(&[Exists, Refused, Throttled])
             .keyless()
@@ -589,6 +619,8 @@ fn accounts() -> Vec<Describe> {
         )
         .named("name", USER)
         .body::<UserChange>(True)
+        .tagged()
+        .conditional()
         .answer::<UserAnswer>("The user as it is now")
         .problems(&[NotFound, Refused, Throttled])
         .keyless()
@@ -600,6 +632,7 @@ fn accounts() -> Vec<Describe> {
             "Deletes a user, whose sessions end with that",
         )
         .named("name", USER)
+        .conditional()
         .object(DONE)
         .problems(&[NotFound, Refused])
         .scopes(ADMIN),
@@ -638,6 +671,7 @@ fn sessions() -> Vec<Describe> {
             "Changes one's own password, which ends all of one's sessions",
         )
         .body::<PasswordChange>(True)
+        .tagged()
         .answer::<UserAnswer>("The user as it is now")
         .problems(&[Throttled])
         .keyless()

@@ -31,6 +31,7 @@ pub(super) fn find(hash: &str) -> Result<Answer, OperationError> {
             containers,
             created_ms: 1,
             token: None,
+            version: None,
         })),
         None => Err(OperationError::new(
             ErrorKind::Unauthenticated,
