@@ -245,9 +245,6 @@ impl Host {
             Operation::VolumeList(query) => self.list_volumes(&query).await,
             Operation::VolumeShow { name } => self.show_volume(&name).await,
             Operation::VolumeDelete { name } => self.delete_volume(&name, None).await,
-            Operation::Conditional { version, change } => {
-                self.operate_conditionally(version, *change).await
-            }
             Operation::SnapshotList(query) => self.list_snapshots(&query).await,
             Operation::SnapshotShow { id } => self.show_snapshot(id).await,
             Operation::SnapshotDelete { volume, name } => {
@@ -279,11 +276,14 @@ impl Host {
         }
     }
 
-    /// Operations on who may do what, and on how the cluster trusts its members.
+    /// Operations on who may do what, and on how the cluster trusts its members; and what depends on a version.
     async fn operate_accounts(self: &Rc<Self>, operation: Operation) -> Result<Answer> {
         match operation {
             Operation::UserCreate { name, role, hash } => self.create_user(name, role, hash).await,
             Operation::UserList => self.list_users().await,
+            Operation::Conditional { version, change } => {
+                self.operate_conditionally(version, *change).await
+            }
             Operation::UserSet { name, role, hash } => {
                 self.set_user(&name, role, hash.as_deref()).await
             }

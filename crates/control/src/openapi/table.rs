@@ -99,9 +99,17 @@ fn cluster() -> Vec<Describe> {
     ]
 }
 
-/// Space and events.
+/// Resiliency, space and events.
 fn insight() -> Vec<Describe> {
     vec![
+        Describe::new(
+            Get,
+            "/resiliency",
+            "resiliency",
+            "How much loss the cluster can take now",
+        )
+        .answer::<ResiliencyAnswer>("The verdict and what it rests on")
+        .scopes(LOOKING),
         Describe::new(Get, "/space", "space", "Where the space goes")
             .answer::<SpaceReportAnswer>("Volumes, snapshots, containers and stores")
             .scopes(LOOKING),
@@ -199,14 +207,6 @@ fn members() -> Vec<Describe> {
             .scopes(ADMIN)
     };
     vec![
-        Describe::new(
-            Get,
-            "/resiliency",
-            "resiliency",
-            "How much loss the cluster can take now",
-        )
-        .answer::<ResiliencyAnswer>("The verdict and what it rests on")
-        .scopes(LOOKING),
         show("/nodes/{name}", "node-show", "One node", "name", NODE),
         set(
             "/nodes/{name}",
