@@ -409,6 +409,9 @@ pub struct AlertTargetAnswer {
     /// Why the last one failed.
     #[serde(default)]
     pub error: Option<String>,
+    /// Version of what can be changed in it, for a change on top of that; absent: not known at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
 }
 
 #[cfg(test)]

@@ -386,6 +386,9 @@ pub struct ContainerAnswer {
     /// What its volumes may still write: `ok`, `warning` or `protected`, as `SpaceAnswer` explains.
     #[serde(default)]
     pub space: String,
+    /// Version of what can be changed in it, for a change on top of that; absent: not known at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
 }
 
 /// A volume.
@@ -454,6 +457,9 @@ pub struct VolumeAnswer {
     /// Bytes per second at most.
     #[serde(default)]
     pub bandwidth_limit: Option<u64>,
+    /// Version of what can be changed in it, for a change on top of that; absent: not known at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
 }
 
 /// A copy of a volume's open log segment.

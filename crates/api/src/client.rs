@@ -106,11 +106,23 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn ask<T: DeserializeOwned>(&self, ask: &Ask<'_>) -> Result<T, ClientError> {
-        let response = self.send(ask);
+        self.ask_if(ask, None)
+    }
+
+    /// The same, for a change that is made only on top of a version of what it changes.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; refused as [`ErrorKind::Changed`](crate::ErrorKind::Changed) where the version is another one.
+    pub fn ask_if<T: DeserializeOwned>(
+        &self,
+        ask: &Ask<'_>,
+        version: Option<u64>,
+    ) -> Result<T, ClientError> {
+        let response = self.send(ask, version);
         read(response.map_err(|cause| ClientError::Unreachable(cause.to_string()))?)
     }
 
-    fn send(&self, ask: &Ask<'_>) -> Result<Response<Body>, ureq::Error> {
+    fn send(&self, ask: &Ask<'_>, version: Option<u64>) -> Result<Response<Body>, ureq::Error> {
         let url = format!("{}{}", ask.server.trim_end_matches('/'), ask.path);
         let mut request = Request::builder().method(ask.method).uri(url);
         if let Some(id) = ask.request_id {
@@ -118,6 +130,9 @@ impl Client {
         }
         if let Some(Token(token)) = ask.token {
             request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(version) = version {
+            request = request.header("if-match", format!("\"{version}\""));
         }
         match ask.body {
             Some(text) => {

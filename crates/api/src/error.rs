@@ -34,6 +34,8 @@ pub enum ErrorKind {
     Refused,
     /// Not now; the same request may succeed later.
     Unavailable,
+    /// It is not at the version any more that the request is on top of.
+    Changed,
     /// The pool or the quota is exhausted.
     NoSpace,
     /// The request was carried out and failed; a person must look.
@@ -44,7 +46,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NotFound,
         Self::Exists,
         Self::InUse,
@@ -53,6 +55,7 @@ impl ErrorKind {
         Self::Throttled,
         Self::Refused,
         Self::Unavailable,
+        Self::Changed,
         Self::NoSpace,
         Self::Failed,
         Self::BadRequest,
@@ -70,6 +73,7 @@ impl ErrorKind {
             Self::Throttled => "too many attempts",
             Self::Refused => "not in this state",
             Self::Unavailable => "not now",
+            Self::Changed => "somebody has changed it meanwhile",
             Self::NoSpace => "the pool or the quota is exhausted",
             Self::Failed => "it was tried and failed",
             Self::BadRequest => "the request makes no sense",
@@ -88,6 +92,7 @@ impl ErrorKind {
             Self::Throttled => "wait as long as the message says",
             Self::Refused => "change the state that the message names, then ask again",
             Self::Unavailable => "send the same request again in a moment",
+            Self::Changed => "read it again, and repeat the change on top of what it is now",
             Self::NoSpace => "delete something, add disks, or raise the quota",
             Self::Failed => "look at the logs of the request, and at the alerts",
             Self::BadRequest => "correct what the message names",
@@ -106,6 +111,7 @@ impl ErrorKind {
             Self::Throttled => "throttled",
             Self::Refused => "refused",
             Self::Unavailable => "unavailable",
+            Self::Changed => "changed",
             Self::NoSpace => "no-space",
             Self::Failed => "failed",
             Self::BadRequest => "bad-request",

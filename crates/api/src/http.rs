@@ -35,6 +35,10 @@
 //! | `GET /api/v1/authority`, `POST .../rotate`, `POST .../retire` `{"force"}` | authority-show, -rotate, -retire |
 //! | `GET /api/v1/stream`, `GET /api/v1/openapi.json` | server-sent events of what changes; the description of all of these |
 //!
+//! Answers that show one thing which can be changed have its version as `ETag`; `If-Match` and `If-None-Match` take it
+//! ([`Operation::takes_condition`](crate::Operation::takes_condition)). Lists without further filters take `limit` and `after`
+//! ([`NamePage`](crate::query::NamePage), [`IdPage`](crate::query::IdPage)).
+//!
 //! `volume-<id>` and `snapshot-<id>` stand for a volume's or snapshot's name anywhere.
 //! Beside them `GET /healthz` and `GET /metrics`. Errors are [`crate::Problem`] with the status of
 //! [`status_code`].
@@ -148,6 +152,7 @@ pub fn status_code(kind: ErrorKind) -> u16 {
         ErrorKind::Unauthenticated => 401,
         ErrorKind::Forbidden => 403,
         ErrorKind::Throttled => 429,
+        ErrorKind::Changed => 412,
         // No space is nothing that a server has done wrong: somebody must delete something or raise a quota.
         ErrorKind::Exists | ErrorKind::Refused | ErrorKind::InUse | ErrorKind::NoSpace => 409,
         ErrorKind::Unavailable => 503,

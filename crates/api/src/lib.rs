@@ -16,6 +16,7 @@ pub mod answer;
 pub mod catalog;
 #[cfg(feature = "client")]
 pub mod client;
+mod condition;
 pub mod copies;
 pub mod disks;
 mod error;
@@ -85,7 +86,7 @@ pub use operation::{
     CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, OnceStep,
     Operation, OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,
 };
-pub use query::ListQuery;
+pub use query::{IdPage, ListQuery, NamePage};
 pub use space::{
     ContainerUsageAnswer, NamedUsageAnswer, PhysicalAnswer, SpaceReportAnswer, UsageAnswer,
 };

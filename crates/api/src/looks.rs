@@ -72,6 +72,7 @@ impl O {
             | O::UserDelete { .. }
             | O::SessionCreate { .. }
             | O::SessionDelete { .. } => false,
+            O::Conditional { change, .. } => change.looks(),
             O::AuditRecord { .. } | O::Once(_) | O::Attach { .. } | O::Detach { .. } => false,
         }
     }

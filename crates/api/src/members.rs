@@ -58,6 +58,9 @@ pub struct MemberAnswer {
     /// The task of its drain, in the answer that begins one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<u64>,
+    /// Version of what can be changed in it, for a change on top of that; 0 until something was set; absent: not known at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
 }
 
 /// How much loss the cluster can take now, and what is being done about it.

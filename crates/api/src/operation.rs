@@ -419,6 +419,14 @@ pub enum Operation {
         #[serde(default)]
         shared: bool,
     },
+    /// Another operation, on top of a version of what it changes: made atomically, or refused as [`ErrorKind::Changed`]. A release that
+    /// does not know it refuses it -> what the other one answers.
+    Conditional {
+        /// As the answer had it that somebody has seen.
+        version: u64,
+        /// What to do: see [`Operation::takes_condition`].
+        change: Box<Operation>,
+    },
     /// Takes the right away and fences its sessions -> `Answer::Attachment`.
     Detach {
         /// The volume.
@@ -433,7 +441,7 @@ impl Operation {
     /// Name of the volume it is about, when it is about one; for logs.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
-        match self {
+        match self.bare() {
             Self::VolumeCreate(spec) => Some(&spec.name),
             Self::VolumeShow { name }
             | Self::VolumeSet { name, .. }
@@ -551,6 +559,7 @@ impl Operation {
             Self::SessionFind { .. } | Self::SessionDelete { .. } => self.name_of_users(),
             Self::Changes { .. } | Self::AuditList(_) => self.name_of_records(),
             Self::AuditRecord { .. } | Self::Once(_) => self.name_of_records(),
+            Self::Conditional { .. } => self.bare().name(),
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",
         }

@@ -90,3 +90,29 @@ impl ListQuery {
             .collect()
     }
 }
+
+/// A part of a list that is ordered by name. Without any of it the answer is the whole list; fewer items than `limit` mean the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
+#[serde(deny_unknown_fields)]
+pub struct NamePage {
+    /// Items at most, up to [`LIMIT_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Only items that come after this one: its name; of a disk `NODE/STORE/PATH`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// A part of a list that is ordered by id. Without any of it the answer is the whole list; fewer items than `limit` mean the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
+#[serde(deny_unknown_fields)]
+pub struct IdPage {
+    /// Items at most, up to [`LIMIT_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Only items with a larger id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+}

@@ -32,6 +32,25 @@ fn operation_has_its_name_in_json() {
 }
 
 #[test]
+fn a_condition_is_an_operation_that_an_older_release_does_not_know() {
+    let delete = Operation::ContainerDelete { name: "c".into() };
+    let conditional = delete.clone().on_top_of(Some(7));
+    assert_eq!(
+        json(&conditional),
+        r#"{"operation":"conditional","version":7,"change":{"operation":"container-delete","name":"c"}}"#
+    );
+    assert_eq!(conditional.name(), "container-delete");
+    assert_eq!(
+        (conditional.bare(), conditional.version()),
+        (&delete, Some(7))
+    );
+    assert!(!conditional.takes_condition() && delete.takes_condition());
+    assert_eq!(delete.clone().on_top_of(None), delete);
+    let read: Operation = serde_json::from_str(&json(&conditional)).expect("as it was written");
+    assert_eq!(read, conditional);
+}
+
+#[test]
 fn container_set_says_only_what_changes() {
     let set = Operation::ContainerSet {
         name: "fast".into(),
@@ -51,6 +70,11 @@ fn every_operation() -> Vec<Operation> {
     vec![
         Operation::Status,
         Operation::Figures,
+        Operation::VolumeResize {
+            name: text("v"),
+            size: 4096,
+        }
+        .on_top_of(Some(u64::MAX)),
         Operation::MetricsQuery(crate::MetricsQuery {
             entity: text("volume/v"),
             metric: text("iops"),
@@ -321,6 +345,7 @@ fn secret_of_a_token_is_not_in_its_debug_form() {
         kubernetes: Vec::new(),
         created_ms: 1,
         token: Some("azk_very-secret".to_owned()),
+        version: None,
     };
     assert!(!format!("{token:?}").contains("secret"));
 }

@@ -71,6 +71,9 @@ pub struct TokenAnswer {
     /// The token itself: in the answer to its creation only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// Version of what can be changed in it, for a change on top of that; absent: not known at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
 }
 
 impl fmt::Debug for TokenAnswer {

@@ -111,6 +111,9 @@ pub struct UserAnswer {
     pub created_ms: u64,
     /// Sessions that are open.
     pub sessions: u32,
+    /// Version of what can be changed in it, for a change on top of that; absent: not known at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
 }
 
 /// A user with the hash of the password: between a node's API server and its catalog, never sent to anybody.

@@ -185,9 +185,9 @@ impl Console<'_> {
                 let targets: Vec<AlertTargetAnswer> = self.remote.get(&path(&["alert-targets"]))?;
                 Ok(render(&targets, self.form))
             }
-            TargetVerb::Delete { name } => {
+            TargetVerb::Delete { name, on } => {
                 let path = path(&["alert-targets", &name]);
-                Ok(self.deleted(&path, format!("target {name}"))?)
+                Ok(self.deleted_on(&path, format!("target {name}"), on)?)
             }
             TargetVerb::Test { name } => {
                 let path = path(&["alert-targets", &name, "test"]);

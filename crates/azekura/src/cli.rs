@@ -3,6 +3,7 @@
 mod alert;
 mod catalog;
 mod cluster;
+mod condition;
 mod csi;
 mod disk;
 mod kubernetes;
@@ -21,6 +22,7 @@ pub use cluster::{
     CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, EventsArgs,
     GroupSnapshotVerb, InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb,
 };
+pub use condition::IfVersion;
 pub use csi::{
     Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, FollowArgs, Home, LaunchArgs,
 };
@@ -214,11 +216,17 @@ pub enum ContainerVerb {
         /// Further policies.
         #[command(flatten)]
         policy: PolicyArgs,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
     /// Delete a container that holds no volumes
     Delete {
         /// Its name.
         name: String,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
 }
 
@@ -285,6 +293,9 @@ pub enum VolumeVerb {
         /// A label to remove; may be repeated.
         #[arg(long = "remove-label", value_name = "KEY")]
         removed: Vec<String>,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
     /// List volumes
     List,
@@ -297,6 +308,9 @@ pub enum VolumeVerb {
     Delete {
         /// Its name.
         name: String,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
     /// Grow a volume while it is in use
     Resize {
@@ -305,6 +319,9 @@ pub enum VolumeVerb {
         /// The new size.
         #[arg(value_parser = parse_size)]
         size: u64,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
     /// Give a detached volume the contents of one of its snapshots
     Restore {
@@ -312,6 +329,9 @@ pub enum VolumeVerb {
         name: String,
         /// The snapshot.
         snapshot: String,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
     /// Write everything in a volume's log out into extents
     Drain {
@@ -479,6 +499,9 @@ pub enum TokenVerb {
     Delete {
         /// Its name.
         name: String,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
 }
 

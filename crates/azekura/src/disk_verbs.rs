@@ -1,6 +1,6 @@
 //! The verbs on disks that ask a node.
 
-use crate::cli::{DiskVerb, MemberVerb};
+use crate::cli::{DiskVerb, IfVersion, MemberVerb};
 use crate::output::{Table, bytes, columns};
 use crate::remote::RemoteError;
 use crate::verbs::{Console, Shown};
@@ -26,10 +26,15 @@ impl Console<'_> {
                 };
                 self.show::<Vec<DiskAnswer>>(self.remote.post(&path(&["disks"]), &spec))
             }
-            DiskVerb::Drain { disk, wait } => {
-                member(disk, &move |name| MemberVerb::Drain { name, wait })
-            }
-            DiskVerb::Undrain { disk } => member(disk, &|name| MemberVerb::Undrain { name }),
+            DiskVerb::Drain { disk, wait } => member(disk, &move |name| MemberVerb::Drain {
+                name,
+                wait,
+                on: IfVersion::default(),
+            }),
+            DiskVerb::Undrain { disk } => member(disk, &|name| MemberVerb::Undrain {
+                name,
+                on: IfVersion::default(),
+            }),
             DiskVerb::Remove { disk, lost } => {
                 member(disk, &move |name| MemberVerb::Remove { name, lost })
             }

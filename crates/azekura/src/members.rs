@@ -27,22 +27,25 @@ impl Console<'_> {
         };
         match verb {
             MemberVerb::Show { name } => self.show::<MemberAnswer>(self.remote.get(&one(&name))),
-            MemberVerb::Drain { name, wait } => {
-                let set = self.remote.patch(&one(&name), &change(Some(true), None));
+            MemberVerb::Drain { name, wait, on } => {
+                let change = change(Some(true), None);
+                let set = self.remote.patch_if(&one(&name), &change, on.version);
                 if !wait {
                     return self.show::<MemberAnswer>(set);
                 }
                 let answer: MemberAnswer = set?;
                 self.show(self.wait_until_empty(&one(&name), answer))
             }
-            MemberVerb::Undrain { name } => {
-                let set = self.remote.patch(&one(&name), &change(Some(false), None));
+            MemberVerb::Undrain { name, on } => {
+                let change = change(Some(false), None);
+                let set = self.remote.patch_if(&one(&name), &change, on.version);
                 self.show::<MemberAnswer>(set)
             }
-            MemberVerb::Maintenance { name, duration } => {
+            MemberVerb::Maintenance { name, duration, on } => {
                 let minutes = duration.as_secs().div_ceil(60);
                 let minutes = u32::try_from(minutes).unwrap_or(u32::MAX);
-                let set = self.remote.patch(&one(&name), &change(None, Some(minutes)));
+                let change = change(None, Some(minutes));
+                let set = self.remote.patch_if(&one(&name), &change, on.version);
                 self.show::<MemberAnswer>(set)
             }
             MemberVerb::Remove { name, lost } => {

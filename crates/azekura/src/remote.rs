@@ -165,7 +165,7 @@ impl Remote {
     /// # Errors
     /// See [`RemoteError`].
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RemoteError> {
-        self.call(&Method::GET, path, None)
+        self.call(&Method::GET, path, None, None)
     }
 
     /// Sends `body` to `path`.
@@ -177,7 +177,20 @@ impl Remote {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, RemoteError> {
-        self.call(&Method::POST, path, Some(&body_of(body)))
+        self.post_if(path, body, None)
+    }
+
+    /// The same, only on top of a version of what is changed.
+    ///
+    /// # Errors
+    /// As [`Remote::post`].
+    pub fn post_if<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        version: Option<u64>,
+    ) -> Result<T, RemoteError> {
+        self.call(&Method::POST, path, Some(&body_of(body)), version)
     }
 
     /// Changes what is at `path`.
@@ -189,15 +202,28 @@ impl Remote {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, RemoteError> {
-        self.call(&Method::PATCH, path, Some(&body_of(body)))
+        self.patch_if(path, body, None)
     }
 
-    /// Deletes what is at `path`.
+    /// The same, only on top of a version of what is changed.
     ///
     /// # Errors
     /// As [`Remote::post`].
-    pub fn delete(&self, path: &str) -> Result<(), RemoteError> {
-        let _: serde_json::Value = self.delete_for(path)?;
+    pub fn patch_if<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        version: Option<u64>,
+    ) -> Result<T, RemoteError> {
+        self.call(&Method::PATCH, path, Some(&body_of(body)), version)
+    }
+
+    /// Deletes what is at `path`, only at a version if one is given.
+    ///
+    /// # Errors
+    /// As [`Remote::post`].
+    pub fn delete(&self, path: &str, version: Option<u64>) -> Result<(), RemoteError> {
+        let _: serde_json::Value = self.delete_for(path, version)?;
         Ok(())
     }
 
@@ -205,8 +231,12 @@ impl Remote {
     ///
     /// # Errors
     /// As [`Remote::post`].
-    pub fn delete_for<T: DeserializeOwned>(&self, path: &str) -> Result<T, RemoteError> {
-        self.call(&Method::DELETE, path, None)
+    pub fn delete_for<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        version: Option<u64>,
+    ) -> Result<T, RemoteError> {
+        self.call(&Method::DELETE, path, None, version)
     }
 
     fn call<T: DeserializeOwned>(
@@ -214,8 +244,9 @@ impl Remote {
         method: &Method,
         path: &str,
         body: Option<&str>,
+        version: Option<u64>,
     ) -> Result<T, RemoteError> {
-        let asked = self.client.ask(&Ask {
+        let ask = Ask {
             server: &self.base,
             method,
             path,
@@ -223,7 +254,8 @@ impl Remote {
             token: self.token.as_ref(),
             request_id: None,
             patience: Duration::from_secs(ANSWER_SECONDS_MAX),
-        });
+        };
+        let asked = self.client.ask_if(&ask, version);
         let url = || self.base.clone();
         asked.map_err(|error| match error {
             ClientError::Unreachable(reason) => RemoteError::Unreachable { url: url(), reason },

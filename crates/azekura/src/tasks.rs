@@ -1,6 +1,6 @@
 //! The verbs on tasks: which there are, how far they are, and to have one stop.
 
-use crate::cli::{Form, TaskListArgs, TaskVerb};
+use crate::cli::{Form, IfVersion, TaskListArgs, TaskVerb};
 use crate::output::{Table, bytes, columns, fields, render, say, time};
 use crate::remote::RemoteError;
 use crate::verbs::{Console, Shown, query};
@@ -93,8 +93,9 @@ impl Console<'_> {
     }
 
     /// `volume delete`.
-    pub fn delete_volume(&self, name: &str) -> Shown {
-        let started: StartedAnswer = self.remote.delete_for(&path(&["volumes", name]))?;
+    pub fn delete_volume(&self, name: &str, on: IfVersion) -> Shown {
+        let path = path(&["volumes", name]);
+        let started: StartedAnswer = self.remote.delete_for(&path, on.version)?;
         let deleted = Deleted {
             done: format!("deleted volume {name}"),
             task: started.task,

@@ -127,26 +127,29 @@ impl Console<'_> {
                 let users: Vec<UserAnswer> = self.remote.get(&path(&["users"]))?;
                 Ok(render(&users, self.form))
             }
-            UserVerb::Passwd { name, password } => {
+            UserVerb::Passwd { name, password, on } => {
                 let (password, made) = password_from(&password)?;
                 let change = UserChange {
                     role: None,
                     password: Some(password),
                 };
-                let user = self.remote.patch(&path(&["users", &name]), &change)?;
+                let path = path(&["users", &name]);
+                let user = self.remote.patch_if(&path, &change, on.version)?;
                 let password = change.password.filter(|_| made);
                 Ok(render(&Made { user, password }, self.form))
             }
-            UserVerb::SetRole { name, role } => {
+            UserVerb::SetRole { name, role, on } => {
                 let change = UserChange {
                     role: Some(role_of(role)),
                     password: None,
                 };
-                let user: UserAnswer = self.remote.patch(&path(&["users", &name]), &change)?;
+                let path = path(&["users", &name]);
+                let user: UserAnswer = self.remote.patch_if(&path, &change, on.version)?;
                 Ok(render(&user, self.form))
             }
-            UserVerb::Delete { name } => {
-                Ok(self.deleted(&path(&["users", &name]), format!("user {name}"))?)
+            UserVerb::Delete { name, on } => {
+                let path = path(&["users", &name]);
+                Ok(self.deleted_on(&path, format!("user {name}"), on)?)
             }
         }
     }

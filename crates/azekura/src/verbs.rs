@@ -2,7 +2,7 @@
 
 use crate::cli::{
     CapacityArgs, CloneArgs, Compression, ContainerVerb, DescriptionArgs, Form, GroupSnapshotVerb,
-    PolicyArgs, SnapshotVerb, Sync, TokenScope, TokenVerb, VolumeVerb,
+    IfVersion, PolicyArgs, SnapshotVerb, Sync, TokenScope, TokenVerb, VolumeVerb,
 };
 use crate::output::{Done, Table, render};
 use crate::remote::{Remote, RemoteError};
@@ -32,7 +32,11 @@ impl Console<'_> {
     }
 
     pub fn deleted(&self, path: &str, what: String) -> Shown {
-        self.remote.delete(path)?;
+        self.deleted_on(path, what, IfVersion::default())
+    }
+
+    pub fn deleted_on(&self, path: &str, what: String, on: IfVersion) -> Shown {
+        self.remote.delete(path, on.version)?;
         let done = Done {
             done: format!("deleted {what}"),
         };
@@ -104,7 +108,12 @@ impl Console<'_> {
             ContainerVerb::List => {
                 self.show::<Vec<ContainerAnswer>>(self.remote.get(&path(&["containers"])))
             }
-            ContainerVerb::Set { name, rf, policy } => {
+            ContainerVerb::Set {
+                name,
+                rf,
+                policy,
+                on,
+            } => {
                 let change = ContainerChange {
                     rf,
                     min_copies: policy.min_copies,
@@ -112,11 +121,13 @@ impl Console<'_> {
                     compression: policy.compression.map(compression_name),
                     quota: policy.quota,
                 };
-                let answer = self.remote.patch(&path(&["containers", &name]), &change);
+                let path = path(&["containers", &name]);
+                let answer = self.remote.patch_if(&path, &change, on.version);
                 self.show::<ContainerAnswer>(answer)
             }
-            ContainerVerb::Delete { name } => {
-                self.deleted(&path(&["containers", &name]), format!("container {name}"))
+            ContainerVerb::Delete { name, on } => {
+                let path = path(&["containers", &name]);
+                self.deleted_on(&path, format!("container {name}"), on)
             }
         }
     }
@@ -145,8 +156,9 @@ impl Console<'_> {
                 self.show::<TokenAnswer>(self.remote.post(&path(&["tokens"]), &spec))
             }
             TokenVerb::List => self.show::<Vec<TokenAnswer>>(self.remote.get(&path(&["tokens"]))),
-            TokenVerb::Delete { name } => {
-                self.deleted(&path(&["tokens", &name]), format!("token {name}"))
+            TokenVerb::Delete { name, on } => {
+                let path = path(&["tokens", &name]);
+                self.deleted_on(&path, format!("token {name}"), on)
             }
         }
     }
@@ -173,9 +185,11 @@ impl Console<'_> {
                 name,
                 description,
                 removed,
+                on,
             } => {
                 let change = volume_change(description, removed);
-                let answer = self.remote.patch(&path(&["volumes", &name]), &change);
+                let path = path(&["volumes", &name]);
+                let answer = self.remote.patch_if(&path, &change, on.version);
                 self.show::<VolumeAnswer>(answer)
             }
             VolumeVerb::List => {
@@ -184,14 +198,16 @@ impl Console<'_> {
             VolumeVerb::Show { name } => {
                 self.show::<VolumeAnswer>(self.remote.get(&path(&["volumes", &name])))
             }
-            VolumeVerb::Delete { name } => self.delete_volume(&name),
-            VolumeVerb::Resize { name, size } => {
+            VolumeVerb::Delete { name, on } => self.delete_volume(&name, on),
+            VolumeVerb::Resize { name, size, on } => {
                 let path = path(&["volumes", &name, "resize"]);
-                self.show::<VolumeAnswer>(self.remote.post(&path, &http::Resize { size }))
+                let body = http::Resize { size };
+                self.show::<VolumeAnswer>(self.remote.post_if(&path, &body, on.version))
             }
-            VolumeVerb::Restore { name, snapshot } => {
+            VolumeVerb::Restore { name, snapshot, on } => {
                 let path = path(&["volumes", &name, "restore"]);
-                self.show::<VolumeAnswer>(self.remote.post(&path, &http::Restore { snapshot }))
+                let body = http::Restore { snapshot };
+                self.show::<VolumeAnswer>(self.remote.post_if(&path, &body, on.version))
             }
             VolumeVerb::Drain { name } => {
                 let path = path(&["volumes", &name, "drain"]);

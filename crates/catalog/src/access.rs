@@ -1,7 +1,9 @@
 //! Typed reads and transactions over [`Kv`].
 
+use crate::expected::Expected;
 use crate::kv::{Compare, Entry, Kv, KvError, Op, Outcome, Revision};
 use crate::rows::Row;
+use std::cell::RefCell;
 use std::rc::Rc;
 use vocab::Epoch;
 
@@ -53,6 +55,18 @@ pub enum CatalogError {
     /// A container's quota is given out. Says what would help.
     #[error("{0}")]
     OverQuota(String),
+    /// Somebody has changed it since it was seen. Nothing was changed.
+    #[error(
+        "{kind} {name} is not at version {seen} any more: read it again, and repeat the change on top of what it is now"
+    )]
+    Changed {
+        /// `volume`, `container` and so on.
+        kind: &'static str,
+        /// What was to be changed.
+        name: String,
+        /// The version that was expected.
+        seen: Revision,
+    },
     /// A newer owner has taken the volume over. Final for the caller's term.
     #[error("the volume has moved on to {current}")]
     StaleOwner {
@@ -77,6 +91,8 @@ pub struct Versioned<T> {
 #[derive(Clone)]
 pub struct Catalog {
     kv: Rc<dyn Kv>,
+    /// What the change that runs now is made on top of: of all clones together.
+    pub(crate) expected: Rc<RefCell<Option<Rc<Expected>>>>,
 }
 
 /// Bound on the rounds of a compare-and-swap loop. Each lost round means that somebody else won one.
@@ -99,8 +115,8 @@ pub(crate) fn encode<T: Row>(row: &T) -> Vec<u8> {
 /// Conditions and changes, collected and then committed at once.
 #[derive(Default)]
 pub struct Transaction {
-    compares: Vec<Compare>,
-    changes: Vec<Op>,
+    pub(crate) compares: Vec<Compare>,
+    pub(crate) changes: Vec<Op>,
 }
 
 impl Transaction {
@@ -124,7 +140,9 @@ impl Transaction {
         debug_assert_eq!(read.row.key(), row.key());
         self.compares
             .push(Compare::Version(read.row.key(), read.version));
-        self.changes.push(Op::Put(row.key(), encode(row)));
+        let mut row = row.clone();
+        row.stamp(&read.row, read.version);
+        self.changes.push(Op::Put(row.key(), encode(&row)));
         self
     }
 
@@ -186,7 +204,10 @@ impl Catalog {
     /// A catalog in `kv`.
     #[must_use]
     pub fn new(kv: Rc<dyn Kv>) -> Self {
-        Self { kv }
+        Self {
+            kv,
+            expected: Rc::default(),
+        }
     }
 
     /// The store below, for leases and watches.
@@ -198,9 +219,11 @@ impl Catalog {
     /// The row at `key`.
     ///
     /// # Errors
-    /// [`CatalogError::Kv`], [`CatalogError::Damaged`].
+    /// [`CatalogError::Kv`], [`CatalogError::Damaged`]; in [`Catalog::expecting`], [`CatalogError::Changed`].
     pub async fn read<T: Row>(&self, key: &str) -> Result<Option<Versioned<T>>, CatalogError> {
-        let Some(entry) = self.kv.get(key).await? else {
+        let entry = self.kv.get(key).await?;
+        self.check_expected(key, entry.as_ref())?;
+        let Some(entry) = entry else {
             return Ok(None);
         };
         Ok(Some(Versioned {
@@ -237,14 +260,21 @@ impl Catalog {
     /// Commits; `None` when a condition did not hold.
     ///
     /// # Errors
-    /// [`CatalogError::Kv`].
+    /// [`CatalogError::Kv`]; in [`Catalog::expecting`], [`CatalogError::Changed`].
     pub async fn commit(&self, transaction: Transaction) -> Result<Option<Revision>, CatalogError> {
+        let transaction = self.guard(transaction).await?;
+        let met = self.met_by(&transaction);
         match self
             .kv
             .txn(transaction.compares, transaction.changes)
             .await?
         {
-            Outcome::Committed(revision) => Ok(Some(revision)),
+            Outcome::Committed(revision) => {
+                if let Some(met) = met {
+                    met.end();
+                }
+                Ok(Some(revision))
+            }
             Outcome::Conflict => Ok(None),
         }
     }
@@ -296,6 +326,11 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::Contended`], [`CatalogError::Kv`], [`CatalogError::Damaged`].
     pub async fn next_id(&self, counter: &str) -> Result<u64, CatalogError> {
+        Ok(self.next_id_at(counter).await?.0)
+    }
+
+    /// The same with the revision that gave it.
+    pub(crate) async fn next_id_at(&self, counter: &str) -> Result<(u64, Revision), CatalogError> {
         let key = format!("counter/{counter}");
         for _ in 0..ROUNDS_MAX {
             let entry = self.kv.get(&key).await?;
@@ -311,8 +346,8 @@ impl Catalog {
                 reason: "the counter is at its end".to_owned(),
             })?;
             let put = Op::Put(key.clone(), next.to_string().into_bytes());
-            if let Outcome::Committed(_) = self.kv.txn(vec![compare], vec![put]).await? {
-                return Ok(next);
+            if let Outcome::Committed(revision) = self.kv.txn(vec![compare], vec![put]).await? {
+                return Ok((next, revision));
             }
         }
         Err(CatalogError::Contended)

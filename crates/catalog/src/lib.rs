@@ -19,6 +19,7 @@ mod audit;
 mod cluster;
 pub mod dump;
 mod events;
+mod expected;
 mod groups;
 mod joining;
 mod kubernetes;
@@ -47,6 +48,7 @@ pub use attachment::{Attachment, AttachmentMode, Held};
 pub use audit::{AUDIT_BATCH_MAX, AUDIT_ROWS_MAX, AuditRow};
 pub use cluster::{plan_groups, wanted_groups};
 pub use events::{EVENTS_AT_ONCE, EVENTS_MAX, EventRow, Severity, TEXT_CHARS_MAX};
+pub use expected::{Expected, Expecting};
 pub use groups::{Begun, GroupSnapshotRow};
 pub use joining::{AuthorityRow, CertificateRow, JoinTokenRow};
 pub use kubernetes::{

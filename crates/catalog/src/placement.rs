@@ -9,6 +9,9 @@ use crate::rows::{GroupRow, Row, StoreRow, numbered};
 use serde::{Deserialize, Serialize};
 use vocab::{GroupId, NodeId, StoreId};
 
+/// Rounds of compare-and-swap.
+const ROUNDS_MAX: usize = 16;
+
 /// What an intent is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -227,6 +230,35 @@ impl Catalog {
     pub async fn intent(&self, subject: Subject) -> Result<IntentRow, CatalogError> {
         let found = self.read::<IntentRow>(&IntentRow::key_of(subject)).await?;
         Ok(found.map_or(IntentRow::none(subject), |found| found.row))
+    }
+
+    /// Changes what operators want of a node or a store; nothing is written when that is as it was. Returns it as it then stands.
+    ///
+    /// # Errors
+    /// [`CatalogError::Contended`], [`CatalogError::Kv`], [`CatalogError::Damaged`]. A retry is safe.
+    pub async fn change_intent(
+        &self,
+        subject: Subject,
+        change: impl Fn(&mut IntentRow),
+    ) -> Result<IntentRow, CatalogError> {
+        for _ in 0..ROUNDS_MAX {
+            let found = self.read::<IntentRow>(&IntentRow::key_of(subject)).await?;
+            let present = found.as_ref().map(|found| found.row.clone());
+            let present = present.unwrap_or_else(|| IntentRow::none(subject));
+            let mut row = present.clone();
+            change(&mut row);
+            if row == present {
+                return Ok(row);
+            }
+            let step = match &found {
+                Some(found) => Transaction::new().replace(found, &row),
+                None => Transaction::new().create(&row),
+            };
+            if self.commit(step).await?.is_some() {
+                return Ok(row);
+            }
+        }
+        Err(CatalogError::Contended)
     }
 
     /// Notes what an operator wants.

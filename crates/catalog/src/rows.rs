@@ -2,6 +2,7 @@
 //! fields with defaults.
 
 use crate::attachment::Attachment;
+use crate::kv::Revision;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use vocab::{
@@ -16,6 +17,14 @@ pub trait Row: Serialize + DeserializeOwned + Clone {
 
     /// This row's key.
     fn key(&self) -> String;
+
+    /// The revision on top of which people last changed it, where the row itself says so; else what wrote it says it.
+    fn edited(&self) -> Option<Revision> {
+        None
+    }
+
+    /// Has a row that takes the place of `before`, which `version` wrote, say so.
+    fn stamp(&mut self, _before: &Self, _version: Revision) {}
 }
 
 /// Key of a row by its number: fixed width, so that key order is number order.
@@ -469,6 +478,9 @@ pub struct VolumeRow {
     /// What its clients may do per second.
     #[serde(default)]
     pub limits: VolumeLimits,
+    /// The revision on top of which people last changed it; nothing: written by a release that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edited: Option<Revision>,
 }
 
 /// Bounds per second of what a volume's clients do; 0: none.
@@ -486,6 +498,24 @@ impl Row for VolumeRow {
     const PREFIX: &'static str = "volume/";
     fn key(&self) -> String {
         numbered(Self::PREFIX, self.id.0)
+    }
+
+    fn edited(&self) -> Option<Revision> {
+        self.edited
+    }
+
+    /// Owners write roots and logs into the row all the time: those are nobody's change.
+    fn stamp(&mut self, before: &Self, version: Revision) {
+        let deleting = |row: &Self| row.state == VolumeState::Deleting;
+        let same = self.size == before.size
+            && self.labels == before.labels
+            && self.description == before.description
+            && self.limits == before.limits
+            && self.attachment == before.attachment
+            && deleting(self) == deleting(before);
+        if !same || self.edited.is_none() {
+            self.edited = Some(version);
+        }
     }
 }
 
@@ -585,6 +615,7 @@ mod tests {
             labels: BTreeMap::from([("app".to_owned(), "db".to_owned())]),
             description: None,
             limits: VolumeLimits::default(),
+            edited: Some(7),
         }
     }
 

@@ -215,6 +215,7 @@ impl Catalog {
                 position,
                 floor: row.root.floor,
             };
+            row.edited = Some(owner.version);
             row.segments
                 .retain(|segment| segment.end.is_none_or(|end| end > position.next()));
             // The lineage row is rewritten so that a collection that read the roots before starts again.

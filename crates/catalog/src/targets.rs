@@ -114,7 +114,9 @@ impl Row for AlertTargetRow {
 }
 
 impl AlertTargetRow {
-    fn key_of(name: &str) -> String {
+    /// Key of the row of a target.
+    #[must_use]
+    pub fn key_of(name: &str) -> String {
         format!("{}{name}", Self::PREFIX)
     }
 }

@@ -27,7 +27,15 @@ pub struct TokenRow {
 impl Row for TokenRow {
     const PREFIX: &'static str = "token/";
     fn key(&self) -> String {
-        format!("{}{}", Self::PREFIX, self.name)
+        Self::key_of(&self.name)
+    }
+}
+
+impl TokenRow {
+    /// Key of the row of a token.
+    #[must_use]
+    pub fn key_of(name: &str) -> String {
+        format!("{}{name}", Self::PREFIX)
     }
 }
 
@@ -53,9 +61,7 @@ impl Catalog {
     /// [`CatalogError::NotFound`], [`CatalogError::Contended`], [`CatalogError::Kv`].
     pub async fn delete_token(&self, name: &str) -> Result<(), CatalogError> {
         for _ in 0..16 {
-            let found = self
-                .read::<TokenRow>(&format!("{}{name}", TokenRow::PREFIX))
-                .await?;
+            let found = self.read::<TokenRow>(&TokenRow::key_of(name)).await?;
             let Some(found) = found else {
                 return Err(CatalogError::NotFound {
                     kind: "token",

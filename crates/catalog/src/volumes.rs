@@ -180,7 +180,8 @@ impl Catalog {
         if self.resolve(&volume_name_key(&new.name)).await?.is_none() {
             self.check_quota(&container.row, new.size).await?;
         }
-        let id = VolumeId(self.next_id("volume").await?);
+        let (id, given) = self.next_id_at("volume").await?;
+        let id = VolumeId(id);
         for _ in 0..16 {
             if self.resolve(&volume_name_key(&new.name)).await?.is_some() {
                 return Err(CatalogError::Exists {
@@ -189,6 +190,7 @@ impl Catalog {
                 });
             }
             let mut row = blank_volume(id, container.row.id, new);
+            row.edited = Some(given);
             let mut transaction = Transaction::new().unchanged(&container);
             transaction = match new.origin {
                 None => {
@@ -595,5 +597,6 @@ fn blank_volume(id: VolumeId, container: ContainerId, new: &NewVolume) -> Volume
         labels: new.labels.clone(),
         description: new.description.clone(),
         limits: new.limits,
+        edited: None,
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct Audit {
 
 /// Whether the audit log says it also when it was allowed: it changes something, or takes a copy of everything away.
 pub(crate) fn is_told(operation: &Operation) -> bool {
-    match operation {
+    match operation.bare() {
         Operation::CatalogBackup => true,
         Operation::AuditRecord { .. } => false,
         // One driver sends a thousand a day, and nothing depends on them.
@@ -70,7 +70,7 @@ pub(crate) fn is_told(operation: &Operation) -> bool {
 
 /// What an operation asks for, without secrets; and what it is about.
 fn told(operation: &Operation) -> (String, Option<Value>) {
-    let mut fields = match serde_json::to_value(operation) {
+    let mut fields = match serde_json::to_value(operation.bare()) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
     };
@@ -101,7 +101,7 @@ fn fields(value: &Value, names: &[&str]) -> Value {
 
 /// The look that tells what is there before a change, where one does.
 pub(crate) fn look(operation: &Operation) -> Option<Operation> {
-    Some(match operation {
+    Some(match operation.bare() {
         Operation::NodeSet { name, .. } => Operation::NodeShow { name: name.clone() },
         Operation::StoreSet { id, .. } => Operation::StoreShow { id: *id },
         Operation::VolumeSet { name, .. } | Operation::VolumeResize { name, .. } => {
@@ -118,7 +118,7 @@ pub(crate) fn before(operation: &Operation, answer: Answer) -> Option<Value> {
     match answer {
         Answer::Credential(user) => Some(json!({"role": user.role})),
         Answer::Containers(all) => {
-            let Operation::ContainerSet { name, .. } = operation else {
+            let Operation::ContainerSet { name, .. } = operation.bare() else {
                 return None;
             };
             let found = all.iter().find(|container| container.name == *name)?;
@@ -160,7 +160,10 @@ pub(crate) fn entry(
     if !worth {
         return None;
     }
-    let (subject, after) = told(operation);
+    let (subject, mut after) = told(operation);
+    if let (Some(version), Some(Value::Object(fields))) = (operation.version(), &mut after) {
+        fields.insert("if_version".to_owned(), json!(version));
+    }
     Some(AuditEntry {
         id: 0,
         at_ms: now_ms(),

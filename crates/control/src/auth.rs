@@ -357,6 +357,7 @@ pub(crate) fn check(access: &Access, operation: &Operation) -> Result<(), Operat
 
 /// Whether a scope allows an operation. Pure.
 pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
+    let operation = operation.bare();
     if is_step(operation) {
         return false;
     }

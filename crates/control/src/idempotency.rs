@@ -210,7 +210,7 @@ pub(crate) fn ticket(
 /// Whether a secret, or a hash that is another one every time, is in an operation or in its answer.
 fn has_secret(operation: &Operation) -> bool {
     matches!(
-        operation,
+        operation.bare(),
         Operation::TokenCreate { .. }
             | Operation::JoinTokenCreate { .. }
             | Operation::NodeJoin { .. }

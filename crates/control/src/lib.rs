@@ -26,6 +26,7 @@
 
 mod audit;
 mod auth;
+mod conditions;
 mod first;
 mod headers;
 mod idempotency;

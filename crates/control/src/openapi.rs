@@ -49,6 +49,10 @@ const SESSION_DESCRIPTION: &str = "The cookie that `POST /api/v1/session` gives 
     with `__Host-`. A request that changes something carries `x-azekura-request`, too, with any value, and no `Origin` but that \
     of the server. A user of role viewer, operator or admin may use what a token of the scope of that name may.";
 
+/// The same of what a change is on top of, and of what a client has already.
+const IF_MATCH: &str = "if-match";
+const IF_NONE_MATCH: &str = "if-none-match";
+
 /// Serves the document.
 pub(crate) async fn serve() -> Response {
     static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
@@ -84,6 +88,12 @@ pub(crate) fn document() -> OpenApi {
     components
         .parameters
         .insert(IDEMPOTENCY_KEY.to_owned(), RefOr::T(idempotency_key()));
+    components
+        .parameters
+        .insert(IF_MATCH.to_owned(), RefOr::T(if_match()));
+    components
+        .parameters
+        .insert(IF_NONE_MATCH.to_owned(), RefOr::T(if_none_match()));
     components
         .security_schemes
         .insert(TOKEN.to_owned(), token().into());
@@ -146,6 +156,44 @@ fn idempotency_key() -> utoipa::openapi::path::Parameter {
              at least. Take a new key, a UUID for example, for every change",
         ))
         .schema(Some(text))
+        .build()
+}
+
+fn if_match() -> utoipa::openapi::path::Parameter {
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(r#"^(\*|"(0|[1-9][0-9]{0,18})")$"#));
+    ParameterBuilder::new()
+        .name(IF_MATCH)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "The `etag` that an answer had, or its `version` in quotes: the change is made only on top of that, else the answer is \
+             412 and nothing is changed. `*`: of whatever is there",
+        ))
+        .schema(Some(text))
+        .build()
+}
+
+fn if_none_match() -> utoipa::openapi::path::Parameter {
+    ParameterBuilder::new()
+        .name(IF_NONE_MATCH)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Tags that answers had: while one of them is the present one, the answer is 304 without a body",
+        ))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build()
+}
+
+/// The version of what is answered, where there is one.
+fn etag_header() -> utoipa::openapi::Header {
+    HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .description(Some(
+            "The `version` of the answer in quotes, when it is known: what can be changed is as it was as long as this is",
+        ))
         .build()
 }
 

@@ -1,5 +1,6 @@
 //! Answers and errors as HTTP responses, and request bodies as values.
 
+use crate::conditions;
 use api::{Answer, ErrorKind, OperationError, Problem, http};
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -33,7 +34,14 @@ impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         match self {
             Self::Answer(answer) => match answer.to_value() {
-                Ok(value) => json(StatusCode::OK, value.to_string()),
+                Ok(value) => {
+                    let mut response = json(StatusCode::OK, value.to_string());
+                    if let Some(version) = answer.version() {
+                        let tag = conditions::tag(version);
+                        response.headers_mut().insert(header::ETAG, tag);
+                    }
+                    response
+                }
                 Err(cause) => error(&OperationError::failed(format!(
                     "the answer cannot be written as JSON: {cause}"
                 ))),

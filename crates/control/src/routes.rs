@@ -9,10 +9,12 @@ mod kubernetes;
 mod logs;
 mod members;
 mod metrics;
+mod paging;
 mod tasks;
 
 use crate::audit::{self, Audit};
 use crate::auth::{Access, Transport};
+use crate::conditions;
 use crate::idempotency::{self, Ticket};
 use crate::password::Passwords;
 use crate::reply::{Reply, no_such_method, parse, parse_or_default, require_json};
@@ -31,6 +33,7 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
+use paging::{IdText, NameText};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -69,6 +72,7 @@ impl Shared {
                 return result;
             }
         };
+        let operation = conditions::apply(operation)?;
         match idempotency::ticket(&access, &operation)? {
             None => self.do_and_tell(&access, operation).await,
             Some(ticket) => self.do_once(access, operation, ticket).await,
@@ -241,6 +245,7 @@ pub fn router(
             &format!("{PREFIX}/join"),
             post(joining::join).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)),
         )
+        .layer(axum::middleware::from_fn(conditions::layer))
         .layer(axum::middleware::from_fn(request_id::layer))
         .layer(axum::middleware::from_fn(headers::layer))
         .with_state(shared)
@@ -318,8 +323,8 @@ async fn status(State(shared): State<Shared>) -> Reply {
     shared.reply(Ok(Operation::Status)).await
 }
 
-async fn container_list(State(shared): State<Shared>) -> Reply {
-    shared.reply(Ok(Operation::ContainerList)).await
+async fn container_list(State(shared): State<Shared>, page: NameText) -> Reply {
+    shared.named(page, Operation::ContainerList).await
 }
 
 async fn container_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
@@ -518,8 +523,8 @@ async fn snapshot_show(State(shared): State<Shared>, path: PathText) -> Reply {
     shared.reply(operation).await
 }
 
-async fn group_list(State(shared): State<Shared>) -> Reply {
-    shared.reply(Ok(Operation::GroupSnapshotList)).await
+async fn group_list(State(shared): State<Shared>, page: IdText) -> Reply {
+    shared.numbered(page, Operation::GroupSnapshotList).await
 }
 
 async fn group_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
@@ -541,8 +546,8 @@ async fn group_delete(State(shared): State<Shared>, path: PathText) -> Reply {
         .await
 }
 
-async fn token_list(State(shared): State<Shared>) -> Reply {
-    shared.reply(Ok(Operation::TokenList)).await
+async fn token_list(State(shared): State<Shared>, page: NameText) -> Reply {
+    shared.named(page, Operation::TokenList).await
 }
 
 /// Makes the secret here, so that it never gets further than this answer.

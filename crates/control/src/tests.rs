@@ -1,6 +1,7 @@
 //! Real HTTP against a backend that remembers what it was asked.
 
 mod accounts;
+mod conditions;
 mod idempotency;
 mod kubernetes;
 mod metrics;
@@ -87,8 +88,14 @@ fn answer(operation: Operation) -> Result<Answer, OperationError> {
             "full" => refuse(ErrorKind::NoSpace),
             "broken" => refuse(ErrorKind::Failed),
             "odd" => refuse(ErrorKind::BadRequest),
+            "versioned" => Ok(conditions::volume()),
             _ => Ok(Answer::Volume(volume(name))),
         },
+        Operation::Conditional { version, .. } if version != conditions::VERSION => {
+            refuse(ErrorKind::Changed)
+        }
+        Operation::StoreList | Operation::GroupSnapshotList => conditions::list(&operation),
+        Operation::DiskList | Operation::TokenList => conditions::list(&operation),
         Operation::VolumeResize { name, .. } if name == "full" => refuse(ErrorKind::NoSpace),
         Operation::SnapshotDiff {
             volume, from, to, ..

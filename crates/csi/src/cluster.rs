@@ -105,7 +105,8 @@ impl From<ApiError> for Status {
                     "{text}: the driver needs a token of scope csi or credentials of role csi, see its --token-file and \
                      --credentials"
                 )),
-                ErrorKind::Failed => Self::internal(text),
+                // The driver makes nothing conditional.
+                ErrorKind::Failed | ErrorKind::Changed => Self::internal(text),
             },
         }
     }

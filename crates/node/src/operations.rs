@@ -10,6 +10,7 @@ mod capacity;
 mod catalogs;
 mod clones;
 mod components;
+mod conditions;
 mod containers;
 pub(crate) mod disks;
 mod events;
@@ -71,6 +72,7 @@ pub(crate) fn catalog_error(error: CatalogError) -> OperationError {
         CatalogError::Exists { .. } | CatalogError::Taken(_) => ErrorKind::Exists,
         CatalogError::InUse { .. } => ErrorKind::InUse,
         CatalogError::OverQuota(_) => ErrorKind::NoSpace,
+        CatalogError::Changed { .. } => ErrorKind::Changed,
         CatalogError::Refused(reason) if reason.contains("is not allowed") => ErrorKind::BadRequest,
         CatalogError::Refused(_) => ErrorKind::Refused,
         CatalogError::Damaged { .. } => ErrorKind::Failed,
@@ -107,7 +109,7 @@ fn refusal_error(refusal: Refusal) -> OperationError {
 
 /// Name of the volume whose owner must carry the operation out.
 fn owned_by(operation: &Operation) -> Option<&str> {
-    match operation {
+    match operation.bare() {
         Operation::VolumeSet { name, .. }
         | Operation::VolumeResize { name, .. }
         | Operation::VolumeDrain { name } => Some(name),
@@ -179,9 +181,11 @@ impl Host {
     }
 
     async fn operate_here(self: &Rc<Self>, operation: Operation) -> Result<Answer> {
+        if let Operation::VolumeDelete { name } = operation.bare() {
+            return self.delete_volume_here(name, operation.version()).await;
+        }
         match &operation {
             Operation::VolumeShow { name } => return self.show_volume_here(name).await,
-            Operation::VolumeDelete { name } => return self.delete_volume_here(name).await,
             Operation::Space { lineage } => return self.space_here(*lineage).await,
             Operation::Alert(step) => return self.alerts_here(step.clone()).await,
             Operation::MetricsPart { .. } | Operation::Busiest(_) | Operation::LogsPart(_) => {
@@ -243,7 +247,7 @@ impl Host {
             Operation::CatalogMove(target) => self.move_catalog(target).await,
             Operation::VolumeList(query) => self.list_volumes(&query).await,
             Operation::VolumeShow { name } => self.show_volume(&name).await,
-            Operation::VolumeDelete { name } => self.delete_volume(&name).await,
+            Operation::VolumeDelete { name } => self.delete_volume(&name, None).await,
             Operation::SnapshotList(query) => self.list_snapshots(&query).await,
             Operation::SnapshotShow { id } => self.show_snapshot(id).await,
             Operation::SnapshotDelete { volume, name } => {
@@ -275,11 +279,14 @@ impl Host {
         }
     }
 
-    /// Operations on who may do what, and on how the cluster trusts its members.
+    /// Operations on who may do what, and on how the cluster trusts its members; and what depends on a version.
     async fn operate_accounts(self: &Rc<Self>, operation: Operation) -> Result<Answer> {
         match operation {
             Operation::UserCreate { name, role, hash } => self.create_user(name, role, hash).await,
             Operation::UserList => self.list_users().await,
+            Operation::Conditional { version, change } => {
+                self.operate_conditionally(version, *change).await
+            }
             Operation::UserSet { name, role, hash } => {
                 self.set_user(&name, role, hash.as_deref()).await
             }
@@ -317,6 +324,10 @@ impl Host {
         operation: &Operation,
     ) -> Result<Answer> {
         match operation {
+            Operation::Conditional { version, change } => {
+                let work = Box::pin(self.as_owner(volume, change));
+                self.on_top_of(*version, change, work).await
+            }
             Operation::VolumeResize { size, .. } => self.resize_volume(volume, *size).await,
             Operation::VolumeDrain { .. } => self.drain_volume(volume).await,
             Operation::VolumeRestore { snapshot, .. } => {
@@ -366,7 +377,7 @@ impl Host {
     /// Finds or makes the owner and has it carry the operation out.
     async fn at_owner(self: &Rc<Self>, name: &str, operation: &Operation) -> Result<Answer> {
         let began = self.world.now();
-        let mut unclear = false;
+        let (mut unclear, mut again) = (false, false);
         loop {
             let id = self.volume_id(name).await?;
             let result = match self.acquire(id).await {
@@ -383,7 +394,11 @@ impl Host {
             };
             match result {
                 Err(error) if is_unavailable(&error) && self.within(began, OWNER_PATIENCE) => {
+                    again = true;
                     self.world.sleep(RETRY_PAUSE).await;
+                }
+                Err(error) if error.kind == ErrorKind::Changed && (again || unclear) => {
+                    return Err(conditions::perhaps_changed_by_this(&error));
                 }
                 Err(error) if error.kind == ErrorKind::Exists && unclear => {
                     return self.repeated(operation, error).await;
@@ -400,7 +415,7 @@ impl Host {
     /// A detach must succeed although the owner does not answer: the epoch grows, and the old owner's
     /// sessions are fenced.
     fn may_seize(&self, operation: &Operation, began: Time) -> bool {
-        matches!(operation, Operation::Detach { .. }) && !self.within(began, SEIZE_AFTER)
+        matches!(operation.bare(), Operation::Detach { .. }) && !self.within(began, SEIZE_AFTER)
     }
 
     /// Makes this node the volume's owner in the catalog although `from` is, which holds its lease and does not answer.
@@ -422,7 +437,7 @@ impl Host {
         operation: &Operation,
         unclear: &mut bool,
     ) -> Result<Answer> {
-        let patience = match operation {
+        let patience = match operation.bare() {
             Operation::Detach { .. } => DETACH_PATIENCE,
             _ => FORWARD_PATIENCE,
         };

@@ -1,5 +1,6 @@
 //! Arguments of the verbs on alerts.
 
+use super::IfVersion;
 use crate::config::parse_name;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -90,6 +91,9 @@ pub enum TargetVerb {
     Delete {
         /// Its name.
         name: String,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
     /// Send a test message, and wait until it is delivered
     Test {

@@ -1,6 +1,6 @@
 //! Verbs on what is above a single volume: the cluster, its capacity, group snapshots.
 
-use super::parse_label;
+use super::{IfVersion, parse_label};
 use crate::config::parse_name;
 use crate::quantity::{parse_duration, parse_size};
 use clap::{Args, Subcommand};
@@ -202,11 +202,17 @@ pub enum MemberVerb {
         /// Return when it is empty.
         #[arg(long)]
         wait: bool,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
     /// Let it take part again
     Undrain {
         /// Name of the node, or id of the store.
         name: String,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
     /// Let it be away for a while without replacing what it holds
     Maintenance {
@@ -215,6 +221,9 @@ pub enum MemberVerb {
         /// For how long; 0s ends it.
         #[arg(value_name = "DURATION", value_parser = parse_duration)]
         duration: Duration,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
     /// Forget it, once it is empty
     Remove {

@@ -1,5 +1,6 @@
 //! Arguments of the verbs on users and of the audit log.
 
+use super::IfVersion;
 use crate::config::parse_name;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ pub enum UserVerb {
         /// The password.
         #[command(flatten)]
         password: PasswordArgs,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
     /// Give a user another role, which ends the user's sessions
     SetRole {
@@ -36,11 +40,17 @@ pub enum UserVerb {
         /// What the user may do.
         #[arg(value_enum)]
         role: Role,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
     /// Delete a user, whose sessions end with that
     Delete {
         /// The name.
         name: String,
+        /// What it is on top of.
+        #[command(flatten)]
+        on: IfVersion,
     },
 }
 

@@ -7,6 +7,7 @@
     clippy::unwrap_used
 )]
 
+mod conditions;
 mod embedded;
 mod events;
 mod kubernetes;

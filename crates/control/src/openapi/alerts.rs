@@ -3,7 +3,9 @@
 use super::describe::Describe;
 use super::table::{ADMIN, DONE, LOOKING, OPERATING};
 use api::ErrorKind::{Exists, NotFound, Refused};
-use api::{AlertAnswer, AlertNote, AlertQuery, AlertTargetAnswer, AlertTargetSpec, AlertsAnswer};
+use api::{
+    AlertAnswer, AlertNote, AlertQuery, AlertTargetAnswer, AlertTargetSpec, AlertsAnswer, NamePage,
+};
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Post};
 
@@ -39,6 +41,7 @@ pub(super) fn alerts() -> Vec<Describe> {
             "alert-target-list",
             "Who is told of alerts, without secrets",
         )
+        .query::<NamePage>(&[])
         .list::<AlertTargetAnswer>("Targets, by name")
         .scopes(LOOKING),
         Describe::new(
@@ -48,6 +51,7 @@ pub(super) fn alerts() -> Vec<Describe> {
             "Tells somebody of what changes from now on",
         )
         .body::<AlertTargetSpec>(True)
+        .tagged()
         .answer::<AlertTargetAnswer>("The target, without secrets")
         .problems(&[Exists, Refused])
         .scopes(ADMIN),
@@ -58,6 +62,7 @@ pub(super) fn alerts() -> Vec<Describe> {
             "Tells somebody no more",
         )
         .named("name", TARGET)
+        .conditional()
         .object(DONE)
         .problems(&[NotFound])
         .scopes(ADMIN),

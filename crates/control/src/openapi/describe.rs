@@ -1,6 +1,9 @@
 //! One operation of the document, put together step by step.
 
-use super::{IDEMPOTENCY_KEY, REQUEST_ID, SESSION, TOKEN, problem_name, request_id_header};
+use super::{
+    IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, REQUEST_ID, SESSION, TOKEN, etag_header,
+    problem_name, request_id_header,
+};
 use api::{ErrorKind, Scope, http};
 use std::collections::BTreeMap;
 use utoipa::openapi::content::ContentBuilder;
@@ -32,6 +35,7 @@ pub(super) struct Describe {
     schemas: Schemas,
     takes_anything: bool,
     keyless: bool,
+    tagged: bool,
     scopes: Vec<Scope>,
     problems: Vec<ErrorKind>,
 }
@@ -72,6 +76,7 @@ impl Describe {
             schemas: Vec::new(),
             takes_anything: false,
             keyless: false,
+            tagged: false,
             scopes: Vec::new(),
             problems: Vec::new(),
         }
@@ -155,10 +160,13 @@ impl Describe {
         content: utoipa::openapi::Content,
         description: &str,
     ) -> Self {
-        let response = ResponseBuilder::new()
+        let mut response = ResponseBuilder::new()
             .description(description)
             .header(REQUEST_ID, request_id_header())
             .content(media, content);
+        if self.tagged {
+            response = response.header("etag", etag_header());
+        }
         self.operation = self.operation.response("200", response.build());
         self
     }
@@ -166,6 +174,32 @@ impl Describe {
     /// Kinds of errors beside those that any request may meet.
     pub(super) fn problems(mut self, kinds: &[ErrorKind]) -> Self {
         self.problems.extend_from_slice(kinds);
+        self
+    }
+
+    /// The answer has a version. Said before the answer is.
+    pub(super) fn tagged(mut self) -> Self {
+        self.tagged = true;
+        self
+    }
+
+    /// It takes what a client has already, and then answers that this is as it was.
+    pub(super) fn known(mut self) -> Self {
+        let parameter = format!("#/components/parameters/{IF_NONE_MATCH}");
+        let response = ResponseBuilder::new()
+            .description("As it was with one of the tags that were sent")
+            .header(REQUEST_ID, request_id_header())
+            .header("etag", etag_header());
+        self.operation = self.operation.parameter_ref(Ref::new(parameter));
+        self.operation = self.operation.response("304", response.build());
+        self
+    }
+
+    /// It can be made to depend on a version.
+    pub(super) fn conditional(mut self) -> Self {
+        let parameter = format!("#/components/parameters/{IF_MATCH}");
+        self.operation = self.operation.parameter_ref(Ref::new(parameter));
+        self.problems.push(ErrorKind::Changed);
         self
     }
 

@@ -14,8 +14,8 @@ use api::{
     CapacityAnswer, CatalogAnswer, CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget,
     ClusterAnswer, ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer,
     DiskReplacement, DiskSpec, EventQuery, EventsAnswer, GroupSnapshotAnswer, GroupSnapshotSpec,
-    JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, LogQuery, Login,
-    LogsAnswer, MemberAnswer, MemberChange, MetricsAnswer, MetricsQuery, PasswordChange,
+    IdPage, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, LogQuery, Login,
+    LogsAnswer, MemberAnswer, MemberChange, MetricsAnswer, MetricsQuery, NamePage, PasswordChange,
     RemoveQuery, ResiliencyAnswer, Retirement, Scope, SessionAnswer, SnapshotAnswer,
     SpaceReportAnswer, StartedAnswer, StatusAnswer, StoreAnswer, TaskAnswer, TaskQuery,
     TasksAnswer, TokenAnswer, TokenSpec, UserAnswer, UserChange, UserSpec, VolumeAnswer,
@@ -101,9 +101,17 @@ fn cluster() -> Vec<Describe> {
     ]
 }
 
-/// Space and events.
+/// Resiliency, space and events.
 fn insight() -> Vec<Describe> {
     vec![
+        Describe::new(
+            Get,
+            "/resiliency",
+            "resiliency",
+            "How much loss the cluster can take now",
+        )
+        .answer::<ResiliencyAnswer>("The verdict and what it rests on")
+        .scopes(LOOKING),
         Describe::new(Get, "/space", "space", "Where the space goes")
             .answer::<SpaceReportAnswer>("Volumes, snapshots, containers and stores")
             .scopes(LOOKING),
@@ -176,6 +184,8 @@ fn members() -> Vec<Describe> {
     let show = |path, id, what: &'static str, name, about| {
         Describe::new(Get, path, id, what)
             .named(name, about)
+            .tagged()
+            .known()
             .answer::<MemberAnswer>("What ties it to the cluster")
             .problems(&[NotFound])
             .scopes(LOOKING)
@@ -184,6 +194,8 @@ fn members() -> Vec<Describe> {
         Describe::new(Patch, path, id, what)
             .named(name, about)
             .body::<MemberChange>(True)
+            .tagged()
+            .conditional()
             .answer::<MemberAnswer>("What ties it to the cluster now")
             .problems(&[NotFound, Refused])
             .scopes(OPERATING)
@@ -197,14 +209,6 @@ fn members() -> Vec<Describe> {
             .scopes(ADMIN)
     };
     vec![
-        Describe::new(
-            Get,
-            "/resiliency",
-            "resiliency",
-            "How much loss the cluster can take now",
-        )
-        .answer::<ResiliencyAnswer>("The verdict and what it rests on")
-        .scopes(LOOKING),
         show("/nodes/{name}", "node-show", "One node", "name", NODE),
         set(
             "/nodes/{name}",
@@ -221,6 +225,7 @@ fn members() -> Vec<Describe> {
             NODE,
         ),
         Describe::new(Get, "/stores", "store-list", "Every store")
+            .query::<IdPage>(&[])
             .list::<StoreAnswer>("Stores, by id")
             .scopes(LOOKING),
         show("/stores/{id}", "store-show", "One store", "id", STORE),
@@ -275,6 +280,7 @@ fn catalog() -> Vec<Describe> {
 fn disks() -> Vec<Describe> {
     vec![
         Describe::new(Get, "/disks", "disk-list", "The disks of all nodes")
+            .query::<NamePage>(&[])
             .list::<DiskAnswer>("Disks, by node and store")
             .scopes(LOOKING),
         Describe::new(
@@ -304,6 +310,7 @@ fn disks() -> Vec<Describe> {
 fn containers() -> Vec<Describe> {
     vec![
         Describe::new(Get, "/containers", "container-list", "Every container")
+            .query::<NamePage>(&[])
             .list::<ContainerAnswer>("Containers, by name")
             .scopes(ALL),
         Describe::new(
@@ -313,6 +320,7 @@ fn containers() -> Vec<Describe> {
             "Creates a container; with scope csi its name begins with `csi-`",
         )
         .body::<ContainerSpec>(True)
+        .tagged()
         .answer::<ContainerAnswer>("The container")
         .problems(&[Exists, Refused])
         .scopes(DRIVING),
@@ -324,6 +332,8 @@ fn containers() -> Vec<Describe> {
         )
         .named("name", CONTAINER)
         .body::<ContainerChange>(True)
+        .tagged()
+        .conditional()
         .answer::<ContainerAnswer>("The container as it is now")
         .problems(&[NotFound, Refused])
         .scopes(OPERATING),
@@ -334,6 +344,7 @@ fn containers() -> Vec<Describe> {
             "Deletes an empty container",
         )
         .named("name", CONTAINER)
+        .conditional()
         .object(DONE)
         .problems(&[NotFound, Refused])
         .scopes(OPERATING),
@@ -353,11 +364,14 @@ fn volumes() -> Vec<Describe> {
             "Creates a volume, or with `from` a clone",
         )
         .body::<VolumeSpec>(True)
+        .tagged()
         .answer::<VolumeAnswer>("The volume")
         .problems(&[NotFound, Exists, Refused, NoSpace])
         .scopes(DRIVING),
         Describe::new(Get, "/volumes/{name}", "volume-show", "One volume")
             .named("name", VOLUME)
+            .tagged()
+            .known()
             .answer::<VolumeAnswer>("The volume")
             .problems(&[NotFound])
             .scopes(EVERYBODY),
@@ -369,6 +383,8 @@ fn volumes() -> Vec<Describe> {
         )
         .named("name", VOLUME)
         .body::<VolumeChange>(True)
+        .tagged()
+        .conditional()
         .answer::<VolumeAnswer>("The volume as it is now")
         .problems(&[NotFound, Refused])
         .scopes(DRIVING),
@@ -379,6 +395,7 @@ fn volumes() -> Vec<Describe> {
             "Deletes a volume that nobody has attached; its snapshots stay",
         )
         .named("name", VOLUME)
+        .conditional()
         .answer::<StartedAnswer>("Deleted; the task ends when its space is back")
         .problems(&[NotFound, InUse, Refused])
         .scopes(DRIVING),
@@ -399,6 +416,8 @@ fn volume_actions() -> Vec<Describe> {
     vec![
         action("resize", "Grows a volume while it is in use")
             .body::<http::Resize>(True)
+            .tagged()
+            .conditional()
             .answer::<VolumeAnswer>("The volume as it is now")
             .problems(&[NoSpace])
             .scopes(DRIVING),
@@ -407,12 +426,15 @@ fn volume_actions() -> Vec<Describe> {
             "Gives a detached volume the contents of one of its snapshots",
         )
         .body::<http::Restore>(True)
+        .tagged()
+        .conditional()
         .answer::<VolumeAnswer>("The volume as it is now")
         .scopes(OPERATING),
         action(
             "drain",
             "Writes everything in the volume's log out into extents",
         )
+        .tagged()
         .answer::<VolumeAnswer>("The volume as it is now")
         .problems(&[NoSpace])
         .scopes(OPERATING),
@@ -421,6 +443,7 @@ fn volume_actions() -> Vec<Describe> {
             "Gives a client the right to use the volume; the same client again changes nothing",
         )
         .body::<http::Attach>(True)
+        .conditional()
         .answer::<AttachmentAnswer>("Who may use the volume now")
         .problems(&[InUse])
         .scopes(ATTACHING),
@@ -429,6 +452,7 @@ fn volume_actions() -> Vec<Describe> {
             "Takes the right away, and returns once the client's sessions are fenced",
         )
         .body::<http::Detach>(False)
+        .conditional()
         .answer::<AttachmentAnswer>("Who may use the volume now")
         .scopes(ATTACHING),
     ]
@@ -507,6 +531,7 @@ fn group_snapshots() -> Vec<Describe> {
             "group-snapshot-list",
             "Group snapshots",
         )
+        .query::<IdPage>(&[])
         .list::<GroupSnapshotAnswer>("Group snapshots, oldest first")
         .scopes(ALL),
         Describe::new(
@@ -550,10 +575,12 @@ fn tokens() -> Vec<Describe> {
             "token-list",
             "Every token, without its secret",
         )
+        .query::<NamePage>(&[])
         .list::<TokenAnswer>("Tokens, by name")
         .scopes(ADMIN),
         Describe::new(Post, "/tokens", "token-create", "Makes a token")
             .body::<TokenSpec>(True)
+            .tagged()
             .answer::<TokenAnswer>("The token; its secret is in this answer and never again")
             .problems(&[NotFound, Exists])
             .keyless()
@@ -565,6 +592,7 @@ fn tokens() -> Vec<Describe> {
             "Deletes a token: it is refused from now on",
         )
         .named("name", "Name of the token")
+        .conditional()
         .object(DONE)
         .problems(&[NotFound])
         .scopes(ADMIN),
@@ -575,10 +603,12 @@ fn accounts() -> Vec<Describe> {
     const USER: &str = "Name of the user";
     vec![
         Describe::new(Get, "/users", "user-list", "Everybody who can log in")
+            .query::<NamePage>(&[])
             .list::<UserAnswer>("Users, by name")
             .scopes(ADMIN),
         Describe::new(Post, "/users", "user-create", "Makes a user")
             .body::<UserSpec>(True)
+            .tagged()
             .answer::<UserAnswer>("The user")
             .problems(&[Exists, Refused, Throttled])
             .keyless()
@@ -591,6 +621,8 @@ fn accounts() -> Vec<Describe> {
         )
         .named("name", USER)
         .body::<UserChange>(True)
+        .tagged()
+        .conditional()
         .answer::<UserAnswer>("The user as it is now")
         .problems(&[NotFound, Refused, Throttled])
         .keyless()
@@ -602,6 +634,7 @@ fn accounts() -> Vec<Describe> {
             "Deletes a user, whose sessions end with that",
         )
         .named("name", USER)
+        .conditional()
         .object(DONE)
         .problems(&[NotFound, Refused])
         .scopes(ADMIN),
@@ -640,6 +673,7 @@ fn sessions() -> Vec<Describe> {
             "Changes one's own password, which ends all of one's sessions",
         )
         .body::<PasswordChange>(True)
+        .tagged()
         .answer::<UserAnswer>("The user as it is now")
         .problems(&[Throttled])
         .keyless()

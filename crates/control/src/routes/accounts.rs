@@ -1,5 +1,6 @@
 //! Users, sessions, and the audit log.
 
+use super::paging::NameText;
 use super::{Body, PathText, Shared, bad, bytes, text};
 use crate::auth::{self, Digest, Transport};
 use crate::reply::{Reply, parse, require_json};
@@ -27,8 +28,8 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/audit", get(audit_list))
 }
 
-async fn user_list(State(shared): State<Shared>) -> Reply {
-    shared.reply(Ok(Operation::UserList)).await
+async fn user_list(State(shared): State<Shared>, page: NameText) -> Reply {
+    shared.named(page, Operation::UserList).await
 }
 
 async fn user_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {

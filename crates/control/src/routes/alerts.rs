@@ -1,5 +1,6 @@
 //! What is wrong, and who is told of it.
 
+use super::paging::NameText;
 use super::{Body, PathText, Shared, bad, bytes, text};
 use crate::auth;
 use crate::reply::{Reply, parse, parse_or_default, require_json};
@@ -82,8 +83,9 @@ async fn resolve(
     reply(&shared, asked).await
 }
 
-async fn target_list(State(shared): State<Shared>) -> Reply {
-    reply(&shared, Ok(AlertOperation::TargetList)).await
+async fn target_list(State(shared): State<Shared>, page: NameText) -> Reply {
+    let list = Operation::Alert(AlertOperation::TargetList);
+    shared.named(page, list).await
 }
 
 async fn target_add(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {

@@ -1,6 +1,7 @@
 //! Disks of the nodes.
 
 use super::members::id_of;
+use super::paging::NameText;
 use super::{Body, PathText, Shared, bytes};
 use crate::reply::{Reply, parse};
 use api::{DiskReplacement, DiskSpec, Operation};
@@ -16,8 +17,8 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/disks/{store}/replace", post(replace))
 }
 
-async fn list(State(shared): State<Shared>) -> Reply {
-    shared.reply(Ok(Operation::DiskList)).await
+async fn list(State(shared): State<Shared>, page: NameText) -> Reply {
+    shared.disks(page).await
 }
 
 async fn add(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {

@@ -1,5 +1,6 @@
 //! Nodes and stores as members of the cluster.
 
+use super::paging::IdText;
 use super::{Body, PathText, Shared, bad, bytes, text};
 use crate::reply::{Reply, parse};
 use api::{EventQuery, MemberChange, Operation, OperationError, RemoveQuery};
@@ -87,8 +88,8 @@ async fn node_remove(State(shared): State<Shared>, path: PathText, query: Remove
     shared.reply(operation()).await
 }
 
-async fn store_list(State(shared): State<Shared>) -> Reply {
-    shared.reply(Ok(Operation::StoreList)).await
+async fn store_list(State(shared): State<Shared>, page: IdText) -> Reply {
+    shared.numbered(page, Operation::StoreList).await
 }
 
 async fn store_show(State(shared): State<Shared>, path: PathText) -> Reply {

@@ -72,6 +72,7 @@ impl Accounts {
                 role: *role,
                 created_ms: 1,
                 sessions: 0,
+                version: None,
             })),
             Operation::AuditList(_) => Ok(Answer::Audit(Vec::new())),
             _ => return None,

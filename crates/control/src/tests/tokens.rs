@@ -35,6 +35,7 @@ pub(super) fn find(hash: &str) -> Result<Answer, OperationError> {
             kubernetes,
             created_ms: 1,
             token: None,
+            version: None,
         })),
         None => Err(OperationError::new(
             ErrorKind::Unauthenticated,

@@ -7,7 +7,9 @@ use api::{
     Answer, CompressionName, ContainerAnswer, ContainerChange, ContainerSpec, MinCopies,
     OperationError, SyncName,
 };
-use catalog::{CatalogError, Compression, ContainerRow, SpaceState, SyncPolicy, VolumeRow};
+use catalog::{
+    CatalogError, Compression, ContainerRow, SpaceState, SyncPolicy, Versioned, VolumeRow,
+};
 use vocab::{ByteCount, ContainerId};
 
 fn sync_of(name: SyncName) -> SyncPolicy {
@@ -53,6 +55,7 @@ pub(super) fn describe<'a>(
         volumes: count,
         provisioned,
         space: space.name().to_owned(),
+        version: None,
     }
 }
 
@@ -89,7 +92,10 @@ impl Host {
             tracing::warn!(%error, "the catalog could not be read again");
         }
         let space = self.space_state(row.replication_factor);
-        Ok(Answer::Container(describe(&row, space, std::iter::empty())))
+        Ok(Answer::Container(ContainerAnswer {
+            version: self.catalog.version_if_still(&row).await,
+            ..describe(&row, space, std::iter::empty())
+        }))
     }
 
     pub(super) async fn list_containers(&self) -> Result<Answer> {
@@ -103,12 +109,14 @@ impl Host {
             .list::<VolumeRow>()
             .await
             .map_err(catalog_error)?;
-        let answer = |row: &ContainerRow| {
-            let space = self.space_state(row.replication_factor);
-            describe(row, space, volumes.iter().map(|found| &found.row))
+        let answer = |found: &Versioned<ContainerRow>| {
+            let space = self.space_state(found.row.replication_factor);
+            ContainerAnswer {
+                version: Some(self.catalog.version_of(found)),
+                ..describe(&found.row, space, volumes.iter().map(|found| &found.row))
+            }
         };
-        let mut answers: Vec<ContainerAnswer> =
-            rows.iter().map(|found| answer(&found.row)).collect();
+        let mut answers: Vec<ContainerAnswer> = rows.iter().map(answer).collect();
         answers.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(Answer::Containers(answers))
     }
@@ -161,7 +169,10 @@ impl Host {
             .map_err(catalog_error)?;
         let volumes = volumes.iter().map(|found| &found.row);
         let space = self.space_state(row.replication_factor);
-        Ok(Answer::Container(describe(&row, space, volumes)))
+        Ok(Answer::Container(ContainerAnswer {
+            version: self.catalog.version_if_still(&row).await,
+            ..describe(&row, space, volumes)
+        }))
     }
 
     pub(super) async fn delete_container(&self, name: &str) -> Result<Answer> {

@@ -13,8 +13,8 @@ use api::{
     NodeCertificateAnswer, Operation, OperationError,
 };
 use catalog::{
-    AuthorityRow, CatalogError, CertificateRow, IntentRow, JoinTokenRow, Severity, Subject,
-    Transaction, Versioned,
+    AuthorityRow, CatalogError, CertificateRow, JoinTokenRow, Severity, Subject, Transaction,
+    Versioned,
 };
 use std::fmt;
 use std::rc::Rc;
@@ -409,19 +409,10 @@ impl Host {
 
     /// Has a candidate take part.
     pub(super) async fn approve(&self, node: NodeId) -> Result<()> {
-        let intent = self
+        let approved = self
             .catalog
-            .intent(Subject::Node(node))
-            .await
-            .map_err(catalog_error)?;
-        let approved = IntentRow {
-            candidate: false,
-            ..intent
-        };
-        self.catalog
-            .set_intent(&approved)
-            .await
-            .map_err(catalog_error)
+            .change_intent(Subject::Node(node), |intent| intent.candidate = false);
+        approved.await.map(drop).map_err(catalog_error)
     }
 
     /// The authorities as the catalog has them now; those of this node's signer, where there are none.
@@ -487,7 +478,7 @@ fn view_has(host: &Host, store: u32) -> bool {
 
 /// Whether a caller may have an operation carried out that it forwards: a node renews its own certificate only.
 pub(super) fn may_forward(caller: Option<&Caller>, operation: &Operation) -> Result<()> {
-    let name = match operation {
+    let name = match operation.bare() {
         Operation::CertificateRenew { name, .. } => name,
         // Every node has the catalog for them itself: nobody has a reason to ask another one.
         Operation::UserFind { .. }

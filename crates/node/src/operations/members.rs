@@ -48,7 +48,7 @@ fn refused(reason: String) -> OperationError {
     OperationError::new(ErrorKind::Refused, reason)
 }
 
-fn node_member(view: &ClusterView, name: &str) -> Result<Member> {
+pub(super) fn node_member(view: &ClusterView, name: &str) -> Result<Member> {
     let found = view.nodes.values().find(|row| row.name == name);
     let node =
         found.ok_or_else(|| OperationError::not_found(format!("there is no node {name}")))?;
@@ -125,7 +125,13 @@ impl Host {
             .iter()
             .filter(|found| found.row.owner == Some(member.node.id));
         let inside = |store: &StoreId| member.owns(*store);
-        let intent = view.intents.get(&member.subject);
+        let key = IntentRow::key_of(member.subject);
+        let intent = self.catalog.read::<IntentRow>(&key).await;
+        let intent = intent.map_err(catalog_error)?;
+        let version = intent.as_ref();
+        let version = version.map_or(0, |found| self.catalog.version_of(found));
+        let intent = intent.map(|found| found.row);
+        let intent = intent.as_ref();
         let (kind, id, owned) = match member.subject {
             Subject::Node(id) => ("node", id.0, owned.count() as u32),
             Subject::Store(id) => ("store", id.0, 0),
@@ -145,6 +151,7 @@ impl Host {
             volumes: owned,
             removable: groups + leaving + logs + owned == 0,
             task: None,
+            version: Some(version),
         })
     }
 
@@ -173,17 +180,15 @@ impl Host {
                 ));
             }
         }
-        let read = self.catalog.intent(member.subject).await;
-        let mut intent = read.map_err(catalog_error)?;
-        intent.draining = change.draining.unwrap_or(intent.draining);
-        if let Some(minutes) = change.maintenance_minutes {
-            let until = self.world.clock.unix_ms() + u64::from(minutes) * 60_000;
-            intent.maintenance_until_ms = if minutes == 0 { 0 } else { until };
-        }
-        self.catalog
-            .set_intent(&intent)
-            .await
-            .map_err(catalog_error)?;
+        let now_ms = self.world.clock.unix_ms();
+        let set = self.catalog.change_intent(member.subject, |intent| {
+            intent.draining = change.draining.unwrap_or(intent.draining);
+            if let Some(minutes) = change.maintenance_minutes {
+                let until = now_ms + u64::from(minutes) * 60_000;
+                intent.maintenance_until_ms = if minutes == 0 { 0 } else { until };
+            }
+        });
+        set.await.map_err(catalog_error)?;
         self.tell_of_change(member, change);
         let task = match change.draining {
             Some(true) => self.begin_drain(member).await,

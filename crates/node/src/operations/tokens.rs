@@ -3,7 +3,7 @@
 use super::{Result, catalog_error};
 use crate::host::Host;
 use api::{Answer, ErrorKind, OperationError, Scope, TokenAnswer, TokenSpec};
-use catalog::TokenRow;
+use catalog::{TokenRow, Versioned};
 
 /// Hexadecimal digits of a hash of 256 bits.
 const HASH_DIGITS: usize = 64;
@@ -28,6 +28,7 @@ fn describe(row: &TokenRow) -> Option<TokenAnswer> {
         kubernetes: row.kubernetes.clone(),
         created_ms: row.created_ms,
         token: None,
+        version: None,
     })
 }
 
@@ -65,7 +66,8 @@ impl Host {
             .await
             .map_err(catalog_error)?;
         let answer = describe(&row).expect("the scope was written by this function");
-        Ok(Answer::Token(answer))
+        let version = self.catalog.version_if_still(&row).await;
+        Ok(Answer::Token(TokenAnswer { version, ..answer }))
     }
 
     async fn token_rows(&self) -> Result<Vec<TokenRow>> {
@@ -75,8 +77,13 @@ impl Host {
     }
 
     pub(super) async fn list_tokens(&self) -> Result<Answer> {
-        let rows = self.token_rows().await?;
-        Ok(Answer::Tokens(rows.iter().filter_map(describe).collect()))
+        let rows = self.catalog.list::<TokenRow>().await;
+        let rows = rows.map_err(catalog_error)?;
+        let answer = |found: &Versioned<TokenRow>| {
+            let version = Some(self.catalog.version_of(found));
+            describe(&found.row).map(|answer| TokenAnswer { version, ..answer })
+        };
+        Ok(Answer::Tokens(rows.iter().filter_map(answer).collect()))
     }
 
     pub(super) async fn delete_token(&self, name: &str) -> Result<Answer> {

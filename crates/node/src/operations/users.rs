@@ -42,7 +42,7 @@ impl Host {
         self.world.clock.unix_ms()
     }
 
-    async fn describe_user(&self, row: &UserRow) -> Result<UserAnswer> {
+    async fn describe_user(&self, row: &UserRow, version: Option<u64>) -> Result<UserAnswer> {
         let sessions = self.catalog.list::<SessionRow>().await;
         let sessions = sessions.map_err(catalog_error)?;
         let now = self.now_ms();
@@ -54,6 +54,7 @@ impl Host {
             role: role_of(row)?,
             created_ms: row.created_ms,
             sessions: open.count() as u32,
+            version,
         })
     }
 
@@ -75,7 +76,8 @@ impl Host {
             .await
             .map_err(catalog_error)?;
         self.accounts.set_user(&row.name, Some(row.clone()));
-        Ok(Answer::User(self.describe_user(&row).await?))
+        let version = self.catalog.version_if_still(&row).await;
+        Ok(Answer::User(self.describe_user(&row, version).await?))
     }
 
     pub(super) async fn list_users(&self) -> Result<Answer> {
@@ -86,7 +88,8 @@ impl Host {
             .map_err(catalog_error)?;
         let mut users = Vec::new();
         for found in rows {
-            users.push(self.describe_user(&found.row).await?);
+            let version = Some(self.catalog.version_of(&found));
+            users.push(self.describe_user(&found.row, version).await?);
         }
         Ok(Answer::Users(users))
     }
@@ -106,7 +109,8 @@ impl Host {
         let set = self.catalog.set_user(name, role.as_deref(), password);
         let row = set.await.map_err(catalog_error)?;
         self.accounts.set_user(name, Some(row.clone()));
-        Ok(Answer::User(self.describe_user(&row).await?))
+        let version = self.catalog.version_if_still(&row).await;
+        Ok(Answer::User(self.describe_user(&row, version).await?))
     }
 
     pub(super) async fn delete_user(&self, name: &str) -> Result<Answer> {

@@ -11,7 +11,7 @@ use api::{
 };
 use catalog::{
     Attachment, AttachmentMode, CatalogError, ContainerRow, NewVolume, SnapshotRow, SnapshotState,
-    SpaceState, TaskRow, VolumeLimits, VolumeRow, VolumeState,
+    SpaceState, TaskRow, Versioned, VolumeLimits, VolumeRow, VolumeState,
 };
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -178,11 +178,14 @@ impl Host {
             description: row.description.clone(),
             iops_limit: Some(row.limits.iops).filter(|&limit| limit > 0),
             bandwidth_limit: Some(row.limits.bandwidth).filter(|&limit| limit > 0),
+            version: None,
         }
     }
 
     async fn volume_answer(&self, id: VolumeId) -> Result<Answer> {
-        let row = self.catalog.volume(id).await.map_err(catalog_error)?.row;
+        let found = self.catalog.volume(id).await.map_err(catalog_error)?;
+        let version = self.catalog.version_of(&found);
+        let row = found.row;
         let mut names = Names::default();
         let container = self
             .catalog
@@ -200,6 +203,7 @@ impl Host {
             }
         }
         let mut answer = self.describe(&row, &names);
+        answer.version = Some(version);
         answer.clients = self.heard_clients(&row);
         let served = self.volumes.get(id);
         answer.activity = served.map(|_| activity(&self.upkeep.meters.sample(id)));
@@ -326,19 +330,20 @@ impl Host {
     pub(super) async fn volume_answers(&self, query: &ListQuery) -> Result<Vec<VolumeAnswer>> {
         let containers = self.containers_of(&query.containers).await?;
         let rows = self.catalog.list::<VolumeRow>().await;
-        let rows = rows
-            .map_err(catalog_error)?
-            .into_iter()
-            .map(|found| found.row);
-        let fits = |row: &VolumeRow| {
+        let rows = rows.map_err(catalog_error)?.into_iter();
+        let fits = |found: &Versioned<VolumeRow>| {
+            let row = &found.row;
             let inside = containers
                 .as_ref()
                 .is_none_or(|ids| ids.contains(&row.container));
             inside && query.is_of_kubernetes(&row.labels) && query.wants(&row.name, &row.labels)
         };
-        let rows = query.page(rows.filter(fits), |row| row.id.0);
+        let rows = query.page(rows.filter(fits), |found| found.row.id.0);
         let names = self.names().await?;
-        let answer = |row: &VolumeRow| self.describe(row, &names);
+        let answer = |found: &Versioned<VolumeRow>| VolumeAnswer {
+            version: Some(self.catalog.version_of(found)),
+            ..self.describe(&found.row, &names)
+        };
         let mut answers: Vec<VolumeAnswer> = rows.iter().map(answer).collect();
         if !query.is_paged() {
             answers.sort_by(|one, other| one.name.cmp(&other.name));
@@ -511,7 +516,11 @@ impl Host {
     }
 
     /// Deletes a volume; its owner does it, while there is one that answers.
-    pub(super) async fn delete_volume(self: &Rc<Self>, name: &str) -> Result<Answer> {
+    pub(super) async fn delete_volume(
+        self: &Rc<Self>,
+        name: &str,
+        version: Option<u64>,
+    ) -> Result<Answer> {
         let row = self
             .catalog
             .volume_named(name)
@@ -524,15 +533,31 @@ impl Host {
             let delete = Operation::VolumeDelete {
                 name: name.to_owned(),
             };
+            let delete = delete.on_top_of(version);
             match self.forward(owner, &delete, &mut false).await {
                 Err(error) if is_unavailable(&error) => {}
                 answered => return answered,
             }
         }
-        self.delete_volume_here(name).await
+        self.delete_volume_here(name, version).await
     }
 
-    pub(super) async fn delete_volume_here(self: &Rc<Self>, name: &str) -> Result<Answer> {
+    pub(super) async fn delete_volume_here(
+        self: &Rc<Self>,
+        name: &str,
+        version: Option<u64>,
+    ) -> Result<Answer> {
+        let Some(version) = version else {
+            return self.delete_volume_now(name).await;
+        };
+        let delete = Operation::VolumeDelete {
+            name: name.to_owned(),
+        };
+        let work = Box::pin(self.delete_volume_now(name));
+        self.on_top_of(version, &delete, work).await
+    }
+
+    async fn delete_volume_now(self: &Rc<Self>, name: &str) -> Result<Answer> {
         let row = self
             .catalog
             .volume_named(name)

@@ -254,7 +254,7 @@ async fn call(host: &Host, store: StoreId, request: StoreRequest) -> Result<Stor
 pub(crate) fn changes_catalog(operation: &Operation) -> bool {
     use Operation as O;
     let not_noted = matches!(
-        operation,
+        operation.bare(),
         O::VolumeDrain { .. }
             | O::VolumePause { .. }
             | O::VolumeResume { .. }

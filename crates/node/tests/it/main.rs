@@ -4,6 +4,7 @@ mod accounting;
 mod accounts;
 mod alerts;
 mod cluster;
+mod conditions;
 mod disks;
 mod events;
 mod figures;

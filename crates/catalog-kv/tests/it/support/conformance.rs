@@ -2,6 +2,7 @@
 //! them may run against one store; only durations differ between stores.
 
 use catalog::kv::{Change, Compare, Entry, Kv, KvError, LeaseId, Op, Outcome, Revision};
+use catalog::{Catalog, CatalogError, Expected, UserRow};
 use std::rc::Rc;
 use world::{Duration, World};
 
@@ -16,6 +17,7 @@ pub async fn run(kv: Rc<dyn Kv>, world: World) {
     values_of_all_sizes_survive(&*kv).await;
     out_of_bounds_is_refused(&*kv).await;
     concurrent_increments_all_count(&kv, &world).await;
+    of_two_changes_on_top_of_one_version_one_is_made(&kv).await;
     a_watch_sees_every_change_in_order(&*kv, &world).await;
     a_watch_keeps_to_its_prefix_and_survives_a_dropped_wait(&*kv, &world).await;
     a_revoked_lease_takes_its_keys(&*kv).await;
@@ -44,6 +46,44 @@ async fn value(kv: &dyn Kv, key: &str) -> Option<String> {
     let entry = kv.get(key).await.expect("reachable")?;
     assert_eq!(entry.key, key);
     Some(String::from_utf8(entry.value).expect("written as text"))
+}
+
+async fn of_two_changes_on_top_of_one_version_one_is_made(kv: &Rc<dyn Kv>) {
+    const NAME: &str = "conformance";
+    let user = UserRow {
+        name: NAME.to_owned(),
+        role: "viewer".to_owned(),
+        password: "first".to_owned(),
+        created_ms: 1,
+        generation: 1,
+    };
+    // Two processes.
+    let (one, other) = (Catalog::new(kv.clone()), Catalog::new(kv.clone()));
+    one.create_user(&user).await.expect("a new one");
+    let set = async |catalog: &Catalog, version, password: &str| {
+        let expected = Expected::new::<UserRow>("user", NAME, UserRow::key_of(NAME), version);
+        let work = Box::pin(catalog.set_user(NAME, None, Some(password)));
+        catalog.expecting(expected, work).await
+    };
+    for _ in 0..8 {
+        let seen = other.user(NAME).await.expect("it is there");
+        let version = other.version_of(&seen);
+        let both = (set(&one, version, "one"), set(&other, version, "other"));
+        let (first, second) = futures_util::future::join(both.0, both.1).await;
+        let (done, refused) = match (first, second) {
+            (Ok(done), Err(refused)) | (Err(refused), Ok(done)) => (done, refused),
+            both => panic!("both or none: {both:?}"),
+        };
+        assert!(
+            matches!(refused, CatalogError::Changed { kind: "user", .. }),
+            "{refused:?}"
+        );
+        let found = one.user(NAME).await.expect("it is there");
+        assert_eq!(found.row, done);
+        assert_eq!(found.row.generation, seen.row.generation + 1);
+        assert!(one.version_of(&found) > version);
+    }
+    one.delete_user(NAME).await.expect("it was there");
 }
 
 async fn a_snapshot_has_every_entry_at_one_revision(kv: &dyn Kv) {

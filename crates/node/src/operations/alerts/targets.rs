@@ -275,9 +275,15 @@ impl Host {
     pub(super) async fn list_targets(&self) -> Result<Answer> {
         let targets = self.catalog.alert_targets().await.map_err(catalog_error)?;
         let head = self.catalog.alert_head().await.map_err(catalog_error)?;
-        let targets = targets.into_iter();
-        let answers = targets.map(|(row, cursor)| describe(row, cursor, head.last_change));
-        Ok(Answer::AlertTargets(answers.collect()))
+        let mut answers = Vec::new();
+        for (row, cursor) in targets {
+            let version = self.catalog.version_if_still(&row).await;
+            answers.push(AlertTargetAnswer {
+                version,
+                ..describe(row, cursor, head.last_change)
+            });
+        }
+        Ok(Answer::AlertTargets(answers))
     }
 
     pub(super) async fn add_target(&self, spec: AlertTargetSpec) -> Result<Answer> {
@@ -290,11 +296,11 @@ impl Host {
         let created = self.catalog.create_alert_target(&row).await;
         created.map_err(catalog_error)?;
         self.upkeep.alerts.on_changed();
-        Ok(Answer::AlertTarget(describe(
-            row,
-            AlertCursorRow::default(),
-            0,
-        )))
+        let version = self.catalog.version_if_still(&row).await;
+        Ok(Answer::AlertTarget(AlertTargetAnswer {
+            version,
+            ..describe(row, AlertCursorRow::default(), 0)
+        }))
     }
 
     /// By the node that leads: what it reaches counts.
