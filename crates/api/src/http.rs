@@ -13,22 +13,18 @@
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}`, `.../stores/{id}` | node- and store-show, -set, -remove (`?lost=true`) |
 //! | `GET /api/v1/catalog`, `.../catalog/backup`, `POST .../catalog/move` `{"endpoints", "prefix"}` | catalog-show, -backup, -move |
 //! | `GET, POST /api/v1/disks`, `POST .../{store}/replace` | disk-list, disk-add, disk-replace |
-//! | `GET, POST /api/v1/containers` | container-list, container-create |
-//! | `PATCH, DELETE /api/v1/containers/{name}` | container-set, container-delete |
+//! | `GET, POST /api/v1/containers`, `PATCH, DELETE .../{name}` | container-list, -create, -set, -delete |
 //! | `GET, POST /api/v1/volumes?limit=&after=&name=&label=` | volume-list, volume-create (a clone names `from`) |
 //! | `GET, PATCH, DELETE /api/v1/volumes/{name}` | volume-show, volume-set, volume-delete |
-//! | `POST /api/v1/volumes/{name}/resize` `{"size"}` | volume-resize |
-//! | `POST /api/v1/volumes/{name}/restore` `{"snapshot"}`, `.../drain` | volume-restore, volume-drain |
+//! | `POST /api/v1/volumes/{name}/resize` `{"size"}`, `.../restore` `{"snapshot"}`, `.../drain` | volume-resize, -restore, -drain |
 //! | `POST /api/v1/volumes/{name}/attach` `{"client", "read_only", "shared"}`, `.../detach` `{"client"}` | attach, detach |
-//! | `GET, POST /api/v1/volumes/{name}/snapshots` `{"name", "labels"}` | snapshot-list, snapshot-create |
-//! | `DELETE /api/v1/volumes/{name}/snapshots/{snapshot}` | snapshot-delete |
+//! | `GET, POST /api/v1/volumes/{name}/snapshots` `{"name", "labels"}`, `DELETE .../{snapshot}` | snapshot-list, -create, -delete |
 //! | `GET /api/v1/volumes/{name}/diff?from=&to=&offset=&limit=` | snapshot-diff |
 //! | `GET /api/v1/snapshots?limit=&after=&name=&volume=&label=`, `.../{id}` | snapshot-list of all volumes, snapshot-show |
 //! | `GET, POST /api/v1/group-snapshots`, `GET, DELETE .../{id}` | group-snapshot-list, -create, -show, -delete |
 //! | `GET, POST /api/v1/tokens`, `DELETE /api/v1/tokens/{name}` | token-list, token-create, token-delete |
 //! | `GET, POST /api/v1/users`, `PATCH, DELETE .../{name}` `{"name", "role", "password"}` | user-list, -create, -set, -delete |
-//! | `GET, POST, DELETE /api/v1/session` `{"user", "password"}` | who asks; logs in and out |
-//! | `POST /api/v1/session/password` `{"current", "password"}` | user-set, of oneself |
+//! | `GET, POST, DELETE /api/v1/session` `{"user", "password"}`, `POST .../password` `{"current", "password"}` | who asks; logs in and out; user-set, of oneself |
 //! | `GET /api/v1/audit?limit=&before=` | audit-list |
 //! | `POST /api/v1/join-tokens` `{"ttl_seconds"}` | join-token-create |
 //! | `POST /api/v1/join` `{"secret", "name", "request", "stores"}` | node-join |

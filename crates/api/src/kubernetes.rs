@@ -674,7 +674,8 @@ mod tests {
     fn a_report_out_of_bounds_names_the_field() {
         assert_eq!(report().problem(), None);
         let long = "x".repeat(KUBERNETES_TEXT_BYTES_MAX + 1);
-        let cases: [(&str, fn(&mut KubernetesReport, String)); 8] = [
+        type Spoil = fn(&mut KubernetesReport, String);
+        let cases: [(&str, Spoil); 8] = [
             ("`uid`", |report, _| report.uid.clear()),
             ("`version`", |report, long| report.version = long),
             ("`claims`", |report, _| {

@@ -27,7 +27,7 @@ impl Console<'_> {
             }
             KubernetesVerb::Claims(arguments) => self.show(self.claims(&arguments)),
             KubernetesVerb::Forget { name } => {
-                self.remote.delete(&path(&["kubernetes", &name]))?;
+                self.remote.delete(&path(&["kubernetes", &name]), None)?;
                 let done = Done {
                     done: format!("forgot what was reported of Kubernetes cluster {name}"),
                 };

@@ -190,7 +190,10 @@ impl Table for TokenAnswer {
 impl Table for Vec<TokenAnswer> {
     fn table(&self) -> String {
         let rows: Vec<Vec<String>> = self.iter().map(token_row).collect();
-        columns(&["NAME", "SCOPE", "CONTAINERS", "KUBERNETES", "CREATED"], &rows)
+        columns(
+            &["NAME", "SCOPE", "CONTAINERS", "KUBERNETES", "CREATED"],
+            &rows,
+        )
     }
 }
 

@@ -52,8 +52,8 @@ pub use expected::{Expected, Expecting};
 pub use groups::{Begun, GroupSnapshotRow};
 pub use joining::{AuthorityRow, CertificateRow, JoinTokenRow};
 pub use kubernetes::{
-    CLAIMS_MAX, ClaimRow, KUBERNETES_MAX, KnownRows, KubernetesClass, KubernetesNews, KubernetesPod,
-    KubernetesRow, REPORTED_STEP_MS,
+    CLAIMS_MAX, ClaimRow, KUBERNETES_MAX, KnownRows, KubernetesClass, KubernetesNews,
+    KubernetesPod, KubernetesRow, REPORTED_STEP_MS,
 };
 pub use notes::{COUNTERS, LogNote, NOTED, is_noted, name_of};
 pub use once::{Once, OnceRow};

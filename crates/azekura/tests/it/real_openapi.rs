@@ -453,7 +453,8 @@ fn kubernetes(checked: &mut Checked) {
     checked.ask("GET", "/kubernetes", None, 200);
     checked.ask("GET", "/kubernetes/prod", None, 200);
     checked.ask("GET", "/kubernetes/none", None, 404);
-    let query = "/kubernetes/prod/claims?limit=9&after=a%2Fb%2Fc&namespace=shop&name=data&status=Pending";
+    let query =
+        "/kubernetes/prod/claims?limit=9&after=a%2Fb%2Fc&namespace=shop&name=data&status=Pending";
     let claims = checked.ask("GET", query, None, 200);
     assert_eq!(claims["items"][0]["key"], "shop/data/u-1");
     checked.ask("GET", "/kubernetes/prod/claims?volume=none", None, 404);

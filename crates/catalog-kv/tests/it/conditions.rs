@@ -190,6 +190,7 @@ fn tokens_and_targets_are_deleted_on_top_of_their_version() {
             name: "t".to_owned(),
             scope: "viewer".to_owned(),
             containers: Vec::new(),
+            kubernetes: Vec::new(),
             hash: "00".to_owned(),
             created_ms: 1,
         };

@@ -1,7 +1,7 @@
 //! What drivers report of Kubernetes: exact in number, bounded, never of two clusters at once, and not written when it is as it was.
 
 use super::tasks::run;
-use catalog::kv::{Change, Kv};
+use catalog::kv::Change;
 use catalog::{
     CLAIMS_MAX, Catalog, CatalogError, ClaimRow, KUBERNETES_MAX, KnownRows, KubernetesNews,
     KubernetesRow, REPORTED_STEP_MS, Row,

@@ -37,6 +37,7 @@ pub(super) fn list(operation: &Operation) -> Result<Answer, OperationError> {
         name: name.to_owned(),
         scope: Scope::Viewer,
         containers: Vec::new(),
+        kubernetes: Vec::new(),
         created_ms: 1,
         token: None,
         version: Some(VERSION),

@@ -215,6 +215,7 @@ fn users_and_tokens_are_changed_on_top_of_their_version() {
             name: "t".to_owned(),
             scope: Scope::Viewer,
             containers: Vec::new(),
+            kubernetes: Vec::new(),
         },
         hash: "0".repeat(64),
     };

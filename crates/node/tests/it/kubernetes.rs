@@ -131,7 +131,7 @@ fn what_is_reported_is_shown_and_changes_with_the_next_part() {
     };
     let answer = try_report(&cluster, 0, first.clone()).unwrap();
     assert_eq!((answer.claims, answer.bound, answer.pending), (2, 0, 2));
-    assert_eq!(answer.classes, [class.clone()]);
+    assert_eq!(answer.classes, std::slice::from_ref(&class));
     assert_eq!(answer.version.as_deref(), Some("v1.35.2"));
     let again = try_report(&cluster, 1, first).unwrap();
     assert_eq!(again, answer, "a repeat changes nothing");
