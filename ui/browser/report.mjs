@@ -28,7 +28,7 @@ export function report(handle) {
     uid: "6d3c7f0e-0000-4000-8000-000000000002",
     name: "data-db-1",
     status: "Pending",
-    reason: "container gold has no room for 900 GiB",
+    reason: "it waits for its first pod",
     requested: 900 * 2 ** 30,
     created_ms: Date.now() - 60_000,
   };

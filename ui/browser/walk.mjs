@@ -368,7 +368,7 @@ await step("kubernetes: what is reported appears by itself", async () => {
   await accessible();
   await picture("kubernetes-claims");
   await claims().getByRole("link", { name: "data-db-1" }).click();
-  await dialog().getByText("container gold has no room for 900 GiB").waitFor();
+  await dialog().getByText("it waits for its first pod").waitFor();
   await accessible();
   await page.keyboard.press("Escape");
   await closed();
@@ -455,7 +455,7 @@ await step("kubernetes: the claim is in the volume's row, on its page, and found
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("Enter");
   await heading("prod");
-  await dialog().getByText("container gold has no room for 900 GiB").waitFor();
+  await dialog().getByText("it waits for its first pod").waitFor();
   await page.keyboard.press("Escape");
   await closed();
 });

@@ -47,9 +47,11 @@ test("a list of volumes stays in order", () => {
 });
 
 test("what was reported from Kubernetes is read again wherever it is shown", () => {
-  const { stale, read } = plan([{ kind: "kubernetes", id: 0, gone: false }]);
+  const { stale, read } = plan([{ kind: "claims", id: 0, gone: false }]);
   expect(stale.sort()).toEqual(["claims", "claims-of-volume", "kubernetes"]);
   expect(read).toEqual([]);
+  const heard = plan([{ kind: "kubernetes", id: 0, gone: false }]);
+  expect(heard.stale).toEqual(["kubernetes"]);
 });
 
 test("a long list is read one at a time, and once more for all that came meanwhile", async () => {

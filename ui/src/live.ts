@@ -21,10 +21,11 @@ const SHOWN_IN: Record<string, string[]> = {
   placement: ["stores", "resiliency"],
   health: ["stores", "resiliency", "cluster"],
   metrics: ["busiest"],
-  kubernetes: ["kubernetes", "claims", "claims-of-volume"],
+  kubernetes: ["kubernetes"],
+  claims: ["kubernetes", "claims", "claims-of-volume"],
 };
 /** Long lists, read one at a time and with this pause at least: a busy cluster changes faster than they are read. */
-const PACED_MS: Record<string, number> = { claims: 2000, kubernetes: 1000 };
+const PACED_MS: Record<string, number> = { claims: 2000, "claims-of-volume": 2000, kubernetes: 10000 };
 /** Volumes that are read one by one at most; with more the whole list is. */
 const SINGLES_MAX = 24;
 /** Changes that come within so many milliseconds are shown together. */

@@ -6,7 +6,7 @@ use crate::disks::DiskAnswer;
 use crate::event::EventsAnswer;
 use crate::figures::{ActivityAnswer, FiguresAnswer};
 use crate::join::{AuthorityAnswer, JoinAnswer, JoinTokenAnswer};
-use crate::kubernetes::{ClaimsAnswer, KubernetesAnswer, KubernetesListAnswer};
+use crate::kubernetes::{ClaimsAnswer, KubernetesAnswer, KubernetesListAnswer, ReportedAnswer};
 use crate::logs::LogsAnswer;
 use crate::members::{MemberAnswer, ResiliencyAnswer};
 use crate::metrics::{BusiestAnswer, MetricsAnswer, MetricsPart};
@@ -84,6 +84,8 @@ pub enum Answer {
     AlertTargets(Vec<AlertTargetAnswer>),
     /// A Kubernetes cluster.
     Kubernetes(KubernetesAnswer),
+    /// What is known after a report.
+    Reported(ReportedAnswer),
     /// All of them, by name.
     KubernetesList(KubernetesListAnswer),
     /// Claims of one.
@@ -180,6 +182,7 @@ impl Answer {
             Self::AlertTarget(value) => serde_json::to_value(value),
             Self::AlertTargets(value) => serde_json::to_value(value),
             Self::Kubernetes(value) => serde_json::to_value(value),
+            Self::Reported(value) => serde_json::to_value(value),
             Self::KubernetesList(value) => serde_json::to_value(value),
             Self::Claims(value) => serde_json::to_value(value),
             Self::Figures(value) => serde_json::to_value(value),

@@ -33,7 +33,11 @@ pub const CLAIMS_LIMIT_MAX: u32 = 1000;
 /// State of a claim that only labels of volumes tell of.
 pub const CLAIM_UNKNOWN: &str = "Unknown";
 
-/// Entries of a list in a claim or class that are texts alone.
+/// Longest word of Kubernetes such as a phase or an access mode, in bytes.
+const WORD_BYTES_MAX: usize = 64;
+/// Access modes of a claim: Kubernetes knows four.
+const ACCESS_MODES_MAX: usize = 8;
+/// Entries of a list in a class that are texts alone.
 const TEXTS_MAX: usize = 32;
 /// Parameters of a storage class.
 const PARAMETERS_MAX: usize = 64;
@@ -60,7 +64,7 @@ pub enum KubernetesOperation {
         /// Which.
         query: ClaimQuery,
     },
-    /// What changed there -> `Answer::Kubernetes`. A repeat changes nothing.
+    /// What changed there -> `Answer::Reported`. A repeat changes nothing.
     Report {
         /// Its name.
         name: String,
@@ -237,6 +241,11 @@ fn name_problem(field: &str, text: &str) -> Option<String> {
     text_problem(field, text, KUBERNETES_NAME_BYTES_MAX).or_else(odd)
 }
 
+/// The same of a word of Kubernetes.
+fn word_problem(field: &str, text: &str) -> Option<String> {
+    name_problem(field, text).or_else(|| text_problem(field, text, WORD_BYTES_MAX))
+}
+
 /// The same of one that is part of a key.
 fn part_problem(field: &str, text: &str) -> Option<String> {
     let slash = || text.contains('/');
@@ -324,11 +333,17 @@ impl ClaimFacts {
         part_problem("claims.uid", &self.uid)
             .or_else(|| part_problem("claims.namespace", &self.namespace))
             .or_else(|| part_problem("claims.name", &self.name))
-            .or_else(|| name_problem("claims.status", &self.status))
-            .or_else(|| name_problem("claims.volume_mode", &self.volume_mode))
+            .or_else(|| word_problem("claims.status", &self.status))
+            .or_else(|| word_problem("claims.volume_mode", &self.volume_mode))
             .or_else(|| option("claims.class", &self.class, name))
             .or_else(|| option("claims.reason", &self.reason, KUBERNETES_TEXT_BYTES_MAX))
-            .or_else(|| option("claims.reclaim_policy", &self.reclaim_policy, name))
+            .or_else(|| {
+                option(
+                    "claims.reclaim_policy",
+                    &self.reclaim_policy,
+                    WORD_BYTES_MAX,
+                )
+            })
             .or_else(|| option("claims.persistent_volume", &self.persistent_volume, name))
             .or_else(|| option("claims.handle", &self.handle, name))
     }
@@ -337,14 +352,28 @@ impl ClaimFacts {
         let pod = |pod: &PodFacts| {
             let node = pod.node.as_deref().unwrap_or_default();
             name_problem("claims.pods.name", &pod.name)
-                .or_else(|| name_problem("claims.pods.phase", &pod.phase))
+                .or_else(|| word_problem("claims.pods.phase", &pod.phase))
                 .or_else(|| text_problem("claims.pods.node", node, KUBERNETES_NAME_BYTES_MAX))
         };
-        texts_problem("claims.access_modes", self.access_modes.iter(), TEXTS_MAX)
+        let modes = self.access_modes.iter();
+        many_problem("claims.access_modes", modes.len(), ACCESS_MODES_MAX)
+            .or_else(|| {
+                modes
+                    .clone()
+                    .find_map(|mode| word_problem("claims.access_modes", mode))
+            })
             .or_else(|| many_problem("claims.pods", self.pods.len(), CLAIM_USERS_MAX))
             .or_else(|| self.pods.iter().find_map(pod))
             .or_else(|| texts_problem("claims.attached", self.attached.iter(), CLAIM_USERS_MAX))
     }
+}
+
+/// What is known after a report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReportedAnswer {
+    /// Claims that were reported and are not gone.
+    pub claims: u64,
 }
 
 /// A Kubernetes cluster whose volumes are here.

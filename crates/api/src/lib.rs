@@ -68,7 +68,7 @@ pub use join::{
 pub use kubernetes::{
     ClaimAnswer, ClaimFacts, ClaimQuery, ClaimVolume, ClaimsAnswer, KUBERNETES_LABEL,
     KubernetesAnswer, KubernetesListAnswer, KubernetesOperation, KubernetesReport, PodFacts,
-    StorageClassFacts,
+    ReportedAnswer, StorageClassFacts,
 };
 pub use logs::{
     LOGS_DEFAULT, LOGS_LIMIT_MAX, LogField, LogLevel, LogLineAnswer, LogQuery, LogsAnswer, LogsPart,

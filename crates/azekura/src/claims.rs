@@ -201,7 +201,7 @@ mod tests {
             name: "data".to_owned(),
             status: "Pending".to_owned(),
             requested: Some(1 << 30),
-            reason: Some("the quota is used up".to_owned()),
+            reason: Some("it waits for its first pod".to_owned()),
             ..ClaimAnswer::default()
         };
         let bound = ClaimAnswer {
@@ -226,7 +226,7 @@ mod tests {
         };
         let text = claims.table();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[1].ends_with("the quota is used up"), "{text}");
+        assert!(lines[1].ends_with("it waits for its first pod"), "{text}");
         assert!(lines[2].contains("pvc-1"), "{text}");
         assert!(lines[2].ends_with("db-0, 2 more"), "{text}");
     }

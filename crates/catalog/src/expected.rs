@@ -6,7 +6,7 @@
 //! Invariants
 //! - The comparison is part of the transaction: what is committed was made on top of the version, whatever happens beside it.
 //! - The first transaction that changes the row ends the condition; the steps after it are those of a change that was begun.
-//! - Another row of the same kind is never changed instead: a name may have been given to something else meanwhile.
+//! - Another row of the same kind is never changed, instead or after it: a name may have been given to something else.
 //! - What an operation leaves to a task of its own is not compared.
 //!
 //! A row's version is the revision that wrote it. Rows that the cluster itself writes all the time, which are those of volumes, keep
@@ -68,6 +68,13 @@ impl Expected {
             edited: edited_in::<T>,
             met: Cell::new(false),
         }
+    }
+
+    /// The same of a change that was begun before: it goes on with this row, whatever its version is, and with no other one.
+    #[must_use]
+    pub fn begun(self) -> Self {
+        self.end();
+        self
     }
 
     fn changed(&self) -> CatalogError {
@@ -181,12 +188,13 @@ impl Catalog {
         }
     }
 
-    /// Adds to a transaction that changes the row what it does not compare by itself.
+    /// Adds to a transaction that changes the row what it does not compare by itself. Refuses one that changes another row.
     pub(crate) async fn guard(
         &self,
         transaction: Transaction,
     ) -> Result<Transaction, CatalogError> {
-        let Some(expected) = self.expected_now() else {
+        let expected = self.expected.borrow().clone();
+        let Some(expected) = expected else {
             return Ok(transaction);
         };
         let keys = || transaction.changes.iter().map(key_of);
@@ -194,6 +202,9 @@ impl Catalog {
             keys().filter(|key| key.starts_with(expected.prefix) && *key != expected.key);
         if others.next().is_some() {
             return Err(expected.changed());
+        }
+        if expected.met.get() {
+            return Ok(transaction);
         }
         let own = keys().any(|key| key == expected.key);
         let mut compared = transaction.compares.iter();

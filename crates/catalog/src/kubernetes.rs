@@ -291,7 +291,7 @@ impl Catalog {
     /// [`CatalogError::Taken`] by a cluster of another uid; [`CatalogError::Refused`] for a bad name, or too many clusters or claims,
     /// when parts of the report may have been taken over; [`CatalogError::Contended`], [`CatalogError::Kv`],
     /// [`CatalogError::Damaged`].
-    pub async fn report_kubernetes(&self, news: &KubernetesNews) -> Result<(), CatalogError> {
+    pub async fn report_kubernetes(&self, news: &KubernetesNews) -> Result<u64, CatalogError> {
         check_name("Kubernetes cluster", &news.name)?;
         // Those that are gone make room.
         let gone = news.gone.iter().map(|uid| Step::Forget(uid));
@@ -303,7 +303,8 @@ impl Catalog {
         for part in parts {
             self.report_part(news, part).await?;
         }
-        Ok(())
+        let cluster = self.kubernetes(&news.name).await?;
+        Ok(cluster.map_or(0, |found| found.row.claims))
     }
 
     async fn report_part(

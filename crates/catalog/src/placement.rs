@@ -260,12 +260,4 @@ impl Catalog {
         }
         Err(CatalogError::Contended)
     }
-
-    /// Notes what an operator wants.
-    ///
-    /// # Errors
-    /// [`CatalogError::Kv`].
-    pub async fn set_intent(&self, row: &IntentRow) -> Result<(), CatalogError> {
-        self.commit(Transaction::new().put(row)).await.map(|_| ())
-    }
 }

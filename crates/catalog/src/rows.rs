@@ -513,8 +513,11 @@ impl Row for VolumeRow {
             && self.limits == before.limits
             && self.attachment == before.attachment
             && deleting(self) == deleting(before);
-        if !same || self.edited.is_none() {
+        if !same {
             self.edited = Some(version);
+        } else if self.edited.is_none() {
+            // Until now the version was that of the row: it stays.
+            self.edited = Some(version.saturating_sub(1));
         }
     }
 }

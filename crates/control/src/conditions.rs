@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - A condition is part of the operation from here on: whoever carries that out compares, in the transaction that makes the change.
-//! - A condition that cannot be kept is refused, never ignored.
+//! - A condition of a request that changes something is kept or refused, never ignored. One that looks is answered whatever its
+//!   `If-Match` says.
 //!
 //! What it does not do: compare. A version that is read here first, and compared with, would be another one a moment later.
 //!
@@ -92,7 +93,9 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
         let headers = request.headers().clone();
         let response = next.run(request).await;
         return match response.headers().get(ETAG) {
-            Some(now) if is_known(&headers, now) => not_modified(now.clone()),
+            Some(now) if response.status() == StatusCode::OK && is_known(&headers, now) => {
+                not_modified(now.clone())
+            }
             _ => response,
         };
     }

@@ -1,13 +1,14 @@
 //! What a token that is limited to containers or Kubernetes clusters may touch.
 //!
 //! A volume is of the Kubernetes cluster that its label names, which such a token neither leaves out nor changes. A snapshot is of
-//! that of its volume; one whose volume is gone is of none.
+//! that of its volume, and once that is gone of the one that its own label names: the node has copied it. Which container it was in
+//! nothing says then, so that a token that is limited to containers is refused; it is never told that there is no such snapshot.
 
 use crate::Backend;
 use crate::auth::Access;
 use api::{
     Answer, ErrorKind, GroupSnapshotAnswer, KUBERNETES_LABEL, KubernetesOperation, Operation,
-    OperationError, VolumeAnswer,
+    OperationError, SnapshotAnswer, SnapshotRef,
 };
 
 /// Checks what an operation touches, and narrows lists to the token's own.
@@ -42,15 +43,87 @@ pub(crate) async fn apply(
                 let label = spec.labels.get(KUBERNETES_LABEL);
                 admit_label(access, &spec.name, label)?;
             }
-            for name in volumes_of(backend, &other).await? {
-                let volume = volume_of(backend, name).await?;
-                admit_container(access, &volume.container)?;
-                let label = volume.labels.get(KUBERNETES_LABEL);
-                admit_label(access, &volume.name, label)?;
-                check_change(access, &other, label)?;
+            for touched in volumes_of(backend, &other).await? {
+                admit(backend, access, &other, touched).await?;
             }
             Ok(other)
         }
+    }
+}
+
+/// A volume whose data an operation touches.
+struct Touched {
+    volume: String,
+    /// The snapshot by which it does, where that is named by its id.
+    snapshot: Option<u64>,
+}
+
+impl Touched {
+    fn volume(name: &str) -> Self {
+        Self {
+            volume: name.to_owned(),
+            snapshot: None,
+        }
+    }
+
+    fn snapshot(volume: &str, name: &str) -> Self {
+        let number = name.strip_prefix("snapshot-");
+        Self {
+            volume: volume.to_owned(),
+            snapshot: number.and_then(|number| number.parse().ok()),
+        }
+    }
+
+    fn of(snapshot: &SnapshotAnswer) -> Self {
+        Self {
+            volume: format!("volume-{}", snapshot.volume_id),
+            snapshot: Some(snapshot.id),
+        }
+    }
+}
+
+async fn admit(
+    backend: &dyn Backend,
+    access: &Access,
+    operation: &Operation,
+    touched: Touched,
+) -> Result<(), OperationError> {
+    let show = Operation::VolumeShow {
+        name: touched.volume.clone(),
+    };
+    let volume = match (backend.call(show).await, touched.snapshot) {
+        (Ok(Answer::Volume(volume)), _) => volume,
+        (Ok(_), _) => return Err(odd()),
+        (Err(error), Some(id)) if error.kind == ErrorKind::NotFound => {
+            let snapshot = snapshot_of(backend, id).await?;
+            return match format!("volume-{}", snapshot.volume_id) == touched.volume {
+                true => admit_orphan(access, &snapshot),
+                false => Err(error),
+            };
+        }
+        (Err(error), _) => return Err(error),
+    };
+    admit_container(access, &volume.container)?;
+    let label = volume.labels.get(KUBERNETES_LABEL);
+    admit_label(access, &volume.name, label)?;
+    check_change(access, operation, label)
+}
+
+/// A snapshot whose volume is gone.
+fn admit_orphan(access: &Access, snapshot: &SnapshotAnswer) -> Result<(), OperationError> {
+    let id = snapshot.id;
+    if !access.containers.is_empty() {
+        return Err(forbidden(format!(
+            "this token is limited to containers, and the volume of snapshot {id} is gone, so nothing says in which one that was: use a \
+             token without --container, such as an administrator's"
+        )));
+    }
+    match snapshot.labels.get(KUBERNETES_LABEL) {
+        Some(cluster) => admit_cluster(access, cluster),
+        None => Err(forbidden(format!(
+            "this token is limited to the Kubernetes clusters {}, and snapshot {id} was not taken of a volume of one of them",
+            access.kubernetes.join(", ")
+        ))),
     }
 }
 
@@ -143,26 +216,29 @@ fn containers_of(operation: &Operation) -> Vec<&str> {
 async fn volumes_of(
     backend: &dyn Backend,
     operation: &Operation,
-) -> Result<Vec<String>, OperationError> {
+) -> Result<Vec<Touched>, OperationError> {
     Ok(match operation {
         Operation::VolumeCreate(spec) => {
-            let from = spec.from.as_ref().map(|from| from.volume.clone());
-            from.into_iter().collect()
+            let from = spec.from.iter();
+            let touched = |from: &SnapshotRef| match &from.snapshot {
+                Some(snapshot) => Touched::snapshot(&from.volume, snapshot),
+                None => Touched::volume(&from.volume),
+            };
+            from.map(touched).collect()
         }
-        Operation::GroupSnapshotCreate(spec) => spec.volumes.clone(),
+        Operation::SnapshotDelete { volume, name } => vec![Touched::snapshot(volume, name)],
+        Operation::GroupSnapshotCreate(spec) => {
+            let volumes = spec.volumes.iter();
+            volumes.map(|name| Touched::volume(name)).collect()
+        }
         Operation::GroupSnapshotShow { id } | Operation::GroupSnapshotDelete { id } => {
             let show = Operation::GroupSnapshotShow { id: id.clone() };
             match backend.call(show).await? {
-                Answer::GroupSnapshot(group) => members_of(&group),
+                Answer::GroupSnapshot(group) => members_of(&group)?,
                 _ => return Err(odd()),
             }
         }
-        Operation::SnapshotShow { id } => {
-            match backend.call(Operation::SnapshotShow { id: *id }).await? {
-                Answer::Snapshot(snapshot) => vec![format!("volume-{}", snapshot.volume_id)],
-                _ => return Err(odd()),
-            }
-        }
+        Operation::SnapshotShow { id } => vec![Touched::of(&snapshot_of(backend, *id).await?)],
         // Members of groups of others would show.
         Operation::GroupSnapshotList => {
             return Err(forbidden(
@@ -170,18 +246,24 @@ async fn volumes_of(
                     .to_owned(),
             ));
         }
-        other => other.subject().map(str::to_owned).into_iter().collect(),
+        other => other.subject().map(Touched::volume).into_iter().collect(),
     })
 }
 
-fn members_of(group: &GroupSnapshotAnswer) -> Vec<String> {
-    let volume = |snapshot: &api::SnapshotAnswer| format!("volume-{}", snapshot.volume_id);
-    group.snapshots.iter().map(volume).collect()
+fn members_of(group: &GroupSnapshotAnswer) -> Result<Vec<Touched>, OperationError> {
+    if group.snapshots.is_empty() {
+        return Err(forbidden(format!(
+            "this token is limited, and group snapshot {} has no member that says whose it is: it is being taken, or they were deleted one \
+             by one; use a token without limits, such as an administrator's",
+            group.name
+        )));
+    }
+    Ok(group.snapshots.iter().map(Touched::of).collect())
 }
 
-async fn volume_of(backend: &dyn Backend, name: String) -> Result<VolumeAnswer, OperationError> {
-    match backend.call(Operation::VolumeShow { name }).await? {
-        Answer::Volume(volume) => Ok(volume),
+async fn snapshot_of(backend: &dyn Backend, id: u64) -> Result<SnapshotAnswer, OperationError> {
+    match backend.call(Operation::SnapshotShow { id }).await? {
+        Answer::Snapshot(snapshot) => Ok(snapshot),
         _ => Err(odd()),
     }
 }

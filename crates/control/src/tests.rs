@@ -13,8 +13,8 @@ use crate::{Auth, Backend, BoxFuture, REQUESTS_MAX, serve};
 use accounts::Accounts;
 use api::{
     Answer, AuditEntry, ContainerAnswer, DiffAnswer, DiffRun, ErrorKind, GroupSnapshotAnswer,
-    KUBERNETES_LABEL, NodeAnswer, Operation, OperationError, SnapshotAnswer, StatusAnswer,
-    StoreAnswer, VolumeAnswer,
+    KUBERNETES_LABEL, NodeAnswer, Operation, OperationError, StatusAnswer, StoreAnswer,
+    VolumeAnswer,
 };
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,7 +80,7 @@ fn answer(operation: Operation) -> Result<Answer, OperationError> {
             ..ContainerAnswer::default()
         }])),
         Operation::VolumeShow { name } => match name.as_str() {
-            "missing" => refuse(ErrorKind::NotFound),
+            "missing" | "volume-90" | "volume-91" => refuse(ErrorKind::NotFound),
             "taken" => refuse(ErrorKind::Exists),
             "busy" => refuse(ErrorKind::Refused),
             "used" => refuse(ErrorKind::InUse),
@@ -107,9 +107,9 @@ fn answer(operation: Operation) -> Result<Answer, OperationError> {
             ..DiffAnswer::default()
         })),
         Operation::TokenFind { hash } => tokens::find(&hash),
-        Operation::SnapshotShow { .. } => Ok(Answer::Snapshot(SnapshotAnswer::default())),
-        Operation::GroupSnapshotShow { .. } => Ok(Answer::GroupSnapshot(GroupSnapshotAnswer {
-            snapshots: vec![SnapshotAnswer::default()],
+        Operation::SnapshotShow { id } => Ok(Answer::Snapshot(kubernetes::snapshot(id))),
+        Operation::GroupSnapshotShow { id } => Ok(Answer::GroupSnapshot(GroupSnapshotAnswer {
+            snapshots: kubernetes::members(&id),
             ..GroupSnapshotAnswer::default()
         })),
         _ => Ok(Answer::Done),

@@ -100,15 +100,16 @@ fn describe(change: &Change) -> (Revision, Option<ChangeAnswer>) {
         ("alert-past/", "alert", true),
         ("alert-target/", "alert-target", false),
         ("alert-cursor/", "alert-target", false),
-        // Replaced whenever one of its claims changes.
+        // Replaced whenever one of its claims changes, and as a sign of life.
         ("kubernetes/", "kubernetes", false),
+        ("claim/", "claims", false),
         ("group/", "placement", false),
     ];
     let found = kinds.iter().find_map(|(prefix, kind, gone)| {
         let rest = key.strip_prefix(prefix)?;
         // Groups change by the thousand while one thing happens, and others have names: that there is something is enough.
         let id = match *kind {
-            "placement" | "alert-target" | "kubernetes" => 0,
+            "placement" | "alert-target" | "kubernetes" | "claims" => 0,
             _ => rest.parse().ok()?,
         };
         Some(ChangeAnswer {
@@ -293,7 +294,9 @@ mod tests {
         let target = ("alert-target".to_owned(), 0, false);
         let volume = ("volume".to_owned(), 7, true);
         let kubernetes = ("kubernetes".to_owned(), 0, false);
-        let all = vec![target, kubernetes, node, volume.clone()];
+        let claims = ("claims".to_owned(), 0, false);
+        // In the order of their last words.
+        let all = vec![target, claims, kubernetes, node, volume.clone()];
         assert_eq!(told(&kept, 10), Some(all));
         assert_eq!(told(&kept, 14), Some(vec![volume]));
         assert_eq!(told(&kept, 15), Some(vec![]));

@@ -4,7 +4,7 @@ use super::tasks::run;
 use catalog::{
     AlertTargetRow, Catalog, CatalogError, Compression, ContainerRow, Delivery, Expected,
     IntentRow, MapRoot, NewVolume, Row, Severity, Subject, SyncPolicy, TokenRow, Transaction,
-    VolumeLimits, VolumeRoot, VolumeRow,
+    VolumeLimits, VolumeRoot, VolumeRow, VolumeState,
 };
 use std::collections::BTreeMap;
 use vocab::{ByteCount, ContainerId, Epoch, NodeId, Position, VolumeId};
@@ -104,11 +104,30 @@ fn a_volume_of_an_older_release_gets_a_version_that_stays() {
         };
         catalog.commit(Transaction::new().put(&row)).await.unwrap();
         let before = version(&catalog, id).await;
+        catalog.take_over(id, Epoch(0), NodeId(1)).await.unwrap();
+        assert_eq!(version(&catalog, id).await, before);
         label(&catalog, id, before, "x").await.unwrap();
         let after = version(&catalog, id).await;
         assert!(after > before);
-        catalog.take_over(id, Epoch(0), NodeId(1)).await.unwrap();
+        catalog.take_over(id, Epoch(1), NodeId(2)).await.unwrap();
         assert_eq!(version(&catalog, id).await, after);
+    });
+}
+
+#[test]
+fn a_volume_of_an_older_release_is_changed_by_people_first() {
+    run(async |catalog| {
+        with_container(&catalog).await;
+        let id = with_volume(&catalog).await;
+        let row = VolumeRow {
+            edited: None,
+            ..catalog.volume(id).await.unwrap().row
+        };
+        catalog.commit(Transaction::new().put(&row)).await.unwrap();
+        let before = version(&catalog, id).await;
+        label(&catalog, id, before, "x").await.unwrap();
+        assert!(version(&catalog, id).await > before);
+        assert!(is_changed(label(&catalog, id, before, "y").await));
     });
 }
 
@@ -131,6 +150,26 @@ fn a_condition_ends_with_the_change_and_covers_all_of_it() {
         assert_eq!(version(&catalog, id).await, seen, "nothing half-made");
         deletion(seen).await.unwrap();
         assert!(catalog.volume(id).await.is_err());
+    });
+}
+
+#[test]
+fn a_deletion_that_was_begun_goes_on_with_the_same_volume_only() {
+    run(async |catalog| {
+        with_container(&catalog).await;
+        let id = with_volume(&catalog).await;
+        let key = catalog.volume(id).await.unwrap().row.key();
+        let seen = version(&catalog, id).await;
+        let begun = || Expected::new::<VolumeRow>("volume", "v", key.clone(), seen).begun();
+        catalog.begin_delete(id).await.unwrap();
+        let work = Box::pin(catalog.remove_volume(id));
+        catalog.expecting(begun(), work).await.unwrap();
+        // The name was given to another one meanwhile.
+        let other = with_volume(&catalog).await;
+        let work = Box::pin(catalog.begin_delete(other));
+        assert!(is_changed(catalog.expecting(begun(), work).await));
+        let left = catalog.volume(other).await.unwrap().row;
+        assert_eq!(left.state, VolumeState::Ready);
     });
 }
 
@@ -172,13 +211,14 @@ fn what_was_never_wanted_has_version_0() {
             let key = IntentRow::key_of(subject);
             let expected = Expected::new::<IntentRow>("node", "n", key, version);
             let row = IntentRow::none(subject);
-            let work = Box::pin(catalog.set_intent(&row));
+            let work = Box::pin(catalog.commit(Transaction::new().put(&row)));
             catalog.expecting(expected, work).await
         };
         assert!(is_changed(blind(0).await));
         let key = IntentRow::key_of(subject);
         let found = catalog.read::<IntentRow>(&key).await.unwrap().unwrap();
-        blind(catalog.version_of(&found)).await.unwrap();
+        let set = blind(catalog.version_of(&found)).await.unwrap();
+        assert!(set.is_some());
         assert!(!catalog.intent(subject).await.unwrap().draining);
     });
 }

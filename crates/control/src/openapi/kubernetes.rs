@@ -3,7 +3,10 @@
 use super::describe::Describe;
 use super::table::{ALL, DONE, DRIVING, LOOKING, OPERATING};
 use api::ErrorKind::{Exists, NotFound, Refused};
-use api::{ClaimQuery, ClaimsAnswer, KubernetesAnswer, KubernetesListAnswer, KubernetesReport};
+use api::{
+    ClaimQuery, ClaimsAnswer, KubernetesAnswer, KubernetesListAnswer, KubernetesReport,
+    ReportedAnswer,
+};
 use utoipa::openapi::Required::True;
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Put};
 
@@ -49,7 +52,7 @@ pub(super) fn kubernetes() -> Vec<Describe> {
         )
         .named("cluster", CLUSTER)
         .body::<KubernetesReport>(True)
-        .answer::<KubernetesAnswer>("The Kubernetes cluster as it is now")
+        .answer::<ReportedAnswer>("How many claims are known now")
         .problems(&[Exists, Refused])
         .scopes(DRIVING),
         Describe::new(

@@ -2,9 +2,33 @@
 
 use super::Server;
 use super::tokens::{LIMITED, PROD, guarded, send};
-use api::{KubernetesOperation, Operation, OperationError};
+use api::{KUBERNETES_LABEL, KubernetesOperation, Operation, OperationError, SnapshotAnswer};
 
 const REPORT: &str = r#"{"uid":"k","version":"v1.35.2","driver":"1.0.0"}"#;
+
+/// Snapshots 90 and 91 have outlived their volumes, of the clusters prod and test.
+pub(super) fn snapshot(id: u64) -> SnapshotAnswer {
+    let cluster = match id {
+        90 => "prod",
+        91 => "test",
+        _ => return SnapshotAnswer::default(),
+    };
+    SnapshotAnswer {
+        id,
+        volume_id: id,
+        labels: [(KUBERNETES_LABEL.to_owned(), cluster.to_owned())].into(),
+        ..SnapshotAnswer::default()
+    }
+}
+
+/// Members of a group snapshot, by its id.
+pub(super) fn members(group: &str) -> Vec<SnapshotAnswer> {
+    match group {
+        "empty" => Vec::new(),
+        "orphans" => vec![snapshot(90)],
+        _ => vec![SnapshotAnswer::default()],
+    }
+}
 
 async fn status(server: &Server, request: &str, body: &str) -> (u16, String) {
     send(server, request, body, Some(PROD)).await
@@ -109,6 +133,53 @@ async fn a_token_of_a_kubernetes_cluster_does_with_its_own_as_any_driver() {
         let (status, answer) = status(&server, request, body).await;
         assert_eq!(status, 200, "{request}: {answer}");
     }
+}
+
+/// A driver that hears that there is no such snapshot believes that it has deleted it.
+#[tokio::test]
+async fn a_snapshot_that_outlives_its_volume_is_judged_by_its_own_label() {
+    let server = guarded().await;
+    let create = |snapshot: u64| {
+        format!(
+            r#"{{"name":"n","labels":{{"csi.azekura.dev/kubernetes":"prod"}},"from":{{"volume":"volume-{snapshot}","snapshot":"snapshot-{snapshot}"}}}}"#
+        )
+    };
+    let (own, foreign) = (create(90), create(91));
+    let cases = [
+        ("GET /api/v1/snapshots/90", "", 200),
+        (
+            "DELETE /api/v1/volumes/volume-90/snapshots/snapshot-90",
+            "",
+            200,
+        ),
+        ("POST /api/v1/volumes", &*own, 200),
+        ("GET /api/v1/group-snapshots/orphans", "", 200),
+        ("GET /api/v1/snapshots/91", "", 403),
+        (
+            "DELETE /api/v1/volumes/volume-91/snapshots/snapshot-91",
+            "",
+            403,
+        ),
+        ("POST /api/v1/volumes", &*foreign, 403),
+        ("DELETE /api/v1/group-snapshots/empty", "", 403),
+        // Another one's under the name of its own, and one that is not there.
+        (
+            "DELETE /api/v1/volumes/volume-90/snapshots/snapshot-91",
+            "",
+            404,
+        ),
+        ("DELETE /api/v1/volumes/volume-90/snapshots/s", "", 404),
+    ];
+    for (request, body, expected) in cases {
+        let (status, answer) = status(&server, request, body).await;
+        assert_eq!(status, expected, "{request}: {answer}");
+    }
+    let request = "DELETE /api/v1/volumes/volume-90/snapshots/snapshot-90";
+    let (status, answer) = send(&server, request, "", Some(LIMITED)).await;
+    assert_eq!(
+        status, 403,
+        "nothing says in which container it was: {answer}"
+    );
 }
 
 #[tokio::test]

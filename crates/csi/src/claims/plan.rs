@@ -88,7 +88,11 @@ pub(super) fn plan_reports(known: &Known, seen: Seen, alive: bool) -> Vec<Kubern
         .filter(|uid| !there.contains(uid.as_str()))
         .cloned()
         .collect();
-    let mut told = split(known, seen.claims).into_iter();
+    // New ones come last: there may be more than are kept.
+    let (mut changed, fresh): (Vec<_>, Vec<_>) =
+        { seen.claims.into_iter() }.partition(|claim| known.claims.contains_key(&claim.uid));
+    changed.extend(fresh);
+    let mut told = split(known, changed).into_iter();
     let mut gone = gone.chunks(CLAIMS_AT_ONCE);
     loop {
         let (claims, gone) = match (told.next(), gone.next()) {

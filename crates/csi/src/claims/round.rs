@@ -6,7 +6,7 @@ use crate::call::Call;
 use crate::cluster::{ApiError, Cluster};
 use api::http::{encode, path};
 use api::kubernetes::CLAIMS_LIMIT_MAX;
-use api::{ClaimsAnswer, ErrorKind, KubernetesAnswer, KubernetesReport};
+use api::{ClaimsAnswer, ErrorKind, KubernetesAnswer, KubernetesReport, ReportedAnswer};
 use std::time::{Duration, Instant};
 
 /// Time for one call: a cluster in the middle of a takeover answers within that.
@@ -24,7 +24,7 @@ pub(super) trait Ledger {
     /// [`ApiError`].
     fn known(&self) -> Result<Known, ApiError>;
 
-    /// Tells it; how many claims it knows then. To repeat it is safe.
+    /// Tells it; how many claims that were told it knows then. To repeat it is safe.
     ///
     /// # Errors
     /// [`ApiError`].
@@ -69,7 +69,7 @@ impl Ledger for Storage<'_> {
     fn tell(&self, report: &KubernetesReport) -> Result<u64, ApiError> {
         let call = Call::own(PATIENCE);
         let place = path(&["kubernetes", self.name, "report"]);
-        let told: KubernetesAnswer = self.cluster.ask(&call).put(&place, report)?;
+        let told: ReportedAnswer = self.cluster.ask(&call).put(&place, report)?;
         Ok(told.claims)
     }
 }
@@ -104,8 +104,28 @@ enum Held {
          installed anew and the claims of the old one are no longer wanted, forget those with `azekura kubernetes forget {1}`"
     )]
     Taken(String, String),
+    /// The token is for another one.
+    #[error(
+        "{0}: make the driver's token with `azekura token create --scope csi --kubernetes {1}`, or give this Kubernetes cluster the name \
+         that the token is for (in the chart, driver.kubernetes.cluster)"
+    )]
+    Forbidden(String, String),
     #[error("the storage cluster: {0}")]
     Storage(String),
+}
+
+impl Held {
+    fn of(error: ApiError, options: &ClaimOptions) -> Self {
+        match error {
+            ApiError::Refused(error) if error.kind == ErrorKind::Exists => {
+                Self::Taken(error.to_string(), options.cluster.clone())
+            }
+            ApiError::Refused(error) if error.kind == ErrorKind::Forbidden => {
+                Self::Forbidden(error.to_string(), options.cluster.clone())
+            }
+            error => Self::Storage(error.to_string()),
+        }
+    }
 }
 
 /// When the next round is.
@@ -160,11 +180,12 @@ impl<'a> Rounds<'a> {
             }
             Err(held) => held,
         };
-        let taken = matches!(held, Held::Taken(..));
         self.say(&held);
-        let pause = match taken {
-            true => self.options.patience,
-            false => self.pause,
+        let pause = match held {
+            Held::Taken(..) => self.options.patience,
+            // Each refusal is in the audit log: few of them are enough.
+            Held::Forbidden(..) => self.options.compare,
+            Held::Orchestrator(_) | Held::Storage(_) => self.pause,
         };
         self.pause = (self.pause * 2).min(self.options.patience);
         Next::Again(pause)
@@ -177,7 +198,7 @@ impl<'a> Rounds<'a> {
         }
         let cluster = &self.options.cluster;
         match held {
-            Held::Taken(..) => tracing::error!(cluster, "{text}"),
+            Held::Taken(..) | Held::Forbidden(..) => tracing::error!(cluster, "{text}"),
             _ => tracing::warn!(cluster, "{text}"),
         }
         self.said = Some(text);
@@ -198,7 +219,7 @@ impl<'a> Rounds<'a> {
         let old = |asked: Instant| now.duration_since(asked) >= self.options.compare;
         if self.known.as_ref().is_none_or(|(_, asked)| old(*asked)) {
             let known = self.ledger.known();
-            let known = known.map_err(|error| self.held(error))?;
+            let known = known.map_err(|error| Held::of(error, self.options))?;
             self.known = Some((known, now));
         }
         let alive = self
@@ -207,32 +228,31 @@ impl<'a> Rounds<'a> {
         let Some((known, _)) = &mut self.known else {
             return Ok(());
         };
-        let mut there = None;
-        for part in plan_reports(known, seen, alive) {
-            let count = self.ledger.tell(&part);
-            there = match count {
-                Ok(count) => Some(count),
-                Err(error) => return Err(self.held(error)),
-            };
+        let (mut there, mut beyond) = (None, None);
+        for mut part in plan_reports(known, seen, alive) {
+            let mut count = self.ledger.tell(&part);
+            if let Err(error) = &count
+                && error.kind() == Some(ErrorKind::Refused)
+            {
+                // There are more claims than are kept: the rest is told all the same, and that somebody is here.
+                beyond = Some(error.to_string());
+                part.claims.clear();
+                count = self.ledger.tell(&part);
+            }
+            there = Some(count.map_err(|error| Held::of(error, self.options))?);
             let (claims, gone) = (part.claims.len(), part.gone.len());
             tracing::debug!(claims, gone, "a report was sent");
             known.apply(&part);
             self.told = Some(now);
         }
-        // Somebody has made it forget what it was told.
-        if there.is_some_and(|there| there < known.claims.len() as u64) && alive {
+        if let Some(reason) = beyond {
+            return Err(Held::Storage(reason));
+        }
+        // Somebody has made it forget what it was told, or another reporter sees something else.
+        if there.is_some_and(|there| there != known.claims.len() as u64) && alive {
             self.known = None;
         }
         Ok(())
-    }
-
-    fn held(&self, error: ApiError) -> Held {
-        match error {
-            ApiError::Refused(error) if error.kind == ErrorKind::Exists => {
-                Held::Taken(error.to_string(), self.options.cluster.clone())
-            }
-            error => Held::Storage(error.to_string()),
-        }
     }
 }
 
@@ -241,6 +261,7 @@ mod tests {
     use super::super::Seen;
     use super::*;
     use api::OperationError;
+    use api::kubernetes::CLAIMS_AT_ONCE;
     use std::sync::{Arc, Mutex};
 
     /// A cluster that keeps what it is told.
@@ -250,6 +271,8 @@ mod tests {
         parts: Mutex<Vec<KubernetesReport>>,
         asked: Mutex<usize>,
         refusal: Mutex<Option<ErrorKind>>,
+        /// Claims that it keeps at most.
+        claims_max: Mutex<Option<usize>>,
     }
 
     impl Book {
@@ -275,7 +298,14 @@ mod tests {
         fn tell(&self, report: &KubernetesReport) -> Result<u64, ApiError> {
             self.refuse()?;
             let mut known = self.known.lock().expect("not poisoned");
-            known.apply(report);
+            let mut after = known.clone();
+            after.apply(report);
+            let claims_max = *self.claims_max.lock().expect("not poisoned");
+            if claims_max.is_some_and(|many| after.claims.len() > many) {
+                let full = OperationError::new(ErrorKind::Refused, "full");
+                return Err(ApiError::Refused(full));
+            }
+            *known = after;
             self.parts
                 .lock()
                 .expect("not poisoned")
@@ -392,6 +422,10 @@ mod tests {
         assert_eq!(rounds.play(now), Next::Again(options.patience));
         let said = rounds.said.clone().expect("it is said");
         assert!(said.contains("driver.kubernetes.cluster"), "{said}");
+        *book.refusal.lock().expect("not poisoned") = Some(ErrorKind::Forbidden);
+        assert_eq!(rounds.play(now), Next::Again(options.compare));
+        let said = rounds.said.clone().expect("it is said");
+        assert!(said.contains("--kubernetes prod"), "{said}");
     }
 
     #[test]
@@ -406,5 +440,34 @@ mod tests {
         assert_eq!(rounds.play(later), Next::Change(Duration::ZERO));
         rounds.play(later);
         assert_eq!(book.known.lock().expect("not poisoned").claims.len(), 2);
+    }
+
+    #[test]
+    fn beyond_the_bound_the_rest_is_told_and_that_somebody_is_there() {
+        let (book, eyes, options, now) =
+            (Book::default(), Eyes::default(), options(), Instant::now());
+        eyes.show(&["a", "b"]);
+        let mut rounds = Rounds::new(&book, &eyes, &options);
+        rounds.play(now);
+        book.parts();
+        *book.claims_max.lock().expect("not poisoned") = Some(2);
+        let many: Vec<String> = (0..CLAIMS_AT_ONCE)
+            .map(|number| format!("n{number}"))
+            .collect();
+        let mut names: Vec<&str> = many.iter().map(String::as_str).collect();
+        // One of those that are known is gone.
+        names.insert(0, "b");
+        eyes.show(&names);
+        assert_eq!(rounds.play(now), Next::Again(PAUSE_MIN));
+        let parts = book.parts();
+        assert_eq!(parts.len(), 1);
+        assert_eq!(parts[0].gone, ["uid-of-a"]);
+        assert!(parts[0].claims.is_empty());
+        assert!(
+            rounds
+                .said
+                .as_ref()
+                .is_some_and(|said| said.contains("full"))
+        );
     }
 }

@@ -135,7 +135,11 @@ fn rebuilt_volume(rebuilt: &Rebuilt) -> VolumeRow {
 
 #[test]
 fn the_owners_note_of_a_later_segment_counts() {
-    let row = note(10, &volume(3, 0, vec![segment(1, 3, 1, &[1, 2])]));
+    let seen = VolumeRow {
+        edited: Some(7),
+        ..volume(3, 0, vec![segment(1, 3, 1, &[1, 2])])
+    };
+    let row = note(10, &seen);
     let newer = log_note(3, 4, 2, vec![segment(2, 3, 3, &[2])]);
     let older = log_note(3, 2, 0, vec![segment(1, 3, 1, &[1, 2])]);
     let one = survey(1, vec![row.clone(), older]);
@@ -145,6 +149,10 @@ fn the_owners_note_of_a_later_segment_counts() {
     assert_eq!(volume.segments, [segment(2, 3, 3, &[2])]);
     assert_eq!(volume.root.position, Position(2));
     assert_eq!(volume.state, VolumeState::Ready);
+    assert_eq!(
+        volume.edited, None,
+        "its version is that of the new catalog"
+    );
 }
 
 #[test]

@@ -200,6 +200,8 @@ fn advance(volume: &mut VolumeRow, note: Option<&LogNote>, log: &Log<'_>) {
     volume.next_segment = SegmentId(volume.next_segment.0.max(last) + SEGMENTS_JUMP);
     volume.attachment.granted = volume.attachment.grants();
     volume.attachment.generation.0 += ATTACHMENTS_JUMP;
+    // A version that somebody has seen stands for a row that is lost.
+    volume.edited = None;
 }
 
 fn problems_of(

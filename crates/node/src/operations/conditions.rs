@@ -23,9 +23,9 @@ pub(super) fn perhaps_changed_by_this(error: &OperationError) -> OperationError 
 }
 
 impl Host {
-    /// What a change is about, as somebody has seen it. Nothing for what is under way already.
-    async fn expected(&self, version: u64, change: &O) -> Result<Option<Expected>> {
-        Ok(Some(match change {
+    /// What a change is about, as somebody has seen it. A deletion that is under way goes on, whatever the version is.
+    async fn expected(&self, version: u64, change: &O) -> Result<Expected> {
+        Ok(match change {
             O::VolumeSet { name, .. }
             | O::VolumeDelete { name }
             | O::VolumeResize { name, .. }
@@ -34,11 +34,12 @@ impl Host {
             | O::Detach { volume: name, .. } => {
                 let found = self.catalog.volume_named(name).await;
                 let row = found.map_err(catalog_error)?.row;
+                let expected = Expected::new::<VolumeRow>("volume", name, row.key(), version);
                 let deletes = matches!(change, O::VolumeDelete { .. });
-                if deletes && row.state == VolumeState::Deleting {
-                    return Ok(None);
+                match deletes && row.state == VolumeState::Deleting {
+                    true => expected.begun(),
+                    false => expected,
                 }
-                Expected::new::<VolumeRow>("volume", name, row.key(), version)
             }
             O::ContainerSet { name, .. } | O::ContainerDelete { name } => {
                 let found = self.catalog.container_named(name).await;
@@ -74,7 +75,7 @@ impl Host {
                     other.name()
                 )));
             }
-        }))
+        })
     }
 
     async fn must_exist<T: Row>(&self, kind: &str, name: &str, key: &str) -> Result<()> {
@@ -90,10 +91,8 @@ impl Host {
         change: &O,
         work: LocalBoxFuture<'_, Result<Answer>>,
     ) -> Result<Answer> {
-        match self.expected(version, change).await? {
-            Some(expected) => self.catalog.expecting(expected, work).await,
-            None => work.await,
-        }
+        let expected = self.expected(version, change).await?;
+        self.catalog.expecting(expected, work).await
     }
 
     /// A change that needs no owner of a volume, or finds it by itself.

@@ -340,11 +340,10 @@ impl Host {
 
     /// New disks are meant to be used.
     async fn undrain(&self, id: StoreId) -> std::result::Result<(), CatalogError> {
-        let mut intent = self.catalog.intent(Subject::Store(id)).await?;
-        if intent.draining {
-            intent.draining = false;
-            self.catalog.set_intent(&intent).await?;
-        }
+        let wanted = self
+            .catalog
+            .change_intent(Subject::Store(id), |intent| intent.draining = false);
+        wanted.await?;
         membership::refresh(self, &[Part::Intents]).await
     }
 

@@ -13,8 +13,7 @@ use api::{
     NodeCertificateAnswer, Operation, OperationError,
 };
 use catalog::{
-    AuthorityRow, CatalogError, CertificateRow, JoinTokenRow, Severity, Subject, Transaction,
-    Versioned,
+    AuthorityRow, CatalogError, CertificateRow, JoinTokenRow, Severity, Transaction, Versioned,
 };
 use std::fmt;
 use std::rc::Rc;
@@ -405,14 +404,6 @@ impl Host {
             .rfind(BEGIN)
             .map(|at| row.authorities[at..].to_owned());
         last.ok_or_else(|| OperationError::failed("the catalog names no authority"))
-    }
-
-    /// Has a candidate take part.
-    pub(super) async fn approve(&self, node: NodeId) -> Result<()> {
-        let approved = self
-            .catalog
-            .change_intent(Subject::Node(node), |intent| intent.candidate = false);
-        approved.await.map(drop).map_err(catalog_error)
     }
 
     /// The authorities as the catalog has them now; those of this node's signer, where there are none.

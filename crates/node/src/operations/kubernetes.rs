@@ -4,6 +4,8 @@
 //! is asked of the catalog each time.
 //!
 //! Invariants
+//! - Only volumes that bear the label of a Kubernetes cluster are shown as its own, whatever handles are reported: who reports for one
+//!   cluster learns nothing of the volumes of another.
 //! - A claim has the volume that its handle names. One without a handle has the volume whose labels name it, unless these name another
 //!   persistent volume: that is a claim of the same name which is no more.
 //! - A volume whose labels name a claim that was not reported stands in the list for that claim.
@@ -15,7 +17,7 @@ use api::kubernetes::{
     CLAIM_LABEL, CLAIM_NAMESPACE_LABEL, CLAIM_UNKNOWN, CLAIMS_LIMIT_MAX, ClaimAnswer, ClaimFacts,
     ClaimQuery, ClaimVolume, ClaimsAnswer, KUBERNETES_LABEL, KubernetesAnswer,
     KubernetesListAnswer, KubernetesOperation, KubernetesReport, PERSISTENT_VOLUME_LABEL, PodFacts,
-    SILENT_MS, StorageClassFacts,
+    ReportedAnswer, SILENT_MS, StorageClassFacts,
 };
 use api::query::INTERNAL_LABEL;
 use api::{Answer, OperationError};
@@ -134,13 +136,13 @@ impl Joined {
     /// Takes a volume in, if it belongs here.
     fn take(&mut self, name: &str, row: &Rc<VolumeRow>) {
         let label = |key: &str| row.labels.get(key).map(String::as_str);
-        let held = self.known.held.contains(&row.id);
-        let labelled = label(KUBERNETES_LABEL) == Some(name) && label(INTERNAL_LABEL).is_none();
-        if held || labelled {
-            self.volumes.insert(row.id, row.clone());
+        if label(KUBERNETES_LABEL) != Some(name) || label(INTERNAL_LABEL).is_some() {
+            return;
         }
+        self.volumes.insert(row.id, row.clone());
+        let held = self.known.held.contains(&row.id);
         let claim = label(CLAIM_NAMESPACE_LABEL).zip(label(CLAIM_LABEL));
-        let Some((namespace, claim)) = claim.filter(|_| labelled && !held) else {
+        let Some((namespace, claim)) = claim.filter(|_| !held) else {
             return;
         };
         if let Some(waiting) = self.known.waiting(namespace, claim, row) {
@@ -342,8 +344,8 @@ impl Host {
             now_ms: self.world.clock.unix_ms(),
         };
         let taken = self.catalog.report_kubernetes(&news).await;
-        taken.map_err(catalog_error)?;
-        self.show_kubernetes(name).await
+        let claims = taken.map_err(catalog_error)?;
+        Ok(Answer::Reported(ReportedAnswer { claims }))
     }
 
     async fn show_kubernetes(&self, name: &str) -> Result<Answer> {

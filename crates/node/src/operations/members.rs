@@ -171,18 +171,17 @@ impl Host {
         if change.draining == Some(true) {
             self.check_drain(member)?;
         }
-        match (change.approved, member.subject) {
-            (Some(true), Subject::Node(node)) => self.approve(node).await?,
-            (None, _) => {}
-            (Some(_), _) => {
-                return Err(OperationError::bad_request(
-                    "`approved` is true and of a node; one that takes part is drained, not disapproved",
-                ));
-            }
+        let of_node = matches!(member.subject, Subject::Node(_));
+        let approves = change.approved == Some(true) && of_node;
+        if change.approved.is_some() && !approves {
+            return Err(OperationError::bad_request(
+                "`approved` is true and of a node; one that takes part is drained, not disapproved",
+            ));
         }
         let now_ms = self.world.clock.unix_ms();
         let set = self.catalog.change_intent(member.subject, |intent| {
             intent.draining = change.draining.unwrap_or(intent.draining);
+            intent.candidate &= !approves;
             if let Some(minutes) = change.maintenance_minutes {
                 let until = now_ms + u64::from(minutes) * 60_000;
                 intent.maintenance_until_ms = if minutes == 0 { 0 } else { until };

@@ -3,7 +3,9 @@
 use super::ledger::Usages;
 use super::{Result, catalog_error, volume_error};
 use crate::host::Host;
-use api::{Answer, DiffAnswer, DiffRun, ListQuery, OperationError, SnapshotAnswer};
+use api::{
+    Answer, DiffAnswer, DiffRun, KUBERNETES_LABEL, ListQuery, OperationError, SnapshotAnswer,
+};
 use catalog::{
     CatalogError, ContainerRow, MapRoot, SnapshotMarks, SnapshotRow, SnapshotState, VolumeRow,
 };
@@ -128,8 +130,15 @@ impl Host {
         &self,
         volume: &Volume,
         name: &str,
-        marks: SnapshotMarks,
+        mut marks: SnapshotMarks,
     ) -> Result<Answer> {
+        // A snapshot outlives its volume, and is judged by this then.
+        let row = self.catalog.volume(volume.id()).await;
+        let mut row = row.map_err(catalog_error)?.row;
+        match row.labels.remove(KUBERNETES_LABEL) {
+            Some(cluster) => marks.labels.insert(KUBERNETES_LABEL.to_owned(), cluster),
+            None => marks.labels.remove(KUBERNETES_LABEL),
+        };
         let row = volume.snapshot(name, marks).await.map_err(volume_error)?;
         Ok(Answer::Snapshot(describe(
             &row,
@@ -180,11 +189,20 @@ impl Host {
         let containers = self.containers_of(&query.containers).await?;
         let rows = self.catalog.list::<SnapshotRow>().await;
         let volumes = self.catalog.list::<VolumeRow>().await;
-        let names = volumes.map_err(catalog_error)?.into_iter();
-        // A snapshot whose volume is gone is of no Kubernetes cluster.
-        let names = names.filter(|found| query.is_of_kubernetes(&found.row.labels));
-        let names = names.map(|found| (found.row.id, found.row.name));
-        let names: BTreeMap<VolumeId, String> = names.collect();
+        let names_of = volumes.map_err(catalog_error)?.into_iter();
+        let mut foreign = BTreeSet::new();
+        let mut names: BTreeMap<VolumeId, String> = BTreeMap::new();
+        for found in names_of {
+            if !query.is_of_kubernetes(&found.row.labels) {
+                foreign.insert(found.row.id);
+            }
+            names.insert(found.row.id, found.row.name);
+        }
+        // A snapshot is of the Kubernetes cluster of its volume, and once that is gone of the one that its own label names.
+        let is_own = |row: &SnapshotRow| match names.contains_key(&row.volume) {
+            true => !foreign.contains(&row.volume),
+            false => query.is_of_kubernetes(&row.labels),
+        };
         let rows = rows
             .map_err(catalog_error)?
             .into_iter()
@@ -194,7 +212,7 @@ impl Host {
                 && containers
                     .as_ref()
                     .is_none_or(|ids| ids.contains(&row.container))
-                && (query.kubernetes.is_empty() || names.contains_key(&row.volume))
+                && is_own(row)
                 && query.wants(&row.name, &row.labels)
         };
         let page = query.page(rows.filter(fits), |row| row.id.0);

@@ -1,5 +1,6 @@
 //! Volumes: create, show, grow, attach, restore, delete.
 
+use super::conditions::perhaps_changed_by_this;
 use super::figures::activity;
 use super::{Result, catalog_error, is_unavailable, volume_error};
 use crate::host::Host;
@@ -527,6 +528,7 @@ impl Host {
             .await
             .map_err(catalog_error)?
             .row;
+        let mut tried = false;
         if let Some(owner) = row.owner.filter(|&owner| owner != self.id)
             && self.members.is_alive(owner)
         {
@@ -535,11 +537,16 @@ impl Host {
             };
             let delete = delete.on_top_of(version);
             match self.forward(owner, &delete, &mut false).await {
-                Err(error) if is_unavailable(&error) => {}
+                Err(error) if is_unavailable(&error) => tried = true,
                 answered => return answered,
             }
         }
-        self.delete_volume_here(name, version).await
+        match self.delete_volume_here(name, version).await {
+            Err(error) if tried && error.kind == ErrorKind::Changed => {
+                Err(perhaps_changed_by_this(&error))
+            }
+            result => result,
+        }
     }
 
     pub(super) async fn delete_volume_here(

@@ -7,7 +7,7 @@ use api::kubernetes::{
 use api::{
     Answer, ClaimAnswer, ClaimFacts, ClaimQuery, ClaimsAnswer, ErrorKind, KubernetesAnswer,
     KubernetesOperation, KubernetesReport, ListQuery, Operation, OperationError, Scope,
-    StorageClassFacts, TokenSpec, VolumeAnswer, VolumeSpec,
+    StorageClassFacts, TokenSpec, VolumeAnswer, VolumeChange, VolumeSpec,
 };
 use world::Duration;
 
@@ -55,9 +55,18 @@ fn try_report(
     report: KubernetesReport,
 ) -> Result<KubernetesAnswer, OperationError> {
     let name = "prod".to_owned();
-    let report = KubernetesOperation::Report { name, report };
-    match try_ask(cluster, asked, report)? {
-        Answer::Kubernetes(answer) => Ok(answer),
+    let report = KubernetesOperation::Report {
+        name: name.clone(),
+        report,
+    };
+    let Answer::Reported(told) = try_ask(cluster, asked, report)? else {
+        panic!("not told how many")
+    };
+    match try_ask(cluster, asked, KubernetesOperation::Show { name })? {
+        Answer::Kubernetes(answer) => {
+            assert_eq!(told.claims, answer.bound + answer.pending);
+            Ok(answer)
+        }
         other => panic!("not a Kubernetes cluster: {other:?}"),
     }
 }
@@ -227,7 +236,7 @@ fn a_claim_has_the_volume_of_its_handle_or_of_its_labels() {
     let by_handle = made_for(&cluster, "v1", "a", &[]);
     let by_label = made_for(&cluster, "v2", "b", &[(PERSISTENT_VOLUME_LABEL, "pvc-u-2")]);
     let older = made_for(&cluster, "v3", "b", &[(PERSISTENT_VOLUME_LABEL, "pvc-u-0")]);
-    // One that was made by hand has no label at all.
+    // One that was made by hand has no label at all: whoever reports its handle learns nothing of it.
     let spec = VolumeSpec {
         name: "by-hand".to_owned(),
         container: Some("c".to_owned()),
@@ -247,8 +256,8 @@ fn a_claim_has_the_volume_of_its_handle_or_of_its_labels() {
         with("d", "u-4", format!("another-v{}", by_handle.id)),
     ];
     let answer = report(&cluster, told, &[]);
-    assert_eq!((answer.claims, answer.volumes), (5, 4));
-    assert_eq!(answer.size, 28 * MIB);
+    assert_eq!((answer.claims, answer.volumes), (5, 3));
+    assert_eq!(answer.size, 24 * MIB);
     let all = claims(&cluster);
     let found: Vec<(&str, bool, Option<u64>)> = all
         .iter()
@@ -261,7 +270,7 @@ fn a_claim_has_the_volume_of_its_handle_or_of_its_labels() {
         ("a", true, Some(by_handle.id)),
         ("b", true, Some(by_label.id)),
         ("b", false, Some(older.id)),
-        ("c", true, Some(by_hand.id)),
+        ("c", true, None),
         ("d", true, None),
     ];
     assert_eq!(found, expected);
@@ -269,6 +278,15 @@ fn a_claim_has_the_volume_of_its_handle_or_of_its_labels() {
         volume: Some(volume.to_owned()),
         ..ClaimQuery::default()
     };
+    assert_eq!(names(&page(&cluster, of("v1"))), ["a"]);
+    assert!(page(&cluster, of("by-hand")).items.is_empty());
+    let label = (KUBERNETES_LABEL.to_owned(), Some("prod".to_owned()));
+    let change = VolumeChange {
+        labels: [label].into(),
+        ..VolumeChange::default()
+    };
+    let name = "by-hand".to_owned();
+    cluster.operate(0, Operation::VolumeSet { name, change });
     assert_eq!(names(&page(&cluster, of("by-hand"))), ["c"]);
     let limited = ClaimQuery {
         containers: vec!["other".to_owned()],
@@ -364,10 +382,23 @@ fn lists_and_tokens_may_be_limited_to_kubernetes_clusters() {
     };
     let found: Vec<&str> = volumes.iter().map(|one| one.name.as_str()).collect();
     assert_eq!(found, ["ours"]);
-    let Answer::Snapshots(found) = cluster.operate(1, Operation::SnapshotList(limited)) else {
-        panic!("not snapshots")
+    let snapshots = || match cluster.operate(1, Operation::SnapshotList(limited.clone())) {
+        Answer::Snapshots(found) => found,
+        other => panic!("not snapshots: {other:?}"),
     };
+    let found = snapshots();
     assert_eq!((found.len(), found[0].volume.as_deref()), (1, Some("ours")));
+    for name in ["ours", "others"] {
+        let name = name.to_owned();
+        cluster.operate(0, Operation::VolumeDelete { name });
+    }
+    cluster.sim.run_for(Duration::from_secs(30));
+    let found = snapshots();
+    assert_eq!(
+        (found.len(), &found[0].volume),
+        (1, &None),
+        "by its own label"
+    );
     let token = |scope| {
         let spec = TokenSpec {
             name: format!("t-{scope}"),
