@@ -231,7 +231,10 @@ impl Kubernetes {
         let number = |key: &str| request.asks(key)?.parse::<u64>().ok();
         let mut version = number("resourceVersion").unwrap_or(0);
         let end = Instant::now() + Duration::from_secs(number("timeoutSeconds").unwrap_or(300));
-        let (oldest, cuts) = (self.state().oldest, self.state().cuts);
+        let (oldest, cuts) = {
+            let state = self.state();
+            (state.oldest, state.cuts)
+        };
         stream.write_all(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n",
         )?;
