@@ -138,6 +138,10 @@ fn reporters_come_and_go_and_a_name_belongs_to_one_cluster() {
         let claims = scene.claims("prod");
         named(&claims, "data-7").is_none() && !named(&claims, "data-8").unwrap().pods.is_empty()
     });
+    // It is logged after the storage has taken it.
+    wait_until("the report is logged", || {
+        !second.lines("a report was sent").is_empty()
+    });
     let told = second.lines("a report was sent");
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("claims=1 gone=1"), "{told:?}");
