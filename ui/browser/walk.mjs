@@ -363,7 +363,7 @@ await step("kubernetes: what is reported appears by itself", async () => {
   await claim("data-db-0").getByText("Bound", { exact: true }).waitFor();
   console.log(`            it is there after ${Date.now() - began} ms`);
   await claim("data-db-0").getByText("db-0 (Running, worker-2)").waitFor();
-  await claim("data-db-1").getByText("has no room").waitFor();
+  await claim("data-db-1").getByText("waits for its first pod").waitFor();
   await page.getByText("Nobody reports the claims of this cluster").waitFor({ state: "detached" });
   await accessible();
   await picture("kubernetes-claims");
