@@ -29,6 +29,8 @@ enum Given {
 
 tokio::task_local! {
     static CURRENT: Given;
+    /// What is wrong with it.
+    static ODD: OperationError;
 }
 
 /// The tag of a version.
@@ -102,14 +104,20 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
     let given = match given(request.headers()) {
         Ok(None) => return next.run(request).await,
         Ok(Some(given)) => given,
+        // Whether there is such a method at all is said first.
+        Err(error) if !is_apart(&request) => return ODD.scope(error, next.run(request)).await,
         Err(error) => return Reply::from(error).into_response(),
     };
     // What logs in and out, and what joins, is no operation that could be refused later.
-    let path = request.uri().path().strip_prefix(PREFIX).unwrap_or("");
-    if path.starts_with("/session") || path == "/join" {
+    if is_apart(&request) {
         return Reply::from(cannot("this")).into_response();
     }
     CURRENT.scope(given, next.run(request)).await
+}
+
+fn is_apart(request: &Request) -> bool {
+    let path = request.uri().path().strip_prefix(PREFIX).unwrap_or("");
+    path.starts_with("/session") || path == "/join"
 }
 
 fn not_modified(tag: HeaderValue) -> Response {
@@ -128,6 +136,9 @@ fn cannot(what: &str) -> OperationError {
 
 /// The operation with the condition of the request that is being served.
 pub(crate) fn apply(operation: Operation) -> Result<Operation, OperationError> {
+    if let (Ok(error), false) = (ODD.try_with(Clone::clone), operation.looks()) {
+        return Err(error);
+    }
     match CURRENT.try_with(|given| *given) {
         Err(_) => Ok(operation),
         Ok(_) if operation.looks() => Ok(operation),
