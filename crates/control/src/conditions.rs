@@ -28,9 +28,8 @@ enum Given {
 }
 
 tokio::task_local! {
-    static CURRENT: Given;
-    /// What is wrong with it.
-    static ODD: OperationError;
+    /// The condition of the request, or what is wrong with it: whether there is such a request at all is said before.
+    static CURRENT: Result<Given, OperationError>;
 }
 
 /// The tag of a version.
@@ -103,21 +102,16 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
     }
     let given = match given(request.headers()) {
         Ok(None) => return next.run(request).await,
-        Ok(Some(given)) => given,
-        // Whether there is such a method at all is said first.
-        Err(error) if !is_apart(&request) => return ODD.scope(error, next.run(request)).await,
-        Err(error) => return Reply::from(error).into_response(),
+        Ok(Some(given)) => Ok(given),
+        Err(error) => Err(error),
     };
     // What logs in and out, and what joins, is no operation that could be refused later.
-    if is_apart(&request) {
-        return Reply::from(cannot("this")).into_response();
+    let path = request.uri().path().strip_prefix(PREFIX).unwrap_or("");
+    if path.starts_with("/session") || path == "/join" {
+        let error = given.err().unwrap_or_else(|| cannot("this"));
+        return Reply::from(error).into_response();
     }
     CURRENT.scope(given, next.run(request)).await
-}
-
-fn is_apart(request: &Request) -> bool {
-    let path = request.uri().path().strip_prefix(PREFIX).unwrap_or("");
-    path.starts_with("/session") || path == "/join"
 }
 
 fn not_modified(tag: HeaderValue) -> Response {
@@ -136,15 +130,16 @@ fn cannot(what: &str) -> OperationError {
 
 /// The operation with the condition of the request that is being served.
 pub(crate) fn apply(operation: Operation) -> Result<Operation, OperationError> {
-    if let (Ok(error), false) = (ODD.try_with(Clone::clone), operation.looks()) {
-        return Err(error);
+    let Ok(given) = CURRENT.try_with(Clone::clone) else {
+        return Ok(operation);
+    };
+    if operation.looks() {
+        return Ok(operation);
     }
-    match CURRENT.try_with(|given| *given) {
-        Err(_) => Ok(operation),
-        Ok(_) if operation.looks() => Ok(operation),
-        Ok(_) if !operation.takes_condition() => Err(cannot(operation.name())),
-        Ok(Given::Something) => Ok(operation),
-        Ok(Given::Version(version)) => Ok(operation.on_top_of(Some(version))),
+    match given? {
+        _ if !operation.takes_condition() => Err(cannot(operation.name())),
+        Given::Something => Ok(operation),
+        Given::Version(version) => Ok(operation.on_top_of(Some(version))),
     }
 }
 

@@ -127,6 +127,8 @@ async fn odd_conditions_and_those_that_cannot_be_kept_are_refused() {
         let (status, body) = on(&server, RESIZE, odd, r#"{"size":8192}"#).await;
         assert!(status == 400 && body.contains(why), "{odd}: {body}");
     }
+    let (status, body) = on(&server, "PUT /api/v1/volumes/v", "If-Match: 7", "{}").await;
+    assert_eq!(status, 405, "there is no such method: {body}");
     for request in [
         "POST /api/v1/containers",
         "POST /api/v1/volumes/v/drain",
