@@ -28,6 +28,21 @@ pub struct SnapshotMarks {
     pub labels: BTreeMap<String, String>,
     /// Id of the group snapshot.
     pub group: Option<String>,
+    /// Keys of labels that it has from its volume, whatever `labels` says.
+    pub inherited: Vec<String>,
+}
+
+impl SnapshotMarks {
+    /// The labels of a snapshot of a volume with these.
+    fn labels_on(&self, volume: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone();
+        labels.retain(|key, _| !self.inherited.contains(key));
+        let own = volume
+            .iter()
+            .filter(|(key, _)| self.inherited.contains(key));
+        labels.extend(own.map(|(key, value)| (key.clone(), value.clone())));
+        labels
+    }
 }
 
 pub(crate) fn snapshot_name_key(volume: VolumeId, name: &str) -> String {
@@ -126,7 +141,7 @@ impl Catalog {
                 size: owner.row.size,
                 created_ms: new.created_ms,
                 state: SnapshotState::Pending(new.position),
-                labels: new.marks.labels.clone(),
+                labels: new.marks.labels_on(&owner.row.labels),
                 group: new.marks.group.clone(),
             };
             let mut joined = lineage.row.clone();

@@ -345,6 +345,8 @@ impl Host {
                 let marks = SnapshotMarks {
                     labels: labels.clone(),
                     group: group.clone(),
+                    // It outlives its volume, and is judged by this then.
+                    inherited: vec![api::KUBERNETES_LABEL.to_owned()],
                 };
                 self.create_snapshot(volume, name, marks).await
             }

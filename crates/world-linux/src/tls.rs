@@ -9,7 +9,9 @@
 //! - A handshake takes at most [`HANDSHAKE_MAX`], and its computations run on the offload pool. At most
 //!   [`HANDSHAKES_MAX`] of a listener are under way; beyond them the oldest is given up, so callers that do nothing
 //!   keep nobody out.
-//! - Credentials are looked at for every new connection: changed files count from then on.
+//! - Credentials are looked at for every new connection: changed files count from then on. Of a connection that exists
+//!   [`Stream::is_believed`] says whether they still stand for what its caller has shown; that is computed on the shard, in less
+//!   than a millisecond, once for each change of the files.
 //! - The end of the bytes below is the end of the stream, with or without a closing alert: the frames above tell whether
 //!   something is missing (docs/protocols/rpc.md).
 //! - A dropped read loses nothing; a dropped write happens as a whole, as `net.rs` has it.

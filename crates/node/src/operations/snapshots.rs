@@ -3,9 +3,7 @@
 use super::ledger::Usages;
 use super::{Result, catalog_error, volume_error};
 use crate::host::Host;
-use api::{
-    Answer, DiffAnswer, DiffRun, KUBERNETES_LABEL, ListQuery, OperationError, SnapshotAnswer,
-};
+use api::{Answer, DiffAnswer, DiffRun, ListQuery, OperationError, SnapshotAnswer};
 use catalog::{
     CatalogError, ContainerRow, MapRoot, SnapshotMarks, SnapshotRow, SnapshotState, VolumeRow,
 };
@@ -130,15 +128,8 @@ impl Host {
         &self,
         volume: &Volume,
         name: &str,
-        mut marks: SnapshotMarks,
+        marks: SnapshotMarks,
     ) -> Result<Answer> {
-        // A snapshot outlives its volume, and is judged by this then.
-        let row = self.catalog.volume(volume.id()).await;
-        let mut row = row.map_err(catalog_error)?.row;
-        match row.labels.remove(KUBERNETES_LABEL) {
-            Some(cluster) => marks.labels.insert(KUBERNETES_LABEL.to_owned(), cluster),
-            None => marks.labels.remove(KUBERNETES_LABEL),
-        };
         let row = volume.snapshot(name, marks).await.map_err(volume_error)?;
         Ok(Answer::Snapshot(describe(
             &row,
