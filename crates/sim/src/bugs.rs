@@ -132,6 +132,7 @@ fn all() -> Vec<Planted> {
         S::SkipReserve,
         S::TrustAfterPowerLoss,
         S::AcceptStaleGeneration,
+        S::FlushedAsWritten,
     ];
     let groups = [
         group::Bug::LeaveUnchecked,

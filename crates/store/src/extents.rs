@@ -8,7 +8,6 @@
 use crate::GRANULE_BYTES;
 use crate::journal::batch::Entry;
 use crate::options::bug;
-use crate::space::reserve_of;
 use crate::state::{Extent, Meta, Run, group_start};
 use crate::store::{Answer, Store};
 use bytes::Bytes;
@@ -22,7 +21,7 @@ use wire::{ExtentInfo, FramePiece, FrameRead, StoreError, StoreReply};
 use world::{Buf, PAGE};
 
 /// Bytes of a redo entry and of the index for one extent, rounded up.
-const KEEP_BYTES: u64 = 96;
+pub(crate) const KEEP_BYTES: u64 = 96;
 /// A read that fails while its extent is being replaced is tried again so often.
 const READ_TRIES: usize = 4;
 /// Frames read by one request: the blocks of the largest read of a volume, 16 MiB, one by one.
@@ -80,7 +79,7 @@ impl HeaderCache {
         }
     }
 
-    fn remove(&mut self, id: ExtentId) {
+    pub(crate) fn remove(&mut self, id: ExtentId) {
         if let Some((header, _, tick)) = self.entries.remove(&id) {
             self.bytes -= cost(&header);
             self.order.remove(&tick);
@@ -162,68 +161,6 @@ impl Store {
         Ok(())
     }
 
-    /// Bytes that extents occupy.
-    pub(crate) fn used_bytes(&self) -> u64 {
-        let waiting: u64 = self
-            .0
-            .freed
-            .borrow()
-            .iter()
-            .map(|(_, run)| u64::from(run.granules))
-            .sum();
-        let space = self.0.space.borrow();
-        (space.granules() - space.free() - waiting) * GRANULE_BYTES
-    }
-
-    fn reserve(&self) -> u64 {
-        if bug!(self.0.options.faults, SkipReserve) {
-            return 0;
-        }
-        reserve_of(self.0.space.borrow().granules())
-    }
-
-    /// Whether puts are refused.
-    pub(crate) fn is_full(&self) -> bool {
-        let largest = codec::extent::EXTENT_BYTES_MAX as u64 / GRANULE_BYTES;
-        let used = self.used_bytes() / GRANULE_BYTES;
-        used + largest + 2 * self.reserve() > self.0.space.borrow().granules()
-            || self.state_is_full()
-    }
-
-    fn address(&self, run: Run) -> u64 {
-        self.0.headers[usize::from(run.disk)].extents.offset
-            + u64::from(run.granule) * GRANULE_BYTES
-    }
-
-    /// Gives back space whose freeing is durable.
-    fn reclaim(&self) {
-        let flushed = self.0.journal.flushed();
-        let mut freed = self.0.freed.borrow_mut();
-        while freed.front().is_some_and(|(ticket, _)| *ticket <= flushed) {
-            let (_, run) = freed.pop_front().expect("looked at");
-            self.0.space.borrow_mut().release(run);
-        }
-    }
-
-    async fn allocate(&self, bytes: usize, reserve: u64) -> Result<Run, StoreError> {
-        let granules = (bytes as u64).div_ceil(GRANULE_BYTES) as u32;
-        for attempt in 0..2 {
-            self.reclaim();
-            {
-                let mut space = self.0.space.borrow_mut();
-                if space.free() >= u64::from(granules) + reserve
-                    && let Some(run) = space.allocate(granules)
-                {
-                    return Ok(run);
-                }
-            }
-            if attempt == 0 && !self.0.freed.borrow().is_empty() {
-                self.durable(self.0.journal.formed_ticket()).await?;
-            }
-        }
-        Err(StoreError::Full)
-    }
-
     /// Frees runs as of `ticket`.
     fn free(&self, ticket: u64, runs: Vec<Run>) {
         let mut freed = self.0.freed.borrow_mut();
@@ -231,7 +168,7 @@ impl Store {
     }
 
     /// Applies a redo entry, journals it, frees what it freed; returns its ticket.
-    fn record(&self, meta: &Meta) -> u64 {
+    pub(crate) fn record(&self, meta: &Meta) -> u64 {
         let freed = self.0.state.borrow_mut().apply(meta);
         let ticket = self.0.journal.push([Entry::meta(meta)]);
         self.free(ticket, freed);
@@ -347,13 +284,7 @@ impl Store {
         } = copy;
         let run = self.allocate(sealed.len(), reserve).await?;
         let (disk, bytes) = (usize::from(run.disk), sealed.len());
-        let write = self.0.disks[disk].write(self.address(run), sealed);
-        write.await.map_err(|error| self.fail(&error))?;
-        self.check_alive()?;
-        let progress = &self.0.progress[disk];
-        progress.written.set(progress.written.get() + 1);
-        let written = &self.0.extent_bytes_written;
-        written.set(written.get() + bytes as u64);
+        self.write_run(run, sealed).await?;
         // What replaces something must be durable first: the old bytes are the only good ones until then.
         let replaces = self.0.state.borrow().extents.contains_key(&id);
         if replaces {
@@ -378,7 +309,7 @@ impl Store {
         Ok(ticket)
     }
 
-    async fn flush_disk(&self, disk: usize) -> Result<(), StoreError> {
+    pub(crate) async fn flush_disk(&self, disk: usize) -> Result<(), StoreError> {
         let progress = &self.0.progress[disk];
         let target = progress.written.get();
         if progress.flushed.get() >= target || bug!(self.0.options.faults, SkipFlush) {
@@ -415,7 +346,7 @@ impl Store {
         ))
     }
 
-    fn find(&self, id: ExtentId) -> Result<Extent, StoreError> {
+    pub(crate) fn find(&self, id: ExtentId) -> Result<Extent, StoreError> {
         self.0
             .state
             .borrow()

@@ -11,16 +11,19 @@
 //! - A record or frame is never returned with a checksum that does not match.
 //! - Space and ring pages are reused only when no durable state refers to them.
 //! - Any failed write or flush fails the store for good.
+//! - Any free space can be used: it is gathered when it lies in pieces.
 //! - When the extent areas or the ring are nearly full, puts and appends are refused; reads, trims and deletes go on.
 //!
 //! It does not know volumes' contents, groups' members or the catalog. Amnesia (see disk-header.md) is told by
 //! a new incarnation; nobody who knew the old one takes its word.
 //! Read next: `store.rs`, `state.rs`, `journal/mod.rs`.
 
+mod area;
 mod checkpoint;
 mod counted;
 mod extents;
 mod format;
+mod gather;
 mod header;
 mod journal;
 mod logs;

@@ -141,6 +141,7 @@ impl Store {
         let records = records_of(count, &body)?;
         check_records(target, &records)?;
         self.check_ring(&records)?;
+        let through = records.last().map(|record| record.head.position);
         let fresh = self.accept(target, records)?;
         self.grow_state(fresh.len() as u64 * State::SLOT_BYTES);
         let pushed = !fresh.is_empty();
@@ -166,18 +167,24 @@ impl Store {
         self.consider_upkeep();
         if durable {
             self.durable(ticket).await?;
-            return Ok(self.appended(target, last, Some(last)));
+            return Ok(self.appended(target, last, through));
         }
         self.written(ticket).await?;
         Ok(self.appended(target, last, None))
     }
 
+    /// The answer, once it is so. `flushed` is how far the owner says so: records after it may be on the device as well, but
+    /// what they refer to elsewhere need not be, and a recovery believes what counts as flushed.
     fn appended(
         &self,
         target: Target,
         written: Position,
         flushed: Option<Position>,
     ) -> (StoreReply, Vec<Bytes>) {
+        let flushed = match bug!(self.0.options.faults, FlushedAsWritten) {
+            true => flushed.map(|_| written),
+            false => flushed,
+        };
         let mut state = self.0.state.borrow_mut();
         let log = state.logs.get_mut(&target.volume);
         let segment = log.and_then(|log| log.segments.get_mut(&target.segment));
@@ -270,7 +277,7 @@ impl Store {
             (segment.ticket, Position(segment.next().0 - 1))
         };
         self.durable(ticket).await?;
-        Ok(self.appended(target, last, Some(last)))
+        Ok(self.appended(target, last, Some(through)))
     }
 
     pub(crate) async fn fence(&self, volume: VolumeId, epoch: Epoch) -> Answer {

@@ -13,6 +13,7 @@ use crate::{GRANULE_BYTES, checkpoint};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use vocab::{ExtentId, Incarnation};
+use world::sync::Notify;
 use world::{Disk, DiskError, PAGE, World};
 
 /// Why a store cannot be opened.
@@ -351,6 +352,8 @@ fn assemble(
         mark_counter: Cell::new(mark.map_or(0, |mark| mark.counter)),
         state: RefCell::new(state),
         journal,
+        gather_wanted: Cell::default(),
+        gathered: Notify::default(),
         space: RefCell::new(space),
         freed: RefCell::default(),
         bad: RefCell::default(),

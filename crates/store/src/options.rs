@@ -39,6 +39,8 @@ pub enum Bug {
     AckBeforeWrite,
     /// Flushes do not reach the device.
     SkipFlush,
+    /// What is on the device counts as flushed, whatever the owner asked for.
+    FlushedAsWritten,
     /// Appends of older epochs are accepted.
     AcceptStaleEpoch,
     /// Accept an older generation of a group than the one promised.

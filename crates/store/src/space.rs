@@ -3,14 +3,73 @@
 use crate::GRANULE_BYTES;
 use crate::state::Run;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use vocab::ByteCount;
 
 /// Granules of the largest extent.
-const LARGEST: u64 = codec::extent::EXTENT_BYTES_MAX as u64 / GRANULE_BYTES;
+pub(crate) const LARGEST: u64 = codec::extent::EXTENT_BYTES_MAX as u64 / GRANULE_BYTES;
 /// Share of the space that is kept back, at least two extents: new data leaves twice as much free, drains and
 /// repairs a quarter, so that journals can be emptied and compaction can always rewrite an extent.
 const RESERVE_DIVISOR: u64 = 50;
 const RESERVE_GRANULES_MIN: u64 = 2 * LARGEST;
+
+/// On a disk of at least so many granules one run for the largest extent stays free: with it free space can be gathered. On a
+/// smaller one it would be too large a part.
+const GATHER_DISK_MIN: u32 = 8 * LARGEST as u32;
+
+/// Who takes space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taker {
+    /// A put: leaves a run for the largest extent on each disk.
+    Put,
+    /// What makes more space than it takes.
+    Rewrite,
+}
+
+/// The largest free run of a disk and the granules between it and the free run next to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gap {
+    /// Whether that other run lies before the largest one.
+    pub is_before: bool,
+    hole: Range<u32>,
+    between: Range<u32>,
+}
+
+impl Gap {
+    /// Where the first extent to move ends (before the hole) or begins (behind it), and the same of its new place.
+    pub fn start(&self) -> (u32, u32) {
+        match self.is_before {
+            true => (self.hole.start, self.hole.end),
+            false => (self.hole.end, self.hole.start),
+        }
+    }
+
+    /// The new place of the extent in `from`, which must touch `edge`, and where the next one goes on; `None` when it does not
+    /// touch it, or the hole takes no more.
+    pub fn step(&self, edge: u32, target: u32, from: Run) -> Option<((u32, u32), Run)> {
+        let end = from.granule + from.granules;
+        let touches = match self.is_before {
+            true => end == edge && from.granule >= self.between.start,
+            false => from.granule == edge && end <= self.between.end,
+        };
+        let place = match self.is_before {
+            true => target.checked_sub(from.granules)?..target,
+            false => target..target + from.granules,
+        };
+        if !touches || place.start < self.hole.start || place.end > self.hole.end {
+            return None;
+        }
+        let to = Run {
+            granule: place.start,
+            ..from
+        };
+        let next = match self.is_before {
+            true => (from.granule, place.start),
+            false => (end, place.end),
+        };
+        Some((next, to))
+    }
+}
 
 /// Granules kept back of so many.
 pub(crate) fn reserve_of(granules: u64) -> u64 {
@@ -76,6 +135,54 @@ impl DiskSpace {
         true
     }
 
+    fn largest(&self) -> u32 {
+        self.by_length.last().map_or(0, |&(length, _)| length)
+    }
+
+    /// The granules of the run that a put must leave, if there is one.
+    fn hole(&self) -> u32 {
+        match self.granules >= GATHER_DISK_MIN && u64::from(self.largest()) >= LARGEST {
+            true => LARGEST as u32,
+            false => 0,
+        }
+    }
+
+    /// Start of the smallest free run that fits and that `taker` may take from.
+    fn fitting(&self, granules: u32, taker: Taker) -> Option<u32> {
+        let &(length, start) = self.by_length.range((granules, 0)..).next()?;
+        let mut largest = self.by_length.iter().rev();
+        let is_largest = largest.next() == Some(&(length, start));
+        let second = largest.next().map_or(0, |&(length, _)| length);
+        let left = match is_largest {
+            true => second.max(length - granules),
+            false => self.largest(),
+        };
+        (taker == Taker::Rewrite || left >= self.hole()).then_some(start)
+    }
+
+    /// From the largest free run to its neighbours, the nearest first.
+    fn gaps(&self) -> Vec<Gap> {
+        let Some(&(length, start)) = self.by_length.last() else {
+            return Vec::new();
+        };
+        let hole = start..start + length;
+        let before = self.by_start.range(..start).next_back();
+        let before = before.map(|(&other, &length)| Gap {
+            is_before: true,
+            hole: hole.clone(),
+            between: other + length..start,
+        });
+        let behind = self.by_start.range(hole.end..).next();
+        let behind = behind.map(|(&other, _)| Gap {
+            is_before: false,
+            hole: hole.clone(),
+            between: hole.end..other,
+        });
+        let mut gaps: Vec<Gap> = before.into_iter().chain(behind).collect();
+        gaps.sort_by_key(|gap| gap.between.len());
+        gaps
+    }
+
     fn release(&mut self, start: u32, length: u32) {
         let (mut from, mut to) = (start, start + length);
         if let Some((&before, &before_length)) = self.by_start.range(..start).next_back() {
@@ -123,13 +230,13 @@ impl Space {
             .is_some_and(|disk| disk.occupy(run.granule, run.granules))
     }
 
-    /// The smallest free run that fits, on the disk with the most free space.
-    pub fn allocate(&mut self, granules: u32) -> Option<Run> {
+    /// The smallest free run that fits, on the disk with the most free space that `taker` may take it from.
+    pub(crate) fn allocate(&mut self, granules: u32, taker: Taker) -> Option<Run> {
         let mut order: Vec<usize> = (0..self.disks.len()).collect();
         order.sort_by_key(|&disk| std::cmp::Reverse(self.disks[disk].free));
         for index in order {
             let disk = &mut self.disks[index];
-            if let Some(&(_, start)) = disk.by_length.range((granules, 0)..).next() {
+            if let Some(start) = disk.fitting(granules, taker) {
                 let taken = disk.occupy(start, granules);
                 assert!(taken, "a listed run is free");
                 return Some(Run {
@@ -140,6 +247,30 @@ impl Space {
             }
         }
         None
+    }
+
+    /// Whether a disk has so many granules free beyond the run that it keeps.
+    pub(crate) fn can_gather(&self, granules: u32) -> bool {
+        let enough = |disk: &DiskSpace| disk.free >= disk.hole() + granules;
+        self.disks.iter().any(enough)
+    }
+
+    /// Disks whose free space is worth gathering, the most of it first.
+    pub(crate) fn disks_to_gather(&self) -> Vec<u8> {
+        let mut order: Vec<u8> = (0..self.disks.len()).map(|disk| disk as u8).collect();
+        order.sort_by_key(|&disk| std::cmp::Reverse(self.disks[usize::from(disk)].free));
+        order
+    }
+
+    /// Whether a put of so many granules finds a run on this disk.
+    pub(crate) fn has_run(&self, disk: u8, granules: u32) -> bool {
+        let disk = &self.disks[usize::from(disk)];
+        disk.fitting(granules, Taker::Put).is_some()
+    }
+
+    /// What lies between the largest free run of a disk and its neighbours, the nearest first.
+    pub(crate) fn gaps(&self, disk: u8) -> Vec<Gap> {
+        self.disks[usize::from(disk)].gaps()
     }
 
     /// Gives a run back.
@@ -166,12 +297,17 @@ mod tests {
     #[test]
     fn freed_neighbours_merge() {
         let mut space = Space::new(&[10]);
-        let runs: Vec<Run> = (0..5).map(|_| space.allocate(2).expect("room")).collect();
-        assert_eq!(space.allocate(1), None);
+        let runs: Vec<Run> = (0..5)
+            .map(|_| space.allocate(2, Taker::Put).expect("room"))
+            .collect();
+        assert_eq!(space.allocate(1, Taker::Put), None);
         for index in [0, 2, 4, 1, 3] {
             space.release(runs[index]);
         }
-        assert_eq!(space.allocate(10).map(|run| run.granules), Some(10));
+        assert_eq!(
+            space.allocate(10, Taker::Put).map(|run| run.granules),
+            Some(10)
+        );
     }
 
     proptest! {
@@ -182,7 +318,7 @@ mod tests {
             let mut used = [[false; 64]; 2];
             for (take, size) in steps {
                 if take {
-                    if let Some(run) = space.allocate(size) {
+                    if let Some(run) = space.allocate(size, Taker::Put) {
                         for granule in run.granule..run.granule + run.granules {
                             let cell = &mut used[usize::from(run.disk)][granule as usize];
                             prop_assert!(!*cell);

@@ -64,7 +64,8 @@ pub struct Segment {
     pub last_crc: u32,
     /// Highest position that a record said is committed.
     pub committed: Position,
-    /// Highest position that a record said is flushed, or that was flushed here.
+    /// Highest position that a record said is flushed, or that the owner had flushed here, with the extents that records up
+    /// to it refer to.
     pub flushed: Position,
     /// The machine may have lost power since the last append.
     pub suspect: bool,

@@ -67,6 +67,10 @@ pub(crate) struct Inner {
     pub noted: Notify,
     /// The ring's tail moved on.
     pub room: Notify,
+    /// Granules in one run that are being gathered; 0: nothing is.
+    pub gather_wanted: Cell<u32>,
+    /// Gathering has ended.
+    pub gathered: Notify,
     pub checkpoint_forced: Cell<bool>,
     pub closed: Cell<bool>,
     pub extent_bytes_written: Cell<u64>,

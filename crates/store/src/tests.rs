@@ -12,6 +12,7 @@ use world::{Disk, Duration, World};
 use world_sim::{Host, Options as SimOptions, SimDisk, Simulation};
 
 mod extents;
+mod gather;
 mod notes;
 mod ring;
 
@@ -702,4 +703,35 @@ fn whatever_was_acknowledged_is_there_after_a_crash_at_any_moment() {
             machine.ask(&store, trim).expect("trims");
         }
     }
+}
+
+#[test]
+fn only_what_the_owner_had_flushed_counts_as_flushed() {
+    let mut machine = Machine::new(18, 1);
+    let store = machine.open();
+    let mut chain = Chain::new(1);
+    let records: Vec<Record> = (0..6).map(|_| chain.next(1)).collect();
+    put(&machine, &store, &records, false).expect("accepted");
+    let flush = StoreRequest::FlushLog {
+        volume: VOLUME,
+        epoch: Epoch(1),
+        segment: SEGMENT,
+        incarnation: store.incarnation(),
+        through: Position(4),
+    };
+    machine.ask(&store, flush).expect("flushed");
+    let flushed = |machine: &Machine, store: &Store, epoch| {
+        let (_, segments) = tails(machine.ask(store, fence(epoch)).expect("fenced"));
+        (segments[0].last, segments[0].flushed)
+    };
+    // The others are on the device as well, but the extents that they may refer to need not be.
+    let expected = (Position(6), Position(4));
+    assert_eq!(flushed(&machine, &store, 1), expected);
+    let clean = store.clone();
+    run(&machine.sim, &machine.host, async move {
+        clean.checkpoint().await
+    })
+    .expect("saved");
+    let store = machine.power_loss();
+    assert_eq!(flushed(&machine, &store, 2), expected);
 }

@@ -73,9 +73,14 @@ impl Log {
             state.open.last_crc = record.head.crc;
             bytes += cost;
             durable |= pending.durable;
+            if matches!(pending.change, Change::Reference { .. }) {
+                state.sent_reference = pending.position;
+            }
             records.push(record);
         }
         let last = records.last()?.head.position;
+        // What a replica calls flushed a recovery believes. Extents are flushed by a round, which the write waits for.
+        durable &= state.sent_reference <= state.flushed;
         state.sent = last;
         state.inflight_bytes += bytes;
         state.flights.push_back(Flight {

@@ -157,6 +157,8 @@ struct State {
     late: VecDeque<(Position, Promise<Result<(), LogError>>)>,
     /// Highest committed record that refers to extents, which a flush of the log alone does not cover.
     last_reference: Position,
+    /// Highest one that was sent.
+    sent_reference: Position,
     last_append: Time,
     /// Longest time writes waited for a segment change, for status and benchmarks.
     stall: world::Duration,
@@ -283,6 +285,7 @@ impl Log {
             want_flush: Position::ZERO,
             late: VecDeque::new(),
             last_reference: Position::ZERO,
+            sent_reference: Position::ZERO,
             last_append: now,
             stall: world::Duration::ZERO,
         };

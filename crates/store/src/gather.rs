@@ -1,0 +1,224 @@
+//! Gathering free space: extents of any size come and go until what is free lies in pieces that nothing fits into.
+//!
+//! The largest free run of a disk walks: the extents between it and the nearest other free run are written again at its
+//! far end, and the space they leave joins both. As a run for the largest extent is always left free on a disk (see
+//! `space.rs`), any extent can be moved, so that all free space of a disk can become one run.
+//!
+//! An extent is moved as one that is rewritten: bytes, flush, redo entry, and the old place is used again only when that
+//! entry is flushed. A crash at any point leaves one whole copy that the index names.
+
+use crate::GRANULE_BYTES;
+use crate::extents::KEEP_BYTES;
+use crate::space::Gap;
+use crate::state::{Extent, Meta, Run};
+use crate::store::Store;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use vocab::ExtentId;
+use wire::StoreError;
+use world::Duration;
+
+/// Extents looked at before others get a turn.
+const LOOK_MAX: usize = 4096;
+
+/// Extents of one disk by their first granule.
+type Places = BTreeMap<u32, (ExtentId, u32)>;
+
+/// An extent on its way to another place of its disk.
+struct Move {
+    id: ExtentId,
+    from: Run,
+    to: Run,
+}
+
+impl Store {
+    /// Waits until a run of so many granules can be had, or nothing more can be gathered. The work goes on without the
+    /// caller, for all that wait.
+    pub(crate) async fn gather(&self, granules: u32) {
+        let done = self.0.gathered.notified();
+        let wanted = &self.0.gather_wanted;
+        let idle = wanted.get() == 0;
+        wanted.set(wanted.get().max(granules));
+        if idle {
+            let store = self.clone();
+            self.0.world.spawn(async move {
+                // A store that fails says so to the next request.
+                let _ = store.gather_all().await;
+                store.0.gather_wanted.set(0);
+                store.0.gathered.notify_all();
+            });
+        }
+        done.await;
+    }
+
+    async fn gather_all(&self) -> Result<(), StoreError> {
+        let disks = self.0.space.borrow().disks_to_gather();
+        for disk in disks {
+            let mut places = self.places(disk).await;
+            while !self
+                .0
+                .space
+                .borrow()
+                .has_run(disk, self.0.gather_wanted.get())
+            {
+                self.check_alive()?;
+                self.durable(self.0.journal.formed_ticket()).await?;
+                self.reclaim();
+                let gaps = self.0.space.borrow().gaps(disk);
+                let mut moved = false;
+                for gap in gaps {
+                    moved = self.close_in(disk, &gap, &mut places).await?;
+                    if moved {
+                        break;
+                    }
+                }
+                if !moved {
+                    break;
+                }
+            }
+            if self
+                .0
+                .space
+                .borrow()
+                .has_run(disk, self.0.gather_wanted.get())
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the extents of a disk lie.
+    async fn places(&self, disk: u8) -> Places {
+        let mut places = Places::new();
+        let mut after = Bound::Unbounded;
+        loop {
+            let last = {
+                let state = self.0.state.borrow();
+                let part = state
+                    .extents
+                    .range((after, Bound::Unbounded))
+                    .take(LOOK_MAX);
+                let mut last = None;
+                for (&id, extent) in part {
+                    if extent.disk == disk {
+                        let run = extent.run();
+                        places.insert(run.granule, (id, run.granules));
+                    }
+                    last = Some(id);
+                }
+                last
+            };
+            let Some(last) = last else { return places };
+            after = Bound::Excluded(last);
+            self.0.world.sleep(Duration::ZERO).await;
+        }
+    }
+
+    /// Moves extents between the largest free run and another one to the far end of the first, as many as it takes at a
+    /// time; whether any was moved. What is not known there, because it came meanwhile or is damaged, stays in the way.
+    async fn close_in(&self, disk: u8, gap: &Gap, places: &mut Places) -> Result<bool, StoreError> {
+        self.room().await?;
+        let moves = self.moves(disk, gap, places);
+        let written = join_all(moves.iter().map(|step| self.write_at(step))).await;
+        let result = self.flush_disk(usize::from(disk)).await;
+        let (mut moved, mut ticket) = (false, 0);
+        for (step, written) in moves.iter().zip(written) {
+            places.remove(&step.from.granule);
+            if matches!(written, Ok(true))
+                && result.is_ok()
+                && let Some(entry) = self.moved(step)
+            {
+                (moved, ticket) = (true, self.record(&entry));
+                places.insert(step.to.granule, (step.id, step.to.granules));
+            } else {
+                self.0.space.borrow_mut().release(step.to);
+            }
+        }
+        result?;
+        if moved {
+            self.durable(ticket).await?;
+            self.reclaim();
+        }
+        Ok(moved)
+    }
+
+    /// The extents next to the largest free run, with their new places, which are taken. No await: what is free is so.
+    fn moves(&self, disk: u8, gap: &Gap, places: &Places) -> Vec<Move> {
+        let mut space = self.0.space.borrow_mut();
+        let state = self.0.state.borrow();
+        let (mut edge, mut target) = gap.start();
+        let mut moves = Vec::new();
+        loop {
+            let place = match gap.is_before {
+                true => places.range(..edge).next_back(),
+                false => places.range(edge..).next(),
+            };
+            let Some((&granule, &(id, granules))) = place else {
+                break;
+            };
+            let from = Run {
+                disk,
+                granule,
+                granules,
+            };
+            let held = state
+                .extents
+                .get(&id)
+                .is_some_and(|held| held.run() == from);
+            let Some((next, to)) = gap.step(edge, target, from).filter(|_| held) else {
+                break;
+            };
+            if !space.occupy(to) {
+                break;
+            }
+            moves.push(Move { id, from, to });
+            (edge, target) = next;
+        }
+        moves
+    }
+
+    /// Writes an extent's bytes to its new place, not flushed; `false` when it is damaged or gone.
+    async fn write_at(&self, step: &Move) -> Result<bool, StoreError> {
+        let Ok((held, sealed)) = self.read_sealed(step.id).await else {
+            return Ok(false);
+        };
+        if held.run() != step.from {
+            return Ok(false);
+        }
+        self.write_run(step.to, sealed).await?;
+        Ok(true)
+    }
+
+    /// Writes sealed bytes into a run that was allocated for them.
+    pub(crate) async fn write_run(&self, run: Run, sealed: Bytes) -> Result<(), StoreError> {
+        let (disk, bytes) = (usize::from(run.disk), sealed.len());
+        debug_assert!(bytes as u64 <= u64::from(run.granules) * GRANULE_BYTES);
+        let write = self.0.disks[disk].write(self.address(run), sealed);
+        write.await.map_err(|error| self.fail(&error))?;
+        self.check_alive()?;
+        let progress = &self.0.progress[disk];
+        progress.written.set(progress.written.get() + 1);
+        let written = &self.0.extent_bytes_written;
+        written.set(written.get() + bytes as u64);
+        Ok(())
+    }
+
+    /// The redo entry of a move, unless the extent was deleted or rewritten meanwhile.
+    fn moved(&self, step: &Move) -> Option<Meta> {
+        let held = self.find(step.id).ok()?;
+        if held.run() != step.from {
+            return None;
+        }
+        let extent = Extent {
+            granule: step.to.granule,
+            ..held
+        };
+        self.grow_state(KEEP_BYTES);
+        self.0.keeps.set(self.0.keeps.get() + 1);
+        self.0.cache.borrow_mut().remove(step.id);
+        Some(Meta::Keep(step.id, extent, true))
+    }
+}
