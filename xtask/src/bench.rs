@@ -9,6 +9,7 @@ mod csi;
 mod engine;
 mod fio;
 mod idle;
+mod manage;
 mod publish;
 mod repair;
 mod report;
@@ -71,6 +72,9 @@ pub fn run(arguments: &[String]) -> Result<bool> {
         stage("done");
     } else if request.repair {
         repair::run(&request)?;
+        stage("done");
+    } else if request.manage {
+        manage::run(&request)?;
         stage("done");
     } else if request.measure {
         let results = match request.peer {

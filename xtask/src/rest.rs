@@ -68,7 +68,7 @@ impl Api {
 
 /// Sends one request below `/api/v1` and returns the JSON answer.
 pub fn call(api: &Api, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-    let (status, text) = exchange(api, method, path, body)
+    let (status, text) = exchange(api, method, &format!("/api/v1{path}"), body)
         .with_context(|| format!("{method} {path} at {api} has no answer"))?;
     let answer: Value = serde_json::from_str(&text)
         .with_context(|| format!("{method} {path} at {api} answered no JSON: {text}"))?;
@@ -89,12 +89,22 @@ pub fn post(api: &Api, path: &str, body: &Value) -> Result<Value> {
     call(api, "POST", path, Some(body))
 }
 
+/// `GET` of a path from the root; the text of the answer.
+pub fn fetch(api: &Api, path: &str) -> Result<String> {
+    let (status, text) = exchange(api, "GET", path, None)
+        .with_context(|| format!("GET {path} at {api} has no answer"))?;
+    if status != 200 {
+        bail!("GET {path} at {api}: {text} (HTTP {status})");
+    }
+    Ok(text)
+}
+
 fn exchange(api: &Api, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
     let mut stream = api.connect()?;
     let body = body.map(Value::to_string).unwrap_or_default();
     let authorization = api.authorization()?;
     let request = format!(
-        "{method} /api/v1{path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n{authorization}\
+        "{method} {path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n{authorization}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Where the sources are.
-const FOLDER: &str = "ui";
+pub const FOLDER: &str = "ui";
 /// Bytes of all scripts, compressed, at most.
 const SCRIPT_BYTES_MAX: u64 = 350 << 10;
 /// The user that the browser logs in as.
@@ -233,7 +233,7 @@ fn counts(line: &str) -> Option<Tally> {
 }
 
 /// 122 random bits, for as long as the cluster runs.
-fn password() -> Result<String> {
+pub fn password() -> Result<String> {
     let text = fs::read_to_string(PathBuf::from("/proc/sys/kernel/random/uuid"))?;
     Ok(text.trim().to_owned())
 }

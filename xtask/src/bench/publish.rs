@@ -1,7 +1,7 @@
 //! Writing the last results into docs/performance.md, each kind between two markers; all else there is written by people.
 
 use super::report::{self, Results};
-use super::{csi, repair};
+use super::{csi, manage, repair};
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use std::fs;
@@ -28,14 +28,20 @@ const REPAIR: Markers = Markers {
     end: "<!-- bench-repair:end -->",
 };
 
-/// Puts what there is of `results.json`, with `peer.json`, of `csi.json` and of `repair.json` in `folder` into the document.
+const MANAGE: Markers = Markers {
+    begin: "<!-- bench-manage:begin: written by `cargo xtask bench --manage --publish` -->",
+    end: "<!-- bench-manage:end -->",
+};
+
+/// Puts what there is of `results.json`, with `peer.json`, of `csi.json`, of `repair.json` and of `manage.json` in `folder` into the document.
 pub fn publish(folder: &Path) -> Result<()> {
     let results: Option<Results> = read(&folder.join("results.json"))?;
     let driver: Option<csi::Results> = read(&folder.join("csi.json"))?;
     let losses: Option<repair::Results> = read(&folder.join("repair.json"))?;
+    let managed: Option<manage::Results> = read(&folder.join("manage.json"))?;
     ensure!(
-        results.is_some() || driver.is_some() || losses.is_some(),
-        "there is neither results.json nor csi.json nor repair.json in {}: run `cargo xtask bench` first",
+        results.is_some() || driver.is_some() || losses.is_some() || managed.is_some(),
+        "there is neither results.json nor csi.json, repair.json or manage.json in {}: run `cargo xtask bench` first",
         folder.display()
     );
     let mut text =
@@ -49,6 +55,9 @@ pub fn publish(folder: &Path) -> Result<()> {
     }
     if let Some(losses) = losses {
         text = REPAIR.replaced(&text, &repair::markdown(&losses))?;
+    }
+    if let Some(managed) = managed {
+        text = MANAGE.replaced(&text, &manage::markdown(&managed))?;
     }
     fs::write(DOCUMENT, text)?;
     println!("    {DOCUMENT} has the results");

@@ -11,6 +11,7 @@ cargo xtask bench [--quick] [--seconds N] [--runs N] [--gib N] [--losses N] [--o
 cargo xtask bench --peer ceph [--quick] [--seconds N] [--runs N] [--gib N] [--dir DIR] [--publish]
 cargo xtask bench --csi [--quick] [--seconds N] [--runs N] [--gib N] [--volumes N] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --repair [--seconds N] [--runs N] [--gib N] [--tls] [--binary FILE] [--dir DIR] [--publish]
+cargo xtask bench --manage [--quick] [--runs N] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --publish
   --quick         under 12 minutes in all: short jobs, 1 GiB, one loss of each kind, fewer rows for RF1, the
                   ceiling and the engine; with --peer under 12 minutes more
@@ -28,10 +29,18 @@ cargo xtask bench --publish
   --volumes N     volumes that are attached at once with --csi (100; quick 20)
   --repair        loss of a node with --gib N (8) of data, its return with a blank disk, and a loss under load
                   instead, under 10 minutes
+  --manage        API, metrics and pages with 1,000 and 10,000 volumes instead (quick: 1,000), under 6 minutes; needs Node.js
   --publish       write the results of the last runs, or of this one, into docs/performance.md";
 
 /// Options without a value.
-const FLAGS: [&str; 5] = ["--quick", "--publish", "--csi", "--repair", "--tls"];
+const FLAGS: [&str; 6] = [
+    "--quick",
+    "--publish",
+    "--csi",
+    "--repair",
+    "--manage",
+    "--tls",
+];
 
 /// What is asked for.
 pub struct Request {
@@ -59,6 +68,8 @@ pub struct Request {
     pub csi: bool,
     /// Whether losses of nodes are measured instead.
     pub repair: bool,
+    /// Whether the management plane is measured instead.
+    pub manage: bool,
     /// Volumes that are attached at once.
     pub volumes: usize,
     /// Whether another storage system is measured instead.
@@ -94,6 +105,7 @@ impl Request {
             tls: has("--tls"),
             csi,
             repair,
+            manage: has("--manage"),
             volumes: if quick { 20 } else { 100 },
             peer: false,
             publish: has("--publish"),
