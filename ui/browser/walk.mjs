@@ -3,7 +3,8 @@
 // AZEKURA_URLS        addresses of the nodes' pages, separated by commas
 // AZEKURA_USER, AZEKURA_PASSWORD   an administrator
 // AZEKURA_CHROMIUM    the browser
-// AZEKURA_LOSE        process id of the last node: it is killed at the end, and the verdict must tell
+// AZEKURA_JOINS       name of a node that waits to be approved
+// AZEKURA_LOSE        process id of the last of the nodes: it is killed at the end, and the verdict must tell
 // AZEKURA_PICTURES    folder for pictures of the pages; none when absent
 //
 // Every step also fails when the page logs an error or throws, or when axe finds something that keeps people out.
@@ -33,6 +34,8 @@ const context = await browser.newContext({
   viewport: { width: 1360, height: 850 },
   locale: "en-GB",
   reducedMotion: "reduce",
+  // The cluster's own authority, which no browser knows.
+  ignoreHTTPSErrors: true,
 });
 const page = await context.newPage();
 page.setDefaultTimeout(PATIENCE);
@@ -711,6 +714,29 @@ await step("the session counts on every node", async () => {
   await page.goto(urls[0]);
   await heading("Home");
 });
+
+if (environment.AZEKURA_JOINS) {
+  const joins = environment.AZEKURA_JOINS;
+  await step("a node that joined is added with a click while clients write", async () => {
+    await visit("Hardware", "Hardware");
+    const waiting = page.getByRole("region", { name: "Nodes that want to join" });
+    await waiting.getByText(joins, { exact: true }).waitFor();
+    await accessible();
+    await picture("candidate");
+    await waiting.getByRole("button", { name: "Approve" }).click();
+    await dialog().getByRole("button", { name: "Approve" }).click();
+    await closed();
+    const began = Date.now();
+    await waiting.waitFor({ state: "detached" });
+    await page.getByRole("region", { name: joins }).getByText("store-4").waitFor();
+    // Groups move to it, which is a task.
+    await visit("Tasks", "Tasks");
+    await page.getByRole("row").filter({ hasText: "balance" }).first().waitFor({ timeout: 60_000 });
+    console.log(`            it takes its part after ${Date.now() - began} ms`);
+    await visit("Home", "Home");
+    await drawn(BUSY);
+  });
+}
 
 if (environment.AZEKURA_LOSE) {
   await step("the loss of a node shows by itself", async () => {

@@ -5,6 +5,7 @@
 use crate::process::{cargo, find_program, target_directory};
 use crate::rest::{self, Api};
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
@@ -249,10 +250,7 @@ impl Cluster {
             ));
         }
         if plan.tls {
-            text.push_str(&format!(
-                "\n[tls]\ncredentials = \"{}\"\n",
-                self.credentials_of(&name).display()
-            ));
+            text.push_str(&self.tls_table(index, &name));
         }
         let mut disks = Vec::new();
         for number in (1..=plan.disks).filter(|number| (number - 1) % plan.nodes == index) {
@@ -298,6 +296,19 @@ impl Cluster {
             child: None,
             program: None,
         })
+    }
+
+    fn tls_table(&self, index: usize, node: &str) -> String {
+        let mut text = format!(
+            "\n[tls]\ncredentials = \"{}\"\n",
+            self.credentials_of(node).display()
+        );
+        if index == 0 {
+            // It lets others join.
+            let authority = self.folder.join("tls/authority.pem");
+            text.push_str(&format!("authority = \"{}\"\n", authority.display()));
+        }
+        text
     }
 
     /// The first node's with the authority, the others' with it.
@@ -399,6 +410,48 @@ impl Cluster {
         }
     }
 
+    /// One more node joins a cluster with certificates, as an operator has it join, and waits to be approved.
+    pub fn join_node(&mut self, disk_bytes: u64) -> Result<()> {
+        let api = self.any_api().context("no node runs")?;
+        let made = rest::post(api, "/join-tokens", &json!({}))?;
+        let token = made["token"].as_str().context("there is no token")?;
+        let number = self.nodes.len() + 1;
+        let name = format!("node-{number}");
+        let [listen, nbd, served]: [String; 3] =
+            free_addresses(3)?.try_into().expect("three were asked for");
+        let config = self.folder.join(format!("{name}.toml"));
+        let disk = self.folder.join(format!("disk-{number}"));
+        let mut command = Command::new(&self.binary);
+        command.args(["node", "join", "--token", token, "--name", &name]);
+        command.args(["--listen", &listen, "--nbd", &nbd, "--serve-api", &served]);
+        command.arg("--config").arg(&config);
+        command.arg("--out").arg(self.credentials_of(&name));
+        command.arg("--disk").arg(&disk);
+        command.args(["--create", &disk_bytes.to_string(), "--no-etcd"]);
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{name} cannot join: {said}");
+        self.nodes.push(Node {
+            listen,
+            api: Api {
+                address: served,
+                // It asks for certificates alone.
+                token_file: None,
+                credentials: Some(self.folder.join("tls/admin")),
+            },
+            nbd,
+            disks: vec![disk],
+            bench: None,
+            config,
+            log: self.folder.join(format!("{name}.log")),
+            name,
+            child: None,
+            program: None,
+        });
+        self.start_node(number - 1)?;
+        self.wait_ready(number - 1)
+    }
+
     /// SIGKILL: the process gets no chance to write anything down.
     pub fn kill_node(&mut self, index: usize) -> Result<()> {
         let child = self.nodes[index].child.take();
@@ -473,7 +526,10 @@ impl Cluster {
     pub fn azekura(&self) -> Result<Command> {
         let api = self.any_api().context("no node runs")?;
         let mut command = Command::new(&self.binary);
-        command.args(["--api", &format!("http://{api}")]);
+        command.args(["--api", &api.url()]);
+        if let Some(folder) = &api.credentials {
+            command.env("AZEKURA_CREDENTIALS", folder);
+        }
         Ok(command)
     }
 

@@ -29,6 +29,8 @@ const BUSY_VOLUME: &str = "web-root";
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Blocks that they go to, over and over.
 const BUSY_BLOCKS: u64 = 1024;
+/// Nodes at the start; one more joins.
+const MEMBERS: usize = 3;
 /// Size of each disk's file: the walk writes next to nothing.
 const DISK_BYTES: u64 = 1 << 30;
 
@@ -130,7 +132,8 @@ pub fn check() -> Result<Tally> {
     Ok(tally)
 }
 
-/// Starts three nodes of a binary with the pages in it and has a browser walk these.
+/// Starts three nodes of a binary with the pages in it, all connections encrypted, and one that wants to join; has a browser walk
+/// their pages.
 pub fn walk(binary: &Path, pictures: Option<&Path>) -> Result<Tally> {
     let needs = [need("chromium", "chromium"), need("etcd", "etcd-server")];
     let missing = packages::ensure(&needs);
@@ -138,18 +141,20 @@ pub fn walk(binary: &Path, pictures: Option<&Path>) -> Result<Tally> {
     let target = target_directory()?;
     let plan = Plan {
         folder: target.join("ui-walk"),
-        nodes: 3,
-        disks: 3,
+        nodes: MEMBERS,
+        disks: MEMBERS,
         disk_bytes: DISK_BYTES,
         etcd: true,
         prewritten: false,
         bench: false,
         tokens: true,
-        tls: false,
+        tls: true,
         detached: false,
         last_disk: None,
     };
-    let cluster = Cluster::start(binary.to_path_buf(), &plan)?;
+    let mut cluster = Cluster::start(binary.to_path_buf(), &plan)?;
+    cluster.wait_verdict("ok", Duration::from_secs(60))?;
+    cluster.join_node(DISK_BYTES)?;
     let tally = walk_in(&cluster, pictures);
     if tally.as_ref().is_ok_and(|tally| tally.failed == 0) {
         cluster.remove()?;
@@ -162,10 +167,11 @@ fn walk_in(cluster: &Cluster, pictures: Option<&Path>) -> Result<Tally> {
     let spec = json!({"name": USER, "role": "admin", "password": password});
     let api = cluster.any_api().context("no node runs")?;
     rest::call(api, "POST", "/users", Some(&spec))?;
-    cluster.wait_verdict("ok", Duration::from_secs(60))?;
-    let urls: Vec<String> = cluster.nodes.iter().map(|node| node.api.url()).collect();
+    let members = &cluster.nodes[..MEMBERS];
+    let urls: Vec<String> = members.iter().map(|node| node.api.url()).collect();
     let chromium = find_program("chromium").context("chromium is missing")?;
-    let last = cluster.nodes.last().and_then(cluster::Node::pid);
+    let last = members.last().and_then(cluster::Node::pid);
+    let joins = cluster.nodes.last().context("a node joins")?;
     let mut command = Command::new("node");
     command
         .current_dir(FOLDER)
@@ -174,6 +180,7 @@ fn walk_in(cluster: &Cluster, pictures: Option<&Path>) -> Result<Tally> {
         .env("AZEKURA_USER", USER)
         .env("AZEKURA_PASSWORD", password)
         .env("AZEKURA_CHROMIUM", chromium)
+        .env("AZEKURA_JOINS", &joins.name)
         .env("AZEKURA_LOSE", last.unwrap_or_default().to_string());
     // What failed can be looked at; without a folder of its own it lies with the cluster's.
     let folder = match pictures {

@@ -48,10 +48,12 @@ pub enum StoreRequest {
         incarnation: Incarnation,
         /// Number of records in the body; at least 1.
         count: u32,
-        /// Flush before answering.
+        /// Flush before answering, and count these records as flushed: none of them, nor any before them, refers to an extent that
+        /// is not durable.
         durable: bool,
     },
-    /// Make every record of the segment up to `through` durable -> `Appended`. Concurrent flushes of all
+    /// Make every record of the segment up to `through` durable, and count them as flushed: the extents that they refer to are
+    /// durable already -> `Appended`. Concurrent flushes of all
     /// volumes share device flushes.
     FlushLog {
         /// Whose log.
@@ -269,7 +271,8 @@ pub struct SegmentTail {
     pub last: Position,
     /// Highest position that a record here says is committed.
     pub committed: Position,
-    /// Highest position that a record here says is flushed, or that this store flushed itself.
+    /// Highest position that a record here says is flushed, or that the owner had this store flush: what records up to it refer to
+    /// is durable, too. There may be more on the device.
     pub flushed: Position,
 }
 
@@ -348,7 +351,7 @@ pub enum StoreReply {
     Appended {
         /// Last position on the device.
         written: Position,
-        /// Last position known flushed.
+        /// Last position that the owner has had flushed.
         flushed: Position,
     },
     /// Records in the body.
