@@ -23,6 +23,9 @@ use world::Duration;
 /// Extents looked at before others get a turn.
 const LOOK_MAX: usize = 4096;
 
+/// Pause after everything that could be moved was, in vain: damaged extents that wait for their repair are in the way, for instance.
+const REST: Duration = Duration::from_secs(5);
+
 /// Extents of one disk by their first granule.
 type Places = BTreeMap<u32, (ExtentId, u32)>;
 
@@ -45,7 +48,11 @@ impl Store {
             let store = self.clone();
             self.0.world.spawn(async move {
                 // A store that fails says so to the next request.
-                let _ = store.gather_all().await;
+                let gathered = store.gather_all().await;
+                if matches!(gathered, Ok(false)) {
+                    let rests_until = store.0.world.now() + REST;
+                    store.0.gather_rests_until.set(rests_until);
+                }
                 store.0.gather_wanted.set(0);
                 store.0.gathered.notify_all();
             });
@@ -53,41 +60,46 @@ impl Store {
         done.await;
     }
 
-    async fn gather_all(&self) -> Result<(), StoreError> {
+    /// Whether what is wanted is there now.
+    async fn gather_all(&self) -> Result<bool, StoreError> {
         let disks = self.0.space.borrow().disks_to_gather();
         for disk in disks {
-            let mut places = self.places(disk).await;
-            while !self
-                .0
-                .space
-                .borrow()
-                .has_run(disk, self.0.gather_wanted.get())
-            {
-                self.check_alive()?;
-                self.durable(self.0.journal.formed_ticket()).await?;
-                self.reclaim();
-                let gaps = self.0.space.borrow().gaps(disk);
-                let mut moved = false;
-                for gap in gaps {
-                    moved = self.close_in(disk, &gap, &mut places).await?;
-                    if moved {
-                        break;
-                    }
-                }
-                if !moved {
+            if self.gather_on(disk).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn gather_on(&self, disk: u8) -> Result<bool, StoreError> {
+        let mut places = self.places(disk).await;
+        let mut just_looked = true;
+        loop {
+            let wanted = self.0.gather_wanted.get();
+            if self.0.space.borrow().has_run(disk, wanted) {
+                return Ok(true);
+            }
+            self.check_alive()?;
+            self.durable(self.0.journal.formed_ticket()).await?;
+            self.reclaim();
+            let gaps = self.0.space.borrow().gaps(disk);
+            let mut moved = false;
+            for gap in gaps {
+                moved = self.close_in(disk, &gap, &mut places).await?;
+                if moved {
                     break;
                 }
             }
-            if self
-                .0
-                .space
-                .borrow()
-                .has_run(disk, self.0.gather_wanted.get())
-            {
-                break;
+            match (moved, just_looked) {
+                (true, _) => just_looked = false,
+                // Others put and delete meanwhile.
+                (false, false) => {
+                    places = self.places(disk).await;
+                    just_looked = true;
+                }
+                (false, true) => return Ok(false),
             }
         }
-        Ok(())
     }
 
     /// Where the extents of a disk lie.

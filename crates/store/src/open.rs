@@ -353,6 +353,7 @@ fn assemble(
         state: RefCell::new(state),
         journal,
         gather_wanted: Cell::default(),
+        gather_rests_until: Cell::default(),
         gathered: Notify::default(),
         space: RefCell::new(space),
         freed: RefCell::default(),

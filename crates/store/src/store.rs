@@ -20,7 +20,7 @@ use std::rc::Rc;
 use vocab::{ByteCount, ExtentId, Incarnation, StoreId};
 use wire::{StoreError, StoreReply, StoreRequest, StoreStatus, Trust};
 use world::sync::{Lock, Notify};
-use world::{Disk, LocalBoxFuture, World};
+use world::{Disk, LocalBoxFuture, Time, World};
 
 /// Result of a request: the reply and its body.
 pub type Answer = Result<(StoreReply, Vec<Bytes>), StoreError>;
@@ -69,6 +69,8 @@ pub(crate) struct Inner {
     pub room: Notify,
     /// Granules in one run that are being gathered; 0: nothing is.
     pub gather_wanted: Cell<u32>,
+    /// Gathering found nothing more to move: until then it is not tried again.
+    pub gather_rests_until: Cell<Time>,
     /// Gathering has ended.
     pub gathered: Notify,
     pub checkpoint_forced: Cell<bool>,
