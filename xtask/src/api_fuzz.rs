@@ -78,6 +78,7 @@ pub fn fuzz(binary: &Path, examples: u64, seed: u64) -> Result<Option<Tally>> {
         disk_bytes: DISK_BYTES,
         etcd: false,
         prewritten: false,
+        sparse: false,
         bench: false,
         tokens: false,
         tls: false,

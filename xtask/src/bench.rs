@@ -203,6 +203,7 @@ fn start_cluster(binary: PathBuf, request: &Request) -> Result<Cluster> {
         disk_bytes: 4 * request.bytes + (4 << 30),
         etcd: true,
         prewritten: true,
+        sparse: false,
         bench: true,
         tokens: false,
         tls: request.tls,

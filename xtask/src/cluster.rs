@@ -36,6 +36,8 @@ pub struct Plan {
     /// Whether disk files are written in full before they are formatted: a benchmark must not measure the file
     /// system finding space.
     pub prewritten: bool,
+    /// Whether disk files have their size and no space yet: much larger ones than there is room for, for what writes little.
+    pub sparse: bool,
     /// Whether nodes run the jobs of `azekura bench --through owner`.
     pub bench: bool,
     /// Whether the API asks for a token; the administrator's is then in [`Cluster::admin_token`].
@@ -263,8 +265,13 @@ impl Cluster {
             if plan.prewritten || given.is_some() {
                 self.format_disk(number, &path)?;
             }
+            if plan.sparse {
+                File::create(&path)?.set_len(plan.disk_bytes)?;
+                self.format_disk(number, &path)?;
+            }
             let size = match given {
                 Some(_) => String::new(),
+                None if plan.sparse => String::new(),
                 None => format!("create = \"{}\"\n", plan.disk_bytes),
             };
             text.push_str(&format!(

@@ -145,6 +145,7 @@ impl Demo {
             disk_bytes: DISK_BYTES,
             etcd,
             prewritten: false,
+            sparse: false,
             bench: false,
             tokens: false,
             tls: false,

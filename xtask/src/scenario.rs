@@ -72,6 +72,7 @@ impl Scenario {
             disk_bytes: DISK_BYTES,
             etcd: true,
             prewritten: false,
+            sparse: false,
             bench: false,
             tokens: true,
             tls: false,

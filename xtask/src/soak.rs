@@ -173,6 +173,7 @@ impl Soak {
             disk_bytes: DISK_BYTES,
             etcd: true,
             prewritten: false,
+            sparse: false,
             bench: false,
             tokens: false,
             tls: false,

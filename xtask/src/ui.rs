@@ -146,6 +146,7 @@ pub fn walk(binary: &Path, pictures: Option<&Path>) -> Result<Tally> {
         disk_bytes: DISK_BYTES,
         etcd: true,
         prewritten: false,
+        sparse: false,
         bench: false,
         tokens: true,
         tls: true,

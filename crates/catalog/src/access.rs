@@ -257,6 +257,28 @@ impl Catalog {
         }
     }
 
+    /// Rows of a kind after a key, at most so many, and whether more follow.
+    ///
+    /// # Errors
+    /// [`CatalogError::Kv`], [`CatalogError::Damaged`].
+    pub async fn list_after<T: Row>(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<Versioned<T>>, bool), CatalogError> {
+        let page = self
+            .kv
+            .range(T::PREFIX, after, limit.min(PAGE_ROWS))
+            .await?;
+        let rows = page.entries.iter().map(|entry| {
+            Ok(Versioned {
+                row: decode(&entry.key, &entry.value)?,
+                version: entry.version,
+            })
+        });
+        Ok((rows.collect::<Result<_, CatalogError>>()?, page.more))
+    }
+
     /// Commits; `None` when a condition did not hold.
     ///
     /// # Errors

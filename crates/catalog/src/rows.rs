@@ -559,6 +559,22 @@ pub struct SnapshotRow {
     pub group: Option<String>,
 }
 
+impl VolumeRow {
+    /// Key of the row of a volume.
+    #[must_use]
+    pub fn key_of(id: VolumeId) -> String {
+        numbered(Self::PREFIX, id.0)
+    }
+}
+
+impl SnapshotRow {
+    /// Key of the row of a snapshot.
+    #[must_use]
+    pub fn key_of(id: SnapshotId) -> String {
+        numbered(Self::PREFIX, id.0)
+    }
+}
+
 impl Row for SnapshotRow {
     const PREFIX: &'static str = "snapshot/";
     fn key(&self) -> String {

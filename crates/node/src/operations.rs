@@ -24,6 +24,7 @@ mod logs;
 mod members;
 mod metrics;
 mod once;
+mod pages;
 mod resiliency;
 mod snapshots;
 mod space;

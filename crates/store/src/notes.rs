@@ -34,7 +34,9 @@ impl Store {
         let about_logs = notes.iter().all(|note| note.key.starts_with(LOG_NOTES));
         if !about_logs {
             self.room().await?;
-            self.check_room_for(&notes)?;
+            let room = self.check_room_for(&notes);
+            self.0.notes_refused.set(room.is_err());
+            room?;
         }
         let metas: Vec<Meta> = notes.into_iter().map(Meta::Note).collect();
         let bytes: usize = metas.iter().map(meta_bytes).sum();
@@ -89,6 +91,12 @@ impl Store {
             .take(limit.min(LIST_MAX) as usize)
             .collect();
         (StoreReply::Notes { notes }, Vec::new())
+    }
+
+    /// Whether it has no room for notes: the last ones were refused.
+    #[must_use]
+    pub fn refuses_notes(&self) -> bool {
+        self.0.notes_refused.get()
     }
 
     /// Resolves when every note that is here survives a power loss.

@@ -354,6 +354,7 @@ fn assemble(
         journal,
         gather_wanted: Cell::default(),
         gather_rests_until: Cell::default(),
+        notes_refused: Cell::default(),
         gathered: Notify::default(),
         space: RefCell::new(space),
         freed: RefCell::default(),

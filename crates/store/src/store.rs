@@ -63,6 +63,8 @@ pub(crate) struct Inner {
     pub state_growth: Cell<u64>,
     pub keeps: Cell<u64>,
     pub upkeep: Notify,
+    /// Whether the last notes were refused for want of room.
+    pub notes_refused: Cell<bool>,
     /// Notified when notes were taken.
     pub noted: Notify,
     /// The ring's tail moved on.

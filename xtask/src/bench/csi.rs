@@ -63,6 +63,7 @@ fn start_cluster(binary: &Path, request: &Request) -> Result<Cluster> {
         disk_bytes: 3 * request.bytes + (1 << 30),
         etcd: true,
         prewritten: true,
+        sparse: false,
         bench: false,
         tokens: true,
         tls: false,

@@ -25,8 +25,8 @@ const STEPS: [usize; 2] = [1000, 10_000];
 const STEPS_QUICK: [usize; 1] = [1000];
 /// Size of each volume; nothing is written to them.
 const VOLUME_BYTES: u64 = 1 << 30;
-/// Size of each disk's file.
-const DISK_BYTES: u64 = 4 << 30;
+/// Size of each disk's file, of which next to nothing is written: there is room on it to note so many volumes.
+const DISK_BYTES: u64 = 64 << 30;
 /// Requests at a time while volumes are made.
 const MAKERS: usize = 8;
 /// How often each request is made.
@@ -64,6 +64,7 @@ pub fn run(request: &Request) -> Result<()> {
         disk_bytes: DISK_BYTES,
         etcd: true,
         prewritten: false,
+        sparse: true,
         bench: false,
         tokens: true,
         tls: false,

@@ -49,6 +49,7 @@ pub fn run(request: &Request) -> Result<()> {
         disk_bytes: ((request.bytes + LOADED_BYTES) * 4 / 5 + (3 << 30)).next_multiple_of(1 << 20),
         etcd: true,
         prewritten: true,
+        sparse: false,
         bench: false,
         tokens: false,
         tls: request.tls,

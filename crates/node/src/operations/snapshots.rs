@@ -178,26 +178,22 @@ impl Host {
             None => None,
         };
         let containers = self.containers_of(&query.containers).await?;
-        let rows = self.catalog.list::<SnapshotRow>().await;
-        let volumes = self.catalog.list::<VolumeRow>().await;
-        let names_of = volumes.map_err(catalog_error)?.into_iter();
-        let mut foreign = BTreeSet::new();
-        let mut names: BTreeMap<VolumeId, String> = BTreeMap::new();
-        for found in names_of {
-            if !query.is_of_kubernetes(&found.row.labels) {
-                foreign.insert(found.row.id);
-            }
-            names.insert(found.row.id, found.row.name);
-        }
         // A snapshot is of the Kubernetes cluster of its volume, and once that is gone of the one that its own label names.
-        let is_own = |row: &SnapshotRow| match names.contains_key(&row.volume) {
-            true => !foreign.contains(&row.volume),
-            false => query.is_of_kubernetes(&row.labels),
+        let mut known: Option<BTreeMap<VolumeId, (String, bool)>> = None;
+        if !query.kubernetes.is_empty() {
+            let volumes = self.catalog.list::<VolumeRow>().await;
+            let volumes = volumes.map_err(catalog_error)?.into_iter();
+            let facts = volumes.map(|found| {
+                let own = query.is_of_kubernetes(&found.row.labels);
+                (found.row.id, (found.row.name, own))
+            });
+            known = Some(facts.collect());
+        }
+        let is_own = |row: &SnapshotRow| match known.as_ref().map(|known| known.get(&row.volume)) {
+            None => true,
+            Some(Some((_, own))) => *own,
+            Some(None) => query.is_of_kubernetes(&row.labels),
         };
-        let rows = rows
-            .map_err(catalog_error)?
-            .into_iter()
-            .map(|found| found.row);
         let fits = |row: &SnapshotRow| {
             wanted.is_none_or(|wanted| row.volume == wanted)
                 && containers
@@ -206,7 +202,19 @@ impl Host {
                 && is_own(row)
                 && query.wants(&row.name, &row.labels)
         };
-        let page = query.page(rows.filter(fits), |row| row.id.0);
+        let key = |id| SnapshotRow::key_of(SnapshotId(id));
+        let page = self.page_of(query, key, fits).await?;
+        let page: Vec<SnapshotRow> = page.into_iter().map(|found| found.row).collect();
+        let names: BTreeMap<VolumeId, String> = match known {
+            Some(known) => known
+                .into_iter()
+                .map(|(id, (name, _))| (id, name))
+                .collect(),
+            None => {
+                self.names_of_volumes(page.iter().map(|row| row.volume).collect())
+                    .await?
+            }
+        };
         // All of one volume are of one lineage; for lists of everything there is the report.
         let usages = match page.first().filter(|_| wanted.is_some()) {
             Some(first) => self.usages(first.lineage).await,

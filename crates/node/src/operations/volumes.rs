@@ -2,6 +2,7 @@
 
 use super::conditions::perhaps_changed_by_this;
 use super::figures::activity;
+use super::pages::Names;
 use super::{Result, catalog_error, is_unavailable, volume_error};
 use crate::host::Host;
 use crate::options::bug;
@@ -11,13 +12,12 @@ use api::{
     OriginAnswer, ReplicaAnswer, StartedAnswer, VolumeAnswer, VolumeChange, VolumeSpec,
 };
 use catalog::{
-    Attachment, AttachmentMode, CatalogError, ContainerRow, NewVolume, SnapshotRow, SnapshotState,
-    SpaceState, TaskRow, Versioned, VolumeLimits, VolumeRow, VolumeState,
+    Attachment, AttachmentMode, CatalogError, NewVolume, SnapshotRow, SnapshotState, SpaceState,
+    TaskRow, Versioned, VolumeLimits, VolumeRow, VolumeState,
 };
 use futures_util::future::join_all;
-use std::collections::BTreeMap;
 use std::rc::Rc;
-use vocab::{BLOCK_BYTES, ByteCount, ContainerId, LineageId, SnapshotId, VolumeId};
+use vocab::{BLOCK_BYTES, ByteCount, LineageId, VolumeId};
 use volume::Volume;
 use wire::{Lane, NodeError, StoreRequest};
 use world::Duration;
@@ -30,14 +30,6 @@ const DROP_PATIENCE: Duration = Duration::from_secs(2);
 const ENFORCE_PATIENCE: Duration = Duration::from_secs(15);
 /// How long the drain behind a pending snapshot is waited for.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
-
-/// What describing volumes needs beside their rows.
-#[derive(Default)]
-pub(super) struct Names {
-    containers: BTreeMap<ContainerId, ContainerRow>,
-    volumes: BTreeMap<VolumeId, String>,
-    snapshots: BTreeMap<SnapshotId, String>,
-}
 
 /// How a client that asks for this attaches.
 pub(super) fn attachment_mode(read_only: bool, shared: bool) -> Result<AttachmentMode> {
@@ -88,38 +80,6 @@ fn apply_change(row: &mut VolumeRow, change: &VolumeChange) {
 }
 
 impl Host {
-    pub(super) async fn names(&self) -> Result<Names> {
-        let containers = self
-            .catalog
-            .list::<ContainerRow>()
-            .await
-            .map_err(catalog_error)?;
-        let volumes = self
-            .catalog
-            .list::<VolumeRow>()
-            .await
-            .map_err(catalog_error)?;
-        let snapshots = self
-            .catalog
-            .list::<SnapshotRow>()
-            .await
-            .map_err(catalog_error)?;
-        let containers = containers
-            .into_iter()
-            .map(|found| (found.row.id, found.row));
-        let volumes = volumes
-            .into_iter()
-            .map(|found| (found.row.id, found.row.name));
-        let snapshots = snapshots
-            .into_iter()
-            .map(|found| (found.row.id, found.row.name));
-        Ok(Names {
-            containers: containers.collect(),
-            volumes: volumes.collect(),
-            snapshots: snapshots.collect(),
-        })
-    }
-
     pub(super) fn describe(&self, row: &VolumeRow, names: &Names) -> VolumeAnswer {
         let container = names.containers.get(&row.container);
         let log = row
@@ -330,17 +290,15 @@ impl Host {
 
     pub(super) async fn volume_answers(&self, query: &ListQuery) -> Result<Vec<VolumeAnswer>> {
         let containers = self.containers_of(&query.containers).await?;
-        let rows = self.catalog.list::<VolumeRow>().await;
-        let rows = rows.map_err(catalog_error)?.into_iter();
-        let fits = |found: &Versioned<VolumeRow>| {
-            let row = &found.row;
+        let fits = |row: &VolumeRow| {
             let inside = containers
                 .as_ref()
                 .is_none_or(|ids| ids.contains(&row.container));
             inside && query.is_of_kubernetes(&row.labels) && query.wants(&row.name, &row.labels)
         };
-        let rows = query.page(rows.filter(fits), |found| found.row.id.0);
-        let names = self.names().await?;
+        let key = |id| VolumeRow::key_of(VolumeId(id));
+        let rows = self.page_of(query, key, fits).await?;
+        let names = self.names_for(&rows).await?;
         let answer = |found: &Versioned<VolumeRow>| VolumeAnswer {
             version: Some(self.catalog.version_of(found)),
             ..self.describe(&found.row, &names)

@@ -288,6 +288,9 @@ impl Host {
             {
                 return store.notes_durable().await.is_ok();
             }
+            if store.refuses_notes() {
+                return false;
+            }
             let left = deadline.since(self.world.now());
             if self.world.timeout(left, changes).await.is_err() {
                 return false;
