@@ -262,17 +262,15 @@ impl Cluster {
             if plan.prewritten {
                 write_zeros(&File::create(&path)?, plan.disk_bytes)?;
             }
-            if plan.prewritten || given.is_some() {
-                self.format_disk(number, &path)?;
-            }
             if plan.sparse {
                 File::create(&path)?.set_len(plan.disk_bytes)?;
+            }
+            if plan.prewritten || plan.sparse || given.is_some() {
                 self.format_disk(number, &path)?;
             }
-            let size = match given {
-                Some(_) => String::new(),
-                None if plan.sparse => String::new(),
-                None => format!("create = \"{}\"\n", plan.disk_bytes),
+            let size = match given.is_some() || plan.sparse {
+                true => String::new(),
+                false => format!("create = \"{}\"\n", plan.disk_bytes),
             };
             text.push_str(&format!(
                 "\n[[store]]\nid = {number}\n\n[[store.disk]]\npath = \"{}\"\n{size}",

@@ -81,14 +81,6 @@ impl ListQuery {
             wanted.is_none_or(|(key, value)| labels.get(key).is_some_and(|has| has == value));
         !hidden && labelled && self.name.as_deref().is_none_or(|wanted| wanted == name)
     }
-
-    /// Items of `all`, which are ordered by id, that this page holds.
-    pub fn page<T>(&self, all: impl Iterator<Item = T>, id: impl Fn(&T) -> u64) -> Vec<T> {
-        let limit = self.limit.map_or(usize::MAX, |limit| limit as usize);
-        all.filter(|item| self.after.is_none_or(|after| id(item) > after))
-            .take(limit)
-            .collect()
-    }
 }
 
 /// A part of a list that is ordered by name. Without any of it the answer is the whole list; fewer items than `limit` mean the end.

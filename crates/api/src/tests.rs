@@ -297,18 +297,7 @@ fn limit_of_null_is_taken_away_and_an_absent_one_stays() {
 }
 
 #[test]
-fn pages_follow_each_other_by_id_and_hide_what_is_internal() {
-    let page = |after, limit| {
-        let query = ListQuery {
-            after,
-            limit,
-            ..ListQuery::default()
-        };
-        query.page([1_u64, 3, 4, 9].into_iter(), |id| *id)
-    };
-    assert_eq!(page(None, Some(2)), [1, 3]);
-    assert_eq!(page(Some(3), Some(2)), [4, 9]);
-    assert_eq!(page(Some(4), Some(2)), [9]);
+fn lists_hide_what_is_internal() {
     let internal = BTreeMap::from([(crate::query::INTERNAL_LABEL.to_owned(), "clone".to_owned())]);
     assert!(!ListQuery::default().wants("s", &internal));
     let asked = ListQuery {

@@ -68,7 +68,7 @@ impl Store {
             let space = self.0.space.borrow();
             space.free() >= u64::from(granules) + reserve && space.can_gather(granules)
         };
-        if !enough || self.0.world.now() < self.0.gather_rests_until.get() {
+        if !enough || self.0.world.now() < self.0.gathering.rests_until.get() {
             return Err(StoreError::Full);
         }
         let gathered = self.gather(granules);

@@ -14,11 +14,23 @@ use crate::state::{Extent, Meta, Run};
 use crate::store::Store;
 use bytes::Bytes;
 use futures_util::future::join_all;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use vocab::ExtentId;
 use wire::StoreError;
-use world::Duration;
+use world::sync::Notify;
+use world::{Duration, Time};
+
+/// What is being gathered.
+#[derive(Default)]
+pub(crate) struct Gathering {
+    /// Granules in one run that are wanted; 0: nothing is.
+    wanted: Cell<u32>,
+    /// Nothing more could be moved: until then it is not tried again.
+    pub rests_until: Cell<Time>,
+    ended: Notify,
+}
 
 /// Extents looked at before others get a turn.
 const LOOK_MAX: usize = 4096;
@@ -40,8 +52,8 @@ impl Store {
     /// Waits until a run of so many granules can be had, or nothing more can be gathered. The work goes on without the
     /// caller, for all that wait.
     pub(crate) async fn gather(&self, granules: u32) {
-        let done = self.0.gathered.notified();
-        let wanted = &self.0.gather_wanted;
+        let done = self.0.gathering.ended.notified();
+        let wanted = &self.0.gathering.wanted;
         let idle = wanted.get() == 0;
         wanted.set(wanted.get().max(granules));
         if idle {
@@ -51,10 +63,10 @@ impl Store {
                 let gathered = store.gather_all().await;
                 if matches!(gathered, Ok(false)) {
                     let rests_until = store.0.world.now() + REST;
-                    store.0.gather_rests_until.set(rests_until);
+                    store.0.gathering.rests_until.set(rests_until);
                 }
-                store.0.gather_wanted.set(0);
-                store.0.gathered.notify_all();
+                store.0.gathering.wanted.set(0);
+                store.0.gathering.ended.notify_all();
             });
         }
         done.await;
@@ -75,7 +87,7 @@ impl Store {
         let mut places = self.places(disk).await;
         let mut just_looked = true;
         loop {
-            let wanted = self.0.gather_wanted.get();
+            let wanted = self.0.gathering.wanted.get();
             if self.0.space.borrow().has_run(disk, wanted) {
                 return Ok(true);
             }

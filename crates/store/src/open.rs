@@ -2,6 +2,7 @@
 
 use crate::counted::counted;
 use crate::format::{read_header, read_mark};
+use crate::gather::Gathering;
 use crate::header::{Header, HeaderDamage, Mark, SESSIONS_KEPT};
 use crate::journal::replay::{Replayed, replay};
 use crate::journal::{Journal, Placed, Start};
@@ -13,7 +14,6 @@ use crate::{GRANULE_BYTES, checkpoint};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use vocab::{ExtentId, Incarnation};
-use world::sync::Notify;
 use world::{Disk, DiskError, PAGE, World};
 
 /// Why a store cannot be opened.
@@ -352,10 +352,8 @@ fn assemble(
         mark_counter: Cell::new(mark.map_or(0, |mark| mark.counter)),
         state: RefCell::new(state),
         journal,
-        gather_wanted: Cell::default(),
-        gather_rests_until: Cell::default(),
+        gathering: Gathering::default(),
         notes_refused: Cell::default(),
-        gathered: Notify::default(),
         space: RefCell::new(space),
         freed: RefCell::default(),
         bad: RefCell::default(),

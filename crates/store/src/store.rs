@@ -6,6 +6,7 @@
 use crate::counted::{DiskFigures, Figures};
 use crate::extents::{HeaderCache, Put};
 use crate::format::Identity;
+use crate::gather::Gathering;
 use crate::header::Header;
 use crate::journal::batch::Entry;
 use crate::journal::{Journal, Placed};
@@ -20,7 +21,7 @@ use std::rc::Rc;
 use vocab::{ByteCount, ExtentId, Incarnation, StoreId};
 use wire::{StoreError, StoreReply, StoreRequest, StoreStatus, Trust};
 use world::sync::{Lock, Notify};
-use world::{Disk, LocalBoxFuture, Time, World};
+use world::{Disk, LocalBoxFuture, World};
 
 /// Result of a request: the reply and its body.
 pub type Answer = Result<(StoreReply, Vec<Bytes>), StoreError>;
@@ -69,12 +70,7 @@ pub(crate) struct Inner {
     pub noted: Notify,
     /// The ring's tail moved on.
     pub room: Notify,
-    /// Granules in one run that are being gathered; 0: nothing is.
-    pub gather_wanted: Cell<u32>,
-    /// Gathering found nothing more to move: until then it is not tried again.
-    pub gather_rests_until: Cell<Time>,
-    /// Gathering has ended.
-    pub gathered: Notify,
+    pub gathering: Gathering,
     pub checkpoint_forced: Cell<bool>,
     pub closed: Cell<bool>,
     pub extent_bytes_written: Cell<u64>,
