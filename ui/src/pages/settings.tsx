@@ -308,6 +308,8 @@ function Tokens() {
   );
 }
 
+const byName = (one: { node: string }, other: { node: string }) => one.node.localeCompare(other.node);
+
 function Certificates() {
   const language = useLanguage();
   const query = useAuthority(true);
@@ -333,7 +335,7 @@ function Certificates() {
               </Table.Tr>
             </Table.Thead>
             <Table.Tbody>
-              {authority.nodes.map((node) => (
+              {[...authority.nodes].sort(byName).map((node) => (
                 <Table.Tr key={node.node}>
                   <Table.Td>{node.node}</Table.Td>
                   <Table.Td>{node.issuer}</Table.Td>
