@@ -196,6 +196,8 @@ function Members() {
               const own = stores.filter((store) => store.node === node.id);
               const used = own.reduce((sum, store) => sum + store.used, 0);
               const whole = own.reduce((sum, store) => sum + store.capacity, 0);
+              const present = node.candidate ? "candidate" : "alive";
+              const state = node.alive ? present : "away";
               return (
                 <div key={node.id}>
                   <Group justify="space-between" mb={4}>
@@ -206,9 +208,7 @@ function Members() {
                       <Text size="xs" c="dimmed">
                         {bytes(used)} {word("of")} {bytes(whole)}
                       </Text>
-                      <State state={node.alive ? "alive" : "away"}>
-                        {word(node.alive ? "alive" : "away")}
-                      </State>
+                      <State state={state}>{word(state)}</State>
                     </Group>
                   </Group>
                   <Bar label={`${node.name}: ${word("fill")}`} used={used} whole={whole} small />

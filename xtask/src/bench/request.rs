@@ -29,7 +29,7 @@ cargo xtask bench --publish
   --volumes N     volumes that are attached at once with --csi (100; quick 20)
   --repair        loss of a node with --gib N (8) of data, its return with a blank disk, and a loss under load
                   instead, under 10 minutes
-  --manage        API, metrics and pages with 1,000 and 10,000 volumes instead (quick: 1,000), under 6 minutes; needs Node.js
+  --manage        API, metrics and pages with 1,000 and 10,000 volumes instead (quick: 1,000), under 10 minutes; needs Node.js
   --publish       write the results of the last runs, or of this one, into docs/performance.md";
 
 /// Options without a value.
