@@ -46,6 +46,13 @@ impl ListQuery {
         self.limit.is_some() || self.after.is_some()
     }
 
+    /// Whether it asks for few of many.
+    #[must_use]
+    pub fn is_selective(&self) -> bool {
+        let limited = !self.containers.is_empty() || !self.kubernetes.is_empty();
+        limited || self.name.is_some() || self.label.is_some() || self.volume.is_some()
+    }
+
     /// Whether volumes with these labels are of the Kubernetes clusters that it is limited to.
     #[must_use]
     pub fn is_of_kubernetes(&self, labels: &BTreeMap<String, String>) -> bool {

@@ -9,7 +9,7 @@ use wire::StoreError;
 use world::Duration;
 
 /// How long a put waits for free space to be gathered; less than the patience of its caller.
-const GATHER_PATIENCE: Duration = Duration::from_millis(1500);
+const GATHER_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Store {
     /// Bytes that extents occupy.

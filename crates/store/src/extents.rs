@@ -289,6 +289,8 @@ impl Store {
         let replaces = self.0.state.borrow().extents.contains_key(&id);
         if replaces {
             self.flush_disk(disk).await?;
+            // Nothing may follow the batch that a clean mark names.
+            self.check_alive()?;
         }
         if let Err(stale) = self.check_generation(id.group, generation) {
             self.0.space.borrow_mut().release(run);

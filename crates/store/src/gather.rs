@@ -32,6 +32,8 @@ pub(crate) struct Gathering {
     ended: Notify,
 }
 
+/// A disk is rewritten so many times at most for what is wanted now.
+const PASSES_MAX: u64 = 4;
 /// Extents looked at before others get a turn.
 const LOOK_MAX: usize = 4096;
 
@@ -44,8 +46,17 @@ type Places = BTreeMap<u32, (ExtentId, u32)>;
 /// An extent on its way to another place of its disk.
 struct Move {
     id: ExtentId,
+    form: u32,
+    bytes: u32,
     from: Run,
     to: Run,
+}
+
+impl Move {
+    /// Whether the extent is what and where it was.
+    fn is_of(&self, held: &Extent) -> bool {
+        (held.run(), held.form, held.bytes) == (self.from, self.form, self.bytes)
+    }
 }
 
 impl Store {
@@ -72,9 +83,16 @@ impl Store {
         done.await;
     }
 
+    /// Whether extents are moved now.
+    #[cfg(test)]
+    pub(crate) fn is_gathering(&self) -> bool {
+        self.0.gathering.wanted.get() > 0
+    }
+
     /// Whether what is wanted is there now.
     async fn gather_all(&self) -> Result<bool, StoreError> {
-        let disks = self.0.space.borrow().disks_to_gather();
+        let wanted = self.0.gathering.wanted.get();
+        let disks = self.0.space.borrow().disks_to_gather(wanted);
         for disk in disks {
             if self.gather_on(disk).await? {
                 return Ok(true);
@@ -86,28 +104,42 @@ impl Store {
     async fn gather_on(&self, disk: u8) -> Result<bool, StoreError> {
         let mut places = self.places(disk).await;
         let mut just_looked = true;
+        let (mut pieces, granules) = self.0.space.borrow().pieces(disk);
+        let mut budget = u64::from(granules) * PASSES_MAX;
+        // Sides of the largest run on which something cannot be moved: to come back to one would be to walk to and fro.
+        let mut blocked = [false; 2];
         loop {
             let wanted = self.0.gathering.wanted.get();
             if self.0.space.borrow().has_run(disk, wanted) {
                 return Ok(true);
             }
+            if !self.0.space.borrow().can_gather_on(disk, wanted) || budget == 0 {
+                return Ok(false);
+            }
             self.check_alive()?;
             self.durable(self.0.journal.formed_ticket()).await?;
             self.reclaim();
-            let gaps = self.0.space.borrow().gaps(disk);
-            let mut moved = false;
+            let before = std::mem::replace(&mut pieces, self.0.space.borrow().pieces(disk).0);
+            if pieces < before {
+                blocked = [false; 2];
+            }
+            let mut gaps = self.0.space.borrow().gaps(disk);
+            gaps.retain(|gap| !blocked[usize::from(gap.is_before)]);
+            let mut moved = 0;
             for gap in gaps {
                 moved = self.close_in(disk, &gap, &mut places).await?;
-                if moved {
+                if moved > 0 {
                     break;
                 }
+                blocked[usize::from(gap.is_before)] = true;
             }
-            match (moved, just_looked) {
+            budget = budget.saturating_sub(moved);
+            match (moved > 0, just_looked) {
                 (true, _) => just_looked = false,
                 // Others put and delete meanwhile.
                 (false, false) => {
                     places = self.places(disk).await;
-                    just_looked = true;
+                    (just_looked, blocked) = (true, [false; 2]);
                 }
                 (false, true) => return Ok(false),
             }
@@ -142,31 +174,41 @@ impl Store {
     }
 
     /// Moves extents between the largest free run and another one to the far end of the first, as many as it takes at a
-    /// time; whether any was moved. What is not known there, because it came meanwhile or is damaged, stays in the way.
-    async fn close_in(&self, disk: u8, gap: &Gap, places: &mut Places) -> Result<bool, StoreError> {
+    /// time; how many granules. What is not known there, because it came meanwhile or is damaged, stays in the way.
+    async fn close_in(&self, disk: u8, gap: &Gap, places: &mut Places) -> Result<u64, StoreError> {
         self.room().await?;
         let moves = self.moves(disk, gap, places);
+        if moves.is_empty() {
+            return Ok(0);
+        }
+        self.0.space.borrow_mut().guard(disk, gap);
         let written = join_all(moves.iter().map(|step| self.write_at(step))).await;
-        let result = self.flush_disk(usize::from(disk)).await;
-        let (mut moved, mut ticket) = (false, 0);
+        let flushed = self.flush_disk(usize::from(disk)).await;
+        // Nothing may follow the batch that a clean mark names. No await from here to the entries.
+        let goes_on = flushed.and_then(|()| self.check_alive());
+        let (mut moved, mut ticket) = (0, 0);
         for (step, written) in moves.iter().zip(written) {
             places.remove(&step.from.granule);
-            if matches!(written, Ok(true))
-                && result.is_ok()
-                && let Some(entry) = self.moved(step)
-            {
-                (moved, ticket) = (true, self.record(&entry));
-                places.insert(step.to.granule, (step.id, step.to.granules));
-            } else {
-                self.0.space.borrow_mut().release(step.to);
+            let entry = match matches!(written, Ok(true)) && goes_on.is_ok() {
+                true => self.moved(step),
+                false => None,
+            };
+            match entry {
+                Some(entry) => {
+                    ticket = self.record(&entry);
+                    moved += u64::from(step.to.granules);
+                    places.insert(step.to.granule, (step.id, step.to.granules));
+                }
+                None => self.0.space.borrow_mut().release(step.to),
             }
         }
-        result?;
-        if moved {
-            self.durable(ticket).await?;
-            self.reclaim();
-        }
-        Ok(moved)
+        let durable = match (&goes_on, moved) {
+            (Ok(()), 1..) => self.durable(ticket).await,
+            _ => goes_on,
+        };
+        self.reclaim();
+        self.0.space.borrow_mut().unguard(disk);
+        durable.map(|()| moved)
     }
 
     /// The extents next to the largest free run, with their new places, which are taken. No await: what is free is so.
@@ -188,17 +230,22 @@ impl Store {
                 granule,
                 granules,
             };
-            let held = state
-                .extents
-                .get(&id)
-                .is_some_and(|held| held.run() == from);
-            let Some((next, to)) = gap.step(edge, target, from).filter(|_| held) else {
+            let held = { state.extents.get(&id) }
+                .filter(|held| held.run() == from && !self.0.bad.borrow().contains(&id));
+            let Some((held, (next, to))) = held.zip(gap.step(edge, target, from)) else {
                 break;
             };
             if !space.occupy(to) {
                 break;
             }
-            moves.push(Move { id, from, to });
+            let (form, bytes) = (held.form, held.bytes);
+            moves.push(Move {
+                id,
+                form,
+                bytes,
+                from,
+                to,
+            });
             (edge, target) = next;
         }
         moves
@@ -209,7 +256,7 @@ impl Store {
         let Ok((held, sealed)) = self.read_sealed(step.id).await else {
             return Ok(false);
         };
-        if held.run() != step.from {
+        if !step.is_of(&held) {
             return Ok(false);
         }
         self.write_run(step.to, sealed).await?;
@@ -233,7 +280,7 @@ impl Store {
     /// The redo entry of a move, unless the extent was deleted or rewritten meanwhile.
     fn moved(&self, step: &Move) -> Option<Meta> {
         let held = self.find(step.id).ok()?;
-        if held.run() != step.from {
+        if !step.is_of(&held) {
             return None;
         }
         let extent = Extent {

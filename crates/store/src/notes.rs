@@ -36,6 +36,10 @@ impl Store {
             self.room().await?;
             let room = self.check_room_for(&notes);
             self.0.notes_refused.set(room.is_err());
+            if room.is_err() {
+                // Who waits for them need not.
+                self.0.noted.notify_all();
+            }
             room?;
         }
         let metas: Vec<Meta> = notes.into_iter().map(Meta::Note).collect();

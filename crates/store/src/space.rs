@@ -93,6 +93,8 @@ struct DiskSpace {
     by_start: BTreeMap<u32, u32>,
     /// (length, start)
     by_length: BTreeSet<(u32, u32)>,
+    /// While extents are moved: the largest free run and what will join it. Puts keep out of it.
+    guarded: Option<Range<u32>>,
 }
 
 /// Free space of all disks.
@@ -141,15 +143,25 @@ impl DiskSpace {
 
     /// The granules of the run that a put must leave, if there is one.
     fn hole(&self) -> u32 {
-        match self.granules >= GATHER_DISK_MIN && u64::from(self.largest()) >= LARGEST {
+        let has_one = self.guarded.is_some() || u64::from(self.largest()) >= LARGEST;
+        match self.granules >= GATHER_DISK_MIN && has_one {
             true => LARGEST as u32,
             false => 0,
         }
     }
 
+    fn can_gather(&self, granules: u32) -> bool {
+        self.free >= self.hole() + granules
+    }
+
     /// Start of the smallest free run that fits and that `taker` may take from.
     fn fitting(&self, granules: u32, taker: Taker) -> Option<u32> {
-        let &(length, start) = self.by_length.range((granules, 0)..).next()?;
+        let mut fitting = self.by_length.range((granules, 0)..);
+        if let (Some(guarded), Taker::Put) = (&self.guarded, taker) {
+            let outside = fitting.find(|(_, start)| !guarded.contains(start));
+            return outside.map(|&(_, start)| start);
+        }
+        let &(length, start) = fitting.next()?;
         let mut largest = self.by_length.iter().rev();
         let is_largest = largest.next() == Some(&(length, start));
         let second = largest.next().map_or(0, |&(length, _)| length);
@@ -251,13 +263,18 @@ impl Space {
 
     /// Whether a disk has so many granules free beyond the run that it keeps.
     pub(crate) fn can_gather(&self, granules: u32) -> bool {
-        let enough = |disk: &DiskSpace| disk.free >= disk.hole() + granules;
-        self.disks.iter().any(enough)
+        self.disks.iter().any(|disk| disk.can_gather(granules))
     }
 
-    /// Disks whose free space is worth gathering, the most of it first.
-    pub(crate) fn disks_to_gather(&self) -> Vec<u8> {
+    /// Whether that disk has.
+    pub(crate) fn can_gather_on(&self, disk: u8, granules: u32) -> bool {
+        self.disks[usize::from(disk)].can_gather(granules)
+    }
+
+    /// Disks that have, the most free space first.
+    pub(crate) fn disks_to_gather(&self, granules: u32) -> Vec<u8> {
         let mut order: Vec<u8> = (0..self.disks.len()).map(|disk| disk as u8).collect();
+        order.retain(|&disk| self.can_gather_on(disk, granules));
         order.sort_by_key(|&disk| std::cmp::Reverse(self.disks[usize::from(disk)].free));
         order
     }
@@ -266,6 +283,24 @@ impl Space {
     pub(crate) fn has_run(&self, disk: u8, granules: u32) -> bool {
         let disk = &self.disks[usize::from(disk)];
         disk.fitting(granules, Taker::Put).is_some()
+    }
+
+    /// How many free runs a disk has, and its granules.
+    pub(crate) fn pieces(&self, disk: u8) -> (usize, u32) {
+        let disk = &self.disks[usize::from(disk)];
+        (disk.by_start.len(), disk.granules)
+    }
+
+    /// Keeps puts out of the largest free run of a disk and what lies before the other one, until [`Space::unguard`].
+    pub(crate) fn guard(&mut self, disk: u8, gap: &Gap) {
+        let start = gap.hole.start.min(gap.between.start);
+        let end = gap.hole.end.max(gap.between.end);
+        self.disks[usize::from(disk)].guarded = Some(start..end);
+    }
+
+    /// Lets puts in again.
+    pub(crate) fn unguard(&mut self, disk: u8) {
+        self.disks[usize::from(disk)].guarded = None;
     }
 
     /// What lies between the largest free run of a disk and its neighbours, the nearest first.

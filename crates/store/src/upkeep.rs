@@ -157,6 +157,8 @@ impl Store {
         inner.data_flushes.set(inner.data_flushes.get() + 1);
         inner.checkpoint.set(number);
         inner.checkpoint_page.set(at);
+        // It may have made room.
+        inner.notes_refused.set(false);
         inner.journal.advance_tail(oldest.unwrap_or(at).min(at));
         inner.room.notify_all();
         Ok(())

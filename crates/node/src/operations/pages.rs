@@ -33,8 +33,11 @@ impl Host {
         let mut after = query.after.map(key);
         let mut found: Vec<Versioned<T>> = Vec::new();
         loop {
-            // Often all of them fit, and then no more than these are needed.
-            let batch = BATCH.min((limit - found.len()).max(16));
+            let batch = match query.is_selective() {
+                true => BATCH,
+                // Nearly all of them fit.
+                false => BATCH.min((limit - found.len()).max(16)),
+            };
             let read = self.catalog.list_after::<T>(after.as_deref(), batch).await;
             let (rows, more) = read.map_err(catalog_error)?;
             after = rows.last().map(|last| last.row.key()).or(after);

@@ -108,3 +108,44 @@ fn a_power_loss_while_space_is_gathered_takes_nothing() {
         assert_held(&machine, &store, &[(2_000_000, LARGE)]);
     }
 }
+
+/// Blocks of extents of 1, 2, 10, 32 and 64 granules.
+const MIXED: [usize; 5] = [SMALL, MIDDLE, 152, 504, 1016];
+
+#[test]
+fn gathering_ends_whatever_lies_on_the_disk() {
+    for seed in 0..12_u32 {
+        let machine = Machine::new(300 + u64::from(seed), 1 + seed as usize % 2);
+        let store = machine.open();
+        let mut random = seed.wrapping_mul(0x9E37_79B9) | 1;
+        let mut next = move |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            random as usize % below
+        };
+        let mut held: Vec<(u32, usize)> = Vec::new();
+        for counter in 0..600 {
+            let blocks = MIXED[next(MIXED.len())];
+            if put_drained(&machine, &store, counter, blocks).is_ok() {
+                held.push((counter, blocks));
+            }
+            // Some go again, so that what is free lies in pieces.
+            if held.len() > 20 && next(3) == 0 {
+                let (gone, _) = held.swap_remove(next(held.len()));
+                let delete = StoreRequest::DeleteExtents {
+                    group: GROUP,
+                    generation: Generation(1),
+                    ids: vec![extent_id(gone)],
+                };
+                machine.ask(&store, delete).expect("deleted");
+            }
+        }
+        let at_rest = store.clone();
+        let ended = machine
+            .sim
+            .run_until(move || !at_rest.is_gathering(), Duration::from_secs(60));
+        assert!(ended, "seed {seed}: it goes on for ever");
+        assert_held(&machine, &store, &held);
+    }
+}

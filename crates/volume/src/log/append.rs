@@ -79,8 +79,11 @@ impl Log {
             records.push(record);
         }
         let last = records.last()?.head.position;
-        // What a replica calls flushed a recovery believes. Extents are flushed by a round, which the write waits for.
-        durable &= state.sent_reference <= state.flushed;
+        // What a replica calls flushed a recovery believes. Extents and closed segments are flushed by a round, which the
+        // write waits for.
+        let flushed = state.flushed;
+        let closed_flushed = |closed: &ClosedSegment| closed.end.0 <= flushed.0 + 1;
+        durable &= state.sent_reference <= flushed && state.closed.iter().all(closed_flushed);
         state.sent = last;
         state.inflight_bytes += bytes;
         state.flights.push_back(Flight {
@@ -234,6 +237,8 @@ impl Log {
             }
         }
         self.finish_when_flushed(late);
+        // A flush that was under way may have covered them by now: nothing else would.
+        self.finish_late();
         self.work.notify_all();
         self.progress.notify_all();
     }

@@ -57,7 +57,7 @@ impl Log {
     }
 
     /// Acknowledges durable writes that a flush has covered.
-    fn finish_late(&self) {
+    pub(super) fn finish_late(&self) {
         loop {
             let promise = {
                 let mut state = self.state.borrow_mut();
