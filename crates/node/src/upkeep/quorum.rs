@@ -81,6 +81,15 @@ struct Announced {
     seen: Option<Time>,
 }
 
+/// What a look may lead to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Any step: this node leads.
+    All,
+    /// Room for an etcd that has none.
+    Room,
+}
+
 /// Announces the seat, and plans while this node leads.
 pub(crate) async fn run(host: Rc<Host>) {
     let Some(keeper) = host.options.keeper.clone() else {
@@ -93,11 +102,16 @@ pub(crate) async fn run(host: Rc<Host>) {
         if let Err(error) = announce(&host, &*keeper, &mut announced).await {
             tracing::debug!(%error, "the seat is announced later");
         }
-        if !matches!(host.leads().await, Ok(true)) {
-            memory = Memory::default();
-            continue;
-        }
-        if let Err(reason) = look(&host, &*keeper, &mut memory).await {
+        // An etcd without space takes no word of who leads: whoever sees that gives it room, which harms nothing done twice.
+        let part = match host.leads().await {
+            Ok(true) => Part::All,
+            Ok(false) => {
+                memory = Memory::default();
+                continue;
+            }
+            Err(_) => Part::Room,
+        };
+        if let Err(reason) = look(&host, &*keeper, &mut memory, part).await {
             tracing::debug!(reason, "the members of etcd are looked at later");
         }
     }
@@ -226,9 +240,18 @@ fn seat_of(host: &Host, row: SeatRow) -> Option<Seat> {
     })
 }
 
-async fn look(host: &Host, keeper: &dyn Keeper, memory: &mut Memory) -> Result<(), String> {
+async fn look(
+    host: &Host,
+    keeper: &dyn Keeper,
+    memory: &mut Memory,
+    part: Part,
+) -> Result<(), String> {
     let members = host.catalog.kv().members().await;
     let members = members.map_err(|error| error.to_string())?;
+    let is_full = members.all().any(has_no_space);
+    if part == Part::Room && !is_full {
+        return Ok(());
+    }
     if members.embedded || !host.is_own_etcd(members.cluster).await? {
         return Ok(());
     }
@@ -258,8 +281,16 @@ async fn look(host: &Host, keeper: &dyn Keeper, memory: &mut Memory) -> Result<(
     let Some(step) = curator::plan_member(&seats, &members, &silent, &limits) else {
         return Ok(());
     };
+    let gives_room = matches!(
+        step,
+        QuorumStep::Defragment { .. } | QuorumStep::Disarm { .. }
+    );
     // What was planned took time: another node may lead by now.
-    if !matches!(host.leads().await, Ok(true)) {
+    let goes_on = match part {
+        Part::All => matches!(host.leads().await, Ok(true)),
+        Part::Room => gives_room,
+    };
+    if !goes_on {
         return Ok(());
     }
     let done = keeper.carry_out(step.clone(), members.clone()).await;
@@ -276,11 +307,13 @@ async fn look(host: &Host, keeper: &dyn Keeper, memory: &mut Memory) -> Result<(
     Ok(())
 }
 
+fn has_no_space(member: &catalog::kv::KvMember) -> bool {
+    member.alarms.iter().any(|alarm| alarm == "NOSPACE")
+}
+
 /// An etcd that warns of too little space forgets its history; what that frees is given back by the plan.
 async fn make_room(host: &Host, keeper: &dyn Keeper, members: &KvMembers, memory: &mut Memory) {
-    let warned = members
-        .all()
-        .find(|member| member.alarms.iter().any(|alarm| alarm == "NOSPACE"));
+    let warned = members.all().find(|member| has_no_space(member));
     let Some(warned) = warned else {
         memory.compacted = None;
         return;

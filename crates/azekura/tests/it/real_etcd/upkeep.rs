@@ -92,12 +92,12 @@ fn real_supervised_member_moves_to_another_address_and_off_a_node_that_drains() 
     wait_until("it is listed at its new addresses", || {
         let status = scene.node(0).try_ask(&["catalog", "status"]);
         status.is_some_and(|status| {
-            let members = status["members"].as_array().unwrap();
-            let member = members.iter().find(|member| member["name"] == "node-1");
-            member.is_some_and(|member| {
-                let text = member.to_string();
-                text.contains(&client) && text.contains(&peer)
-            })
+            let row = |list: &str, key: &str| {
+                let rows = status[list].as_array().unwrap().iter();
+                let mut own = rows.filter(|row| row[key] == "node-1");
+                own.next().map(Value::to_string).unwrap_or_default()
+            };
+            row("members", "name").contains(&client) && row("seats", "node").contains(&peer)
         })
     });
 
