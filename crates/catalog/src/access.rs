@@ -237,22 +237,14 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::Kv`], [`CatalogError::Damaged`].
     pub async fn list<T: Row>(&self) -> Result<Vec<Versioned<T>>, CatalogError> {
-        let mut rows = Vec::new();
+        let mut rows: Vec<Versioned<T>> = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let page = self
-                .kv
-                .range(T::PREFIX, after.as_deref(), PAGE_ROWS)
-                .await?;
-            for entry in &page.entries {
-                rows.push(Versioned {
-                    row: decode(&entry.key, &entry.value)?,
-                    version: entry.version,
-                });
-            }
-            match page.entries.last() {
-                Some(last) if page.more => after = Some(last.key.clone()),
-                _ => return Ok(rows),
+            let (part, more) = self.list_after(after.as_deref(), PAGE_ROWS).await?;
+            after = part.last().map(|last: &Versioned<T>| last.row.key());
+            rows.extend(part);
+            if !more || after.is_none() {
+                return Ok(rows);
             }
         }
     }

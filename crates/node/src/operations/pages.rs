@@ -3,7 +3,7 @@
 use super::{Result, catalog_error};
 use crate::host::Host;
 use api::ListQuery;
-use catalog::{CatalogError, ContainerRow, Row, SnapshotRow, Versioned, VolumeRow};
+use catalog::{ContainerRow, Row, SnapshotRow, Versioned, VolumeRow};
 use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use vocab::{ContainerId, SnapshotId, VolumeId};
@@ -49,41 +49,32 @@ impl Host {
         }
     }
 
-    /// Names of these volumes; those that are gone have none.
-    pub(super) async fn names_of_volumes(
+    /// What rows with these ids are called; those that are gone are left out.
+    async fn names_of<T: Row, K: Ord + Copy>(
         &self,
-        ids: BTreeSet<VolumeId>,
-    ) -> Result<BTreeMap<VolumeId, String>> {
+        ids: BTreeSet<K>,
+        key: impl Fn(K) -> String,
+        named: impl Fn(T) -> (K, String),
+    ) -> Result<BTreeMap<K, String>> {
         if ids.len() > LOOKED_UP_MAX {
-            let rows = self.catalog.list::<VolumeRow>().await;
-            let rows = rows.map_err(catalog_error)?.into_iter();
-            return Ok(rows.map(|found| (found.row.id, found.row.name)).collect());
+            let rows = self.catalog.list::<T>().await.map_err(catalog_error)?;
+            return Ok(rows.into_iter().map(|found| named(found.row)).collect());
         }
-        let look_up = async |id| match self.catalog.volume(id).await {
-            Ok(found) => Ok(Some((id, found.row.name))),
-            Err(CatalogError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(catalog_error(error)),
+        let look_up = async |id| {
+            let found = self.catalog.read::<T>(&key(id)).await;
+            Ok(found.map_err(catalog_error)?.map(|found| named(found.row)))
         };
         let names = join_all(ids.into_iter().map(look_up)).await;
         names.into_iter().filter_map(Result::transpose).collect()
     }
 
-    async fn names_of_snapshots(
+    /// Names of these volumes; those that are gone have none.
+    pub(super) async fn names_of_volumes(
         &self,
-        ids: BTreeSet<SnapshotId>,
-    ) -> Result<BTreeMap<SnapshotId, String>> {
-        if ids.len() > LOOKED_UP_MAX {
-            let rows = self.catalog.list::<SnapshotRow>().await;
-            let rows = rows.map_err(catalog_error)?.into_iter();
-            return Ok(rows.map(|found| (found.row.id, found.row.name)).collect());
-        }
-        let look_up = async |id| match self.catalog.snapshot(id).await {
-            Ok(found) => Ok(Some((id, found.row.name))),
-            Err(CatalogError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(catalog_error(error)),
-        };
-        let names = join_all(ids.into_iter().map(look_up)).await;
-        names.into_iter().filter_map(Result::transpose).collect()
+        ids: BTreeSet<VolumeId>,
+    ) -> Result<BTreeMap<VolumeId, String>> {
+        let named = |row: VolumeRow| (row.id, row.name);
+        self.names_of(ids, VolumeRow::key_of, named).await
     }
 
     /// What describing these volumes needs.
@@ -98,10 +89,12 @@ impl Host {
         let others = others.filter(|id| !volumes.contains_key(id)).collect();
         volumes.extend(self.names_of_volumes(others).await?);
         let snapshots = origins().map(|origin| origin.snapshot).collect();
+        let named = |row: SnapshotRow| (row.id, row.name);
+        let snapshots = self.names_of(snapshots, SnapshotRow::key_of, named).await?;
         Ok(Names {
             containers: containers.map(|found| (found.row.id, found.row)).collect(),
             volumes,
-            snapshots: self.names_of_snapshots(snapshots).await?,
+            snapshots,
         })
     }
 }
