@@ -12,6 +12,7 @@ import {
   Tooltip,
   useComputedColorScheme,
   useMantineColorScheme,
+  VisuallyHidden,
 } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { Link, Outlet, useLocation } from "@tanstack/react-router";
@@ -106,10 +107,10 @@ function OpenAlerts() {
   if (counts.length === 0) {
     return null;
   }
-  const said = counts.map(([severity, count]) => `${count} ${severity}`).join(", ");
   return (
-    <Link to="/alerts" aria-label={`${word("alerts")}: ${said}`} style={{ textDecoration: "none" }}>
+    <Link to="/alerts" style={{ textDecoration: "none" }}>
       <Group gap={4} wrap="nowrap">
+        <VisuallyHidden>{word("alerts")}</VisuallyHidden>
         {counts.map(([severity, count]) => (
           <State key={severity} state={severity}>
             {count} {severity}

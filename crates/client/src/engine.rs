@@ -212,6 +212,8 @@ impl Engine {
             .is_some_and(|one| one.number == number)
         {
             let session = state.session.take().expect("just seen");
+            let owner = session.peer.address();
+            tracing::info!(volume = %self.options.volume, %owner, reason, "the session with the owner is over; another one is made");
             state.down_since = self.world.now();
             state.trouble = reason;
             state.failures = state.failures.saturating_add(1);

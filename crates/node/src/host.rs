@@ -276,6 +276,7 @@ impl Host {
             });
         }
         self.spawn(health::watch(self.clone()));
+        self.spawn(crate::sessions::slow::watch(self.clone()));
         upkeep::start(self);
     }
 

@@ -8,18 +8,24 @@
 //!   client that is attached: readers of one volume are let in and sent away one by one.
 //! - A request of a remote client that has begun is finished, also when its connection ends. One of a local
 //!   gateway may be dropped: what it has put into the log keeps its place, what it has not is never done.
+//!
+//! Read next: `sessions/doors.rs`.
+
+mod doors;
+pub(crate) mod slow;
 
 use crate::host::Host;
 use crate::meter::{Asked, Meter};
 use crate::options::bug;
-use crate::volumes::Refusal;
 use blockdev::{BlockDevice, BlockError, WriteMode};
 use bytes::Bytes;
 use catalog::{Attachment, AttachmentMode};
+use doors::{Admitted, Known};
+use slow::Clocks;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use vocab::{AttachmentGeneration, BLOCK_SIZE, Lba, VolumeId};
+use vocab::{AttachmentGeneration, BLOCK_SIZE, Epoch, Lba, VolumeId};
 use volume::{Device, Volume};
 use wire::{NodeError, NodeReply, NodeRequest, VolumeInfo};
 use world::sync::Notify;
@@ -49,7 +55,7 @@ struct Session {
     read_only: bool,
     /// Why it serves no more.
     ended: RefCell<Option<NodeError>>,
-    running: Cell<u32>,
+    clocks: Clocks,
     idle: Notify,
     /// When its client asked for something last; shared with the other sessions of the same attachment.
     heard: Heard,
@@ -72,6 +78,8 @@ pub(crate) struct Sessions {
     newest: RefCell<BTreeMap<(VolumeId, u64), Newest>>,
     /// Attachment generations that have been enforced here: a row read before is out of date.
     floors: RefCell<BTreeMap<VolumeId, AttachmentGeneration>>,
+    /// Attachments of volumes served here, for when the catalog is away.
+    known: RefCell<BTreeMap<VolumeId, Known>>,
     /// When the client of each attachment was heard last; outlives its sessions, so that one that reconnects is told from
     /// one that is silent.
     heard: RefCell<BTreeMap<(VolumeId, AttachmentGeneration), Heard>>,
@@ -119,23 +127,23 @@ impl Drop for Closed {
     }
 }
 
-/// Counts a request of a session while it runs.
-struct Running(Rc<Session>);
+/// A request of a session while it runs.
+struct Running(Rc<Session>, u64);
 
 impl Running {
-    fn begin(session: &Rc<Session>) -> Result<Self, NodeError> {
+    fn begin(session: &Rc<Session>, now: Time, what: &'static str) -> Result<Self, NodeError> {
         if let Some(reason) = &*session.ended.borrow() {
             return Err(reason.clone());
         }
-        session.running.set(session.running.get() + 1);
-        Ok(Self(session.clone()))
+        let number = session.clocks.begin(now, what);
+        Ok(Self(session.clone(), number))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.set(self.0.running.get() - 1);
-        if self.0.running.get() == 0 {
+        self.0.clocks.end(self.1);
+        if self.0.clocks.is_empty() {
             self.0.idle.notify_all();
         }
     }
@@ -149,13 +157,13 @@ impl Session {
     }
 
     fn is_over(&self) -> bool {
-        self.ended.borrow().is_some() && self.running.get() == 0
+        self.ended.borrow().is_some() && self.clocks.is_empty()
     }
 
     async fn finished(&self) {
         loop {
             let idle = self.idle.notified();
-            if self.running.get() == 0 {
+            if self.clocks.is_empty() {
                 return;
             }
             idle.await;
@@ -194,8 +202,8 @@ impl Session {
         Ok(())
     }
 
-    async fn serve(self: Rc<Self>, request: NodeRequest, body: Bytes) -> Reply {
-        let running = Running::begin(&self)?;
+    async fn serve(self: Rc<Self>, now: Time, request: NodeRequest, body: Bytes) -> Reply {
+        let running = Running::begin(&self, now, request.name())?;
         let changes = matches!(
             request,
             NodeRequest::Write { .. } | NodeRequest::Unmap { .. }
@@ -302,6 +310,7 @@ impl Sessions {
         self.newest.borrow_mut().retain(|key, _| key.0 != id);
         self.heard.borrow_mut().retain(|key, _| key.0 != id);
         self.floors.borrow_mut().remove(&id);
+        self.known.borrow_mut().remove(&id);
     }
 
     fn floor(&self, id: VolumeId) -> AttachmentGeneration {
@@ -309,8 +318,15 @@ impl Sessions {
     }
 
     /// Ends the sessions of a volume that the attachment no longer lets in, and waits for their requests.
-    pub(crate) async fn enforce(&self, id: VolumeId, name: &str, attachment: &Attachment) {
+    pub(crate) async fn enforce(
+        &self,
+        id: VolumeId,
+        epoch: Epoch,
+        name: &str,
+        attachment: &Attachment,
+    ) {
         self.floors.borrow_mut().insert(id, attachment.generation);
+        self.remember(id, epoch, attachment);
         let stays =
             |key: &(VolumeId, AttachmentGeneration)| key.0 != id || attachment.admits(key.1);
         self.heard.borrow_mut().retain(|key, _| stays(key));
@@ -480,30 +496,22 @@ impl Host {
     /// Starts a session on a volume served here.
     async fn open_session(self: &Rc<Self>, connection: u64, wanted: Wanted) -> Reply {
         let opening = self.sessions.begin_opening(connection);
-        let row = self.volume_row(&wanted.volume).await?;
-        let volume = self.acquire(row.id).await?;
-        // Read after the volume is ours: whoever changes the attachment from now on tells this node.
-        let row = self
-            .catalog
-            .volume(row.id)
-            .await
-            .map_err(Refusal::from)?
-            .row;
-        let read_only = match bug!(self.options.faults, AdmitAnyGeneration) {
-            true => wanted.read_only,
-            false => admit(&row.name, &row.attachment, &wanted)?,
-        };
-        let ticket = self.sessions.note_newest(row.id, &wanted)?;
-        self.sessions.end_older(self, row.id, wanted.client).await?;
+        let admitted = self.admitted(&wanted).await?;
+        let Admitted {
+            volume, read_only, ..
+        } = admitted;
+        let id = volume.id();
+        let ticket = self.sessions.note_newest(id, &wanted)?;
+        self.sessions.end_older(self, id, wanted.client).await?;
         if volume.lost().is_some() {
             return Err(NodeError::NotOwner);
         }
-        if !self.sessions.is_newest(row.id, wanted.client, ticket) {
+        if !self.sessions.is_newest(id, wanted.client, ticket) {
             let reason = "a newer session of the same client exists".to_owned();
             return Err(NodeError::Detached { reason });
         }
-        let closed = self.sessions.closed.borrow().contains(&row.id);
-        if closed || self.sessions.floor(row.id) > row.attachment.generation {
+        let closed = self.sessions.closed.borrow().contains(&id);
+        if closed || self.sessions.floor(id) > admitted.generation {
             let reason = "the volume is being attached, detached or restored".to_owned();
             return Err(NodeError::Busy { reason });
         }
@@ -513,16 +521,16 @@ impl Host {
         }
         let key = (connection, self.sessions.next_ticket());
         let now = self.world.now();
-        let heard = self.sessions.listen(row.id, wanted.attachment, now);
+        let heard = self.sessions.listen(id, wanted.attachment, now);
         let session = Rc::new(Session {
             key,
             device: volume.device(),
-            meter: self.meter_of(row.id),
+            meter: self.meter_of(id),
             volume,
             read_only,
             wanted,
             ended: RefCell::new(None),
-            running: Cell::new(0),
+            clocks: Clocks::default(),
             idle: Notify::default(),
             heard,
         });
@@ -565,7 +573,7 @@ impl Host {
             NodeRequest::Refresh { handle } => {
                 let session = self.sessions.get((connection, handle))?;
                 session.heard.set(self.world.now());
-                drop(Running::begin(&session)?);
+                drop(Running::begin(&session, self.world.now(), "refresh")?);
                 let info = session.info();
                 return Ok((NodeReply::Opened { handle, info }, Vec::new()));
             }
@@ -589,7 +597,7 @@ impl Host {
         let began = self.world.now();
         session.heard.set(began);
         let (asked, meter) = (Asked::of(&request, body.len()), session.meter.clone());
-        let reply = session.serve(request, body).await;
+        let reply = session.serve(began, request, body).await;
         let took = self.world.now().since(began);
         self.upkeep.latency.note(took);
         meter.note(asked, took, reply.as_ref().err());
@@ -607,7 +615,7 @@ impl Host {
         let session = self.sessions.get(key)?;
         let began = self.world.now();
         session.heard.set(began);
-        let running = Running::begin(&session)?;
+        let running = Running::begin(&session, began, "write")?;
         session.check_writable()?;
         let bytes = data.iter().map(Bytes::len).sum::<usize>() as u64;
         let written = session.device.write(lba, data, mode).await;

@@ -85,6 +85,25 @@ pub enum NodeRequest {
     },
 }
 
+impl NodeRequest {
+    /// What it is, for logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Locate { .. } => "locate",
+            Self::Open { .. } => "open",
+            Self::Read { .. } => "read",
+            Self::Write { .. } => "write",
+            Self::Flush { .. } => "flush",
+            Self::Unmap { .. } => "unmap",
+            Self::Allocation { .. } => "allocation",
+            Self::Refresh { .. } => "refresh",
+            Self::Close { .. } => "close",
+            Self::Operate { .. } => "operate",
+        }
+    }
+}
+
 /// A volume as a client sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeInfo {

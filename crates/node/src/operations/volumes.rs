@@ -426,7 +426,9 @@ impl Host {
             self.drop_lost();
         }
         let row = row.map_err(catalog_error)?;
-        let ended = self.sessions.enforce(row.id, &row.name, &row.attachment);
+        let ended = self
+            .sessions
+            .enforce(row.id, volume.epoch(), &row.name, &row.attachment);
         if bug!(self.options.faults, KeepDetached) {
             return Ok(Answer::Attachment(attachment_answer(&row.attachment)));
         }

@@ -1,6 +1,7 @@
 //! What goes on while the catalog is away: writing, draining, and waiting for replicas that are only late.
 
-use crate::support::{Cluster, MIB};
+use crate::support::{Client, Cluster, MIB};
+use api::{Answer, Operation};
 use std::rc::Rc;
 use volume::Volume;
 use world::Duration;
@@ -85,4 +86,75 @@ fn a_log_that_stands_still_for_seconds_does_not_hold_up_the_drain_after_it() {
         assert_eq!(cluster.read(owner, &device, round), 3);
     }
     drain(&cluster, owner);
+}
+
+/// The machine of clients, which has no store.
+const CLIENT: usize = 3;
+
+fn three_and_a_client(seed: u64) -> Cluster {
+    let cluster = Cluster::with_gateway(seed, 3);
+    cluster.create_container("c", 3);
+    cluster.create_volume(0, "v", 64 * MIB);
+    cluster
+}
+
+fn attach(cluster: &Cluster, client: &str) -> u64 {
+    let attach = Operation::Attach {
+        volume: "v".to_owned(),
+        client: client.to_owned(),
+        read_only: false,
+        shared: false,
+    };
+    match cluster.operate(0, attach) {
+        Answer::Attachment(attachment) => attachment.generation_of(client),
+        other => panic!("not an attachment: {other:?}"),
+    }
+}
+
+/// The connections of this machine are lost; it is there again.
+fn break_connections(cluster: &Cluster, index: usize) {
+    cluster.sim.isolate(&cluster.machines[index].host);
+    // Longer than a connection may be silent.
+    cluster.sim.run_for(Duration::from_secs(8));
+    cluster.sim.heal_all();
+}
+
+#[test]
+fn a_client_comes_back_to_its_owner_without_the_catalog_and_nobody_else_does() {
+    let cluster = three_and_a_client(23);
+    let generation = attach(&cluster, "pod-1");
+    let client = Client::open_as(&cluster, CLIENT, "v", generation, 71).unwrap();
+    client.write(5).unwrap();
+    cluster.kv.set_available(false);
+    break_connections(&cluster, CLIENT);
+    assert_eq!(client.read().unwrap(), 5, "the session was made again");
+    client.write(6).unwrap();
+    assert_eq!(client.read().unwrap(), 6);
+    // Another one that names the same generation was never here, and one of another generation may be newer than what is
+    // known: both wait for the catalog.
+    for (stranger, generation) in [(72, generation), (71, generation + 1)] {
+        let opened = Client::open_as(&cluster, CLIENT, "v", generation, stranger);
+        let error = opened.err().expect("it is not let in").to_string();
+        assert!(error.contains("catalog"), "{error}");
+    }
+}
+
+#[test]
+fn who_was_detached_does_not_come_back_without_the_catalog() {
+    let cluster = three_and_a_client(24);
+    let generation = attach(&cluster, "pod-1");
+    let client = Client::open_as(&cluster, CLIENT, "v", generation, 71).unwrap();
+    client.write(5).unwrap();
+    let detach = Operation::Detach {
+        volume: "v".to_owned(),
+        client: None,
+    };
+    cluster.operate(0, detach);
+    let newer = attach(&cluster, "pod-2");
+    let other = Client::open_as(&cluster, CLIENT, "v", newer, 72).unwrap();
+    other.write(7).unwrap();
+    cluster.kv.set_available(false);
+    break_connections(&cluster, CLIENT);
+    assert!(client.write(6).is_err());
+    assert_eq!(other.read().unwrap(), 7);
 }
