@@ -110,7 +110,7 @@ function OpenAlerts() {
   return (
     <Link to="/alerts" style={{ textDecoration: "none" }}>
       <Group gap={4} wrap="nowrap">
-        <VisuallyHidden>{word("alerts")}</VisuallyHidden>
+        <VisuallyHidden>{`${word("alerts")}: `}</VisuallyHidden>
         {counts.map(([severity, count]) => (
           <State key={severity} state={severity}>
             {count} {severity}

@@ -10,11 +10,14 @@ use futures_util::future::join_all;
 use std::collections::btree_map;
 use std::ops::Bound;
 use vocab::{BLOCK_SIZE, Epoch, Incarnation, Position, SegmentId, VolumeId};
-use wire::{Record, SegmentTail, StoreError, StoreReply, Trust};
+use wire::{Record, RecordKind, SegmentTail, StoreError, StoreReply, Trust};
 use world::PAGE;
 
 /// Fill of the ring, in percent, above which appends are refused; the rest is for metadata and moves.
-const APPEND_PERCENT_MAX: u64 = 85;
+const APPEND_PERCENT_MAX: u64 = 80;
+/// The same for records up to a checkpoint that was refused: with it in the log a ring is emptied, and without it, while
+/// the catalog is away, nothing else does. Below what metadata may fill, which the trim after it needs.
+const RELIEF_PERCENT_MAX: u64 = 89;
 /// Records read at a time by a log read.
 const READ_AHEAD: usize = 64;
 /// Bound of the answer to a log read.
@@ -93,6 +96,13 @@ fn check_records(target: Target, records: &[Record]) -> Result<(), StoreError> {
     Ok(())
 }
 
+fn last_checkpoint(records: &[Record]) -> Option<Position> {
+    let checkpoints = records
+        .iter()
+        .filter(|record| record.head.kind == RecordKind::Checkpoint);
+    checkpoints.map(|record| record.head.position).max()
+}
+
 impl Store {
     fn check_epoch(&self, volume: VolumeId, epoch: Epoch) -> Result<(), StoreError> {
         let state = self.0.state.borrow();
@@ -116,18 +126,51 @@ impl Store {
     }
 
     /// Refuses appends before the ring can wedge.
-    fn check_ring(&self, records: &[Record]) -> Result<(), StoreError> {
+    fn check_ring(&self, volume: VolumeId, records: &[Record]) -> Result<(), StoreError> {
         let data: usize = records
             .iter()
             .map(|record| record.data.len().div_ceil(PAGE))
             .sum();
         let pages = (data + records.len()) as u64;
-        let limit = self.0.journal.pages() * APPEND_PERCENT_MAX / 100;
+        let percent = match self.relieves(volume, records) {
+            true => RELIEF_PERCENT_MAX,
+            false => APPEND_PERCENT_MAX,
+        };
+        let limit = self.0.journal.pages() * percent / 100;
         if self.0.journal.used_pages() + pages > limit || self.state_is_full() {
             self.force_checkpoint();
             return Err(StoreError::JournalFull);
         }
         Ok(())
+    }
+
+    /// Whether a checkpoint of the volume waits for these records, or is among them.
+    fn relieves(&self, volume: VolumeId, records: &[Record]) -> bool {
+        let state = self.0.state.borrow();
+        let relief = state
+            .logs
+            .get(&volume)
+            .map_or(Position::ZERO, |log| log.relief);
+        records[0].head.position <= relief || last_checkpoint(records).is_some()
+    }
+
+    /// [`Self::accept`], if the ring has room.
+    fn accept_unless_full(
+        &self,
+        target: Target,
+        records: Vec<Record>,
+    ) -> Result<Vec<Record>, StoreError> {
+        let checkpoint = last_checkpoint(&records);
+        let room = self.check_ring(target.volume, &records);
+        let accepted = room.and_then(|()| self.accept(target, records));
+        if accepted.is_err()
+            && let Some(position) = checkpoint
+            && let Some(log) = self.0.state.borrow_mut().logs.get_mut(&target.volume)
+        {
+            // What comes before it, and has been refused as well, is let in when it is sent again.
+            log.relief = log.relief.max(position);
+        }
+        accepted
     }
 
     pub(crate) async fn append(
@@ -140,9 +183,8 @@ impl Store {
         self.check_target(target)?;
         let records = records_of(count, &body)?;
         check_records(target, &records)?;
-        self.check_ring(&records)?;
         let through = records.last().map(|record| record.head.position);
-        let fresh = self.accept(target, records)?;
+        let fresh = self.accept_unless_full(target, records)?;
         self.grow_state(fresh.len() as u64 * State::SLOT_BYTES);
         let pushed = !fresh.is_empty();
         let ticket = self.0.journal.push(fresh.into_iter().map(Entry::Record));

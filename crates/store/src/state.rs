@@ -139,6 +139,8 @@ pub struct Log {
     pub promise_ticket: u64,
     /// Records up to here are not wanted any more.
     pub trimmed: Position,
+    /// Records up to here may fill more of the ring: a checkpoint at this position was refused. Not saved.
+    pub relief: Position,
     /// Segments.
     pub segments: BTreeMap<SegmentId, Segment>,
 }
@@ -595,6 +597,7 @@ fn load_log(saved: SavedLog) -> Option<Log> {
         promised: saved.promised,
         promise_ticket: 0,
         trimmed: saved.trimmed,
+        relief: Position::ZERO,
         segments,
     })
 }

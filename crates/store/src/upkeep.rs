@@ -14,7 +14,7 @@ const KEEPS_MAX: u64 = 1024;
 /// Fill of the ring, in percent, above which old records are moved forward.
 pub(crate) const MOVE_PERCENT: u64 = 75;
 /// Fill above which requests that only add metadata wait: what follows is for promises and for moving records, which
-/// is what makes room. Appends stop at 85 %.
+/// is what makes room. Appends stop at 80 %, before a checkpoint that waits at 89 %.
 const META_PERCENT_MAX: u64 = 90;
 /// Fill above which moving stops: it must never wedge the ring itself.
 const MOVE_PERCENT_MAX: u64 = 97;

@@ -168,12 +168,13 @@ impl Volume {
     }
 
     /// Waits while too much is undrained, here or on the node, or while space runs out and may be collected
-    /// before `deadline`. A volume below its bounds never waits here. Unmaps (0 bytes) are let in when the pool
-    /// is full: they give space back. While the cluster protects its space, data is refused at once (decision 30).
+    /// before `deadline`. A volume below its bounds waits here only while a replica's journal is full. Unmaps (0 bytes)
+    /// are let in when the pool is full: they give space back. While the cluster protects its space, data is refused at once (decision 30).
     async fn throttle(&self, bytes: u64, deadline: Time) -> Result<(), BlockError> {
         let world = &self.context.world;
         loop {
             let (drained, freed) = (self.drained.notified(), self.context.room.freed());
+            let moved = self.log.moved();
             if let Some(lost) = self.log.lost() {
                 return Err(log_error(&lost));
             }
@@ -192,10 +193,15 @@ impl Volume {
                 return Err(BlockError::NoSpace(advice.to_owned()));
             }
             if !crowded {
-                if self.has_room(bytes) {
+                let stalled = self.log.is_stalled();
+                if self.has_room(bytes) && !stalled {
                     return Ok(());
                 }
                 self.ask_for_drain(bytes);
+                if stalled {
+                    let _ = world.timeout(THROTTLE_PAUSE, select(moved, drained)).await;
+                    continue;
+                }
             } else if self.overlay.bytes() > 0 || self.hides_garbage() {
                 // What was overwritten is garbage for the collector only when that is drained.
                 self.drain_wanted.set(true);

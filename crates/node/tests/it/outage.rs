@@ -2,7 +2,9 @@
 
 use crate::support::{Client, Cluster, MIB};
 use api::{Answer, Operation};
+use blockdev::{BlockDevice, WriteMode};
 use std::rc::Rc;
+use vocab::{BLOCK_SIZE, Lba};
 use volume::Volume;
 use world::Duration;
 
@@ -157,4 +159,45 @@ fn who_was_detached_does_not_come_back_without_the_catalog() {
     break_connections(&cluster, CLIENT);
     assert!(client.write(6).is_err());
     assert_eq!(other.read().unwrap(), 7);
+}
+
+/// Writes one run of seven blocks after the other.
+async fn write_runs(device: Rc<dyn BlockDevice>, first: u64, count: u64) {
+    for run in first..first + count {
+        let data = vec![bytes::Bytes::from(vec![run as u8; 7 * BLOCK_SIZE])];
+        let written = device.write(Lba(run * 7), data, WriteMode::Buffered);
+        written.await.expect("written");
+    }
+}
+
+#[test]
+fn a_full_journal_is_emptied_without_the_catalog() {
+    // Four volumes may hold as much as the ring takes, and while a replica stands still nothing of it is let go.
+    let cluster = Cluster::with_options(25, 3, |options| {
+        options.journal_bytes = Some(12 << 20);
+    });
+    cluster.create_container("c", 3);
+    let device = |name: &str| {
+        cluster.create_volume(0, name, 64 * MIB);
+        let device = cluster.device(0, name);
+        cluster.write(0, &device, 0, 1);
+        device
+    };
+    let devices = ["v0", "v1", "v2", "v3"].map(device);
+    let owner = cluster.owner(0, "v0");
+    cluster.kv.set_available(false);
+    for pause in 0..12_u64 {
+        let replica = cluster.machines[replica_beside(owner)].host.clone();
+        let resumed = replica.clone();
+        let at = Duration::from_millis(pause * 900);
+        cluster.sim.after(at, move || replica.pause());
+        let until = at + Duration::from_millis(700);
+        cluster.sim.after(until, move || resumed.resume());
+    }
+    let writers = devices.iter().flat_map(|device| {
+        let writer = |lane: u64| write_runs(device.clone(), lane * 40, 40);
+        (0..8).map(writer).collect::<Vec<_>>()
+    });
+    let all = futures_util::future::join_all(writers.collect::<Vec<_>>());
+    cluster.run(0, all);
 }

@@ -234,3 +234,38 @@ fn records_that_wait_to_be_moved_do_not_hold_up_the_checkpoint_that_makes_room()
         assert!(used <= 3 << 20, "{used} bytes in use after {lead} records");
     }
 }
+
+#[test]
+fn a_checkpoint_that_was_refused_lets_in_what_comes_before_it_and_nothing_else() {
+    let machine = Machine::new(32, 1);
+    let store = machine.open();
+    let mut chain = Chain::new(1);
+    let refused = loop {
+        let record = chain.next(8);
+        if let Err(error) = put(&machine, &store, std::slice::from_ref(&record), false) {
+            assert_eq!(error, StoreError::JournalFull);
+            break record;
+        }
+        assert!(chain.position < 200, "32 KiB records, 4 MiB ring");
+    };
+    let again = || put(&machine, &store, std::slice::from_ref(&refused), false);
+    machine.sim.run_for(Duration::from_secs(1));
+    assert_eq!(again(), Err(StoreError::JournalFull), "nothing was let go");
+    let mut checkpoint = chain.next(0);
+    checkpoint.head.kind = RecordKind::Checkpoint;
+    checkpoint.head.seal(&checkpoint.data);
+    chain.crc = checkpoint.head.crc;
+    let checkpoint = [checkpoint];
+    let gap = put(&machine, &store, &checkpoint, true);
+    assert!(matches!(gap, Err(StoreError::Gap { .. })), "{gap:?}");
+    again().expect("the checkpoint needs it");
+    put(&machine, &store, &checkpoint, true).expect("nothing is before it now");
+    let behind = put(&machine, &store, &[chain.next(8)], false);
+    assert_eq!(behind, Err(StoreError::JournalFull));
+    let trim = StoreRequest::TrimLog {
+        volume: VOLUME,
+        epoch: Epoch(1),
+        through: checkpoint[0].head.position,
+    };
+    machine.ask(&store, trim).expect("metadata still fits");
+}

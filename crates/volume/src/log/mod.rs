@@ -376,6 +376,19 @@ impl Log {
         !self.state.borrow().closed.is_empty() || self.described.borrow().left_empty
     }
 
+    /// Whether a replica's journal is full. What is appended now makes it harder to empty: the checkpoint that lets go of
+    /// records comes behind it.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        let state = self.state.borrow();
+        state.open.replicas.iter().any(|replica| replica.stalled)
+    }
+
+    /// Resolves when positions move after this call, or the log is lost.
+    pub(crate) fn moved(&self) -> world::sync::Notified {
+        self.progress.notified()
+    }
+
     /// New policy from the container.
     pub fn set_copies(&self, copies: Copies) {
         self.copies.set(copies);
