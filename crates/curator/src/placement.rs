@@ -502,8 +502,14 @@ impl<'a> Planner<'a> {
             let complete = group.complete();
             complete.max_by(|&one, &other| self.compare_excess(one, other))
         })?;
-        let stays =
-            |member: &StoreId| *member != leaves && self.standing(*member) == Standing::Present;
+        // Several may drain at once: those that still do are whole and move next.
+        let holds = |member: &StoreId| {
+            matches!(
+                self.standing(*member),
+                Standing::Present | Standing::Draining
+            )
+        };
+        let stays = |member: &StoreId| *member != leaves && holds(member);
         let staying = group.complete().filter(stays).count();
         if staying < copies {
             return None;

@@ -9,13 +9,18 @@ use crate::pool::{Pool, PoolError, is_stale};
 use bytes::Bytes;
 use catalog::GroupRow;
 use futures_util::future::join_all;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use vocab::{ExtentId, StoreId};
 use wire::{CallError, ExtentInfo, StoreCall, StoreError, StoreReply, StoreRequest};
 use world::Duration;
 
 /// Longest rest after an extent: what took long may have waited for something else.
 const REST_MAX: Duration = Duration::from_secs(2);
+/// Extents copied at a time while nobody is disturbed: one is read while another is written and a third is flushed.
+const LANES: usize = 4;
+/// How long a lane waits before it looks whether fills may have all of the time again.
+const LANE_PAUSE: Duration = Duration::from_millis(100);
 /// Entries of a listing read at a time.
 const LIST_LIMIT: u32 = 1000;
 
@@ -128,15 +133,17 @@ impl Pool {
             Ok((other, _)) => return Err(unreachable(format!("{member} answered {other:?}"))),
             Err(error) => return Err(unreachable(error.to_string())),
         }
-        for &other in group.members.iter().filter(|&&other| other != member) {
+        let others = group.members.iter().filter(|&&other| other != member);
+        let cleared = others.map(|&other| {
             let request = StoreRequest::ClearMissing {
                 group: group.id,
                 store: member,
                 ids: vec![id],
             };
-            // A member that does not hear it repeats the work once, harmlessly.
-            let _ = self.call(other, request.into()).await;
-        }
+            self.call(other, request.into())
+        });
+        // A member that does not hear it repeats the work once, harmlessly.
+        join_all(cleared).await;
         Ok(bytes)
     }
 
@@ -219,6 +226,19 @@ impl Pool {
         let dead = self
             .delete_the_dead(store, group, &mut own, &others, &mut report)
             .await;
+        let lacking = self.lacking(&own, others, &dead);
+        self.copy_all(store, lacking, &mut report).await;
+        report
+    }
+
+    /// What others hold and `own` does not, each once.
+    fn lacking(
+        &self,
+        own: &Listing,
+        others: Others,
+        dead: &BTreeSet<ExtentId>,
+    ) -> VecDeque<ExtentId> {
+        let mut lacking = BTreeSet::new();
         let listings = others.members.into_iter().chain(others.former);
         for (id, info) in listings.flat_map(|(_, listing)| listing) {
             // A tombstone is newer knowledge than a copy elsewhere: only the collector makes them.
@@ -230,20 +250,44 @@ impl Pool {
             if bug!(self.0.options, FillInPart) && id.counter.is_multiple_of(3) {
                 continue;
             }
-            let began = self.0.world.now();
-            let repaired = self.repair(store, id).await;
-            self.rest(self.0.world.now().since(began)).await;
-            match repaired {
-                Ok(bytes) => {
-                    self.0.copied.set(self.0.copied.get() + 1);
-                    report.copied += 1;
-                    report.bytes += bytes;
-                    own.insert(id, info);
-                }
-                Err(_) => report.failed += 1,
-            }
+            lacking.insert(id);
         }
-        report
+        lacking.into_iter().collect()
+    }
+
+    /// Copies extents to `store`, several at a time while fills have all of the time, else one after the other.
+    async fn copy_all(&self, store: StoreId, lacking: VecDeque<ExtentId>, report: &mut FillReport) {
+        let lacking = RefCell::new(lacking);
+        let next = || lacking.borrow_mut().pop_front();
+        let lane = async |number: usize| {
+            let mut done = FillReport::default();
+            loop {
+                if number > 0 && self.0.fill_share.get() < SHARE_FULL {
+                    if lacking.borrow().is_empty() {
+                        return done;
+                    }
+                    self.0.world.sleep(LANE_PAUSE).await;
+                    continue;
+                }
+                let Some(id) = next() else {
+                    return done;
+                };
+                let began = self.0.world.now();
+                let repaired = self.repair(store, id).await;
+                self.rest(self.0.world.now().since(began)).await;
+                match repaired {
+                    Ok(bytes) => {
+                        self.0.copied.set(self.0.copied.get() + 1);
+                        done.copied += 1;
+                        done.bytes += bytes;
+                    }
+                    Err(_) => done.failed += 1,
+                }
+            }
+        };
+        for done in join_all((0..LANES).map(lane)).await {
+            report.add(&done);
+        }
     }
 
     /// Deletes here what members have deleted; returns all of that.

@@ -11,6 +11,7 @@
 //! It does not know paths or devices (`disks.rs`). Read next: `operations/disks.rs`.
 
 use crate::host::{Host, StopSignal};
+use crate::latency::Latency;
 use crate::options::{HostError, HostOptions, StoreSpec};
 use crate::upkeep;
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub(crate) struct LocalStores {
     absent: RefCell<BTreeMap<StoreId, String>>,
     /// One change of them at a time.
     pub(crate) changing: Lock,
+    /// How long appends take at the stores.
+    pub(crate) appends: Rc<Latency>,
 }
 
 impl LocalStores {
@@ -57,6 +60,7 @@ impl LocalStores {
             opened: RefCell::new(stores.into_iter().map(opened).collect()),
             absent: RefCell::new(absent),
             changing: Lock::default(),
+            appends: Rc::default(),
         }
     }
 
@@ -89,6 +93,15 @@ impl LocalStores {
         self.opened.borrow().contains_key(&id) || self.absent.borrow().contains_key(&id)
     }
 
+    fn local(&self, world: &World, store: Store) -> Rc<dyn LocalStore> {
+        let (world, appends) = (world.clone(), self.appends.clone());
+        Rc::new(Local {
+            store,
+            world,
+            appends,
+        })
+    }
+
     fn stop_of(&self, id: StoreId) -> StopSignal {
         let opened = self.opened.borrow();
         let stop = opened.get(&id).map(|opened| opened.stop.clone());
@@ -97,7 +110,12 @@ impl LocalStores {
 }
 
 /// A store of this node as others and the node itself call it.
-struct Local(Store);
+struct Local {
+    store: Store,
+    world: World,
+    /// How long appends take here, for owners anywhere: what fills cost clients of other nodes.
+    appends: Rc<Latency>,
+}
 
 impl LocalStore for Local {
     fn handle(
@@ -105,7 +123,18 @@ impl LocalStore for Local {
         request: StoreRequest,
         body: Vec<Bytes>,
     ) -> LocalBoxFuture<'static, Result<(StoreReply, Vec<Bytes>), StoreError>> {
-        self.0.handle(request, body)
+        let is_append = matches!(request, StoreRequest::Append { .. });
+        let answer = self.store.handle(request, body);
+        if !is_append {
+            return answer;
+        }
+        let (world, appends) = (self.world.clone(), self.appends.clone());
+        Box::pin(async move {
+            let began = world.now();
+            let answer = answer.await;
+            appends.note(world.now().since(began));
+            answer
+        })
     }
 }
 
@@ -132,7 +161,7 @@ pub(crate) fn reach_stores(
 ) -> RemoteStores {
     let remote = RemoteStores::new(world.clone(), hello.clone(), directory.clone());
     for store in own.all() {
-        remote.add_local(store.id(), Rc::new(Local(store)));
+        remote.add_local(store.id(), own.local(world, store));
     }
     for (&id, reason) in &*own.absent.borrow() {
         remote.add_local(id, Rc::new(Absent(reason.clone())));
@@ -167,7 +196,8 @@ impl Host {
     /// A store takes part from now on, as far as this process is concerned.
     pub(crate) fn put_in(self: &Rc<Self>, store: Store) {
         let id = store.id();
-        self.remote.add_local(id, Rc::new(Local(store.clone())));
+        let local = self.stores.local(&self.world, store.clone());
+        self.remote.add_local(id, local);
         self.stores.absent.borrow_mut().remove(&id);
         let stop = StopSignal::default();
         let opened = Opened { store, stop };

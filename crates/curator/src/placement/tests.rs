@@ -501,3 +501,27 @@ fn a_large_store_gets_more_bytes_than_a_small_one() {
         "{bytes:?}"
     );
 }
+
+#[test]
+fn a_move_ends_when_the_store_that_it_led_to_drains_as_well() {
+    // Found by the simulator: two of three nodes drain, and each group's third member is one of theirs.
+    let mut stores = one_per_node(3);
+    stores.push(store(4, stores[1].node.0, GIB));
+    for index in [0, 2] {
+        stores[index].standing = Standing::Draining;
+    }
+    let mut groups = groups_over(&stores[..2], 2, 8);
+    for row in &mut groups {
+        row.members = vec![StoreId(1), StoreId(2), StoreId(3)];
+        row.filling.clear();
+    }
+    for _ in 0..100 {
+        step(&mut groups, &stores, &GroupSizes::new());
+        assert!(groups.iter().all(|row| row.complete().count() >= 2));
+        groups.iter_mut().for_each(|row| row.former.clear());
+    }
+    for row in &groups {
+        assert_eq!(row.members.len(), 2, "{row:?}");
+        assert!(row.members.contains(&StoreId(2)), "{row:?}");
+    }
+}

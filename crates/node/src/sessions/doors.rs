@@ -13,7 +13,7 @@ use super::{Sessions, Wanted, admit};
 use crate::host::Host;
 use crate::options::bug;
 use crate::volumes::Refusal;
-use catalog::Attachment;
+use catalog::{Attachment, CatalogError, VolumeRow};
 use std::rc::Rc;
 use vocab::{AttachmentGeneration, Epoch, VolumeId};
 use volume::Volume;
@@ -70,36 +70,35 @@ impl Sessions {
 impl Host {
     /// The volume that a client wants, served here, if it may use it.
     pub(super) async fn admitted(self: &Rc<Self>, wanted: &Wanted) -> Result<Admitted, NodeError> {
-        let by_catalog = self.admitted_by_catalog(wanted);
         let Some(served) = self.volumes.named(&wanted.volume) else {
-            return by_catalog.await;
+            return self.acquired(wanted).await;
         };
-        let away = match self.world.timeout(CATALOG_PATIENCE, by_catalog).await {
-            Ok(Err(away @ NodeError::Busy { .. })) => away,
-            Ok(outcome) => return outcome,
-            Err(_) => NodeError::Busy {
-                reason: "the catalog does not answer".to_owned(),
-            },
-        };
-        let returning = self.sessions.returning(&served, wanted);
-        let (read_only, generation) = returning.ok_or(away)?;
-        Ok(Admitted {
-            volume: served,
-            read_only,
-            generation,
-        })
+        let look = self.catalog.volume_named(&wanted.volume);
+        match self.world.timeout(CATALOG_PATIENCE, look).await {
+            Ok(Ok(found)) if found.row.id == served.id() => self.let_in(served, &found.row, wanted),
+            // Another one has the name by now.
+            Ok(Ok(_)) => self.acquired(wanted).await,
+            Ok(Err(away @ CatalogError::Kv(_))) => self.let_back(served, wanted, away.to_string()),
+            Ok(Err(error)) => Err(Refusal::from(error).into()),
+            Err(_) => self.let_back(served, wanted, "the catalog does not answer".to_owned()),
+        }
     }
 
-    async fn admitted_by_catalog(self: &Rc<Self>, wanted: &Wanted) -> Result<Admitted, NodeError> {
+    async fn acquired(self: &Rc<Self>, wanted: &Wanted) -> Result<Admitted, NodeError> {
         let row = self.volume_row(&wanted.volume).await?;
         let volume = self.acquire(row.id).await?;
-        // Read after the volume is ours: whoever changes the attachment from now on tells this node.
-        let row = self
-            .catalog
-            .volume(row.id)
-            .await
-            .map_err(Refusal::from)?
-            .row;
+        let read = self.catalog.volume(row.id).await;
+        let row = read.map_err(Refusal::from)?.row;
+        self.let_in(volume, &row, wanted)
+    }
+
+    /// By a row that was read after the volume was ours: whoever changes the attachment from then on tells this node.
+    fn let_in(
+        &self,
+        volume: Rc<Volume>,
+        row: &VolumeRow,
+        wanted: &Wanted,
+    ) -> Result<Admitted, NodeError> {
         let read_only = match bug!(self.options.faults, AdmitAnyGeneration) {
             true => wanted.read_only,
             false => admit(&row.name, &row.attachment, wanted)?,
@@ -110,6 +109,22 @@ impl Host {
             volume,
             read_only,
             generation: row.attachment.generation,
+        })
+    }
+
+    /// Without the catalog, which is away for this reason.
+    fn let_back(
+        &self,
+        volume: Rc<Volume>,
+        wanted: &Wanted,
+        away: String,
+    ) -> Result<Admitted, NodeError> {
+        let returning = self.sessions.returning(&volume, wanted);
+        let (read_only, generation) = returning.ok_or(NodeError::Busy { reason: away })?;
+        Ok(Admitted {
+            volume,
+            read_only,
+            generation,
         })
     }
 }

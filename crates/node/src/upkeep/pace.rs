@@ -1,4 +1,5 @@
-//! Fills give way to clients: once a second the pace follows from how long requests took.
+//! Fills give way to clients: once a second the pace follows from how long requests took, those of volumes owned here and
+//! the appends of owners anywhere to the stores here. The slower of the two counts.
 
 use crate::health::Fitness;
 use crate::host::Host;
@@ -11,20 +12,21 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Sets the pool's pace, for as long as the node runs, and also while it has no store: it may be given one.
 pub(crate) async fn run(host: Rc<Host>, options: PaceOptions) {
-    let mut pace = Pace::default();
+    let (mut clients, mut appends) = (Pace::default(), Pace::default());
     let mut copied = host.pool.copied();
     loop {
         host.world.sleep(WINDOW).await;
-        let (requests, p99) = host.upkeep.latency.take();
         let before = std::mem::replace(&mut copied, host.pool.copied());
-        let window = Window {
+        let (filling, urgent) = (copied > before, is_urgent(&host));
+        let window = |(requests, p99)| Window {
             requests,
             p99,
-            filling: copied > before,
-            urgent: is_urgent(&host),
+            filling,
+            urgent,
         };
-        let share = pace.step(&window, &options);
-        host.pool.set_fill_share(share);
+        let requested = clients.step(&window(host.upkeep.latency.take()), &options);
+        let appended = appends.step(&window(host.stores.appends.take()), &options);
+        host.pool.set_fill_share(requested.min(appended));
     }
 }
 
