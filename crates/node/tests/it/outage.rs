@@ -113,6 +113,14 @@ fn attach(cluster: &Cluster, client: &str) -> u64 {
     }
 }
 
+/// A client that has written, and the generation that lets it in.
+fn writing_client(cluster: &Cluster) -> (u64, Client<'_>) {
+    let generation = attach(cluster, "pod-1");
+    let client = Client::open_as(cluster, CLIENT, "v", generation, 71).unwrap();
+    client.write(5).unwrap();
+    (generation, client)
+}
+
 /// The connections of this machine are lost; it is there again.
 fn break_connections(cluster: &Cluster, index: usize) {
     cluster.sim.isolate(&cluster.machines[index].host);
@@ -124,9 +132,7 @@ fn break_connections(cluster: &Cluster, index: usize) {
 #[test]
 fn a_client_comes_back_to_its_owner_without_the_catalog_and_nobody_else_does() {
     let cluster = three_and_a_client(23);
-    let generation = attach(&cluster, "pod-1");
-    let client = Client::open_as(&cluster, CLIENT, "v", generation, 71).unwrap();
-    client.write(5).unwrap();
+    let (generation, client) = writing_client(&cluster);
     cluster.kv.set_available(false);
     break_connections(&cluster, CLIENT);
     assert_eq!(client.read().unwrap(), 5, "the session was made again");
@@ -144,9 +150,7 @@ fn a_client_comes_back_to_its_owner_without_the_catalog_and_nobody_else_does() {
 #[test]
 fn who_was_detached_does_not_come_back_without_the_catalog() {
     let cluster = three_and_a_client(24);
-    let generation = attach(&cluster, "pod-1");
-    let client = Client::open_as(&cluster, CLIENT, "v", generation, 71).unwrap();
-    client.write(5).unwrap();
+    let (_, client) = writing_client(&cluster);
     let detach = Operation::Detach {
         volume: "v".to_owned(),
         client: None,
