@@ -116,8 +116,9 @@ fn attach(cluster: &Cluster, client: &str) -> u64 {
 /// A client that has written, and the generation that lets it in.
 fn writing_client(cluster: &Cluster) -> (u64, Client<'_>) {
     let generation = attach(cluster, "pod-1");
-    let client = Client::open_as(cluster, CLIENT, "v", generation, 71).unwrap();
-    client.write(5).unwrap();
+    let client = Client::open_as(cluster, CLIENT, "v", generation, 71)
+        .expect("the owner knows this attachment");
+    client.write(5).expect("the first write");
     (generation, client)
 }
 
