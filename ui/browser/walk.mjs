@@ -544,6 +544,15 @@ await step("logs: what became of a deleted volume is one search", async () => {
   await picture("logs");
 });
 
+await step("logs: lines come by themselves, from every node", async () => {
+  await visit("Logs", "Logs");
+  await page.getByText("operation done").first().waitFor();
+  await ask("POST", "/volumes", { name: "followed", container: "gold", size: 1 << 30 });
+  await page.getByText(/volume=followed/).first().waitFor();
+  await page.getByLabel("Show new lines as they come").uncheck();
+  await ask("DELETE", "/volumes/followed");
+});
+
 await step("events: what happened is there", async () => {
   await visit("Events", "Events");
   await page.getByRole("heading", { name: "Events" }).waitFor();

@@ -1,6 +1,6 @@
 // The stream of changes: what it names is read again, and nothing else.
 
-import { useEffect, useSyncExternalStore } from "react";
+import { useEffect, useRef, useSyncExternalStore } from "react";
 import { ApiError, get } from "./api";
 import { client } from "./queries";
 import { isDue } from "./series";
@@ -147,6 +147,33 @@ export function useConnected(): boolean {
     },
     () => connected,
   );
+}
+
+/** Calls `heard` with the data of each event `name` at `where` while the page is looked at; nowhere: not at all. */
+export function useStream<T>(where: string | null, name: string, heard: (data: T) => void): void {
+  const latest = useRef(heard);
+  useEffect(() => {
+    latest.current = heard;
+  }, [heard]);
+  useEffect(() => {
+    if (where === null) {
+      return;
+    }
+    let source: EventSource | null = null;
+    const turn = () => {
+      source?.close();
+      source = document.hidden ? null : new EventSource(`/api/v1${where}`);
+      source?.addEventListener(name, (event: MessageEvent<string>) =>
+        latest.current(JSON.parse(event.data) as T),
+      );
+    };
+    turn();
+    document.addEventListener("visibilitychange", turn);
+    return () => {
+      document.removeEventListener("visibilitychange", turn);
+      source?.close();
+    };
+  }, [where, name]);
 }
 
 /** Follows the stream while the page is looked at. A hidden one closes it: browsers have few connections to a server. */

@@ -1,4 +1,6 @@
-// Which lines of the nodes' logs are asked for: kept in the page's address, so that it can be passed on.
+// Which lines of the nodes' logs are asked for: kept in the page's address, so that it can be passed on. And what comes after them.
+
+import type { LogLine, Logs } from "./types";
 
 export const LEVELS = ["error", "warn", "info", "debug", "trace"] as const;
 /** As many as the API answers at once. */
@@ -38,6 +40,39 @@ export function logPath(search: LogSearch): string {
     query.set(name, value);
   }
   return `/logs?${query}`;
+}
+
+/** Where the API tells what comes after the lines that are there. */
+export function followPath(search: LogSearch, known: Logs): string {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(search)) {
+    query.set(name, value);
+  }
+  const newest = known.lines.at(-1);
+  if (newest) {
+    query.set("from", String(newest.at_ms));
+  }
+  return `/logs/follow?${query}`;
+}
+
+/** A line's own name: numbers begin anew with a node's process. */
+export const lineId = (line: LogLine): string => `${line.node}/${line.number}/${line.at_ms}`;
+
+/** Lines with those that came since, oldest first; the oldest give way. */
+export function followed(known: Logs, came: Logs): Logs {
+  const there = new Set(known.lines.map(lineId));
+  const fresh = came.lines.filter((line) => !there.has(lineId(line)));
+  if (fresh.length === 0) {
+    return { ...known, silent: came.silent };
+  }
+  const lines = [...known.lines, ...fresh].sort((one, other) => one.at_ms - other.at_ms);
+  const over = Math.max(0, lines.length - LIMIT);
+  return {
+    ...known,
+    lines: lines.slice(over),
+    more: known.more || came.more || over > 0,
+    silent: came.silent,
+  };
 }
 
 /** What a line is about, as `name=value` pairs. */

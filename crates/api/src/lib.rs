@@ -71,7 +71,8 @@ pub use kubernetes::{
     ReportedAnswer, StorageClassFacts,
 };
 pub use logs::{
-    LOGS_DEFAULT, LOGS_LIMIT_MAX, LogField, LogLevel, LogLineAnswer, LogQuery, LogsAnswer, LogsPart,
+    LOGS_DEFAULT, LOGS_LIMIT_MAX, LogField, LogLevel, LogLineAnswer, LogQuery, LogsAnswer,
+    LogsPart, LogsSeen,
 };
 pub use members::{
     ComponentAnswer, CopiesAnswer, MemberAnswer, MemberChange, RemoveQuery, RepairAnswer,

@@ -1,7 +1,7 @@
 //! The recent lines of the nodes' logs: which are wanted, and what they say.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Lines of one answer when nothing is said.
 pub const LOGS_DEFAULT: u32 = 200;
@@ -178,6 +178,64 @@ pub struct LogsAnswer {
     pub silent: Vec<String>,
 }
 
+/// Lines of a node whose clock is behind by less are seen by those who follow, too.
+const SKEW_MS: u64 = 5_000;
+
+/// What somebody who follows lines has seen of the last few seconds.
+#[derive(Clone, Debug, Default)]
+pub struct LogsSeen {
+    from_ms: u64,
+    newest_ms: u64,
+    lines: BTreeSet<(u64, String, u64)>,
+}
+
+impl LogsSeen {
+    /// Lines since this time are wanted, in Unix milliseconds.
+    #[must_use]
+    pub fn from(from_ms: u64) -> Self {
+        Self {
+            from_ms,
+            newest_ms: from_ms,
+            lines: BTreeSet::new(),
+        }
+    }
+
+    /// Lines up to this time were seen before, it is not known which.
+    #[must_use]
+    pub fn until(newest_ms: u64) -> Self {
+        Self {
+            newest_ms,
+            ..Self::default()
+        }
+    }
+
+    /// Since when lines are to be asked for, in Unix milliseconds.
+    #[must_use]
+    pub fn from_ms(&self) -> u64 {
+        self.newest_ms.saturating_sub(SKEW_MS).max(self.from_ms)
+    }
+
+    /// The time of the newest that was seen.
+    #[must_use]
+    pub fn newest_ms(&self) -> u64 {
+        self.newest_ms
+    }
+
+    /// Those that were not there before.
+    pub fn new_ones(&mut self, lines: Vec<LogLineAnswer>) -> Vec<LogLineAnswer> {
+        let mut fresh = lines;
+        fresh.retain(|line| {
+            let place = (line.at_ms, line.node.clone(), line.number);
+            self.lines.insert(place)
+        });
+        let newest = fresh.iter().map(|line| line.at_ms).max();
+        self.newest_ms = self.newest_ms.max(newest.unwrap_or(0));
+        let old = self.newest_ms.saturating_sub(2 * SKEW_MS);
+        self.lines.retain(|(at_ms, ..)| *at_ms >= old);
+        fresh
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,5 +363,23 @@ mod tests {
             ..LogQuery::default()
         };
         assert!(long.problem().is_some());
+    }
+
+    #[test]
+    fn followers_see_each_line_once_and_late_ones_too() {
+        let entry = |number, at_ms| LogLineAnswer {
+            number,
+            at_ms,
+            ..line(&[])
+        };
+        let mut seen = LogsSeen::default();
+        let first = seen.new_ones(vec![entry(1, 10_000), entry(3, 11_000)]);
+        assert_eq!((first.len(), seen.from_ms()), (2, 6_000));
+        let then = seen.new_ones(vec![entry(2, 10_500), entry(3, 11_000), entry(4, 40_000)]);
+        let numbers: Vec<u64> = then.iter().map(|line| line.number).collect();
+        assert_eq!(numbers, [2, 4]);
+        assert_eq!((seen.newest_ms(), seen.lines.len()), (40_000, 1));
+        assert_eq!(LogsSeen::from(9_000).from_ms(), 9_000);
+        assert_eq!(LogsSeen::until(9_000).from_ms(), 4_000);
     }
 }

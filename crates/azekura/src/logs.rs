@@ -5,15 +5,12 @@ use crate::output::{Table, document, say, time};
 use crate::remote::RemoteError;
 use crate::verbs::{Console, Shown, query};
 use api::http::path;
-use api::{LOGS_LIMIT_MAX, LogLineAnswer, LogsAnswer};
-use std::collections::BTreeSet;
+use api::{LOGS_LIMIT_MAX, LogLineAnswer, LogsAnswer, LogsSeen};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Pause between two looks with `--follow`.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Lines of a node whose clock is behind by less are seen with `--follow`, too.
-const SKEW_MS: u64 = 5_000;
 
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -31,7 +28,7 @@ impl Console<'_> {
             return self.show::<LogsAnswer>(answer);
         }
         let mut answer = answer?;
-        let mut seen = Seen::default();
+        let mut seen = LogsSeen::from(from.unwrap_or(0));
         loop {
             let lines = seen.new_ones(answer.lines);
             let text: String = match self.form {
@@ -43,8 +40,7 @@ impl Console<'_> {
                 return Ok(String::new());
             }
             std::thread::sleep(LOOK_INTERVAL);
-            let from = seen.newest_ms.saturating_sub(SKEW_MS);
-            answer = self.lines_from(arguments, Some(from), LOGS_LIMIT_MAX)?;
+            answer = self.lines_from(arguments, Some(seen.from_ms()), LOGS_LIMIT_MAX)?;
         }
     }
 
@@ -72,31 +68,6 @@ impl Console<'_> {
             ],
         );
         self.remote.get(&text)
-    }
-}
-
-/// What `--follow` has shown of the last few seconds.
-#[derive(Default)]
-struct Seen {
-    newest_ms: u64,
-    lines: BTreeSet<(u64, String, u64)>,
-}
-
-impl Seen {
-    /// Those that were not there before.
-    fn new_ones(&mut self, lines: Vec<LogLineAnswer>) -> Vec<LogLineAnswer> {
-        let fresh: Vec<LogLineAnswer> = lines
-            .into_iter()
-            .filter(|line| {
-                let place = (line.at_ms, line.node.clone(), line.number);
-                self.lines.insert(place)
-            })
-            .collect();
-        let newest = fresh.iter().map(|line| line.at_ms).max();
-        self.newest_ms = self.newest_ms.max(newest.unwrap_or(0));
-        let old = self.newest_ms.saturating_sub(2 * SKEW_MS);
-        self.lines.retain(|(at_ms, ..)| *at_ms >= old);
-        fresh
     }
 }
 
@@ -173,17 +144,6 @@ mod tests {
             line(&entry(1, 1_795_456_755_007)),
             "2026-11-23 17:59:15.007  WARN   a  node::volumes: not opened error=\"no answer\" volume=db\n"
         );
-    }
-
-    #[test]
-    fn followers_see_each_line_once_and_late_ones_too() {
-        let mut seen = Seen::default();
-        let first = seen.new_ones(vec![entry(1, 10_000), entry(3, 11_000)]);
-        assert_eq!(first.len(), 2);
-        let then = seen.new_ones(vec![entry(2, 10_500), entry(3, 11_000), entry(4, 40_000)]);
-        let numbers: Vec<u64> = then.iter().map(|line| line.number).collect();
-        assert_eq!(numbers, [2, 4]);
-        assert_eq!((seen.newest_ms, seen.lines.len()), (40_000, 1));
     }
 
     #[test]

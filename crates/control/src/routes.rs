@@ -205,7 +205,7 @@ fn bytes(body: Body) -> Result<Bytes, OperationError> {
     body.map_err(|cause| bad(&cause))
 }
 
-fn bad(cause: &dyn std::fmt::Display) -> OperationError {
+pub(crate) fn bad(cause: &dyn std::fmt::Display) -> OperationError {
     OperationError::bad_request(format!("the request cannot be read: {cause}"))
 }
 
@@ -292,6 +292,7 @@ fn version_1() -> Router<Shared> {
         .route("/tokens/{name}", delete(token_delete))
         .route("/openapi.json", get(openapi::serve))
         .route("/stream", get(stream::serve))
+        .route("/logs/follow", get(stream::logs::serve))
         .merge(accounts::routes())
         .merge(alerts::routes())
         .merge(catalog::routes())

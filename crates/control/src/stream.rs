@@ -8,6 +8,8 @@
 //! - At most [`LISTENERS_MAX`] listen; each ends after [`LIFE_MAX`], and with the server: who comes again is asked who he is.
 //! - One that does not read is not waited for: it misses events, and is told to read everything again.
 
+pub(crate) mod logs;
+
 use crate::Backend;
 use crate::auth;
 use crate::reply::Reply;

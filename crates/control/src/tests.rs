@@ -28,6 +28,7 @@ struct Fake {
     accounts: Accounts,
     once: idempotency::Keys,
     changes: stream::Changes,
+    lines: stream::Lines,
     gate: Arc<Semaphore>,
 }
 
@@ -39,6 +40,7 @@ impl Fake {
             accounts: Accounts::default(),
             once: idempotency::Keys::default(),
             changes: stream::Changes::default(),
+            lines: stream::Lines::default(),
             gate: Arc::new(Semaphore::new(0)),
         }
     }
@@ -57,6 +59,10 @@ impl Backend for Fake {
             return Box::pin(async { Ok(answered) });
         }
         self.asked.lock().unwrap().push(operation.clone());
+        if let Operation::Logs(query) = &operation {
+            let answer = self.lines.answer(query);
+            return Box::pin(async { answer });
+        }
         if let Some(answered) = self.accounts.answer(&operation) {
             return Box::pin(async { answered });
         }

@@ -127,12 +127,17 @@ pub fn plan(
             held.sort_by_key(|group| std::cmp::Reverse(planner.weights.of(group.id)));
         }
         while busy < limits.moves_max {
-            let Some(step) = planner.balance(&by_store) else {
-                break;
+            let steps = match planner.balance(&by_store) {
+                Some(step) => vec![step],
+                None if busy + 2 <= limits.moves_max => planner.exchange(&by_store),
+                None => Vec::new(),
             };
-            busy += 1;
-            planner.take(&step);
-            changes.push(step);
+            if steps.is_empty() {
+                break;
+            }
+            busy += steps.len();
+            steps.iter().for_each(|step| planner.take(step));
+            changes.extend(steps);
         }
     }
     #[cfg(feature = "bugs")]
@@ -197,7 +202,7 @@ impl<'a> Weights<'a> {
         let average = bytes / groups.len().max(1) as u64;
         let least = match sizes.is_empty() {
             true => 1,
-            false => (average / LEAST_DIVISOR).max(LEAST_BYTES),
+            false => least_of(average),
         };
         Self { sizes, least }
     }
@@ -207,16 +212,28 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// A group without data counts this part of the average one.
-const LEAST_DIVISOR: u64 = 16;
-/// And at least this, about an extent: with little data there is nothing to gain by moving it.
+/// A group without data counts this part of the average one: many of them on one store must not look like data.
+const LEAST_DIVISOR: u64 = 64;
+/// And this, about an extent, while the average is below [`LITTLE_BYTES`]: with little data there is nothing to gain by moving it.
 const LEAST_BYTES: u64 = 4 << 20;
+const LITTLE_BYTES: u64 = 16 << 20;
+
+/// What a group without data counts, without a step as data comes.
+fn least_of(average: u64) -> u64 {
+    let little = LEAST_BYTES * LITTLE_BYTES / average.max(LITTLE_BYTES);
+    little.max(average / LEAST_DIVISOR)
+}
+
 /// Where sizes are known, stores whose loads differ by less than this part of a share are left alone: data comes and goes.
 const EVEN_DIVISOR: f64 = 50.0;
 /// Copies at most.
 const COPIES_MAX: usize = 3;
 /// So many of the emptiest stores are looked at for a move: beyond them a large cluster is balanced well enough.
 const TARGETS_MAX: usize = 32;
+/// Stores at either end that are looked at for an exchange, which is sought only where no move is left.
+const EXCHANGES_MAX: usize = 4;
+/// Two groups are moved to even out one difference only where it is this much larger than what is left alone.
+const EXCHANGE_FACTOR: f64 = 2.0;
 
 /// The failure domains of all stores, by level.
 fn domains_of(stores: &[StoreFacts]) -> Vec<BTreeMap<StoreId, Domain>> {
@@ -584,6 +601,56 @@ impl<'a> Planner<'a> {
                 if found.is_some() {
                     return found;
                 }
+            }
+        }
+        None
+    }
+
+    /// Begins to exchange a group of a store beyond its share for a lighter one of a store below it, where every single group is too
+    /// heavy: as few bytes as do. Nothing, or both steps.
+    fn exchange(&self, by_store: &BTreeMap<StoreId, Vec<&GroupRow>>) -> Vec<GroupChange> {
+        let present = self
+            .stores
+            .values()
+            .filter(|facts| facts.standing == Standing::Present);
+        let mut by_excess: Vec<(f64, StoreId)> = present
+            .map(|facts| (self.excess(facts.id), facts.id))
+            .collect();
+        by_excess.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        for &(most, from) in by_excess.iter().rev().take(EXCHANGES_MAX) {
+            for &(least, to) in by_excess.iter().take(EXCHANGES_MAX) {
+                let gap = most - least;
+                if gap < 2.0 || gap < EXCHANGE_FACTOR * self.tolerance(to) {
+                    break;
+                }
+                if let Some(steps) = self.exchanged(by_store, from, to, gap) {
+                    return steps;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn exchanged(
+        &self,
+        by_store: &BTreeMap<StoreId, Vec<&GroupRow>>,
+        from: StoreId,
+        to: StoreId,
+        gap: f64,
+    ) -> Option<Vec<GroupChange>> {
+        let weight = |group: &GroupRow| self.weights.of(group.id) as f64;
+        let (mine, theirs) = (by_store.get(&from)?, by_store.get(&to)?);
+        // The lightest first; those of the other store that leave the two nearly even are next to each other.
+        for heavy in mine.iter().rev().filter(|group| weight(group) > gap / 4.0) {
+            let Some(there) = self.moved(heavy, from, to) else {
+                continue;
+            };
+            let begin = theirs.partition_point(|light| weight(light) > weight(heavy) - gap / 4.0);
+            let fits = |light: &&&GroupRow| weight(heavy) - weight(light) <= gap / 1.25;
+            let mut lighter = theirs[begin..].iter().take_while(fits);
+            let back = lighter.find_map(|light| self.moved(light, to, from));
+            if let Some(back) = back {
+                return Some(vec![there, back]);
             }
         }
         None

@@ -322,6 +322,13 @@ impl State {
             .take_while(move |id| id.group == group)
     }
 
+    /// Whether it has extents of a group, deleted ones included.
+    pub fn knows_of(&self, group: GroupId) -> bool {
+        let gone = self.tombstones.range(group_start(group)..).next();
+        let gone = gone.is_some_and(|(id, _)| id.group == group);
+        gone || self.ids_of(group).next().is_some()
+    }
+
     fn keep(&mut self, id: ExtentId, extent: &Extent) -> Vec<Run> {
         if self.tombstones.contains_key(&id) {
             return vec![extent.run()];

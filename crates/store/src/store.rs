@@ -18,7 +18,7 @@ use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
-use vocab::{ByteCount, ExtentId, Incarnation, StoreId};
+use vocab::{ByteCount, ExtentId, GroupId, Incarnation, StoreId};
 use wire::{StoreError, StoreReply, StoreRequest, StoreStatus, Trust};
 use world::sync::{Lock, Notify};
 use world::{Disk, LocalBoxFuture, World};
@@ -179,6 +179,12 @@ impl Store {
             flushes: journal_flushes + inner.data_flushes.get(),
             failed: inner.journal.failed(),
         }
+    }
+
+    /// Whether extents of a group are there, deleted ones that it remembers included.
+    #[must_use]
+    pub fn knows_of(&self, group: GroupId) -> bool {
+        self.0.state.borrow().knows_of(group)
     }
 
     /// What was asked of each of its disks since it was opened.

@@ -1,13 +1,14 @@
 // What the nodes' programs say: recent lines, about a volume, a task or a request.
 
-import { Button, Group, Select, Stack, Text, TextInput } from "@mantine/core";
-import { useQuery } from "@tanstack/react-query";
+import { Button, Group, Select, Stack, Switch, Text, TextInput } from "@mantine/core";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { type FormEvent, useMemo, useState } from "react";
 import { get } from "../api";
 import { exactTime, time } from "../format";
 import { useLanguage, word } from "../i18n";
-import { LEVELS, type LogSearch, logPath, pairs, searchOf } from "../logs";
+import { useStream } from "../live";
+import { followed, followPath, LEVELS, type LogSearch, lineId, logPath, pairs, searchOf } from "../logs";
 import { Loaded, Page, State } from "../parts";
 import { useCluster } from "../queries";
 import { type Column, DataTable } from "../table";
@@ -99,12 +100,23 @@ export function LogsPage() {
   const language = useLanguage();
   const search = useSearch({ from: "/logs" });
   const navigate = useNavigate();
-  // Read anew whenever it is asked for, never by itself: a search looks at every line that the nodes have.
+  // Read once, and again when it is asked for; what comes then is told, from the newest line on.
   const query = useQuery({
     queryKey: ["logs", search],
     queryFn: () => get<Logs>(logPath(search)),
     staleTime: 0,
   });
+  const client = useQueryClient();
+  const [follow, setFollow] = useState(true);
+  const asked = JSON.stringify(search);
+  const [began, setBegan] = useState<{ asked: string; where: string } | null>(null);
+  if (follow && query.isSuccess && !query.isFetching && began?.asked !== asked) {
+    setBegan({ asked, where: followPath(search, query.data) });
+  }
+  const heard = (came: Logs) => {
+    client.setQueryData<Logs>(["logs", search], (known) => known && followed(known, came));
+  };
+  useStream(follow && began?.asked === asked ? began.where : null, "lines", heard);
   const shown = useMemo(() => columns(language), [language]);
   const ask = (wanted: LogSearch) => {
     void navigate({ to: "/logs", search: wanted });
@@ -114,6 +126,14 @@ export function LogsPage() {
     <Page title="logs">
       <Stack gap="md">
         <Conditions key={JSON.stringify(search)} search={search} ask={ask} />
+        <Switch
+          label={word("logFollow")}
+          checked={follow}
+          onChange={(event) => {
+            setFollow(event.currentTarget.checked);
+            setBegan(null);
+          }}
+        />
         <Loaded query={query}>
           {(logs) => (
             <>
@@ -129,7 +149,7 @@ export function LogsPage() {
                   label={word("logs")}
                   rows={logs.lines}
                   columns={shown}
-                  id={(one) => `${one.node}/${one.number}`}
+                  id={lineId}
                   order={{ column: "at", down: true }}
                 />
               )}

@@ -33,14 +33,21 @@ const MANAGE: Markers = Markers {
     end: "<!-- bench-manage:end -->",
 };
 
-/// Puts what there is of `results.json`, with `peer.json`, of `csi.json`, of `repair.json` and of `manage.json` in `folder` into the document.
+/// Puts what there is of `results.json`, with `peer.json`, of `csi.json`, of `repair.json`, of `repair-bounded.json` and of `manage.json` in `folder` into the document.
 pub fn publish(folder: &Path) -> Result<()> {
     let results: Option<Results> = read(&folder.join("results.json"))?;
     let driver: Option<csi::Results> = read(&folder.join("csi.json"))?;
-    let losses: Option<repair::Results> = read(&folder.join("repair.json"))?;
+    let losses = |bounded| -> Result<Option<repair::Results>> {
+        let name = format!("{}.json", repair::name(bounded));
+        read(&folder.join(name))
+    };
+    let losses = [losses(false)?, losses(true)?];
     let managed: Option<manage::Results> = read(&folder.join("manage.json"))?;
     ensure!(
-        results.is_some() || driver.is_some() || losses.is_some() || managed.is_some(),
+        results.is_some()
+            || driver.is_some()
+            || losses.iter().any(Option::is_some)
+            || managed.is_some(),
         "there is neither results.json nor csi.json, repair.json or manage.json in {}: run `cargo xtask bench` first",
         folder.display()
     );
@@ -53,8 +60,9 @@ pub fn publish(folder: &Path) -> Result<()> {
     if let Some(driver) = driver {
         text = DRIVER.replaced(&text, &csi::markdown(&driver))?;
     }
-    if let Some(losses) = losses {
-        text = REPAIR.replaced(&text, &repair::markdown(&losses))?;
+    let losses: Vec<String> = losses.iter().flatten().map(repair::markdown).collect();
+    if !losses.is_empty() {
+        text = REPAIR.replaced(&text, &losses.join("\n"))?;
     }
     if let Some(managed) = managed {
         text = MANAGE.replaced(&text, &manage::markdown(&managed))?;

@@ -1,8 +1,9 @@
 //! `cargo xtask bench --repair`: a node of four is lost for good, comes back with a blank disk, and is lost again under load.
 //!
 //! The measure is the disk itself: sequential writes to a file beside those of the cluster, in the same run. Everything
-//! that is copied is read from and written to that one disk.
+//! that is copied is read from and written to that one disk, or from and to a bounded share of it for each node.
 
+mod limit;
 mod results;
 
 use super::fio::{self, Device, JOBS, Measured};
@@ -12,6 +13,7 @@ use super::{FOLDER, raw, stage, usage};
 use crate::cluster::{self, Cluster, Plan};
 use crate::{packages, rest};
 use anyhow::{Context, Result, ensure};
+use limit::Limits;
 pub use results::{Results, markdown};
 use serde_json::{Value, json};
 use std::fs;
@@ -56,14 +58,33 @@ pub fn run(request: &Request) -> Result<()> {
         detached: false,
         last_disk: None,
     };
-    let mut cluster = Cluster::start(binary, &plan)?;
-    let results = measure(&mut cluster, request)?;
-    cluster.remove()?;
-    write(&results)
+    let cluster = Cluster::start(binary, &plan)?;
+    let limits = request.disk_rate.map(|rate| {
+        let limits = Limits::new(&cluster.folder, NODES, rate)?;
+        for (index, node) in cluster.nodes.iter().enumerate() {
+            limits.put(index, node.pid())?;
+        }
+        anyhow::Ok(limits)
+    });
+    let limits = limits.transpose()?;
+    let mut bench = Bench { cluster, limits };
+    let results = measure(&mut bench, request)?;
+    bench.cluster.remove()?;
+    write(&results, request.disk_rate)
 }
 
-fn measure(cluster: &mut Cluster, request: &Request) -> Result<Results> {
+/// What is measured. The limits go last: their groups can be removed when no process is in them.
+struct Bench {
+    cluster: Cluster,
+    limits: Option<Limits>,
+}
+
+fn measure(bench: &mut Bench, request: &Request) -> Result<Results> {
+    let cluster = &mut bench.cluster;
     let disk = raw_rate(cluster, request)?;
+    let disk = request
+        .disk_rate
+        .map_or(disk, |bound| disk.min(bound as f64));
     stage("fill");
     let api = cluster.any_api().context("no node runs")?.clone();
     rest::post(&api, "/containers", &json!({"name": "rf2", "rf": 2}))?;
@@ -77,12 +98,13 @@ fn measure(cluster: &mut Cluster, request: &Request) -> Result<Results> {
         machine: usage::machine(&cluster.folder),
         logical: request.bytes + LOADED_BYTES,
         disk,
+        bound: request.disk_rate,
         ..Results::default()
     };
     stage("a node is lost");
     results.quiet = lose(cluster, |_| Ok(()))?;
     stage("a blank disk takes its place");
-    results.balance = give_blank(cluster)?;
+    results.balance = give_blank(cluster, bench.limits.as_ref())?;
     stage("a quiet load");
     let seconds = request.seconds_of(2);
     results.load = (LOAD_RATE, load(cluster, seconds)?.p99_us, 0.0);
@@ -152,7 +174,7 @@ fn lose(
 }
 
 /// Starts the lost node with a blank disk; seconds until all stores are even, and by how much they differ then.
-fn give_blank(cluster: &mut Cluster) -> Result<results::Balance> {
+fn give_blank(cluster: &mut Cluster, limits: Option<&Limits>) -> Result<results::Balance> {
     let index = NODES - 1;
     for (number, path) in cluster.nodes[index].disks.iter().enumerate() {
         let bytes = fs::metadata(path)?.len();
@@ -162,6 +184,9 @@ fn give_blank(cluster: &mut Cluster) -> Result<results::Balance> {
     }
     let began = Instant::now();
     cluster.start_node(index)?;
+    if let Some(limits) = limits {
+        limits.put(index, cluster.nodes[index].pid())?;
+    }
     cluster.wait_ready(index)?;
     wait_until(cluster, |status| {
         filling(status) == 0 && leaving(status) == 0 && unevenness(status) < EVEN_PERCENT
@@ -235,15 +260,21 @@ fn is_drained(status: &Value) -> bool {
     !volumes.into_iter().flatten().any(waits)
 }
 
-fn write(results: &Results) -> Result<()> {
+/// Where the results are, with disks as they are or bounded.
+pub fn name(bounded: bool) -> &'static str {
+    if bounded { "repair-bounded" } else { "repair" }
+}
+
+fn write(results: &Results, bound: Option<u64>) -> Result<()> {
+    let name = name(bound.is_some());
     let folder = Path::new(FOLDER);
     fs::create_dir_all(folder)?;
     let mut text = String::new();
     line(&mut text, "# Benchmark of repair\n");
     text.push_str(&markdown(results));
-    fs::write(folder.join("repair.md"), &text)?;
+    fs::write(folder.join(format!("{name}.md")), &text)?;
     let json = serde_json::to_string_pretty(results)?;
-    fs::write(folder.join("repair.json"), json)?;
-    println!("{text}\nwritten to {FOLDER}/repair.md and repair.json");
+    fs::write(folder.join(format!("{name}.json")), json)?;
+    println!("{text}\nwritten to {FOLDER}/{name}.md and {name}.json");
     Ok(())
 }

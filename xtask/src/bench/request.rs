@@ -10,7 +10,7 @@ cargo xtask bench [--quick] [--seconds N] [--runs N] [--gib N] [--losses N] [--o
                   [--jobs JOBS] [--tls] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --peer ceph [--quick] [--seconds N] [--runs N] [--gib N] [--dir DIR] [--publish]
 cargo xtask bench --csi [--quick] [--seconds N] [--runs N] [--gib N] [--volumes N] [--binary FILE] [--dir DIR] [--publish]
-cargo xtask bench --repair [--seconds N] [--runs N] [--gib N] [--tls] [--binary FILE] [--dir DIR] [--publish]
+cargo xtask bench --repair [--disk-mibs N] [--seconds N] [--runs N] [--gib N] [--tls] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --manage [--quick] [--runs N] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --publish
   --quick         under 12 minutes in all: short jobs, 1 GiB, one loss of each kind, fewer rows for RF1, the
@@ -29,6 +29,8 @@ cargo xtask bench --publish
   --volumes N     volumes that are attached at once with --csi (100; quick 20)
   --repair        loss of a node with --gib N (8) of data, its return with a blank disk, and a loss under load
                   instead, under 10 minutes
+  --disk-mibs N   with --repair, each node reads and writes at most N MiB a second, as from and to a disk of its own;
+                  needs root
   --manage        API, metrics and pages with 1,000 and 10,000 volumes instead (quick: 1,000), under 10 minutes; needs Node.js
   --publish       write the results of the last runs, or of this one, into docs/performance.md";
 
@@ -68,6 +70,8 @@ pub struct Request {
     pub csi: bool,
     /// Whether losses of nodes are measured instead.
     pub repair: bool,
+    /// Bytes that each node may read and write in a second then.
+    pub disk_rate: Option<u64>,
     /// Whether the management plane is measured instead.
     pub manage: bool,
     /// Volumes that are attached at once.
@@ -105,6 +109,7 @@ impl Request {
             tls: has("--tls"),
             csi,
             repair,
+            disk_rate: None,
             manage: has("--manage"),
             volumes: if quick { 20 } else { 100 },
             peer: false,
@@ -135,6 +140,7 @@ impl Request {
             "--runs" => self.runs = usize::try_from(number()?)?.max(1),
             "--volumes" => self.volumes = usize::try_from(number()?)?.clamp(1, 1000),
             "--gib" => self.bytes = number()?.clamp(1, 1 << 20) << 30,
+            "--disk-mibs" => self.disk_rate = Some(number()?.clamp(1, 1 << 20) << 20),
             "--losses" => self.losses = usize::try_from(number()?)?,
             "--only" => self.only = value.split(',').map(str::to_owned).collect(),
             "--jobs" => {

@@ -505,7 +505,8 @@ fn real_answers_of_every_route_are_what_the_document_says() {
         "POST /api/v1/join",
         "POST /api/v1/join-tokens",
         "DELETE /api/v1/nodes/{name}",
-        // It does not end: `real_console` listens.
+        // They do not end: `real_console` listens.
+        "GET /api/v1/logs/follow",
         "GET /api/v1/stream",
     ];
     assert_eq!(checked.unseen(), unseen);

@@ -149,6 +149,17 @@ fn logs() -> Vec<Describe> {
             .answer::<LogsAnswer>("The newest lines that were asked for, oldest first")
             .problems(&[NotFound])
             .scopes(LOOKING),
+        Describe::new(
+            Get,
+            "/logs/follow",
+            "log-follow",
+            "Lines of the nodes' logs as they come, as server-sent events `lines`; the id of each is the time of the newest line so far. \
+             No `to` and no `limit`; without `from`, from now on",
+        )
+        .query::<LogQuery>(&[])
+        .events::<LogsAnswer>("Events; the data of each is one of these. A line may come twice after a new beginning")
+        .problems(&[NotFound])
+        .scopes(LOOKING),
     ]
 }
 

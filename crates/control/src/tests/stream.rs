@@ -3,8 +3,9 @@
 use super::Server;
 use crate::{Auth, BoxFuture, Digest};
 use api::stream::{ChangeAnswer, ChangesAnswer};
-use api::{Answer, OperationError};
+use api::{Answer, LogLevel, LogLineAnswer, LogQuery, LogsAnswer, Operation, OperationError};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -50,12 +51,42 @@ impl Changes {
     }
 }
 
+/// Nodes that write one line between two looks; each answer has the one before it, too.
+#[derive(Clone, Default)]
+pub(super) struct Lines(Arc<AtomicU64>);
+
+impl Lines {
+    pub(super) fn answer(&self, query: &LogQuery) -> Result<Answer, OperationError> {
+        if query.node.as_deref() == Some("nobody") {
+            return Err(OperationError::not_found("there is no node nobody"));
+        }
+        let newest = self.0.fetch_add(1, Ordering::SeqCst) + 10;
+        let line = |number| LogLineAnswer {
+            node: "a".to_owned(),
+            number,
+            at_ms: number * 1000,
+            level: LogLevel::Info,
+            target: "node".to_owned(),
+            message: format!("line {number}"),
+            fields: [("from".to_owned(), format!("{:?}", query.from))].into(),
+        };
+        Ok(Answer::Logs(LogsAnswer {
+            lines: vec![line(newest - 1), line(newest)],
+            ..LogsAnswer::default()
+        }))
+    }
+}
+
 struct Listener(BufReader<TcpStream>);
 
 impl Listener {
     async fn begin(server: &Server, headers: &str) -> Self {
+        Self::begin_at(server, "/stream", headers).await
+    }
+
+    async fn begin_at(server: &Server, path: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(&server.address).await.unwrap();
-        let head = format!("GET /api/v1/stream HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
+        let head = format!("GET /api/v1{path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         Self(BufReader::new(stream))
     }
@@ -96,6 +127,61 @@ async fn changes_are_told_in_order_and_to_those_who_come_again() {
     assert_eq!(again.event().await, Some((13, name("changes"))));
     let mut lost = Listener::begin(&server, "Last-Event-ID: 2000\r\n").await;
     assert_eq!(lost.event().await, Some((13, name("reset"))));
+}
+
+#[tokio::test]
+async fn lines_are_told_once_from_where_one_stopped() {
+    let mut server = Server::start().await;
+    let mut one = Listener::begin_at(&server, "/logs/follow?from=9000&level=info", "").await;
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let (id, name) = one.event().await.unwrap();
+        assert_eq!(name, "lines");
+        let data = one.line().await.unwrap();
+        let data = data.strip_prefix("data: ").unwrap().to_owned();
+        let answer: LogsAnswer = serde_json::from_str(&data).unwrap();
+        assert_eq!(answer.lines.last().unwrap().at_ms, id);
+        told.extend(answer.lines.iter().map(|line| line.number));
+    }
+    assert_eq!(told, [9, 10, 11]);
+    // Nobody is asked for all that there ever was.
+    let asked = server.fake.asked.lock().unwrap().clone();
+    let from = |operation: &Operation| match operation {
+        Operation::Logs(query) => query.from,
+        _ => None,
+    };
+    assert_eq!(asked.iter().find_map(from), Some(9_000));
+    let mut again = Listener::begin_at(
+        &server,
+        "/logs/follow?from=9000",
+        "Last-Event-ID: 60000\r\n",
+    )
+    .await;
+    assert!(again.event().await.is_some());
+    let asked = server.fake.asked.lock().unwrap().clone();
+    assert_eq!(asked.iter().rev().find_map(from), Some(55_000));
+    drop(server.stop.take());
+    while one.event().await.is_some() {}
+    assert!((&mut server.served).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn lines_that_make_no_sense_are_refused() {
+    let server = Server::start_with(Auth::Tokens { admin: None }).await;
+    for (token, query, status) in [
+        ("azk_csi", "", "403"),
+        ("azk_viewer", "?limit=5", "400"),
+        ("azk_viewer", "?to=5", "400"),
+        ("azk_viewer", "?level=loud", "400"),
+        ("azk_viewer", "?node=nobody", "404"),
+        ("azk_viewer", "?node=a", "200"),
+    ] {
+        let header = format!("Authorization: Bearer {token}\r\n");
+        let path = format!("/logs/follow{query}");
+        let mut listener = Listener::begin_at(&server, &path, &header).await;
+        let line = listener.line().await.unwrap();
+        assert_eq!(line.split(' ').nth(1), Some(status), "{query}");
+    }
 }
 
 #[tokio::test]

@@ -181,6 +181,7 @@ const APART: &[(&str, &str)] = &[
     ("delete", "/api/v1/session"),
     ("post", "/api/v1/session/password"),
     ("get", "/api/v1/stream"),
+    ("get", "/api/v1/logs/follow"),
 ];
 
 #[test]
@@ -203,6 +204,7 @@ fn document_names_the_scopes_of_every_route() {
         nobody(),
         nobody(),
         nobody(),
+        users.clone(),
         users.clone(),
         users,
     ];

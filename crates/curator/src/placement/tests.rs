@@ -468,6 +468,70 @@ fn bytes_are_evened_where_one_owner_wrote_them() {
 }
 
 #[test]
+fn groups_are_exchanged_where_each_is_too_heavy_to_move() {
+    // As a benchmark left it: the owner's store and a new one have a dozen groups of 366 MB each, two others 52 smaller ones.
+    let stores = one_per_node(4);
+    let members = [
+        (vec![1, 4], 6),
+        (vec![1, 2], 3),
+        (vec![1, 3], 3),
+        (vec![2, 4], 3),
+        (vec![3, 4], 3),
+        (vec![2, 3], 46),
+    ];
+    let mut groups = groups_over(&stores, 2, 64);
+    let mut sizes = GroupSizes::new();
+    let lists = members
+        .iter()
+        .flat_map(|(list, count)| vec![list.clone(); *count]);
+    for (row, list) in groups.iter_mut().zip(lists) {
+        sizes.insert(
+            row.id,
+            if list == [2, 3] {
+                37 << 20
+            } else {
+                (366 + 4 * u64::from(list[1])) << 20
+            },
+        );
+        row.members = list.into_iter().map(StoreId).collect();
+    }
+    let before = bytes_of(&groups, &sizes);
+    assert!(unevenness(&before) >= 5, "{before:?}");
+    let moved = settle_by(&mut groups, &stores, &sizes);
+    let bytes = bytes_of(&groups, &sizes);
+    assert!(unevenness(&bytes) < 5, "{bytes:?}");
+    assert!(moved <= 12, "{moved} members moved");
+}
+
+#[test]
+fn balance_ends_and_is_even_however_groups_differ() {
+    for seed in 1..40_u64 {
+        let mut stores = one_per_node(3 + (seed % 5) as u32);
+        let mut groups = groups_over(&stores, 2, 16 * stores.len() as u32);
+        stores.push(store(90, 90, 100 * GIB));
+        let mut state = seed;
+        let mut random = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            state >> 40
+        };
+        let sizes: GroupSizes = groups
+            .iter()
+            .map(|row| (row.id, (random() % 400) << 20))
+            .collect();
+        let moved = settle_by(&mut groups, &stores, &sizes);
+        let bytes = bytes_of(&groups, &sizes);
+        assert!(unevenness(&bytes) < 5, "seed {seed}: {bytes:?}");
+        assert!(
+            moved <= groups.len(),
+            "seed {seed}: {moved} of {} moved",
+            groups.len()
+        );
+    }
+}
+
+#[test]
 fn with_hardly_any_data_groups_are_counted() {
     let stores = one_per_node(4);
     let mut groups = groups_over(&stores, 2, 64);

@@ -221,27 +221,41 @@ impl Host {
 pub(crate) async fn leave(host: Rc<Host>, store: StoreId) {
     loop {
         let changed = host.members.changed.notified();
-        let groups: Vec<GroupRow> = host.members.look(|view| {
-            let groups = view.groups.values();
-            let former = groups.filter(|group| group.former.contains(&store));
-            former.cloned().collect()
-        });
+        let groups = left_behind(&host, store);
         if groups.is_empty() {
             changed.await;
             continue;
         }
-        let mut left = 0;
+        let (mut emptied, mut told) = (0, false);
         for group in &groups {
             let answers = |member: &StoreId| host.health.fitness(*member) != Fitness::Unfit;
-            if group.members.iter().all(answers) && host.pool.leave(store, group).await {
-                let told = host.catalog.group_left(group, store).await;
-                left += usize::from(matches!(told, Ok(true)));
+            if !group.members.iter().all(answers) || !host.pool.leave(store, group).await {
+                continue;
+            }
+            emptied += 1;
+            if group.former.contains(&store) {
+                let heard = host.catalog.group_left(group, store).await;
+                told |= matches!(heard, Ok(true));
             }
         }
-        if left > 0 {
-            tracing::info!(%store, groups = left, "left groups whose members have everything");
+        if emptied > 0 {
+            tracing::info!(%store, groups = emptied, "left groups whose members have everything");
+        }
+        if told {
             let _ = membership::refresh(&host, &[Part::Groups]).await;
         }
         host.world.sleep(LEAVE_INTERVAL).await;
     }
+}
+
+/// Groups that a local store has to leave: their rows say so, or do not name it although it holds extents of theirs. It
+/// has left those before, and its disks went back in time since.
+fn left_behind(host: &Host, store: StoreId) -> Vec<GroupRow> {
+    let local = host.stores.get(store);
+    let holds = |group: &GroupRow| local.as_ref().is_some_and(|store| store.knows_of(group.id));
+    let left = |group: &&GroupRow| {
+        group.former.contains(&store) || (!group.members.contains(&store) && holds(group))
+    };
+    host.members
+        .look(|view| view.groups.values().filter(left).cloned().collect())
 }

@@ -122,6 +122,34 @@ fn a_node_that_comes_back_is_emptied_of_what_it_holds_no_more() {
 }
 
 #[test]
+fn a_disk_that_goes_back_to_before_it_was_emptied_is_emptied_again() {
+    let cluster = filled(36, 4);
+    let held = |index: usize| cluster.node(index).stores()[0].status().extents;
+    let index = (1..4).max_by_key(|&index| held(index)).expect("nodes");
+    assert!(held(index) > 0, "another seed is needed");
+    let left = store_of(&cluster, index);
+    let disk = &cluster.machines[index].disk;
+    let image = disk.snapshot();
+    let name = cluster.machines[index].host.name().to_owned();
+    cluster.operate(0, draining(&name, true));
+    let gone =
+        |row: &GroupRow| is_whole(row) && !row.members.contains(&left) && row.former.is_empty();
+    until(&cluster, 0, "others take its place", gone);
+    assert_eq!(held(index), 0);
+    // The catalog has heard of a run of the store that the image does not know.
+    cluster.crash(index);
+    cluster.restart(index);
+    cluster.sim.run_for(Duration::from_secs(30));
+    cluster.crash(index);
+    disk.roll_back(&image);
+    cluster.restart(index);
+    assert!(held(index) > 0, "they are back");
+    let empty = || held(index) == 0;
+    assert!(cluster.sim.run_until(empty, Duration::from_secs(60)));
+    compare(&cluster, 0);
+}
+
+#[test]
 fn a_short_absence_moves_nothing() {
     let cluster = filled(33, 4);
     let before = groups(&cluster, 0);

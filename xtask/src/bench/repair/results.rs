@@ -66,6 +66,8 @@ pub struct Results {
     pub logical: u64,
     /// Bytes per second that the disk writes one after the other.
     pub disk: f64,
+    /// What each node may read and write in a second, when it is less than the disk's.
+    pub bound: Option<u64>,
     /// Nothing else happened.
     pub quiet: Loss,
     /// A volume was written to meanwhile.
@@ -123,14 +125,21 @@ pub fn markdown(results: &Results) -> String {
     for (name, value) in &results.machine {
         line(&mut out, &format!("- {name}: {value}"));
     }
-    line(
-        &mut out,
-        &format!(
-            "- four nodes with a store each on one disk, two copies of {:.0} GiB; the disk writes {:.0} MiB/s one after the other",
-            gib(results.logical),
+    let disks = match results.bound {
+        None => format!(
+            "one disk, which writes {:.0} MiB/s one after the other",
             mib(results.disk)
         ),
+        Some(_) => format!(
+            "disks bounded to {:.0} MiB/s of reads and as many of writes each (shares of one disk)",
+            mib(results.disk)
+        ),
+    };
+    let copies = format!(
+        "- four nodes with a store each on {disks}; two copies of {:.0} GiB",
+        gib(results.logical)
     );
+    line(&mut out, &copies);
     line(&mut out, "");
     goals::rows(&mut out, &goals(results));
     line(&mut out, "");

@@ -61,6 +61,32 @@ impl Scene {
         });
     }
 
+    /// Adds lines to the table `[etcd]` of a node and starts it again.
+    pub fn set_seat(&mut self, index: usize, lines: &str) {
+        self.kill(index);
+        let config = &self.places[index].config;
+        let text = std::fs::read_to_string(config).unwrap();
+        let changed = text.replace("[etcd]\n", &format!("[etcd]\n{lines}"));
+        assert_ne!(text, changed);
+        std::fs::write(config, changed).unwrap();
+        self.start(&[index]);
+    }
+
+    /// Gives the member of a node that does not run other addresses.
+    pub fn set_addresses(&mut self, index: usize, client: &str, peer: &str) {
+        let place = &mut self.places[index];
+        let text = std::fs::read_to_string(&place.config).unwrap();
+        let lines = text.lines().map(|line| match line.split_once(" = ") {
+            Some(("client", _)) => format!("client = \"{client}\""),
+            Some(("peer", _)) => format!("peer = \"{peer}\""),
+            _ => line.to_owned(),
+        });
+        let changed: Vec<String> = lines.collect();
+        assert_ne!(text.lines().collect::<Vec<_>>(), changed);
+        std::fs::write(&place.config, changed.join("\n") + "\n").unwrap();
+        client.clone_into(&mut place.client);
+    }
+
     /// Adds a node with one store to a cluster whose catalog has moved.
     pub fn join(&mut self, store: u32) {
         let endpoint = format!("etcd = [\"http://{}\"]", self.places[0].client);
