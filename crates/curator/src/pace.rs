@@ -35,11 +35,11 @@ pub struct PaceOptions {
 impl Default for PaceOptions {
     fn default() -> Self {
         Self {
-            latency_percent: 300,
+            latency_percent: 200,
             floor: 100,
-            urgent_floor: 500,
+            urgent_floor: 200,
             step: 100,
-            quiet_min: Duration::from_millis(2),
+            quiet_min: Duration::from_millis(1),
             requests_min: 20,
         }
     }

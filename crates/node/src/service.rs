@@ -63,6 +63,7 @@ impl Handler for Service {
                 } else {
                     vec![body]
                 };
+                let local = self.0.stores.local(&self.0.world, local);
                 let running = local.handle(request, body);
                 return Box::pin(async move {
                     match running.await {

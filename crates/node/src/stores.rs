@@ -8,15 +8,16 @@
 //! - A store is taken out before its disks are given up: from then on nothing is acknowledged by it.
 //! - A store whose disks cannot be used is left out at the start only if the catalog knows it as one of this node.
 //!
-//! It does not know paths or devices (`disks.rs`). Read next: `operations/disks.rs`.
+//! It does not know paths or devices (`disks.rs`). Read next: `stores/local.rs`, `operations/disks.rs`.
+
+mod local;
 
 use crate::host::{Host, StopSignal};
-use crate::latency::Latency;
 use crate::options::{HostError, HostOptions, StoreSpec};
 use crate::upkeep;
-use bytes::Bytes;
 use catalog::{Catalog, StoreRow};
 use futures_util::future::select;
+use local::{Absent, Demand, Local};
 use rpc::{Directory, Hello, LocalStore, RemoteStores};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,9 +25,8 @@ use std::future::Future;
 use std::rc::Rc;
 use store::Store;
 use vocab::{NodeId, StoreId};
-use wire::{StoreError, StoreReply, StoreRequest};
 use world::sync::Lock;
-use world::{Disk, Duration, LocalBoxFuture, World};
+use world::{Disk, Duration, World};
 
 /// Patience with the clean end of a store that is taken out: its disks may be dead.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
@@ -46,8 +46,8 @@ pub(crate) struct LocalStores {
     absent: RefCell<BTreeMap<StoreId, String>>,
     /// One change of them at a time.
     pub(crate) changing: Lock,
-    /// How long appends take at the stores.
-    pub(crate) appends: Rc<Latency>,
+    /// What is asked of them.
+    pub(crate) demand: Rc<Demand>,
 }
 
 impl LocalStores {
@@ -60,7 +60,7 @@ impl LocalStores {
             opened: RefCell::new(stores.into_iter().map(opened).collect()),
             absent: RefCell::new(absent),
             changing: Lock::default(),
-            appends: Rc::default(),
+            demand: Rc::default(),
         }
     }
 
@@ -93,12 +93,13 @@ impl LocalStores {
         self.opened.borrow().contains_key(&id) || self.absent.borrow().contains_key(&id)
     }
 
-    fn local(&self, world: &World, store: Store) -> Rc<dyn LocalStore> {
-        let (world, appends) = (world.clone(), self.appends.clone());
+    /// A store as this node and others call it.
+    pub(crate) fn local(&self, world: &World, store: Store) -> Rc<dyn LocalStore> {
+        let (world, demand) = (world.clone(), self.demand.clone());
         Rc::new(Local {
             store,
             world,
-            appends,
+            demand,
         })
     }
 
@@ -106,49 +107,6 @@ impl LocalStores {
         let opened = self.opened.borrow();
         let stop = opened.get(&id).map(|opened| opened.stop.clone());
         stop.unwrap_or_default()
-    }
-}
-
-/// A store of this node as others and the node itself call it.
-struct Local {
-    store: Store,
-    world: World,
-    /// How long appends take here, for owners anywhere: what fills cost clients of other nodes.
-    appends: Rc<Latency>,
-}
-
-impl LocalStore for Local {
-    fn handle(
-        &self,
-        request: StoreRequest,
-        body: Vec<Bytes>,
-    ) -> LocalBoxFuture<'static, Result<(StoreReply, Vec<Bytes>), StoreError>> {
-        let is_append = matches!(request, StoreRequest::Append { .. });
-        let answer = self.store.handle(request, body);
-        if !is_append {
-            return answer;
-        }
-        let (world, appends) = (self.world.clone(), self.appends.clone());
-        Box::pin(async move {
-            let began = world.now();
-            let answer = answer.await;
-            appends.note(world.now().since(began));
-            answer
-        })
-    }
-}
-
-/// A store that should be here and cannot be used.
-struct Absent(String);
-
-impl LocalStore for Absent {
-    fn handle(
-        &self,
-        _: StoreRequest,
-        _: Vec<Bytes>,
-    ) -> LocalBoxFuture<'static, Result<(StoreReply, Vec<Bytes>), StoreError>> {
-        let reason = self.0.clone();
-        Box::pin(std::future::ready(Err(StoreError::Failed { reason })))
     }
 }
 

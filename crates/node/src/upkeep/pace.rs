@@ -1,5 +1,6 @@
 //! Fills give way to clients: once a second the pace follows from how long requests took, those of volumes owned here and
-//! the appends of owners anywhere to the stores here. The slower of the two counts.
+//! the appends of owners anywhere to the stores here. The slower of the two counts, for what is filled here and for what is read here
+//! to fill others.
 
 use crate::health::Fitness;
 use crate::host::Host;
@@ -13,10 +14,11 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Sets the pool's pace, for as long as the node runs, and also while it has no store: it may be given one.
 pub(crate) async fn run(host: Rc<Host>, options: PaceOptions) {
     let (mut clients, mut appends) = (Pace::default(), Pace::default());
-    let mut copied = host.pool.copied();
+    let done = |host: &Host| host.pool.copied() + host.stores.demand.reads();
+    let mut copied = done(&host);
     loop {
         host.world.sleep(WINDOW).await;
-        let before = std::mem::replace(&mut copied, host.pool.copied());
+        let before = std::mem::replace(&mut copied, done(&host));
         let (filling, urgent) = (copied > before, is_urgent(&host));
         let window = |(requests, p99)| Window {
             requests,
@@ -25,8 +27,10 @@ pub(crate) async fn run(host: Rc<Host>, options: PaceOptions) {
             urgent,
         };
         let requested = clients.step(&window(host.upkeep.latency.take()), &options);
-        let appended = appends.step(&window(host.stores.appends.take()), &options);
-        host.pool.set_fill_share(requested.min(appended));
+        let appended = appends.step(&window(host.stores.demand.appends.take()), &options);
+        let share = requested.min(appended);
+        host.pool.set_fill_share(share);
+        host.stores.demand.set_share(share);
     }
 }
 
