@@ -151,18 +151,18 @@ mod tests {
     }
 
     #[test]
-    fn filling_backs_off_above_three_times_the_quiet_latency_and_comes_back() {
+    fn filling_backs_off_above_twice_the_quiet_latency_and_comes_back() {
         let options = PaceOptions::default();
         let mut pace = learned(4);
-        assert_eq!(pace.step(&window(12, true), &options), FULL);
-        assert_eq!(pace.step(&window(13, true), &options), 500);
+        assert_eq!(pace.step(&window(8, true), &options), FULL);
+        assert_eq!(pace.step(&window(9, true), &options), 500);
         assert_eq!(pace.step(&window(50, true), &options), 250);
         assert_eq!(pace.step(&window(5, true), &options), 350);
         assert_eq!(pace.rest(MS(35)), MS(65));
     }
 
     #[test]
-    fn filling_never_stops_and_urgent_filling_keeps_half() {
+    fn filling_never_stops_and_urgent_filling_keeps_a_fifth() {
         let options = PaceOptions::default();
         let mut pace = learned(4);
         for _ in 0..20 {
@@ -202,8 +202,8 @@ mod tests {
         assert_eq!(pace.step(&window(40, true), &options), options.floor);
         // Small values are noise.
         let mut pace = learned(0);
-        assert_eq!(pace.step(&window(6, true), &options), FULL);
-        assert_eq!(pace.step(&window(7, true), &options), 500);
+        assert_eq!(pace.step(&window(2, true), &options), FULL);
+        assert_eq!(pace.step(&window(3, true), &options), 500);
     }
 
     #[test]

@@ -20,6 +20,8 @@ mod tests;
 const DEFRAGMENT_BYTES_MIN: u64 = 64 << 20;
 /// A member that warns of too little space is let write again when it uses no more than so much of its quota.
 const DISARM_PERCENT_MAX: u64 = 80;
+/// Where one has no room, a file is made smaller when more than this part of it is free: less may be what its pages cannot be without.
+const SPARE_DIVISOR: u64 = 16;
 /// A learner may lack so many changes when it gets its vote; etcd has the last word.
 const BEHIND_MAX: u64 = 1000;
 
@@ -389,10 +391,15 @@ impl Judge<'_> {
         }
         let full = |member: &KvMember| member.alarms.iter().any(|alarm| alarm == "NOSPACE");
         let anybody_full = self.members.all().any(full);
+        let roomy = |member: &KvMember| {
+            member.bytes <= self.limits.quota.saturating_mul(DISARM_PERCENT_MAX) / 100
+        };
         let wastes = |member: &&KvMember| {
             let little = member.bytes_used <= member.bytes / 2;
             let enough = member.bytes >= DEFRAGMENT_BYTES_MIN;
-            little && (enough || anybody_full)
+            // A file that is in the way is made smaller whatever that saves.
+            let spare = member.bytes_used < member.bytes - member.bytes / SPARE_DIVISOR;
+            (little && enough) || (anybody_full && (little || (spare && !roomy(member))))
         };
         let mut wasteful: Vec<&KvMember> = self.members.all().filter(wastes).collect();
         wasteful.sort_by_key(|member| (member.leads, member.id));
@@ -400,9 +407,6 @@ impl Judge<'_> {
             let step = QuorumStep::Defragment { member: member.id };
             return keeps_majority(self.members, &step).then_some(step);
         }
-        let roomy = |member: &KvMember| {
-            member.bytes <= self.limits.quota.saturating_mul(DISARM_PERCENT_MAX) / 100
-        };
         if !self.members.all().all(roomy) {
             return None;
         }

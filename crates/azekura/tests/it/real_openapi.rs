@@ -504,9 +504,10 @@ fn real_answers_of_every_route_are_what_the_document_says() {
         "POST /api/v1/catalog/move",
         "POST /api/v1/join",
         "POST /api/v1/join-tokens",
-        "DELETE /api/v1/nodes/{name}",
-        // They do not end: `real_console` listens.
+        // It does not end: tests of the server and of the pages follow.
         "GET /api/v1/logs/follow",
+        "DELETE /api/v1/nodes/{name}",
+        // It does not end: `real_console` listens.
         "GET /api/v1/stream",
     ];
     assert_eq!(checked.unseen(), unseen);

@@ -287,6 +287,9 @@ fn space_is_given_back_one_by_one_and_the_leader_last() {
     members.members[0].bytes = LIMITS.quota;
     members.members[0].bytes_used = LIMITS.quota;
     assert_eq!(plan(&seats(3), &members, &[]), None, "there is no room yet");
+    // More than half of the file is in use, and less than all: without that no write would be taken any more.
+    members.members[0].bytes_used = LIMITS.quota / 8 * 5;
+    assert_eq!(plan(&seats(3), &members, &[]), step(10));
 }
 
 /// A node of the model.

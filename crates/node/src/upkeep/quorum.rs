@@ -179,6 +179,11 @@ impl Host {
         if cluster == 0 || self.upkeep.own_etcd.get() == cluster {
             return Ok(cluster != 0);
         }
+        // One that was full as soon as it was founded has no row that says so.
+        let keeper = self.options.keeper.as_ref();
+        if keeper.and_then(|keeper| keeper.founded()) == Some(cluster) {
+            return Ok(true);
+        }
         let row = self.catalog.read::<EtcdRow>("etcd").await;
         let row = row.map_err(|error| error.to_string())?;
         let own = row.is_some_and(|found| found.row.cluster == cluster);
@@ -266,7 +271,9 @@ async fn look(
     }
     make_room(host, keeper, &members, memory).await;
     let rows = host.seat_rows().await.map_err(|error| error.to_string())?;
-    let quota = rows.iter().map(|row| row.quota).min().unwrap_or(u64::MAX);
+    let own = keeper.seat().map(|seat| seat.quota);
+    let quotas = rows.iter().map(|row| row.quota).chain(own);
+    let quota = quotas.min().unwrap_or(u64::MAX);
     let seats: Vec<Seat> = rows
         .into_iter()
         .filter_map(|row| seat_of(host, row))
