@@ -29,6 +29,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 
 /// Who listens at most: each is a connection and a few KiB.
 const LISTENERS_MAX: usize = 128;
+/// Who follows lines of logs at most: each has all nodes search their windows once a second.
+const FOLLOWERS_MAX: usize = 16;
 /// How long one listens at most.
 const LIFE_MAX: Duration = Duration::from_secs(300);
 /// Something is sent at least so often, so that a dead connection is noticed.
@@ -46,6 +48,7 @@ pub(crate) struct Hub {
     sender: broadcast::Sender<Arc<ChangesAnswer>>,
     running: Arc<AtomicBool>,
     places: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
     backend: Arc<dyn Backend>,
 }
@@ -69,6 +72,7 @@ impl Hub {
             sender: broadcast::Sender::new(BEHIND_MAX),
             running: Arc::default(),
             places: Arc::new(Semaphore::new(LISTENERS_MAX)),
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
             closing,
             backend,
         }

@@ -126,6 +126,10 @@ impl Request {
                 .with_context(|| format!("{name} needs a value.\n{USAGE}"))?;
             request.set(name, value)?;
         }
+        ensure!(
+            request.repair || request.disk_rate.is_none(),
+            "--disk-mibs goes with --repair.\n{USAGE}"
+        );
         Ok(Some(request))
     }
 
@@ -219,6 +223,7 @@ mod tests {
         for line in [
             "--fast",
             "--jobs nap",
+            "--disk-mibs 400",
             "--seconds",
             "--seconds x",
             "--peer gluster",

@@ -3,7 +3,7 @@
 //! An event's id is the time of the newest line that was told. Who comes again says it in `Last-Event-ID` and is told what came
 //! since, and some seconds before it once more: clocks of nodes differ. A line is the same as another if node, number and time are.
 
-use super::{COME_AGAIN_MS, LIFE_MAX, LISTENERS_MAX, PULSE, last_event};
+use super::{COME_AGAIN_MS, FOLLOWERS_MAX, LIFE_MAX, PULSE, last_event};
 use crate::audit::now_ms;
 use crate::reply::Reply;
 use crate::routes::{Shared, bad};
@@ -117,8 +117,8 @@ pub(crate) async fn serve(
         return refuse(OperationError::bad_request(problem));
     }
     let hub = &shared.hub;
-    let Ok(place) = hub.places.clone().try_acquire_owned() else {
-        let reason = format!("{LISTENERS_MAX} listen already: close some pages");
+    let Ok(place) = hub.followers.clone().try_acquire_owned() else {
+        let reason = format!("{FOLLOWERS_MAX} follow logs at this node already: close some pages");
         return refuse(OperationError::new(ErrorKind::Unavailable, reason));
     };
     let seen = match last_event(&headers) {
