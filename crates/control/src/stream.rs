@@ -139,7 +139,25 @@ fn told(answer: &ChangesAnswer) -> Option<Bytes> {
     }
 }
 
-impl Listener {
+/// Who is sent events, one after the other, until there are no more.
+trait Events: Send + 'static {
+    fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
+}
+
+/// The answer to somebody who listens.
+fn answer_with(events: impl Events) -> Response {
+    let stream = futures_util::stream::unfold(events, async |mut events| {
+        let event = events.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(event), events))
+    });
+    let fixed = [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    (fixed, Body::from_stream(stream)).into_response()
+}
+
+impl Events for Listener {
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);
@@ -229,13 +247,5 @@ pub(crate) async fn serve(State(shared): State<Shared>, headers: HeaderMap) -> R
         until: Instant::now() + LIFE_MAX,
         _place: place,
     };
-    let stream = futures_util::stream::unfold(listener, async |mut listener| {
-        let event = listener.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(event), listener))
-    });
-    let fixed = [
-        (CONTENT_TYPE, "text/event-stream"),
-        (CACHE_CONTROL, "no-store"),
-    ];
-    (fixed, Body::from_stream(stream)).into_response()
+    answer_with(listener)
 }

@@ -575,8 +575,8 @@ impl<'a> Planner<'a> {
         Some(self.joined(group, joins))
     }
 
-    /// Begins to move one group from the store with most beyond its share to the one with least.
-    fn balance(&self, by_store: &BTreeMap<StoreId, Vec<&GroupRow>>) -> Option<GroupChange> {
+    /// Stores that take part by how much more than their share they hold, least first.
+    fn by_excess(&self) -> Vec<(f64, StoreId)> {
         let present = self
             .stores
             .values()
@@ -585,6 +585,12 @@ impl<'a> Planner<'a> {
             .map(|facts| (self.excess(facts.id), facts.id))
             .collect();
         by_excess.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        by_excess
+    }
+
+    /// Begins to move one group from the store with most beyond its share to the one with least.
+    fn balance(&self, by_store: &BTreeMap<StoreId, Vec<&GroupRow>>) -> Option<GroupChange> {
+        let by_excess = self.by_excess();
         for &(most, from) in by_excess.iter().rev() {
             for &(least, to) in by_excess.iter().take(TARGETS_MAX) {
                 let gap = most - least;
@@ -609,14 +615,7 @@ impl<'a> Planner<'a> {
     /// Begins to exchange a group of a store beyond its share for a lighter one of a store below it, where every single group is too
     /// heavy: as few bytes as do. Nothing, or both steps.
     fn exchange(&self, by_store: &BTreeMap<StoreId, Vec<&GroupRow>>) -> Vec<GroupChange> {
-        let present = self
-            .stores
-            .values()
-            .filter(|facts| facts.standing == Standing::Present);
-        let mut by_excess: Vec<(f64, StoreId)> = present
-            .map(|facts| (self.excess(facts.id), facts.id))
-            .collect();
-        by_excess.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        let by_excess = self.by_excess();
         for &(most, from) in by_excess.iter().rev().take(EXCHANGES_MAX) {
             for &(least, to) in by_excess.iter().take(EXCHANGES_MAX) {
                 let gap = most - least;

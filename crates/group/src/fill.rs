@@ -21,6 +21,8 @@ const REST_MAX: Duration = Duration::from_secs(2);
 const LANES: usize = 4;
 /// How long a lane waits before it looks whether fills may have all of the time again.
 const LANE_PAUSE: Duration = Duration::from_millis(100);
+/// A read that waits for its turn may take this many times as long as others.
+const TURN_PATIENCE: u32 = 2;
 /// Entries of a listing read at a time.
 const LIST_LIMIT: u32 = 1000;
 
@@ -81,10 +83,7 @@ impl Pool {
         let complete = group.complete().filter(|&store| store != member);
         let sources: Vec<StoreId> = complete.chain(incomplete.copied()).collect();
         for &source in sources.iter().chain(&group.former) {
-            match self
-                .call(source, StoreRequest::ReadExtent { id }.into())
-                .await
-            {
+            match self.read_to_copy(source, id).await {
                 Ok((StoreReply::Extent { form, missing }, sealed)) => {
                     let missing = missing
                         .into_iter()
@@ -97,6 +96,23 @@ impl Pool {
             }
         }
         Err(PoolError::Unreachable { id, reason })
+    }
+
+    /// Reads an extent when the store's node has time for it. A node of the release before does not know the request.
+    async fn read_to_copy(
+        &self,
+        source: StoreId,
+        id: ExtentId,
+    ) -> Result<(StoreReply, Bytes), CallError> {
+        let patience = self.0.options.patience * TURN_PATIENCE;
+        let request = StoreRequest::CopyExtent { id };
+        match self.call_within(source, request.into(), patience).await {
+            Err(CallError::Unreachable { .. }) => {
+                let request = StoreRequest::ReadExtent { id };
+                self.call(source, request.into()).await
+            }
+            answer => answer,
+        }
     }
 
     async fn copy(
@@ -374,7 +390,9 @@ impl Pool {
     /// Repeat it until then.
     pub async fn leave(&self, former: StoreId, group: &GroupRow) -> bool {
         let unfilled = !group.filling.is_empty() && !bug!(self.0.options, LeaveUnchecked);
-        if unfilled || !self.promise(former, group).await {
+        // Without a member nobody has what it holds.
+        let lonely = group.members.is_empty();
+        if unfilled || lonely || !self.promise(former, group).await {
             return false;
         }
         let Some(held) = self.listing(former, group).await else {

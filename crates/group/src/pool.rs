@@ -362,7 +362,7 @@ impl Pool {
         self.call_within(store, call, self.0.options.patience).await
     }
 
-    async fn call_within(
+    pub(crate) async fn call_within(
         &self,
         store: StoreId,
         call: StoreCall,

@@ -143,6 +143,12 @@ pub(crate) fn fitting(host: &HostOptions, stores: &[Store]) -> volume::Options {
 }
 
 impl Host {
+    /// Appends that stores here have answered since the node began, whoever sent them: what fills give way to.
+    #[must_use]
+    pub fn appends_answered(&self) -> u64 {
+        self.stores.demand.appended()
+    }
+
     /// Runs `task` until it is done, the store is taken out, or the node stops.
     pub(crate) fn spawn_for(&self, store: StoreId, task: impl Future<Output = ()> + 'static) {
         let stop = self.stores.stop_of(store);

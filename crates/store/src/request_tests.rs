@@ -36,7 +36,7 @@ fn request(store: &Store, (kind, [a, b, c, d], flag, bytes): &Parts) -> StoreReq
     };
     let ids = vec![id; bytes.len() % 3];
     let limit = *d as u32;
-    match kind % 21 {
+    match kind % 22 {
         0 => R::Status,
         1 => R::Fence { volume, epoch },
         2 => R::Append {
@@ -125,6 +125,7 @@ fn request(store: &Store, (kind, [a, b, c, d], flag, bytes): &Parts) -> StoreReq
         19 => R::GroupSizes {
             after: flag.then_some(group),
         },
+        20 => R::CopyExtent { id },
         _ => R::ListNotes {
             after: flag.then(|| format!("k{c}")),
             limit,
@@ -134,7 +135,7 @@ fn request(store: &Store, (kind, [a, b, c, d], flag, bytes): &Parts) -> StoreReq
 
 /// A body for it: records that fit an append, or the bytes.
 fn body((kind, [a, b, c, d], flag, bytes): &Parts) -> Vec<Bytes> {
-    if kind % 21 != 2 || !flag {
+    if kind % 22 != 2 || !flag {
         return vec![Bytes::from(bytes.clone())];
     }
     let count = (*d as u32).min(3);

@@ -306,7 +306,7 @@ impl Store {
             }
             R::FlushExtents => self.flush_extents().await,
             R::ReadFrames { reads } => self.read_frames(&reads).await,
-            R::ReadExtent { id } => self.read_extent(id).await,
+            R::ReadExtent { id } | R::CopyExtent { id } => self.read_extent(id).await,
             R::DeleteExtents {
                 group,
                 generation,

@@ -47,7 +47,7 @@ fn numbers_of_messages_do_not_change() {
         names::<StoreRequest>(),
         "Status Fence Append FlushLog ReadLog TrimLog DropLog Confirm PromiseGroup PutExtent FlushExtents ReadFrames \
          ReadExtent DeleteExtents CompactExtent ListExtents ClearMissing ListLogs ForgetTombstones LeaveGroup PutNotes \
-         ListNotes GroupSizes"
+         ListNotes GroupSizes CopyExtent"
     );
     assert_eq!(
         names::<StoreReply>(),

@@ -223,6 +223,11 @@ pub enum StoreRequest {
         /// Start after this group.
         after: Option<GroupId>,
     },
+    /// As `ReadExtent`, to make a copy elsewhere: the node answers when its clients leave time for it.
+    CopyExtent {
+        /// Name.
+        id: ExtentId,
+    },
 }
 
 /// A part of an extent to read.

@@ -3,7 +3,7 @@
 //! An event's id is the time of the newest line that was told. Who comes again says it in `Last-Event-ID` and is told what came
 //! since, and some seconds before it once more: clocks of nodes differ. A line is the same as another if node, number and time are.
 
-use super::{COME_AGAIN_MS, FOLLOWERS_MAX, LIFE_MAX, PULSE, last_event};
+use super::{COME_AGAIN_MS, Events, FOLLOWERS_MAX, LIFE_MAX, PULSE, last_event};
 use crate::audit::now_ms;
 use crate::reply::Reply;
 use crate::routes::{Shared, bad};
@@ -11,11 +11,10 @@ use crate::{Backend, auth};
 use api::{
     Answer, ErrorKind, LOGS_LIMIT_MAX, LogQuery, LogsAnswer, LogsSeen, Operation, OperationError,
 };
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,7 +57,9 @@ impl Follower {
         self.silent.clone_from(&answer.silent);
         Ok(Some(event(self.seen.newest_ms(), &answer)))
     }
+}
 
+impl Events for Follower {
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);
@@ -141,13 +142,5 @@ pub(crate) async fn serve(
     };
     let hello = format!("retry: {COME_AGAIN_MS}\n\n");
     follower.first = Some(Bytes::from([hello.as_bytes(), &began].concat()));
-    let stream = futures_util::stream::unfold(follower, async |mut follower| {
-        let event = follower.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(event), follower))
-    });
-    let fixed = [
-        (CONTENT_TYPE, "text/event-stream"),
-        (CACHE_CONTROL, "no-store"),
-    ];
-    (fixed, Body::from_stream(stream)).into_response()
+    super::answer_with(follower)
 }

@@ -1,7 +1,7 @@
 //! A store of this node as others and the node itself call it: appends are timed, and reads for fills wait for their turn.
 //!
 //! Who fills a store knows how busy its own node is, but not how busy those are from which it reads. So each node lets such reads begin
-//! at the share that its own clients and appends leave to fills.
+//! at the share that its own clients and appends leave to fills. What a flush or a takeover reads waits for nobody.
 
 use crate::latency::Latency;
 use bytes::Bytes;
@@ -28,6 +28,7 @@ pub(crate) struct Demand {
     /// How long the last one took.
     took: Cell<Duration>,
     reads: Cell<u64>,
+    appended: Cell<u64>,
 }
 
 impl Default for Demand {
@@ -38,6 +39,7 @@ impl Default for Demand {
             next: Cell::default(),
             took: Cell::default(),
             reads: Cell::default(),
+            appended: Cell::default(),
         }
     }
 }
@@ -50,6 +52,11 @@ impl Demand {
     /// Extents that were read for fills so far.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.get()
+    }
+
+    /// Appends that were answered so far.
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended.get()
     }
 
     /// How long one who wants to read now has to wait.
@@ -83,16 +90,16 @@ impl LocalStore for Local {
         let (world, demand) = (self.world.clone(), self.demand.clone());
         match request {
             StoreRequest::Append { .. } => {
-                // Its place in the log is decided now.
                 let answer = self.store.handle(request, body);
                 Box::pin(async move {
                     let began = world.now();
                     let answer = answer.await;
                     demand.appends.note(world.now().since(began));
+                    demand.appended.set(demand.appended.get() + 1);
                     answer
                 })
             }
-            StoreRequest::ReadExtent { .. } => {
+            StoreRequest::CopyExtent { .. } => {
                 let store = self.store.clone();
                 Box::pin(async move {
                     let wait = demand.turn(world.now());

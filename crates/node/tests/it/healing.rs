@@ -150,6 +150,16 @@ fn a_disk_that_goes_back_to_before_it_was_emptied_is_emptied_again() {
 }
 
 #[test]
+fn fills_hear_the_appends_of_owners_elsewhere() {
+    let cluster = filled(37, 3);
+    let owner = cluster.owner(0, "v");
+    let heard = |index: usize| cluster.node(index).appends_answered();
+    assert!(heard(owner) > 0);
+    let others = (0..3).filter(|&index| index != owner);
+    assert!(others.map(heard).sum::<u64>() > 0, "the second replica");
+}
+
+#[test]
 fn a_short_absence_moves_nothing() {
     let cluster = filled(33, 4);
     let before = groups(&cluster, 0);
