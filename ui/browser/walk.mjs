@@ -548,7 +548,10 @@ await step("logs: lines come by themselves, from every node", async () => {
   await visit("Logs", "Logs");
   await page.getByText("operation done").first().waitFor();
   await ask("POST", "/volumes", { name: "followed", container: "gold", size: 1 << 30 });
-  await page.getByText(/volume=followed/).first().waitFor();
+  await page
+    .getByText(/volume=followed/)
+    .first()
+    .waitFor();
   await page.getByLabel("Show new lines as they come").uncheck();
   await ask("DELETE", "/volumes/followed");
 });
