@@ -75,6 +75,8 @@ const en = {
   logSilent: "Without the lines of {0}: no answer.",
   logNone: "Nothing was logged of that.",
   logFollow: "Show new lines as they come",
+  logRefused:
+    "This node tells no new lines: sixteen pages follow its logs already, or the session has ended. Search again to see them, or close another page.",
   tasks: "Tasks",
   tasksOpen: "Under way",
   tasksEnded: "Ended",
@@ -408,6 +410,8 @@ const ja: Record<Word, string> = {
   logSilent: "{0} からは応答がなく、その行は含まれていません。",
   logNone: "該当する行はありません。",
   logFollow: "新しい行を随時表示する",
+  logRefused:
+    "このノードは新しい行を通知できません。すでに 16 のページがログを追跡しているか、セッションが終了しています。再検索するか、他のページを閉じてください。",
   tasks: "タスク",
   tasksOpen: "進行中",
   tasksEnded: "終了済み",

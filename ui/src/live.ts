@@ -1,6 +1,6 @@
 // The stream of changes: what it names is read again, and nothing else.
 
-import { useEffect, useRef, useSyncExternalStore } from "react";
+import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { ApiError, get } from "./api";
 import { client } from "./queries";
 import { isDue } from "./series";
@@ -149,8 +149,12 @@ export function useConnected(): boolean {
   );
 }
 
-/** Calls `heard` with the data of each event `name` at `where` while the page is looked at; nowhere: not at all. */
-export function useStream<T>(where: string | null, name: string, heard: (data: T) => void): void {
+/**
+ * Calls `heard` with the data of each event `name` at `where` while the page is looked at; nowhere: not at all. True when the
+ * server refused: then nothing comes.
+ */
+export function useStream<T>(where: string | null, name: string, heard: (data: T) => void): boolean {
+  const [refused, setRefused] = useState<string | null>(null);
   const latest = useRef(heard);
   useEffect(() => {
     latest.current = heard;
@@ -166,6 +170,13 @@ export function useStream<T>(where: string | null, name: string, heard: (data: T
       source?.addEventListener(name, (event: MessageEvent<string>) =>
         latest.current(JSON.parse(event.data) as T),
       );
+      source?.addEventListener("open", () => setRefused(null));
+      source?.addEventListener("error", (event) => {
+        // After a mere loss of the connection it is made again.
+        if ((event.target as EventSource).readyState === EventSource.CLOSED) {
+          setRefused(where);
+        }
+      });
     };
     turn();
     document.addEventListener("visibilitychange", turn);
@@ -174,6 +185,7 @@ export function useStream<T>(where: string | null, name: string, heard: (data: T
       source?.close();
     };
   }, [where, name]);
+  return refused !== null && refused === where;
 }
 
 /** Follows the stream while the page is looked at. A hidden one closes it: browsers have few connections to a server. */

@@ -239,8 +239,11 @@ pub struct StatusAnswer {
     pub nodes: Vec<NodeAnswer>,
     /// Every store.
     pub stores: Vec<StoreAnswer>,
-    /// Every volume, by name.
+    /// The first 100 volumes that were created, by name.
     pub volumes: Vec<VolumeAnswer>,
+    /// Whether there are more: `GET /volumes` lists all.
+    #[serde(default)]
+    pub more_volumes: bool,
 }
 
 /// The nodes of a cluster.

@@ -483,7 +483,11 @@ impl Table for StatusAnswer {
         text += "\n";
         text += &space(&self.resiliency.space);
         text += "\n";
-        text + &self.volumes.table()
+        text += &self.volumes.table();
+        if self.more_volumes {
+            text += "and more: see `azekura volume list`\n";
+        }
+        text
     }
 }
 
@@ -611,7 +615,10 @@ a-long-name  c          1 GiB  0 B     ready  1      2   1,2  -
 
     #[test]
     fn empty_status_can_be_shown() {
-        assert!(StatusAnswer::default().table().contains("STORE"));
+        let mut status = StatusAnswer::default();
+        assert!(status.table().contains("STORE") && !status.table().contains("and more"));
+        status.more_volumes = true;
+        assert!(status.table().ends_with("see `azekura volume list`\n"));
         assert!(VolumeAnswer::default().table().contains("created"));
     }
 }

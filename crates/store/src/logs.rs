@@ -262,6 +262,12 @@ impl Store {
         if segment.epoch != target.epoch {
             return Err(bad("append: the segment belongs to another term"));
         }
+        // A takeover would not trust what it took from now on. Its owner opens another one.
+        if segment.suspect {
+            let id = target.segment;
+            let what = format!("perhaps the end of {id}, as this machine has lost power");
+            return Err(StoreError::Damaged { what });
+        }
         if first.position > segment.next() {
             return Err(StoreError::Gap {
                 expected: segment.next(),
@@ -272,10 +278,16 @@ impl Store {
             let position = record.head.position;
             if position < segment.next() {
                 let held = segment.slot_mut(position);
-                if held.is_some_and(|slot| slot.head.crc != record.head.crc) {
+                let held = held.map(|slot| (slot.head.crc == record.head.crc, slot.damaged));
+                if held.is_some_and(|(same, _)| !same) {
                     return Err(bad(format!(
                         "append: {position} is here with other contents"
                     )));
+                }
+                // Sent again because its answer was lost: a yes would count it as written.
+                if held.is_some_and(|(_, damaged)| damaged) {
+                    let what = format!("log record {position}");
+                    return Err(StoreError::Damaged { what });
                 }
                 continue;
             }

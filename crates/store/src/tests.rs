@@ -312,6 +312,27 @@ fn flushed_records_survive_a_power_loss_and_tails_are_suspect() {
 }
 
 #[test]
+fn a_segment_takes_nothing_more_after_a_power_loss_and_the_next_one_does() {
+    let mut machine = Machine::new(2, 1);
+    let store = machine.open();
+    let mut chain = Chain::new(1);
+    let records: Vec<Record> = (0..4).map(|_| chain.next(1)).collect();
+    put(&machine, &store, &records, true).expect("accepted");
+    let store = machine.power_loss();
+    // Neither what it has, which would count as written again, nor what follows.
+    for record in [records[3].clone(), chain.next(1)] {
+        let refused = put(&machine, &store, &[record], false);
+        assert!(
+            matches!(refused, Err(StoreError::Damaged { .. })),
+            "{refused:?}"
+        );
+    }
+    chain.segment = SegmentId(2);
+    chain.crc = 0;
+    put(&machine, &store, &[chain.next(1)], false).expect("accepted");
+}
+
+#[test]
 fn a_clean_stop_is_trusted_after_another_boot() {
     let mut machine = Machine::new(3, 1);
     let store = machine.open();

@@ -1,6 +1,6 @@
 // What the nodes' programs say: recent lines, about a volume, a task or a request.
 
-import { Button, Group, Select, Stack, Switch, Text, TextInput } from "@mantine/core";
+import { Alert, Button, Group, Select, Stack, Switch, Text, TextInput } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { type FormEvent, useMemo, useState } from "react";
@@ -116,7 +116,7 @@ export function LogsPage() {
   const heard = (came: Logs) => {
     client.setQueryData<Logs>(["logs", search], (known) => known && followed(known, came));
   };
-  useStream(follow && began?.asked === asked ? began.where : null, "lines", heard);
+  const refused = useStream(follow && began?.asked === asked ? began.where : null, "lines", heard);
   const shown = useMemo(() => columns(language), [language]);
   const ask = (wanted: LogSearch) => {
     void navigate({ to: "/logs", search: wanted });
@@ -134,6 +134,11 @@ export function LogsPage() {
             setBegan(null);
           }}
         />
+        {refused && (
+          <Alert color="yellow" role="status">
+            {word("logRefused")}
+          </Alert>
+        )}
         <Loaded query={query}>
           {(logs) => (
             <>

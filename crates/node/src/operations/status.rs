@@ -4,12 +4,15 @@ use super::Result;
 use crate::ClusterView;
 use crate::health::Seen;
 use crate::host::Host;
-use api::{Answer, ClusterAnswer, ListQuery, NodeAnswer, StatusAnswer, StoreAnswer};
+use api::{Answer, ClusterAnswer, ListQuery, NodeAnswer, StatusAnswer, StoreAnswer, VolumeAnswer};
 use catalog::{StoreRow, Subject};
 use curator::Standing;
 use std::collections::BTreeMap;
 use vocab::StoreId;
 use wire::Trust;
+
+/// Volumes that the state of the cluster lists; `GET /volumes` has all.
+const VOLUMES_LISTED: usize = 100;
 
 pub(super) fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
     let mut answer = StoreAnswer {
@@ -132,11 +135,25 @@ impl Host {
         view.stores.values().map(store).collect()
     }
 
+    /// The first volumes, by name, and whether there are more.
+    async fn some_volumes(&self) -> Result<(Vec<VolumeAnswer>, bool)> {
+        let page = ListQuery {
+            limit: Some(VOLUMES_LISTED as u32 + 1),
+            ..ListQuery::default()
+        };
+        let mut volumes = self.volume_answers(&page).await?;
+        let more = volumes.len() > VOLUMES_LISTED;
+        volumes.truncate(VOLUMES_LISTED);
+        volumes.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok((volumes, more))
+    }
+
     pub(super) async fn status(&self) -> Result<Answer> {
         let view = self.view();
         let asked = futures_util::future::join(self.store_answers(&view), self.ask_catalog());
         let (stores, ()) = asked.await;
         let resiliency = self.verdict();
+        let (volumes, more_volumes) = self.some_volumes().await?;
         Ok(Answer::Status(StatusAnswer {
             verdict: resiliency.verdict.clone(),
             reasons: resiliency.reasons.clone(),
@@ -148,7 +165,8 @@ impl Host {
             encrypted: self.options.secured,
             nodes: nodes_of(&view),
             stores,
-            volumes: self.volume_answers(&ListQuery::default()).await?,
+            volumes,
+            more_volumes,
         }))
     }
 }

@@ -595,6 +595,21 @@ fn status_names_what_is_wrong() {
 }
 
 #[test]
+fn status_lists_the_first_hundred_volumes() {
+    let cluster = three(33);
+    let listed = |cluster: &Cluster| match cluster.operate(1, Operation::Status) {
+        Answer::Status(status) => (status.volumes.len(), status.more_volumes),
+        other => panic!("not a status: {other:?}"),
+    };
+    for number in 0..100 {
+        cluster.create_volume(0, &format!("v{number}"), MIB);
+    }
+    assert_eq!(listed(&cluster), (100, false));
+    cluster.create_volume(0, "one-more", MIB);
+    assert_eq!(listed(&cluster), (100, true));
+}
+
+#[test]
 fn the_same_seed_gives_the_same_history() {
     let history = |seed| {
         let cluster = three(seed);

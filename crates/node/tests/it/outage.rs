@@ -3,6 +3,8 @@
 use crate::support::{Client, Cluster, MIB};
 use api::{Answer, Operation};
 use blockdev::{BlockDevice, WriteMode};
+use catalog_kv::memory::Outage;
+use std::cell::Cell;
 use std::rc::Rc;
 use vocab::{BLOCK_SIZE, Lba};
 use volume::Volume;
@@ -172,6 +174,91 @@ async fn write_runs(device: Rc<dyn BlockDevice>, first: u64, count: u64) {
         let data = vec![bytes::Bytes::from(vec![run as u8; 7 * BLOCK_SIZE])];
         let written = device.write(Lba(run * 7), data, WriteMode::Buffered);
         written.await.expect("written");
+    }
+}
+
+#[test]
+fn writes_go_on_without_the_catalog_when_a_broken_connection_is_made_again() {
+    let (cluster, owner) = three(26);
+    let device = cluster.device(owner, "v");
+    let volume = served(&cluster, owner);
+    let segment = volume.status().log.segment;
+    cluster.kv.set_available(false);
+    for round in 0..3_u64 {
+        let written = Rc::new(Cell::new(false));
+        let (asked, done) = (device.clone(), written.clone());
+        cluster.machines[owner].host.spawn(async move {
+            futures_util::future::join_all(
+                (0..8).map(|run| write_runs(asked.clone(), round * 80 + run * 10, 10)),
+            )
+            .await;
+            asked.flush().await.expect("flushed");
+            done.set(true);
+        });
+        break_connections(&cluster, replica_beside(owner));
+        assert!(!written.get(), "a copy is out of reach");
+        let done = cluster
+            .sim
+            .run_until(|| written.get(), crate::support::LIMIT);
+        assert!(done, "writes wait: {:?}", volume.status().log.waiting);
+        let calm = || volume.status().log.waiting.is_none();
+        assert!(cluster.sim.run_until(calm, Duration::from_secs(1)));
+    }
+    assert_eq!(volume.status().log.segment, segment, "it needs no other");
+    // Whoever takes over finds all of it on the replica that was away.
+    cluster.crash(owner);
+    cluster.kv.set_available(true);
+    cluster.sim.isolate(&cluster.machines[(owner + 2) % 3].host);
+    let other = replica_beside(owner);
+    cluster.sim.heal_all();
+    let device = cluster.device(other, "v");
+    for run in 0..240_u64 {
+        assert_eq!(cluster.read(other, &device, run * 7), run as u8);
+    }
+}
+
+#[test]
+fn a_replica_whose_machine_lost_power_takes_part_in_another_segment_only() {
+    let (cluster, owner) = three(27);
+    let device = cluster.device(owner, "v");
+    let segment = served(&cluster, owner).status().log.segment;
+    let replica = replica_beside(owner);
+    cluster.write(owner, &device, 1, 2);
+    // At first the owner alone misses the catalog: the replica could not start without it.
+    cluster.set_outage_of(owner, Outage::Before);
+    cluster.power_loss(replica);
+    cluster.restart(replica);
+    cluster.kv.set_available(false);
+    let written = Rc::new(Cell::new(false));
+    let (asked, done) = (device.clone(), written.clone());
+    cluster.machines[owner].host.spawn(async move {
+        write_runs(asked, 10, 1).await;
+        done.set(true);
+    });
+    cluster.sim.run_for(Duration::from_secs(10));
+    assert!(!written.get(), "what it holds is not trusted");
+    cluster.set_outage_of(owner, Outage::None);
+    cluster.kv.set_available(true);
+    let limit = crate::support::LIMIT;
+    assert!(cluster.sim.run_until(|| written.get(), limit));
+    let now = served(&cluster, cluster.owner(owner, "v"));
+    assert_ne!(now.status().log.segment, segment);
+}
+
+#[test]
+fn an_idle_replica_that_lost_power_does_not_hold_up_the_next_write() {
+    for seed in 28..34 {
+        let (cluster, owner) = three(seed);
+        let device = cluster.device(owner, "v");
+        // Acknowledged, and on no disk for certain.
+        cluster.run(owner, write_runs(device.clone(), 10, 20));
+        let replica = replica_beside(owner);
+        cluster.power_loss(replica);
+        cluster.restart(replica);
+        let began = cluster.sim.now();
+        cluster.run(owner, write_runs(device.clone(), 30, 1));
+        let took = cluster.sim.now().since(began);
+        assert!(took < Duration::from_secs(3), "seed {seed}: {took:?}");
     }
 }
 

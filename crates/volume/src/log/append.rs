@@ -1,5 +1,6 @@
 //! Sending records to the replicas of the open segment, and committing them.
 
+use super::trouble::Trouble;
 use super::{ClosedSegment, Flight, Log, Pending};
 use crate::change::Change;
 use crate::options::bug;
@@ -10,12 +11,14 @@ use wire::{
     CallError, Lane, Record, RecordHead, RecordKind, StoreCall, StoreError, StoreReply,
     StoreRequest,
 };
-use world::{Duration, Time};
+use world::{Duration, LocalBoxFuture, Time};
 
 /// Pause before a full journal is asked again; draining frees it.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// Rounds of [`FULL_PAUSE`] before a full journal counts as a failed replica: 30 s.
 const FULL_ROUNDS_MAX: usize = 6000;
+
+type AppendAnswer = Result<(StoreReply, Bytes), CallError>;
 
 /// A batch as it goes to every replica.
 struct Batch {
@@ -130,31 +133,71 @@ impl Log {
             // The call is made here, not in the task: calls to one store keep their order.
             let first = self.stores.call(store, Lane::Log, call.clone());
             let sent_at = self.world.now();
+            let written = self.written_by(store);
             let log = self.clone();
             let segment = batch.segment;
             self.world.spawn(async move {
-                let mut result = first.await;
-                for _ in 0..FULL_ROUNDS_MAX {
-                    let retry = matches!(
-                        &result,
-                        Err(CallError::Refused {
-                            error: StoreError::JournalFull | StoreError::Gap { .. },
-                            ..
-                        })
-                    );
-                    if !retry || !log.is_open(segment) {
-                        break;
-                    }
-                    log.set_stalled(store);
-                    log.world.sleep(FULL_PAUSE).await;
-                    result = log.stores.call(store, Lane::Log, call.clone()).await;
+                let result = log.answer_of((segment, store), written, first, &call).await;
+                if let Some(result) = result {
+                    log.on_appended(segment, store, sent_at, result);
                 }
-                log.on_appended(segment, store, sent_at, result);
             });
         }
     }
 
-    fn is_open(&self, segment: SegmentId) -> bool {
+    /// The last word of a replica on an append. It is sent again to a journal that was full, and to a replica whose
+    /// connection broke once it is pardoned; `None` when it never will be. `written` is what it had acknowledged when it was
+    /// asked `first`.
+    async fn answer_of(
+        &self,
+        (segment, store): (SegmentId, StoreId),
+        mut written: Position,
+        first: LocalBoxFuture<'static, AppendAnswer>,
+        call: &StoreCall,
+    ) -> Option<AppendAnswer> {
+        let mut result = first.await;
+        let mut rounds = 0;
+        loop {
+            match &result {
+                // It had acknowledged more when it was asked.
+                Err(CallError::Refused {
+                    error: StoreError::Gap { expected },
+                    ..
+                }) if written >= *expected => {
+                    let lost = format!("has lost record {expected}, which it acknowledged");
+                    self.replica_failed(segment, store, Trouble::Failed(lost));
+                    return None;
+                }
+                Err(CallError::Refused {
+                    error: StoreError::JournalFull | StoreError::Gap { .. },
+                    ..
+                }) if rounds < FULL_ROUNDS_MAX && self.is_open(segment) => {
+                    rounds += 1;
+                    self.set_stalled(store);
+                    self.world.sleep(FULL_PAUSE).await;
+                }
+                Err(error @ CallError::Unreachable { .. }) => {
+                    self.replica_failed(segment, store, error.clone().into());
+                    if !self.pardoned(segment, store).await {
+                        return None;
+                    }
+                }
+                _ => return Some(result),
+            }
+            written = self.written_by(store);
+            result = self.stores.call(store, Lane::Log, call.clone()).await;
+        }
+    }
+
+    /// Last position that a replica of the open segment has acknowledged.
+    fn written_by(&self, store: StoreId) -> Position {
+        let state = self.state.borrow();
+        let mut replicas = state.open.replicas.iter();
+        let replica = replicas.find(|replica| replica.store == store);
+        replica.map_or(Position::ZERO, |replica| replica.written)
+    }
+
+    pub(super) fn is_open(&self, segment: SegmentId) -> bool {
         let state = self.state.borrow();
         state.lost.is_none() && state.open.id == segment && !state.closing
     }
@@ -171,13 +214,7 @@ impl Log {
         }
     }
 
-    fn on_appended(
-        &self,
-        segment: SegmentId,
-        store: StoreId,
-        sent_at: Time,
-        result: Result<(StoreReply, Bytes), CallError>,
-    ) {
+    fn on_appended(&self, segment: SegmentId, store: StoreId, sent_at: Time, result: AppendAnswer) {
         if let Err(CallError::Refused {
             error: StoreError::StaleEpoch { promised },
             ..
@@ -206,12 +243,15 @@ impl Log {
                     replica.confirmed_at = replica.confirmed_at.max(sent_at);
                     replica.stalled = false;
                 }
-                Ok((other, _)) => replica.failed = Some(format!("answered {other:?} to an append")),
-                Err(error) => replica.failed = Some(error.to_string()),
-            }
-            if replica.failed.is_some() {
-                drop(state);
-                return self.work.notify_all();
+                Ok((other, _)) => {
+                    drop(state);
+                    let answer = format!("answered {other:?} to an append");
+                    return self.replica_failed(segment, store, Trouble::Failed(answer));
+                }
+                Err(error) => {
+                    drop(state);
+                    return self.replica_failed(segment, store, error.into());
+                }
             }
         }
         self.advance();

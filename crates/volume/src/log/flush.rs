@@ -1,6 +1,6 @@
 //! Flushing: one round covers every flush that waits, on all replicas and all segments concerned.
 
-use super::rotate::late;
+use super::trouble::Trouble;
 use super::{Log, LogError};
 use crate::options::bug;
 use catalog::{SegmentReplica, VolumeRoot};
@@ -184,9 +184,9 @@ impl Log {
                 self.fenced();
                 return false;
             }
-            Ok(Ok((other, _))) => format!("answered {other:?} to a flush"),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => late(self.options.ack_lost),
+            Ok(Ok((other, _))) => Trouble::Failed(format!("answered {other:?} to a flush")),
+            Ok(Err(error)) => error.into(),
+            Err(_) => Trouble::Late(self.options.ack_lost),
         };
         self.replica_failed(target.segment, target.replica.store, failure);
         false
@@ -202,36 +202,6 @@ impl Log {
         {
             replica.confirmed_at = replica.confirmed_at.max(sent_at);
         }
-    }
-
-    /// Records that a replica of an open or closed segment is of no use any more.
-    pub(super) fn replica_failed(&self, segment: SegmentId, store: vocab::StoreId, reason: String) {
-        let mut state = self.state.borrow_mut();
-        if state.open.id == segment {
-            for replica in state
-                .open
-                .replicas
-                .iter_mut()
-                .filter(|replica| replica.store == store)
-            {
-                replica.failed.get_or_insert(reason.clone());
-            }
-        }
-        for closed in state
-            .closed
-            .iter_mut()
-            .filter(|closed| closed.id == segment)
-        {
-            for (_, failed) in closed
-                .replicas
-                .iter_mut()
-                .filter(|(replica, _)| replica.store == store)
-            {
-                *failed = true;
-            }
-        }
-        drop(state);
-        self.work.notify_all();
     }
 
     /// A root that a takeover finds holds everything up to `through`: flushes up to there are done.
@@ -367,11 +337,11 @@ impl Log {
                     self.fenced();
                     return false;
                 }
-                other => format!("has forgotten its promise (it says {other:?})"),
+                other => Trouble::Failed(format!("has forgotten its promise (it says {other:?})")),
             },
-            Ok(Ok((other, _))) => format!("answered {other:?} to a confirmation"),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => late(self.options.ack_lost),
+            Ok(Ok((other, _))) => Trouble::Failed(format!("answered {other:?} to a confirmation")),
+            Ok(Err(error)) => error.into(),
+            Err(_) => Trouble::Late(self.options.ack_lost),
         };
         self.replica_failed(segment, store, failure);
         false

@@ -12,12 +12,13 @@
 //!   committed is sent again to the next segment under the same positions.
 //! - Once a store answers with a newer epoch the log is lost for good and nothing more is acknowledged.
 //!
-//! Read next: `append.rs`, `flush.rs`, `rotate.rs`, `describe.rs`.
+//! Read next: `append.rs`, `flush.rs`, `rotate.rs`, `trouble.rs`, `describe.rs`.
 
 mod append;
 mod describe;
 mod flush;
 mod rotate;
+mod trouble;
 
 use crate::change::Change;
 use crate::options::Options;
@@ -27,6 +28,7 @@ pub(crate) use describe::put_note;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use trouble::Trouble;
 use vocab::{Epoch, IdMap, Position, SegmentId, StoreId, VolumeId};
 use wire::Stores;
 use world::sync::{Lock, Notify, Outcome, Promise, promise};
@@ -88,7 +90,8 @@ struct Replica {
     flushed: Position,
     /// When the last call was sent that this replica answered without a newer promise.
     confirmed_at: Time,
-    failed: Option<String>,
+    /// Why it should be replaced.
+    trouble: Option<Trouble>,
     /// Its journal is full: late, but not lost.
     stalled: bool,
 }
@@ -96,7 +99,8 @@ struct Replica {
 impl Replica {
     fn report(&self) -> (StoreId, Position, Position, Option<String>) {
         let stalled = || self.stalled.then(|| "its journal is full".to_owned());
-        let trouble = self.failed.clone().or_else(stalled);
+        let trouble = self.trouble.as_ref().map(ToString::to_string);
+        let trouble = trouble.or_else(stalled);
         (self.store, self.written, self.flushed, trouble)
     }
 }
@@ -208,6 +212,8 @@ pub struct Log {
     work: Notify,
     /// Positions moved, or the log was lost.
     progress: Notify,
+    /// A replica may be written to again, or never will be.
+    pardon: Notify,
     confirming: Lock,
     /// What the stores are told of the log.
     described: RefCell<Described>,
@@ -258,7 +264,7 @@ impl Log {
             written: start.last,
             flushed: start.last,
             confirmed_at: start.confirmed_at,
-            failed: None,
+            trouble: None,
             stalled: false,
         };
         let open = OpenSegment {
@@ -303,6 +309,7 @@ impl Log {
             waiting: RefCell::new(None),
             work: Notify::default(),
             progress: Notify::default(),
+            pardon: Notify::default(),
             confirming: Lock::default(),
             described: RefCell::new(Described::of(start.note)),
         })
@@ -444,6 +451,7 @@ impl Log {
         }
         self.work.notify_all();
         self.progress.notify_all();
+        self.pardon.notify_all();
         let sink = self.sink.borrow().clone();
         if let Some(sink) = sink {
             sink.on_lost();

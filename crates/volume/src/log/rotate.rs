@@ -1,39 +1,20 @@
 //! Changing the open segment: when a replica fails, is slow, or more replicas can be had again.
 
+use super::trouble::{CATALOG_PATIENCE, Trouble, Verdict};
 use super::{ClosedSegment, Log, LogError, OpenSegment, Replica};
 use crate::options::bug;
 use catalog::{CatalogError, SegmentReplica, SegmentRow};
 use futures_util::future::join_all;
 use std::rc::Rc;
 use vocab::{Position, StoreId};
-use wire::{CallError, Lane, StoreError, StoreReply, StoreRequest};
 use world::{Duration, Time};
 
 /// How often flights are looked at while some are under way: a fifth of the overdue time.
 const WATCH_SHARE: u32 = 5;
 /// How long a store that failed us is passed over.
 const SHUN: Duration = Duration::from_secs(2);
-/// Patience with a store's promise.
-const FENCE_PATIENCE: Duration = Duration::from_millis(1000);
 /// Pause between attempts while there are too few stores or no catalog.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-
-/// Patience with the catalog's answer to whether it is there.
-const CATALOG_PATIENCE: Duration = Duration::from_millis(500);
-/// Why a replica that is only late failed; the time follows.
-const LATE: &str = "has not acknowledged for";
-
-/// What is noted of a replica that has not answered for so long, but may be well.
-pub(super) fn late(waited: Duration) -> String {
-    format!("{LATE} {} ms", waited.as_millis())
-}
-
-/// What is noted of a replica on a store that everything moves away from.
-const LEAVING: &str = "its store drains";
-
-fn is_late(reason: &str) -> bool {
-    reason.starts_with(LATE)
-}
 
 impl Log {
     pub(super) async fn repair_forever(self: Rc<Self>) {
@@ -97,8 +78,8 @@ impl Log {
             return;
         }
         for replica in &mut state.open.replicas {
-            if replica.written < oldest.last && !replica.stalled && replica.failed.is_none() {
-                replica.failed = Some(late(waited));
+            if replica.written < oldest.last && !replica.stalled && replica.trouble.is_none() {
+                replica.trouble = Some(Trouble::Late(waited));
             }
         }
     }
@@ -109,7 +90,7 @@ impl Log {
             .open
             .replicas
             .iter()
-            .any(|replica| replica.failed.is_some())
+            .any(|replica| replica.trouble.is_some())
         {
             return true;
         }
@@ -141,9 +122,11 @@ impl Log {
         stores.into_iter().filter(|store| !shunned(store)).collect()
     }
 
-    /// Closes the open segment at its committed end and opens the next one on healthy stores.
+    /// Closes the open segment at its committed end and opens the next one on healthy stores; or leaves it open, when the
+    /// catalog is away and its replicas can go on.
     async fn rotate(&self) -> Result<(), LogError> {
         self.shun_failed();
+        let mut patience = CATALOG_PATIENCE;
         loop {
             if let Some(lost) = self.lost() {
                 return Err(lost);
@@ -151,7 +134,7 @@ impl Log {
             let copies = self.copies.get();
             let mut candidates = self.candidates();
             candidates.truncate(usize::from(copies.wanted));
-            let fenced = join_all(candidates.iter().map(|&store| self.promise_of(store))).await;
+            let fenced = join_all(candidates.iter().map(|&store| self.replica_on(store))).await;
             let replicas: Vec<(SegmentReplica, Time)> = fenced.into_iter().flatten().collect();
             if let Some(lost) = self.lost() {
                 return Err(lost);
@@ -168,8 +151,12 @@ impl Log {
             }
             // Once its end was told the open segment takes nothing more.
             let closing = self.state.borrow().closing;
-            if !closing && self.pardon_without_catalog().await {
-                return Ok(());
+            if !closing {
+                match self.judge(&mut patience).await {
+                    Verdict::GoOn => break,
+                    Verdict::Wait => continue,
+                    Verdict::Replace => {}
+                }
             }
             // From here on nothing is committed in the old segment, so its end can be told.
             let end = {
@@ -183,9 +170,10 @@ impl Log {
                 continue;
             }
             self.register(&row, &replicas).await?;
-            *self.waiting.borrow_mut() = None;
-            return Ok(());
+            break;
         }
+        *self.waiting.borrow_mut() = None;
+        Ok(())
     }
 
     /// The segment after the open one, which ends before `start`.
@@ -208,7 +196,7 @@ impl Log {
             .open
             .replicas
             .iter()
-            .filter(|replica| replica.failed.is_some())
+            .filter(|replica| replica.trouble.is_some())
         {
             state.shunned.insert(replica.store, until);
         }
@@ -226,7 +214,7 @@ impl Log {
             replicas.filter(|replica| !stays(&replica.store)).collect();
         if others >= wanted {
             for replica in &mut found {
-                replica.failed.get_or_insert_with(|| LEAVING.to_owned());
+                replica.trouble.get_or_insert(Trouble::Leaving);
             }
         }
         let any = !found.is_empty();
@@ -235,63 +223,6 @@ impl Log {
             self.work.notify_all();
         }
         any
-    }
-
-    /// With too few stores left, one that was slow is better than none.
-    fn forgive(&self) {
-        let mut state = self.state.borrow_mut();
-        state.shunned.clear();
-        for replica in &mut state.open.replicas {
-            if replica.failed.as_deref().is_some_and(is_late) {
-                replica.failed = None;
-            }
-        }
-    }
-
-    /// While the catalog is away no segment can be opened, and the present one must go on: a replica that is
-    /// only late is waited for. True when nobody failed otherwise and the catalog does not answer.
-    async fn pardon_without_catalog(&self) -> bool {
-        let must_go = self.state.borrow().open.replicas.iter().any(|replica| {
-            let failed = replica.failed.as_deref();
-            failed.is_some_and(|reason| !is_late(reason))
-        });
-        if must_go {
-            return false;
-        }
-        let look = self.catalog.volume(self.volume);
-        match self.world.timeout(CATALOG_PATIENCE, look).await {
-            Ok(Err(CatalogError::Kv(_))) | Err(_) => {}
-            Ok(_) => return false,
-        }
-        self.forgive();
-        self.world.sleep(RETRY_PAUSE).await;
-        true
-    }
-
-    /// The store's promise for this epoch, with its present life.
-    async fn promise_of(&self, store: StoreId) -> Option<(SegmentReplica, Time)> {
-        let request = StoreRequest::Fence {
-            volume: self.volume,
-            epoch: self.epoch,
-        };
-        let sent_at = self.world.now();
-        let call = self.stores.call(store, Lane::Log, request.into());
-        match self.world.timeout(FENCE_PATIENCE, call).await {
-            Ok(Ok((StoreReply::Fenced { incarnation, .. }, _))) => {
-                Some((SegmentReplica { store, incarnation }, sent_at))
-            }
-            Ok(Err(CallError::Refused {
-                error: StoreError::StaleEpoch { .. },
-                ..
-            })) => {
-                self.fenced();
-                None
-            }
-            _ => {
-                self.shun(store);
-                None
-            }
-        }
     }
 
     /// Passes a store over for a while.
@@ -349,7 +280,7 @@ impl Log {
                     written: before,
                     flushed: before,
                     confirmed_at,
-                    failed: None,
+                    trouble: None,
                     stalled: false,
                 })
                 .collect(),
@@ -369,7 +300,7 @@ impl Log {
                         store: replica.store,
                         incarnation: replica.incarnation,
                     };
-                    (row, replica.failed.is_some())
+                    (row, replica.trouble.is_some())
                 };
                 let replicas = old.replicas.iter().map(replica).collect();
                 state.closed.push(ClosedSegment {
@@ -397,5 +328,6 @@ impl Log {
         }
         self.work.notify_all();
         self.progress.notify_all();
+        self.pardon.notify_all();
     }
 }

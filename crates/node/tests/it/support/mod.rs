@@ -209,6 +209,12 @@ impl Cluster {
         self.machines[index].node.borrow_mut().take();
     }
 
+    /// What its disk has not flushed may be gone.
+    pub fn power_loss(&self, index: usize) {
+        self.machines[index].host.power_loss();
+        self.machines[index].node.borrow_mut().take();
+    }
+
     pub fn restart(&self, index: usize) -> Rc<Host> {
         self.machines[index].host.restart();
         self.start(index)
