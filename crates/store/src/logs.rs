@@ -96,6 +96,21 @@ fn check_records(target: Target, records: &[Record]) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Sent again, because its answer was lost or a takeover sends it: a yes counts it as written.
+fn check_held(segment: &mut Segment, record: &Record) -> Result<(), StoreError> {
+    let position = record.head.position;
+    match segment.slot_mut(position) {
+        Some(slot) if slot.head.crc != record.head.crc => Err(bad(format!(
+            "append: {position} is here with other contents"
+        ))),
+        Some(slot) if slot.damaged => {
+            let what = format!("log record {position}");
+            Err(StoreError::Damaged { what })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn last_checkpoint(records: &[Record]) -> Option<Position> {
     let checkpoints = records
         .iter()
@@ -277,18 +292,7 @@ impl Store {
         for record in records {
             let position = record.head.position;
             if position < segment.next() {
-                let held = segment.slot_mut(position);
-                let held = held.map(|slot| (slot.head.crc == record.head.crc, slot.damaged));
-                if held.is_some_and(|(same, _)| !same) {
-                    return Err(bad(format!(
-                        "append: {position} is here with other contents"
-                    )));
-                }
-                // Sent again because its answer was lost: a yes would count it as written.
-                if held.is_some_and(|(_, damaged)| damaged) {
-                    let what = format!("log record {position}");
-                    return Err(StoreError::Damaged { what });
-                }
+                check_held(segment, &record)?;
                 continue;
             }
             if record.head.previous_crc != segment.last_crc {
