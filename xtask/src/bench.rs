@@ -6,6 +6,7 @@
 
 mod ceph;
 mod csi;
+mod encryption;
 mod engine;
 mod fio;
 mod idle;
@@ -76,6 +77,9 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     } else if request.manage {
         manage::run(&request)?;
         stage("done");
+    } else if request.encryption {
+        encryption::run(&request)?;
+        stage("done");
     } else if request.measure {
         let results = match request.peer {
             true => measure_ceph(&request)?,
@@ -100,7 +104,7 @@ fn measure(request: &Request) -> Result<Results> {
     );
     let binary = cluster::binary(request.binary.as_deref())?;
     stage("disks, processes, volumes");
-    let mut cluster = start_cluster(binary.clone(), request)?;
+    let mut cluster = start_cluster(&binary, request, request.folder.clone(), request.tls)?;
     stage("idle");
     let mut idle = vec![idle::watch(&cluster, "after the start", request.idle())];
     let (targets, ceiling) = targets(&cluster, &binary, request)?;
@@ -194,23 +198,24 @@ fn settings(request: &Request) -> Vec<(String, String)> {
     ]
 }
 
-fn start_cluster(binary: PathBuf, request: &Request) -> Result<Cluster> {
+fn start_cluster(binary: &Path, request: &Request, folder: PathBuf, tls: bool) -> Result<Cluster> {
     let plan = Plan {
-        folder: request.folder.clone(),
+        folder,
         nodes: 3,
         disks: 3,
-        // Six copies of the data on three disks, as much again for garbage, and journals.
-        disk_bytes: 4 * request.bytes + (4 << 30),
+        // Six copies of the data on three disks, three times as much for garbage, and journals: above 70 % of a store,
+        // collecting comes before clients.
+        disk_bytes: 8 * request.bytes + (4 << 30),
         etcd: true,
         prewritten: true,
         sparse: false,
         bench: true,
         tokens: false,
-        tls: request.tls,
+        tls,
         detached: false,
         last_disk: None,
     };
-    let cluster = Cluster::start(binary, &plan)?;
+    let cluster = Cluster::start(binary.to_path_buf(), &plan)?;
     let api = cluster.any_api().context("no node runs")?;
     for rf in COPIES {
         let container = format!("rf{rf}");
@@ -326,9 +331,13 @@ fn volume(cluster: &Cluster, binary: &Path, name: &str, request: &Request) -> Re
 }
 
 fn write(results: &Results, name: &str) -> Result<()> {
+    write_as(name, &report::markdown(results), results)
+}
+
+fn write_as(name: &str, markdown: &str, results: &Results) -> Result<()> {
     let folder = Path::new(FOLDER);
     fs::create_dir_all(folder)?;
-    let text = format!("# Benchmark\n\n{}", report::markdown(results));
+    let text = format!("# Benchmark\n\n{markdown}");
     fs::write(folder.join(format!("{name}.md")), &text)?;
     fs::write(
         folder.join(format!("{name}.json")),

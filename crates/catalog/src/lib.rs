@@ -63,7 +63,7 @@ pub use rows::{
     NodeRow, Origin, PagePointer, Row, SeatRow, SegmentReplica, SegmentRow, SnapshotRow,
     SnapshotState, StoreRow, SyncPolicy, VolumeLimits, VolumeRoot, VolumeRow, VolumeState,
 };
-pub use snapshots::{NewSnapshot, SnapshotMarks};
+pub use snapshots::{NewSnapshot, SnapshotBase, SnapshotMarks};
 pub use space::{SpaceRow, SpaceState};
 pub use targets::{AlertCursorRow, AlertTargetRow, Delivery, MailSecurity, Secret, TARGETS_MAX};
 pub use tasks::{TASKS_AT_ONCE, TASKS_MAX, TaskHead, TaskRow, TaskStatus};

@@ -1,8 +1,9 @@
 //! Snapshots in the catalog: taken in O(1), settled by the drain, deleted in any order.
 
 use crate::access::{Catalog, CatalogError, Transaction, Versioned};
-use crate::rows::{Row, SnapshotRow, SnapshotState, VolumeRoot, VolumeRow, numbered};
+use crate::rows::{LineageRow, Row, SnapshotRow, SnapshotState, VolumeRoot, VolumeRow, numbered};
 use crate::volumes::{check_name, numbered_name};
+use futures_util::future::join;
 use std::collections::BTreeMap;
 use vocab::{Epoch, Position, SnapshotId, VolumeId};
 
@@ -47,6 +48,13 @@ impl SnapshotMarks {
 
 pub(crate) fn snapshot_name_key(volume: VolumeId, name: &str) -> String {
     format!("snapshot-name/{:020}/{name}", volume.0)
+}
+
+/// Rows that a snapshot's is made from; see [`Catalog::snapshot_base`].
+#[derive(Clone, Debug)]
+pub struct SnapshotBase {
+    owner: Versioned<VolumeRow>,
+    lineage: Versioned<LineageRow>,
 }
 
 impl Catalog {
@@ -105,8 +113,27 @@ impl Catalog {
         }
     }
 
+    /// What the row of a snapshot is made from, as it is now, if a snapshot of this name may be taken.
+    ///
+    /// # Errors
+    /// As [`Catalog::check_snapshot_name`], and [`CatalogError::NotFound`].
+    pub async fn snapshot_base(
+        &self,
+        volume: VolumeId,
+        name: &str,
+    ) -> Result<SnapshotBase, CatalogError> {
+        let rows = async {
+            let owner = self.volume(volume).await?;
+            let lineage = self.lineage(owner.row.lineage).await?;
+            Ok(SnapshotBase { owner, lineage })
+        };
+        let (free, base) = join(self.check_snapshot_name(volume, name), rows).await;
+        free?;
+        base
+    }
+
     /// Records a snapshot whose barrier is flushed in the log of the owner of term `epoch`. O(1).
-    /// Idempotent by id.
+    /// Idempotent by id. `base` saves the first attempt its reads: what it holds is compared when the row is written.
     ///
     /// # Errors
     /// [`CatalogError::Exists`], [`CatalogError::Refused`], [`CatalogError::StaleOwner`],
@@ -116,22 +143,24 @@ impl Catalog {
         volume: VolumeId,
         epoch: Epoch,
         new: &NewSnapshot,
+        base: &mut Option<SnapshotBase>,
     ) -> Result<SnapshotRow, CatalogError> {
         for _ in 0..64 {
-            if let Some(done) = self
-                .read::<SnapshotRow>(&numbered(SnapshotRow::PREFIX, new.id.0))
-                .await?
-            {
-                return Ok(done.row);
-            }
-            self.check_snapshot_name(volume, &new.name).await?;
-            let owner = self.volume(volume).await?;
+            let SnapshotBase { owner, lineage } = match base.take() {
+                Some(base) => base,
+                None => {
+                    let key = numbered(SnapshotRow::PREFIX, new.id.0);
+                    if let Some(done) = self.read::<SnapshotRow>(&key).await? {
+                        return Ok(done.row);
+                    }
+                    self.snapshot_base(volume, &new.name).await?
+                }
+            };
             if owner.row.epoch != epoch {
                 return Err(CatalogError::StaleOwner {
                     current: owner.row.epoch,
                 });
             }
-            let lineage = self.lineage(owner.row.lineage).await?;
             let row = SnapshotRow {
                 id: new.id,
                 name: new.name.clone(),

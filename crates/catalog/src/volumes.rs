@@ -6,6 +6,7 @@ use crate::rows::{
     ContainerRow, LineageRow, MapRoot, Origin, Row, SegmentRow, SnapshotRow, SnapshotState,
     VolumeLimits, VolumeRoot, VolumeRow, VolumeState, numbered,
 };
+use futures_util::future::join;
 use std::collections::BTreeMap;
 use vocab::{ByteCount, ContainerId, Epoch, LineageId, NodeId, Position, SnapshotId, VolumeId};
 
@@ -89,6 +90,28 @@ pub(crate) fn check_owner(row: &VolumeRow, epoch: Epoch) -> Result<(), CatalogEr
     } else {
         Err(CatalogError::StaleOwner { current: row.epoch })
     }
+}
+
+/// The snapshot that a clone starts from, and what it joins.
+struct Source {
+    snapshot: Versioned<SnapshotRow>,
+    lineage: Versioned<LineageRow>,
+}
+
+fn start_from(origin: &Source, row: &mut VolumeRow, transaction: Transaction) -> Transaction {
+    let Source { snapshot, lineage } = origin;
+    row.lineage = snapshot.row.lineage;
+    row.origin = Some(Origin {
+        volume: snapshot.row.volume,
+        snapshot: snapshot.row.id,
+    });
+    match snapshot.row.state {
+        SnapshotState::Ready(map) => row.root.map = map,
+        SnapshotState::Pending(_) => row.state = VolumeState::Pending,
+    }
+    let mut joined = lineage.row.clone();
+    joined.volumes.push(row.id);
+    transaction.unchanged(snapshot).replace(lineage, &joined)
 }
 
 impl Catalog {
@@ -175,24 +198,36 @@ impl Catalog {
     pub async fn create_volume(&self, new: &NewVolume) -> Result<VolumeRow, CatalogError> {
         check_name("volume", &new.name)?;
         check_size(new.size)?;
-        let container = self.container_named(&new.container).await?;
+        let name_key = volume_name_key(&new.name);
+        let reads = join(
+            self.container_named(&new.container),
+            self.resolve(&name_key),
+        );
+        let (container, taken) = reads.await;
+        let container = container?;
+        let exists = || CatalogError::Exists {
+            kind: "volume",
+            name: new.name.clone(),
+        };
         // First, so that who repeats a creation that filled the quota is told that it was done.
-        if self.resolve(&volume_name_key(&new.name)).await?.is_none() {
-            self.check_quota(&container.row, new.size).await?;
+        if taken?.is_some() {
+            return Err(exists());
         }
-        let (id, given) = self.next_id_at("volume").await?;
+        self.check_quota(&container.row, new.size).await?;
+        let (drawn, origin) = join(self.next_id_at("volume"), self.origin_of(new)).await;
+        let ((id, given), mut origin) = (drawn?, origin?);
         let id = VolumeId(id);
-        for _ in 0..16 {
-            if self.resolve(&volume_name_key(&new.name)).await?.is_some() {
-                return Err(CatalogError::Exists {
-                    kind: "volume",
-                    name: new.name.clone(),
-                });
+        for attempt in 0..16 {
+            if attempt > 0 {
+                if self.resolve(&name_key).await?.is_some() {
+                    return Err(exists());
+                }
+                origin = self.origin_of(new).await?;
             }
             let mut row = blank_volume(id, container.row.id, new);
             row.edited = Some(given);
             let mut transaction = Transaction::new().unchanged(&container);
-            transaction = match new.origin {
+            transaction = match &origin {
                 None => {
                     row.lineage = LineageId(id.0);
                     let lineage = LineageRow {
@@ -203,11 +238,9 @@ impl Catalog {
                     };
                     transaction.create(&lineage)
                 }
-                Some(snapshot) => self.start_from(snapshot, &mut row, transaction).await?,
+                Some(origin) => start_from(origin, &mut row, transaction),
             };
-            transaction = transaction
-                .create(&row)
-                .claim_name(volume_name_key(&new.name), id.0);
+            transaction = transaction.create(&row).claim_name(name_key.clone(), id.0);
             if self.commit(transaction).await?.is_some() {
                 return Ok(row);
             }
@@ -215,32 +248,20 @@ impl Catalog {
         Err(CatalogError::Contended)
     }
 
-    async fn start_from(
-        &self,
-        snapshot: SnapshotId,
-        row: &mut VolumeRow,
-        transaction: Transaction,
-    ) -> Result<Transaction, CatalogError> {
+    /// What a new volume starts from.
+    async fn origin_of(&self, new: &NewVolume) -> Result<Option<Source>, CatalogError> {
+        let Some(snapshot) = new.origin else {
+            return Ok(None);
+        };
         let snapshot = self.snapshot(snapshot).await?;
-        if row.size < snapshot.row.size {
+        if new.size < snapshot.row.size {
             return Err(CatalogError::Refused(format!(
                 "volume size {} is not allowed: a clone of snapshot {} needs at least {}",
-                row.size, snapshot.row.name, snapshot.row.size
+                new.size, snapshot.row.name, snapshot.row.size
             )));
         }
         let lineage = self.lineage(snapshot.row.lineage).await?;
-        row.lineage = snapshot.row.lineage;
-        row.origin = Some(Origin {
-            volume: snapshot.row.volume,
-            snapshot: snapshot.row.id,
-        });
-        match snapshot.row.state {
-            SnapshotState::Ready(map) => row.root.map = map,
-            SnapshotState::Pending(_) => row.state = VolumeState::Pending,
-        }
-        let mut joined = lineage.row.clone();
-        joined.volumes.push(row.id);
-        Ok(transaction.unchanged(&snapshot).replace(&lineage, &joined))
+        Ok(Some(Source { snapshot, lineage }))
     }
 
     /// Makes `node` the owner: bumps the epoch in one transaction. The caller fences the log replicas next.

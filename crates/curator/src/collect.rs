@@ -8,20 +8,20 @@
 //! proportion to what must be copied are rewritten.
 
 use crate::account::{Held, LineageSpace, RootOf, RootSpace};
+use crate::pages::Pages;
 use crate::sparse::{Sparse, Sparsest};
 use catalog::{
-    Catalog, CatalogError, LineageRow, MapRoot, SnapshotState, Transaction, Versioned, VolumeState,
+    Catalog, CatalogError, LineageRow, MapRoot, SnapshotState, Transaction, Versioned, VolumeRow,
+    VolumeState,
 };
 use futures_util::future::join_all;
 use group::{Listed, Pool, PoolError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vocab::{ByteCount, Epoch, ExtentId, GroupId, LineageId, VolumeId};
 use volume::{MapError, Marks, PageCache, Referrer, Tally, mark, tally};
 use wire::ExtentInfo;
 use world::{Duration, World};
 
-/// Entries of a listing read at a time.
-const LIST_LIMIT: u32 = 1000;
 /// Extents deleted by one call.
 const DELETE_BATCH: usize = 200;
 /// A collection rewrites no more once so many rewrites were refused: the stores are full or away. Fewer are extents that
@@ -147,6 +147,8 @@ struct Roots {
     owners: Vec<RootOf>,
     /// Per volume: extents below are settled. `None`: the volume is deleted, all of it is.
     floors: BTreeMap<VolumeId, Option<(Epoch, u32)>>,
+    /// Volumes that may have written extents: deleted ones, and those that had an owner.
+    written: BTreeSet<VolumeId>,
 }
 
 /// Extents that were rewritten when so many of their blocks were live: rewriting them again at the same number
@@ -231,6 +233,29 @@ pub async fn collect_lineage(
     Ok(Collected { report, space })
 }
 
+/// Where the space of a lineage goes in which nothing was ever written, so that there is nothing to collect: all of it that
+/// ever was is there, and none of it had an owner. `None` when that is not so.
+#[must_use]
+pub fn untouched(lineage: &LineageRow, volumes: &[&VolumeRow]) -> Option<LineageSpace> {
+    let new = |row: &&VolumeRow| {
+        let empty = row.root.map.page.is_none() && row.root.map.mapped_blocks == 0;
+        row.epoch == Epoch(0) && row.state == VolumeState::Ready && row.origin.is_none() && empty
+    };
+    let whole = lineage.snapshots.is_empty()
+        && lineage.deleted.is_empty()
+        && lineage.volumes.len() == volumes.len();
+    let root = |row: &&VolumeRow| RootSpace {
+        of: RootOf::Volume(row.id),
+        mapped: ByteCount(0),
+        exclusive: ByteCount(0),
+        frees: ByteCount(0),
+    };
+    (whole && volumes.iter().all(new)).then(|| LineageSpace {
+        roots: volumes.iter().map(root).collect(),
+        ..LineageSpace::default()
+    })
+}
+
 /// Where the space goes, by listings that are made anew.
 async fn relist(
     pool: &Pool,
@@ -240,16 +265,10 @@ async fn relist(
 ) -> Result<LineageSpace, CollectError> {
     let mut space = empty_space(roots, shares);
     for group in pool.groups() {
-        let mut after = None;
-        loop {
-            let (extents, more) = pool.list(group.id, after, LIST_LIMIT).await?;
-            after = extents.last().map(|listed| listed.info.id).or(after);
-            let ours = |listed: &&Listed| roots.floors.contains_key(&listed.info.id.volume);
-            for listed in extents.iter().filter(ours) {
+        let mut pages = Pages::new(pool, group.id, &roots.written);
+        while let Some(extents) = pages.next().await? {
+            for listed in &extents {
                 space.add(held(listed, marks, shares));
-            }
-            if !more || extents.is_empty() {
-                break;
             }
         }
     }
@@ -302,6 +321,7 @@ async fn read_roots(
 ) -> Result<Roots, CollectError> {
     let lineage = catalog.lineage(id).await?;
     let (mut maps, mut owners, mut floors) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let mut written: BTreeSet<VolumeId> = lineage.row.deleted.iter().copied().collect();
     for &volume in &lineage.row.volumes {
         let row = match catalog.volume(volume).await {
             Err(CatalogError::NotFound { .. }) => return Err(CollectError::Changed),
@@ -315,6 +335,9 @@ async fn read_roots(
         } else {
             row.root.floor
         };
+        if row.epoch > Epoch(0) {
+            written.insert(volume);
+        }
         maps.push(row.root.map);
         owners.push(RootOf::Volume(volume));
         floors.insert(volume, Some(settled));
@@ -342,6 +365,7 @@ async fn read_roots(
         maps,
         owners,
         floors,
+        written,
     })
 }
 
@@ -388,29 +412,27 @@ struct Sweeper<'a> {
 
 impl Sweeper<'_> {
     async fn sweep(&mut self, group: GroupId) -> Result<(), CollectError> {
-        let mut after = None;
+        let mut pages = Pages::new(self.pool, group, &self.roots.written);
         let mut doomed: Vec<ExtentId> = Vec::new();
-        loop {
-            let (extents, more) = self.pool.list(group, after, LIST_LIMIT).await?;
-            after = extents.last().map(|listed| listed.info.id).or(after);
-            let last_page = !more || extents.is_empty();
+        while let Some(extents) = pages.next().await? {
             for listed in &extents {
                 let id = listed.info.id;
                 if is_settled(self.roots, &id, self.limits) && self.judge(&listed.info) {
                     self.report.freed_bytes += listed.occupied;
                     doomed.push(id);
-                } else if self.roots.floors.contains_key(&id.volume) {
+                } else {
                     self.space.add(held(listed, self.marks, self.shares));
                 }
             }
-            while doomed.len() >= DELETE_BATCH || (last_page && !doomed.is_empty()) {
-                let batch = doomed.split_off(doomed.len().saturating_sub(DELETE_BATCH));
+            while doomed.len() >= DELETE_BATCH {
+                let batch = doomed.split_off(doomed.len() - DELETE_BATCH);
                 self.pool.delete(group, batch).await?;
             }
-            if last_page {
-                return Ok(());
-            }
         }
+        if !doomed.is_empty() {
+            self.pool.delete(group, doomed).await?;
+        }
+        Ok(())
     }
 
     /// Whether the extent is garbage; remembers it when it is mostly so.
@@ -503,4 +525,51 @@ async fn finish(
         .commit(Transaction::new().remove(&roots.lineage))
         .await?
         .is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vocab::SnapshotId;
+
+    fn volume(id: u64) -> VolumeRow {
+        let row = serde_json::json!({
+            "id": id, "name": "v", "container": 1, "lineage": 5, "size": 1 << 30, "created_ms": 0, "epoch": 0,
+        });
+        serde_json::from_value(row).expect("the rest has defaults")
+    }
+
+    fn lineage(volumes: &[u64]) -> LineageRow {
+        LineageRow {
+            id: LineageId(5),
+            volumes: volumes.iter().copied().map(VolumeId).collect(),
+            snapshots: Vec::new(),
+            deleted: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_a_lineage_that_nobody_ever_wrote_to_is_passed_over() {
+        let new = volume(7);
+        let space = untouched(&lineage(&[7]), &[&new]).expect("nothing was written");
+        assert_eq!(space.roots.len(), 1);
+        // Rows that were read a moment apart.
+        assert_eq!(untouched(&lineage(&[7, 8]), &[&new]), None);
+        let with_snapshot = LineageRow {
+            snapshots: vec![SnapshotId(1)],
+            ..lineage(&[7])
+        };
+        assert_eq!(untouched(&with_snapshot, &[&new]), None);
+        let with_deleted = LineageRow {
+            deleted: vec![VolumeId(6)],
+            ..lineage(&[7])
+        };
+        assert_eq!(untouched(&with_deleted, &[&new]), None);
+        let mut opened = volume(7);
+        opened.epoch = Epoch(1);
+        assert_eq!(untouched(&lineage(&[7]), &[&opened]), None);
+        let mut pending = volume(7);
+        pending.state = VolumeState::Pending;
+        assert_eq!(untouched(&lineage(&[7]), &[&pending]), None);
+    }
 }

@@ -15,6 +15,7 @@ mod account;
 pub mod alerts;
 mod collect;
 mod pace;
+mod pages;
 mod placement;
 mod quorum;
 pub mod rebuild;
@@ -22,7 +23,9 @@ mod space;
 mod sparse;
 
 pub use account::{Ledger, LineageSpace, RootOf, RootSpace};
-pub use collect::{Attempts, CollectError, CollectReport, Collected, Limits, collect_lineage};
+pub use collect::{
+    Attempts, CollectError, CollectReport, Collected, Limits, collect_lineage, untouched,
+};
 pub use pace::{FULL, Pace, PaceOptions, Share, Window};
 pub use placement::{GroupSizes, PlacementLimits, Standing, StoreFacts, deficit, plan};
 pub use quorum::{Holding, QuorumLimits, QuorumStep, Seat, Tenant, members_wanted, plan_member};

@@ -261,7 +261,8 @@ impl Host {
         if self.is_stopping() {
             return Err(Refusal::Busy("the node stops".to_owned()));
         }
-        if let Some(refusal) = self.volumes.waiting(id, self.world.now()) {
+        let waiting = self.volumes.waiting(id, self.world.now());
+        if let Some(refusal) = waiting.filter(|refusal| !self.names_gone(refusal)) {
             return Err(refusal);
         }
         let opened = self.take_over(id).await;
@@ -274,6 +275,15 @@ impl Host {
         }
         drop(held);
         opened
+    }
+
+    /// Whether it leaves a volume to a node that is gone by now.
+    fn names_gone(&self, refusal: &Refusal) -> bool {
+        let Refusal::Elsewhere(node) = refusal else {
+            return false;
+        };
+        let gone = self.members.gone_for(*node);
+        gone.is_some_and(|gone| gone >= self.options.suspicion)
     }
 
     /// Whether this node may serve the volume as its row stands.

@@ -3,7 +3,10 @@
 use crate::change::Change;
 use crate::map::{DiffRun, diff};
 use crate::volume::{Volume, VolumeError};
-use catalog::{CatalogError, MapRoot, NewSnapshot, SnapshotMarks, SnapshotRow, SnapshotState};
+use catalog::{
+    CatalogError, MapRoot, NewSnapshot, SnapshotBase, SnapshotMarks, SnapshotRow, SnapshotState,
+};
+use futures_util::future::join;
 use vocab::SnapshotId;
 use world::Duration;
 
@@ -25,11 +28,12 @@ impl Volume {
         marks: SnapshotMarks,
     ) -> Result<SnapshotRow, VolumeError> {
         let catalog = &self.context.catalog;
-        catalog.check_snapshot_name(self.id, name).await?;
-        let id = SnapshotId(catalog.next_id("snapshot").await?);
+        let base = catalog.snapshot_base(self.id, name);
+        let (base, id) = join(base, catalog.next_id("snapshot")).await;
+        let (base, id) = (base?, SnapshotId(id?));
         let created_ms = self.context.world.clock.unix_ms();
         self.recording.borrow_mut().insert(id);
-        let recorded = self.record(id, name, created_ms, marks).await;
+        let recorded = self.record(id, name, created_ms, marks, base).await;
         self.recording.borrow_mut().remove(&id);
         self.drain_now.notify_all();
         recorded
@@ -41,6 +45,7 @@ impl Volume {
         name: &str,
         created_ms: u64,
         marks: SnapshotMarks,
+        base: SnapshotBase,
     ) -> Result<SnapshotRow, VolumeError> {
         let (position, outcome) = self.log.append(Change::Barrier(id), true);
         outcome.await.unwrap_or(Err(crate::log::LogError::Closed))?;
@@ -51,13 +56,10 @@ impl Volume {
             created_ms,
             marks,
         };
+        let (catalog, mut base) = (&self.context.catalog, Some(base));
         loop {
-            match self
-                .context
-                .catalog
-                .record_snapshot(self.id, self.epoch, &new)
-                .await
-            {
+            let recorded = catalog.record_snapshot(self.id, self.epoch, &new, &mut base);
+            match recorded.await {
                 Ok(row) => return Ok(row),
                 // The row may have been written: only the catalog knows, so ask until it answers.
                 Err(CatalogError::Kv(_) | CatalogError::Contended) if self.log.lost().is_none() => {

@@ -1,7 +1,7 @@
 //! Writing the last results into docs/performance.md, each kind between two markers; all else there is written by people.
 
 use super::report::{self, Results};
-use super::{csi, manage, repair};
+use super::{csi, encryption, manage, repair};
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use std::fs;
@@ -28,12 +28,18 @@ const REPAIR: Markers = Markers {
     end: "<!-- bench-repair:end -->",
 };
 
+const ENCRYPTION: Markers = Markers {
+    begin: "<!-- bench-encryption:begin: written by `cargo xtask bench --encryption --publish` -->",
+    end: "<!-- bench-encryption:end -->",
+};
+
 const MANAGE: Markers = Markers {
     begin: "<!-- bench-manage:begin: written by `cargo xtask bench --manage --publish` -->",
     end: "<!-- bench-manage:end -->",
 };
 
-/// Puts what there is of `results.json`, with `peer.json`, of `csi.json`, of `repair.json`, of `repair-bounded.json` and of `manage.json` in `folder` into the document.
+/// Puts what there is of `results.json`, with `peer.json`, of `csi.json`, of `repair.json`, of `repair-bounded.json`, of `manage.json`
+/// and of `encryption.json` in `folder` into the document.
 pub fn publish(folder: &Path) -> Result<()> {
     let results: Option<Results> = read(&folder.join("results.json"))?;
     let driver: Option<csi::Results> = read(&folder.join("csi.json"))?;
@@ -43,12 +49,14 @@ pub fn publish(folder: &Path) -> Result<()> {
     };
     let losses = [losses(false)?, losses(true)?];
     let managed: Option<manage::Results> = read(&folder.join("manage.json"))?;
+    let encrypted: Option<Results> = read(&folder.join("encryption.json"))?;
     ensure!(
         results.is_some()
+            || encrypted.is_some()
             || driver.is_some()
             || losses.iter().any(Option::is_some)
             || managed.is_some(),
-        "there is neither results.json nor csi.json, repair.json or manage.json in {}: run `cargo xtask bench` first",
+        "there is neither results.json nor csi.json, repair.json, manage.json or encryption.json in {}: run `cargo xtask bench` first",
         folder.display()
     );
     let mut text =
@@ -66,6 +74,9 @@ pub fn publish(folder: &Path) -> Result<()> {
     }
     if let Some(managed) = managed {
         text = MANAGE.replaced(&text, &manage::markdown(&managed))?;
+    }
+    if let Some(encrypted) = encrypted {
+        text = ENCRYPTION.replaced(&text, &encryption::markdown(&encrypted))?;
     }
     fs::write(DOCUMENT, text)?;
     println!("    {DOCUMENT} has the results");
@@ -142,7 +153,7 @@ mod tests {
     fn the_document_has_the_markers() {
         let root = crate::process::workspace_root();
         let text = fs::read_to_string(root.join(DOCUMENT)).expect("the document is there");
-        for markers in [STORAGE, DRIVER, REPAIR] {
+        for markers in [STORAGE, DRIVER, REPAIR, ENCRYPTION, MANAGE] {
             markers.replaced(&text, "new").expect("it has markers");
         }
     }

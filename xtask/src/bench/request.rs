@@ -12,6 +12,7 @@ cargo xtask bench --peer ceph [--quick] [--seconds N] [--runs N] [--gib N] [--di
 cargo xtask bench --csi [--quick] [--seconds N] [--runs N] [--gib N] [--volumes N] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --repair [--disk-mibs N] [--seconds N] [--runs N] [--gib N] [--tls] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --manage [--quick] [--runs N] [--binary FILE] [--dir DIR] [--publish]
+cargo xtask bench --encryption [--quick] [--seconds N] [--runs N] [--gib N] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --publish
   --quick         under 12 minutes in all: short jobs, 1 GiB, one loss of each kind, fewer rows for RF1, the
                   ceiling and the engine; with --peer under 12 minutes more
@@ -32,16 +33,18 @@ cargo xtask bench --publish
   --disk-mibs N   with --repair, each node reads and writes at most N MiB a second, as from and to a disk of its own;
                   needs root
   --manage        API, metrics and pages with 1,000 and 10,000 volumes instead (quick: 1,000), under 10 minutes; needs Node.js
+  --encryption    what encrypted connections cost instead: a plain and an encrypted cluster in turns, under 6 minutes
   --publish       write the results of the last runs, or of this one, into docs/performance.md";
 
 /// Options without a value.
-const FLAGS: [&str; 6] = [
+const FLAGS: [&str; 7] = [
     "--quick",
     "--publish",
     "--csi",
     "--repair",
     "--manage",
     "--tls",
+    "--encryption",
 ];
 
 /// What is asked for.
@@ -74,6 +77,8 @@ pub struct Request {
     pub disk_rate: Option<u64>,
     /// Whether the management plane is measured instead.
     pub manage: bool,
+    /// Whether encrypted connections are compared with plain ones instead.
+    pub encryption: bool,
     /// Volumes that are attached at once.
     pub volumes: usize,
     /// Whether another storage system is measured instead.
@@ -111,6 +116,7 @@ impl Request {
             repair,
             disk_rate: None,
             manage: has("--manage"),
+            encryption: has("--encryption"),
             volumes: if quick { 20 } else { 100 },
             peer: false,
             publish: has("--publish"),

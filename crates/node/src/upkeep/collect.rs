@@ -7,7 +7,7 @@
 use super::tasks::Walk;
 use crate::health;
 use crate::host::Host;
-use catalog::{LineageRow, SnapshotRow, VolumeRow, VolumeState};
+use catalog::{LineageRow, SnapshotRow, Versioned, VolumeRow, VolumeState};
 use curator::{CollectReport, LineageSpace};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -98,6 +98,23 @@ fn is_hurried(host: &Host) -> bool {
     host.health.has_store_above(HURRY_PERCENT)
 }
 
+/// Lineages in which nothing was ever written, and where their space goes.
+fn untouched(
+    lineages: &[Versioned<LineageRow>],
+    volumes: &[Versioned<VolumeRow>],
+) -> BTreeMap<LineageId, LineageSpace> {
+    let rows: BTreeMap<VolumeId, &VolumeRow> = volumes
+        .iter()
+        .map(|found| (found.row.id, &found.row))
+        .collect();
+    let space_of = |found: &Versioned<LineageRow>| {
+        let members = found.row.volumes.iter();
+        let members: Vec<&VolumeRow> = members.filter_map(|id| rows.get(id).copied()).collect();
+        Some((found.row.id, curator::untouched(&found.row, &members)?))
+    };
+    lineages.iter().filter_map(space_of).collect()
+}
+
 /// Collects what has changed; whether nothing is left to do.
 async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Result<bool, String> {
     let mut finished = true;
@@ -139,8 +156,14 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
         .ledger
         .borrow_mut()
         .retain(|id, _| present.contains_key(id));
+    let untouched = untouched(&lineages, &volumes);
     for (id, (fingerprint, rootless)) in present {
         if done.get(&id) == Some(&fingerprint) && !rootless {
+            continue;
+        }
+        if let Some(space) = untouched.get(&id).filter(|_| !rootless) {
+            record(host, id, &CollectReport::default(), space.clone());
+            done.insert(id, fingerprint);
             continue;
         }
         // Another one leads once the lease is lost: two collectors must not compact at the same time.
