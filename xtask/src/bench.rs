@@ -40,6 +40,10 @@ use target::{Driver, Target, run_jobs};
 const FOLDER: &str = "target/bench";
 /// Copies that are measured.
 const COPIES: [u8; 3] = [1, 2, 3];
+/// Stores count as even when nothing has moved for so long: their fill is looked at every 10 s while something does.
+const SETTLED_AFTER: Duration = Duration::from_secs(15);
+/// And never longer than this.
+const SETTLE_MAX: Duration = Duration::from_secs(300);
 /// Jobs of the quick form for the protocol's ceiling, RF1 and the engine without NBD; the others run all.
 const QUICK_CEILING: [&str; 3] = [JOBS[1].name, JOBS[3].name, JOBS[4].name];
 const QUICK_RF1: [&str; 2] = [JOBS[1].name, JOBS[4].name];
@@ -112,6 +116,7 @@ fn measure(request: &Request) -> Result<Results> {
     for target in &targets {
         target.fill(request.bytes)?;
     }
+    settle(&cluster)?;
     let cells = run_jobs(&targets, &JOBS, request)?;
     drop(ceiling);
     stage("idle, with and without volumes");
@@ -224,6 +229,30 @@ fn start_cluster(binary: &Path, request: &Request, folder: PathBuf, tls: bool) -
         rest::post(api, "/volumes", &body)?;
     }
     Ok(cluster)
+}
+
+/// Waits until the stores are even: what was filled lies where its owner is, and moving a share of it elsewhere would go on
+/// beside the first jobs.
+fn settle(cluster: &Cluster) -> Result<()> {
+    stage("stores become even");
+    let api = cluster.any_api().context("no node runs")?;
+    let began = Instant::now();
+    let mut quiet = Instant::now();
+    while quiet.elapsed() < SETTLED_AFTER {
+        ensure!(
+            began.elapsed() < SETTLE_MAX,
+            "the stores are not even after {} s",
+            SETTLE_MAX.as_secs()
+        );
+        let status = rest::get(api, "/status")?;
+        let stores = status["stores"].as_array().cloned().unwrap_or_default();
+        let moves = |store: &serde_json::Value| store["filling"] != 0 || store["leaving"] != 0;
+        if stores.iter().any(moves) {
+            quiet = Instant::now();
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
 }
 
 /// What is asked for, in the order of the table. A volume is there when any way to it is.

@@ -87,7 +87,7 @@ pub use operation::{
     CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, OnceStep,
     Operation, OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,
 };
-pub use query::{IdPage, ListQuery, NamePage};
+pub use query::{IdPage, ListQuery, ListSort, NamePage};
 pub use space::{
     ContainerUsageAnswer, NamedUsageAnswer, PhysicalAnswer, SpaceReportAnswer, UsageAnswer,
 };

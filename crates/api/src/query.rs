@@ -10,8 +10,56 @@ pub const LIMIT_MAX: u32 = 1000;
 /// Label of what exists for a while inside another operation; hidden from lists that do not ask for it.
 pub const INTERNAL_LABEL: &str = "azekura.dev/internal";
 
-/// Which volumes or snapshots, and how many. With `limit` or `after` the answer is ordered by id, and fewer
-/// items than `limit` mean the end.
+/// An order of volumes and snapshots; `-` in front is the other way round. Equal ones are in the order of their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ListSort {
+    /// By name.
+    #[serde(rename = "name")]
+    Name,
+    /// By name, from the last one on.
+    #[serde(rename = "-name")]
+    NameDown,
+    /// The smallest first.
+    #[serde(rename = "size")]
+    Size,
+    /// The largest first.
+    #[serde(rename = "-size")]
+    SizeDown,
+    /// The oldest first.
+    #[serde(rename = "created")]
+    Created,
+    /// The newest first.
+    #[serde(rename = "-created")]
+    CreatedDown,
+}
+
+impl ListSort {
+    /// All of them as they are written.
+    pub const WRITTEN: [(&str, Self); 6] = [
+        ("name", Self::Name),
+        ("-name", Self::NameDown),
+        ("size", Self::Size),
+        ("-size", Self::SizeDown),
+        ("created", Self::Created),
+        ("-created", Self::CreatedDown),
+    ];
+}
+
+impl std::str::FromStr for ListSort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::WRITTEN.iter().find(|(written, _)| *written == text);
+        let found = found.map(|&(_, sort)| sort);
+        found.ok_or_else(|| {
+            "it is name, size or created, or one of them with `-` in front".to_owned()
+        })
+    }
+}
+
+/// Which volumes or snapshots, and how many. With `limit` or `after` the answer is ordered by id unless `sort` says otherwise,
+/// and fewer items than `limit` mean the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
@@ -19,9 +67,13 @@ pub struct ListQuery {
     /// Items at most, up to [`LIMIT_MAX`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// Only items with a larger id.
+    /// Only items with a larger id; with `sort` those that come after the item with this id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
+    /// Another order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(inline))]
+    pub sort: Option<ListSort>,
     /// Only items of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -40,7 +92,7 @@ pub struct ListQuery {
 }
 
 impl ListQuery {
-    /// Whether the answer is a page, ordered by id.
+    /// Whether the answer is a page.
     #[must_use]
     pub fn is_paged(&self) -> bool {
         self.limit.is_some() || self.after.is_some()

@@ -265,6 +265,14 @@ pub enum Compression {
     Off,
 }
 
+/// The order of a list.
+#[derive(Debug, Args)]
+pub struct OrderArgs {
+    /// By name, size or created, with `-` in front from the other end: --sort=-size.
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub sort: Option<api::ListSort>,
+}
+
 /// Verbs on volumes.
 #[derive(Debug, Subcommand)]
 pub enum VolumeVerb {
@@ -298,7 +306,11 @@ pub enum VolumeVerb {
         on: IfVersion,
     },
     /// List volumes
-    List,
+    List {
+        /// In which order.
+        #[command(flatten)]
+        order: OrderArgs,
+    },
     /// Show everything about a volume
     Show {
         /// Its name.
@@ -380,6 +392,9 @@ pub enum SnapshotVerb {
     List {
         /// Of this volume only.
         volume: Option<String>,
+        /// In which order.
+        #[command(flatten)]
+        order: OrderArgs,
     },
     /// Delete a snapshot
     Delete {

@@ -2,16 +2,16 @@
 
 use crate::cli::{
     CapacityArgs, CloneArgs, Compression, ContainerVerb, DescriptionArgs, Form, GroupSnapshotVerb,
-    IfVersion, PolicyArgs, SnapshotVerb, Sync, TokenScope, TokenVerb, VolumeVerb,
+    IfVersion, OrderArgs, PolicyArgs, SnapshotVerb, Sync, TokenScope, TokenVerb, VolumeVerb,
 };
 use crate::output::{Done, Table, render};
 use crate::remote::{Remote, RemoteError};
 use api::http::{self, path};
 use api::{
     CapacityAnswer, ClusterAnswer, CompressionName, ContainerAnswer, ContainerChange,
-    ContainerSpec, DiffAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, Scope, SnapshotAnswer,
-    SnapshotRef, StatusAnswer, SyncName, TokenAnswer, TokenSpec, VolumeAnswer, VolumeChange,
-    VolumeSpec,
+    ContainerSpec, DiffAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, ListSort, Scope,
+    SnapshotAnswer, SnapshotRef, StatusAnswer, SyncName, TokenAnswer, TokenSpec, VolumeAnswer,
+    VolumeChange, VolumeSpec,
 };
 use serde::Serialize;
 
@@ -192,8 +192,9 @@ impl Console<'_> {
                 let answer = self.remote.patch_if(&path, &change, on.version);
                 self.show::<VolumeAnswer>(answer)
             }
-            VolumeVerb::List => {
-                self.show::<Vec<VolumeAnswer>>(self.remote.get(&path(&["volumes"])))
+            VolumeVerb::List { order } => {
+                let path = ordered(path(&["volumes"]), &order);
+                self.show::<Vec<VolumeAnswer>>(self.remote.get(&path))
             }
             VolumeVerb::Show { name } => {
                 self.show::<VolumeAnswer>(self.remote.get(&path(&["volumes", &name])))
@@ -252,11 +253,12 @@ impl Console<'_> {
                 let path = path(&["snapshots", &id.to_string()]);
                 self.show::<SnapshotAnswer>(self.remote.get(&path))
             }
-            SnapshotVerb::List { volume } => {
+            SnapshotVerb::List { volume, order } => {
                 let path = match &volume {
                     Some(volume) => path(&["volumes", volume, "snapshots"]),
                     None => path(&["snapshots"]),
                 };
+                let path = ordered(path, &order);
                 self.show::<Vec<SnapshotAnswer>>(self.remote.get(&path))
             }
             SnapshotVerb::Delete { volume, name } => self.deleted(
@@ -273,6 +275,13 @@ impl Console<'_> {
             }
         }
     }
+}
+
+fn ordered(mut path: String, order: &OrderArgs) -> String {
+    let written = ListSort::WRITTEN.iter();
+    let sort = written.clone().find(|(_, sort)| Some(*sort) == order.sort);
+    query(&mut path, &[("sort", sort.map(|(text, _)| *text))]);
+    path
 }
 
 /// Appends what is given to a path.

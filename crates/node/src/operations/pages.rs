@@ -2,9 +2,10 @@
 
 use super::{Result, catalog_error};
 use crate::host::Host;
-use api::ListQuery;
+use api::{ListQuery, ListSort, OperationError};
 use catalog::{ContainerRow, Row, SnapshotRow, Versioned, VolumeRow};
 use futures_util::future::join_all;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use vocab::{ContainerId, SnapshotId, VolumeId};
 
@@ -21,9 +22,101 @@ pub(super) struct Names {
     pub(super) snapshots: BTreeMap<SnapshotId, String>,
 }
 
+/// What lists can be sorted by.
+pub(super) trait Sortable {
+    fn id(&self) -> u64;
+    fn name(&self) -> &str;
+    fn size(&self) -> u64;
+    fn created_ms(&self) -> u64;
+}
+
+impl Sortable for VolumeRow {
+    fn id(&self) -> u64 {
+        self.id.0
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn size(&self) -> u64 {
+        self.size.0
+    }
+    fn created_ms(&self) -> u64 {
+        self.created_ms
+    }
+}
+
+impl Sortable for SnapshotRow {
+    fn id(&self) -> u64 {
+        self.id.0
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn size(&self) -> u64 {
+        self.size.0
+    }
+    fn created_ms(&self) -> u64 {
+        self.created_ms
+    }
+}
+
+fn compare<T: Sortable>(sort: ListSort, one: &T, other: &T) -> Ordering {
+    let order = match sort {
+        ListSort::Name => one.name().cmp(other.name()),
+        ListSort::NameDown => other.name().cmp(one.name()),
+        ListSort::Size => one.size().cmp(&other.size()),
+        ListSort::SizeDown => other.size().cmp(&one.size()),
+        ListSort::Created => one.created_ms().cmp(&other.created_ms()),
+        ListSort::CreatedDown => other.created_ms().cmp(&one.created_ms()),
+    };
+    order.then(one.id().cmp(&other.id()))
+}
+
 impl Host {
-    /// The rows that a query shows, in the order of their ids. `key` is that of the row with an id.
-    pub(super) async fn page_of<T: Row>(
+    /// The rows that a query shows. `key` is that of the row with an id.
+    pub(super) async fn page_of<T: Row + Sortable>(
+        &self,
+        query: &ListQuery,
+        key: impl Fn(u64) -> String,
+        fits: impl Fn(&T) -> bool,
+    ) -> Result<Vec<Versioned<T>>> {
+        match query.sort {
+            None => self.page_by_id(query, key, fits).await,
+            Some(sort) => self.page_sorted(query, sort, fits).await,
+        }
+    }
+
+    /// In another order than that of ids all rows have to be read. The last item of the page before says where this one begins,
+    /// wherever a change has put it meanwhile.
+    async fn page_sorted<T: Row + Sortable>(
+        &self,
+        query: &ListQuery,
+        sort: ListSort,
+        fits: impl Fn(&T) -> bool,
+    ) -> Result<Vec<Versioned<T>>> {
+        let rows = self.catalog.list::<T>().await.map_err(catalog_error)?;
+        let last = |id| match rows.iter().find(|found| found.row.id() == id) {
+            Some(found) => Ok(found.row.clone()),
+            None => Err(OperationError::not_found(format!(
+                "there is nothing with id {id} any more, which was the last of the page before: begin with the first page"
+            ))),
+        };
+        let last = query.after.map(last).transpose()?;
+        let behind = |row: &T| {
+            let order = last.as_ref().map(|last| compare(sort, row, last));
+            order.is_none_or(Ordering::is_gt)
+        };
+        let wanted = rows.into_iter();
+        let mut wanted: Vec<Versioned<T>> = wanted
+            .filter(|found| fits(&found.row) && behind(&found.row))
+            .collect();
+        wanted.sort_by(|one, other| compare(sort, &one.row, &other.row));
+        wanted.truncate(query.limit.map_or(usize::MAX, |limit| limit as usize));
+        Ok(wanted)
+    }
+
+    /// The rows that a query shows, in the order of their ids.
+    async fn page_by_id<T: Row>(
         &self,
         query: &ListQuery,
         key: impl Fn(u64) -> String,

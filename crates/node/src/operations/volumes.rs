@@ -304,7 +304,7 @@ impl Host {
             ..self.describe(&found.row, &names)
         };
         let mut answers: Vec<VolumeAnswer> = rows.iter().map(answer).collect();
-        if !query.is_paged() {
+        if !query.is_paged() && query.sort.is_none() {
             answers.sort_by(|one, other| one.name.cmp(&other.name));
         }
         Ok(answers)

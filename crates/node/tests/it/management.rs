@@ -3,7 +3,7 @@
 
 use crate::support::{Cluster, MIB, volume_of};
 use api::{
-    Answer, ContainerSpec, ErrorKind, GroupSnapshotSpec, ListQuery, MinCopies, Operation,
+    Answer, ContainerSpec, ErrorKind, GroupSnapshotSpec, ListQuery, ListSort, MinCopies, Operation,
     SnapshotRef, VolumeAnswer, VolumeChange, VolumeSpec,
 };
 use blockdev::{BlockDevice, WriteMode};
@@ -172,6 +172,28 @@ fn lists_come_in_pages_and_filtered() {
     };
     assert_eq!(volumes(&cluster, page(None, Some(1))), ["one"]);
     assert_eq!(volumes(&cluster, page(Some(one.id), Some(2))), ["two"]);
+    let sorted = |sort, after| ListQuery {
+        sort: Some(sort),
+        after,
+        limit: Some(1),
+        ..ListQuery::default()
+    };
+    // By name "one" comes first, which is the first by id as well: from the other end it comes last.
+    assert_eq!(volumes(&cluster, sorted(ListSort::Name, None)), ["one"]);
+    let from_the_end = sorted(ListSort::NameDown, None);
+    assert_eq!(volumes(&cluster, from_the_end), ["two"]);
+    let two = cluster.show(0, "two").id;
+    for sort in [ListSort::NameDown, ListSort::CreatedDown] {
+        assert_eq!(
+            volumes(&cluster, sorted(sort, Some(two))),
+            ["one"],
+            "{sort:?}"
+        );
+        let end = volumes(&cluster, sorted(sort, Some(one.id)));
+        assert!(end.is_empty(), "{sort:?}: {end:?}");
+    }
+    let gone = cluster.try_operate(0, Operation::VolumeList(sorted(ListSort::Size, Some(999))));
+    assert_eq!(gone.expect_err("there is none").kind, ErrorKind::NotFound);
     let labelled = ListQuery {
         label: Some("for=s2".to_owned()),
         ..ListQuery::default()
