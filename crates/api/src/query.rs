@@ -10,7 +10,7 @@ pub const LIMIT_MAX: u32 = 1000;
 /// Label of what exists for a while inside another operation; hidden from lists that do not ask for it.
 pub const INTERNAL_LABEL: &str = "azekura.dev/internal";
 
-/// An order of volumes and snapshots; `-` in front is the other way round. Equal ones are in the order of their ids.
+/// An order of volumes and snapshots, equal ones in that of their ids; `-` in front is exactly the other way round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ListSort {

@@ -32,6 +32,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -163,27 +164,50 @@ fn authentication(wanted: &ApiAuth, bound: SocketAddr, secured: bool) -> anyhow:
     }
 }
 
+/// The token in the file, which is made when it is not there: whole or not at all, and by one of several nodes that share it.
 fn admin_token(path: &Path) -> anyhow::Result<String> {
+    if let Some(token) = token_in(path)? {
+        return Ok(token);
+    }
+    let (token, _) = control::make_token()?;
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let mut name = path.as_os_str().to_owned();
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    name.push(format!(".{}-{number}", std::process::id()));
+    let beside = PathBuf::from(name);
+    let made = write_token(&beside, &token).and_then(|()| std::fs::hard_link(&beside, path));
+    let _ = std::fs::remove_file(&beside);
+    match made {
+        Ok(()) => Ok(token),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let theirs = token_in(path)?;
+            theirs.context("it was made and removed again a moment ago: start the node again")
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_token(path: &Path, token: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
+    // Left by a process of the same number that was killed.
+    let _ = std::fs::remove_file(path);
+    let mut options = std::fs::OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(0o600);
+    let mut file = options.open(path)?;
+    file.write_all(format!("{token}\n").as_bytes())?;
+    file.sync_all()
+}
+
+fn token_in(path: &Path) -> anyhow::Result<Option<String>> {
     match std::fs::read_to_string(path) {
-        Ok(text) if is_token(text.trim()) => return Ok(text.trim().to_owned()),
+        Ok(text) if is_token(text.trim()) => Ok(Some(text.trim().to_owned())),
         Ok(_) => anyhow::bail!(
             "it is not a token of azk_ and at least {TOKEN_CHARACTERS_MIN} letters and digits: remove the file, \
              and a new one is made"
         ),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error.into()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    let (token, _) = control::make_token()?;
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(format!("{token}\n").as_bytes())?;
-    file.sync_all()?;
-    Ok(token)
 }
 
 /// Below 128 bits of hexadecimal digits a token can be guessed.
@@ -577,5 +601,34 @@ async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_start_at_once_make_one_token() {
+        let folder = std::env::temp_dir().join(format!("azekura-token-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("admin-token");
+        let start = |_| {
+            let path = path.clone();
+            std::thread::spawn(move || admin_token(&path).unwrap())
+        };
+        let started: Vec<_> = (0..8).map(start).collect();
+        let tokens: Vec<String> = started.into_iter().map(|one| one.join().unwrap()).collect();
+        assert!(tokens.iter().all(|token| *token == tokens[0]));
+        assert_eq!(admin_token(&path).unwrap(), tokens[0]);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        std::fs::write(&path, "short").unwrap();
+        assert!(
+            admin_token(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("remove the file")
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -62,14 +62,15 @@ impl Sortable for SnapshotRow {
 
 fn compare<T: Sortable>(sort: ListSort, one: &T, other: &T) -> Ordering {
     let order = match sort {
-        ListSort::Name => one.name().cmp(other.name()),
-        ListSort::NameDown => other.name().cmp(one.name()),
-        ListSort::Size => one.size().cmp(&other.size()),
-        ListSort::SizeDown => other.size().cmp(&one.size()),
-        ListSort::Created => one.created_ms().cmp(&other.created_ms()),
-        ListSort::CreatedDown => other.created_ms().cmp(&one.created_ms()),
+        ListSort::Name | ListSort::NameDown => one.name().cmp(other.name()),
+        ListSort::Size | ListSort::SizeDown => one.size().cmp(&other.size()),
+        ListSort::Created | ListSort::CreatedDown => one.created_ms().cmp(&other.created_ms()),
     };
-    order.then(one.id().cmp(&other.id()))
+    let order = order.then(one.id().cmp(&other.id()));
+    match sort {
+        ListSort::Name | ListSort::Size | ListSort::Created => order,
+        ListSort::NameDown | ListSort::SizeDown | ListSort::CreatedDown => order.reverse(),
+    }
 }
 
 impl Host {
