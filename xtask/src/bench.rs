@@ -108,7 +108,11 @@ fn measure(request: &Request) -> Result<Results> {
     );
     let binary = cluster::binary(request.binary.as_deref())?;
     stage("disks, processes, volumes");
-    let mut cluster = start_cluster(&binary, request, request.folder.clone(), request.tls)?;
+    // Six copies of the data on three disks, three times as much for garbage, and journals: above 70 % of a store,
+    // collecting comes before clients.
+    let disk_bytes = 8 * request.bytes + (4 << 30);
+    let folder = request.folder.clone();
+    let mut cluster = start_cluster(&binary, request, folder, disk_bytes, request.tls)?;
     stage("idle");
     let mut idle = vec![idle::watch(&cluster, "after the start", request.idle())];
     let (targets, ceiling) = targets(&cluster, &binary, request)?;
@@ -203,14 +207,18 @@ fn settings(request: &Request) -> Vec<(String, String)> {
     ]
 }
 
-fn start_cluster(binary: &Path, request: &Request, folder: PathBuf, tls: bool) -> Result<Cluster> {
+fn start_cluster(
+    binary: &Path,
+    request: &Request,
+    folder: PathBuf,
+    disk_bytes: u64,
+    tls: bool,
+) -> Result<Cluster> {
     let plan = Plan {
         folder,
         nodes: 3,
         disks: 3,
-        // Six copies of the data on three disks, three times as much for garbage, and journals: above 70 % of a store,
-        // collecting comes before clients.
-        disk_bytes: 8 * request.bytes + (4 << 30),
+        disk_bytes,
         etcd: true,
         prewritten: true,
         sparse: false,

@@ -27,7 +27,12 @@ pub fn run(request: &Request) -> Result<()> {
     ensure!(missing.is_empty(), "{} is missing", missing.join(", "));
     let binary = cluster::binary(request.binary.as_deref())?;
     stage("two clusters");
-    let start = |name: &str, tls| start_cluster(&binary, request, request.folder.join(name), tls);
+    // One volume of two copies on three disks, and as much again for garbage; there are two clusters of them.
+    let disk_bytes = 2 * request.bytes + (2 << 30);
+    let start = |name: &str, tls| {
+        let folder = request.folder.join(name);
+        start_cluster(&binary, request, folder, disk_bytes, tls)
+    };
     let clusters = [start("plain", false)?, start("encrypted", true)?];
     let mut targets = Vec::new();
     for (cluster, name) in clusters.iter().zip(["plain", "encrypted"]) {
