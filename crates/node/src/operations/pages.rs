@@ -24,49 +24,30 @@ pub(super) struct Names {
 
 /// What lists can be sorted by.
 pub(super) trait Sortable {
-    fn id(&self) -> u64;
-    fn name(&self) -> &str;
-    fn size(&self) -> u64;
-    fn created_ms(&self) -> u64;
+    /// Name, size, when it was created, and its id.
+    fn keys(&self) -> (&str, u64, u64, u64);
 }
 
 impl Sortable for VolumeRow {
-    fn id(&self) -> u64 {
-        self.id.0
-    }
-    fn name(&self) -> &str {
-        &self.name
-    }
-    fn size(&self) -> u64 {
-        self.size.0
-    }
-    fn created_ms(&self) -> u64 {
-        self.created_ms
+    fn keys(&self) -> (&str, u64, u64, u64) {
+        (&self.name, self.size.0, self.created_ms, self.id.0)
     }
 }
 
 impl Sortable for SnapshotRow {
-    fn id(&self) -> u64 {
-        self.id.0
-    }
-    fn name(&self) -> &str {
-        &self.name
-    }
-    fn size(&self) -> u64 {
-        self.size.0
-    }
-    fn created_ms(&self) -> u64 {
-        self.created_ms
+    fn keys(&self) -> (&str, u64, u64, u64) {
+        (&self.name, self.size.0, self.created_ms, self.id.0)
     }
 }
 
 fn compare<T: Sortable>(sort: ListSort, one: &T, other: &T) -> Ordering {
+    let (one, other) = (one.keys(), other.keys());
     let order = match sort {
-        ListSort::Name | ListSort::NameDown => one.name().cmp(other.name()),
-        ListSort::Size | ListSort::SizeDown => one.size().cmp(&other.size()),
-        ListSort::Created | ListSort::CreatedDown => one.created_ms().cmp(&other.created_ms()),
+        ListSort::Name | ListSort::NameDown => one.0.cmp(other.0),
+        ListSort::Size | ListSort::SizeDown => one.1.cmp(&other.1),
+        ListSort::Created | ListSort::CreatedDown => one.2.cmp(&other.2),
     };
-    let order = order.then(one.id().cmp(&other.id()));
+    let order = order.then(one.3.cmp(&other.3));
     match sort {
         ListSort::Name | ListSort::Size | ListSort::Created => order,
         ListSort::NameDown | ListSort::SizeDown | ListSort::CreatedDown => order.reverse(),
@@ -95,8 +76,9 @@ impl Host {
         sort: ListSort,
         fits: impl Fn(&T) -> bool,
     ) -> Result<Vec<Versioned<T>>> {
-        let rows = self.catalog.list::<T>().await.map_err(catalog_error)?;
-        let last = |id| match rows.iter().find(|found| found.row.id() == id) {
+        let mut rows = self.catalog.list::<T>().await.map_err(catalog_error)?;
+        rows.retain(|found| fits(&found.row));
+        let last = |id| match rows.iter().find(|found| found.row.keys().3 == id) {
             Some(found) => Ok(found.row.clone()),
             None => Err(OperationError::not_found(format!(
                 "there is nothing with id {id} any more, which was the last of the page before: begin with the first page"
@@ -108,9 +90,7 @@ impl Host {
             order.is_none_or(Ordering::is_gt)
         };
         let wanted = rows.into_iter();
-        let mut wanted: Vec<Versioned<T>> = wanted
-            .filter(|found| fits(&found.row) && behind(&found.row))
-            .collect();
+        let mut wanted: Vec<Versioned<T>> = wanted.filter(|found| behind(&found.row)).collect();
         wanted.sort_by(|one, other| compare(sort, &one.row, &other.row));
         wanted.truncate(query.limit.map_or(usize::MAX, |limit| limit as usize));
         Ok(wanted)

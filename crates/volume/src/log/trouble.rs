@@ -8,7 +8,7 @@
 //! - A replica whose connection broke is sent nothing before it said, in this term, that it holds everything it has
 //!   acknowledged, in the same incarnation. One whose machine has lost power meanwhile takes nothing more into this segment.
 
-use super::Log;
+use super::{Log, Replica};
 use catalog::{CatalogError, SegmentReplica};
 use std::fmt;
 use vocab::{Epoch, Incarnation, Position, SegmentId, StoreId};
@@ -197,7 +197,11 @@ impl Log {
             let Some(promised) = promised else { continue };
             let mut state = self.state.borrow_mut();
             let replicas = state.open.replicas.iter_mut();
-            for replica in replicas.filter(|replica| replica.store == store) {
+            // What cannot pass and was found meanwhile stays.
+            let passing = |replica: &&mut Replica| {
+                replica.store == store && replica.trouble.as_ref().is_none_or(Trouble::may_pass)
+            };
+            for replica in replicas.filter(passing) {
                 let same = promised.incarnation == incarnation
                     && promised.holds(segment, self.epoch, replica.written, start);
                 match same {
