@@ -4,8 +4,10 @@ use crate::expected::Expected;
 use crate::kv::{Compare, Entry, Kv, KvError, Op, Outcome, Revision};
 use crate::rows::Row;
 use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
-use vocab::Epoch;
+use vocab::{Epoch, SnapshotId};
 
 /// Why a catalog operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,10 +95,14 @@ pub struct Catalog {
     kv: Rc<dyn Kv>,
     /// What the change that runs now is made on top of: of all clones together.
     pub(crate) expected: Rc<RefCell<Option<Rc<Expected>>>>,
+    /// Ids that only this process has: of all clones together.
+    snapshot_ids: Rc<RefCell<VecDeque<u64>>>,
 }
 
 /// Bound on the rounds of a compare-and-swap loop. Each lost round means that somebody else won one.
-const ROUNDS_MAX: usize = 64;
+pub(crate) const ROUNDS_MAX: usize = 64;
+/// Ids of snapshots that are drawn at a time.
+const SNAPSHOT_IDS: u64 = 16;
 /// Rows read by one range call.
 const PAGE_ROWS: usize = 500;
 
@@ -207,6 +213,7 @@ impl Catalog {
         Self {
             kv,
             expected: Rc::default(),
+            snapshot_ids: Rc::default(),
         }
     }
 
@@ -340,32 +347,76 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::Contended`], [`CatalogError::Kv`], [`CatalogError::Damaged`].
     pub async fn next_id(&self, counter: &str) -> Result<u64, CatalogError> {
-        Ok(self.next_id_at(counter).await?.0)
+        Ok(*self.next_ids(counter, 1).await?.start())
     }
 
-    /// The same with the revision that gave it.
-    pub(crate) async fn next_id_at(&self, counter: &str) -> Result<(u64, Revision), CatalogError> {
-        let key = format!("counter/{counter}");
+    /// So many numbers, one after the other.
+    async fn next_ids(
+        &self,
+        counter: &str,
+        count: u64,
+    ) -> Result<RangeInclusive<u64>, CatalogError> {
         for _ in 0..ROUNDS_MAX {
-            let entry = self.kv.get(&key).await?;
-            let (last, compare) = match &entry {
-                None => (0, Compare::Absent(key.clone())),
-                Some(entry) => {
-                    let last = number_in(entry)?;
-                    (last, Compare::Version(key.clone(), entry.version))
-                }
-            };
-            let next = last.checked_add(1).ok_or_else(|| CatalogError::Damaged {
-                key: key.clone(),
-                reason: "the counter is at its end".to_owned(),
-            })?;
-            let put = Op::Put(key.clone(), next.to_string().into_bytes());
-            if let Outcome::Committed(revision) = self.kv.txn(vec![compare], vec![put]).await? {
-                return Ok((next, revision));
+            let draw = self.draw(counter, count).await?;
+            let numbers = draw.numbers.clone();
+            let outcome = self.kv.txn(vec![draw.compare], vec![draw.put]).await?;
+            if let Outcome::Committed(_) = outcome {
+                return Ok(numbers);
             }
         }
         Err(CatalogError::Contended)
     }
+
+    /// What draws so many numbers, once it is committed.
+    pub(crate) async fn draw(&self, counter: &str, count: u64) -> Result<Draw, CatalogError> {
+        let key = format!("counter/{counter}");
+        let entry = self.kv.get(&key).await?;
+        let (last, compare) = match &entry {
+            None => (0, Compare::Absent(key.clone())),
+            Some(entry) => {
+                let last = number_in(entry)?;
+                (last, Compare::Version(key.clone(), entry.version))
+            }
+        };
+        let end = last
+            .checked_add(count)
+            .ok_or_else(|| CatalogError::Damaged {
+                key: key.clone(),
+                reason: "the counter is at its end".to_owned(),
+            })?;
+        Ok(Draw {
+            numbers: last + 1..=end,
+            given: entry.map_or(0, |entry| entry.version),
+            compare,
+            put: Op::Put(key, end.to_string().into_bytes()),
+        })
+    }
+
+    /// The id of a snapshot that this process takes. Most are at hand: a log's barrier, which waits for the disk, must not wait for
+    /// the catalog's disk before. Those that a process ends with are never given. Of two processes the later snapshot may have the
+    /// lower id.
+    ///
+    /// # Errors
+    /// As [`Catalog::next_id`].
+    pub async fn next_snapshot_id(&self) -> Result<SnapshotId, CatalogError> {
+        let at_hand = self.snapshot_ids.borrow_mut().pop_front();
+        if let Some(id) = at_hand {
+            return Ok(SnapshotId(id));
+        }
+        let mut drawn = self.next_ids("snapshot", SNAPSHOT_IDS).await?;
+        let first = drawn.next().expect("at least one is drawn");
+        self.snapshot_ids.borrow_mut().extend(drawn);
+        Ok(SnapshotId(first))
+    }
+}
+
+/// Numbers that nobody has until a transaction with the condition and the change is committed.
+pub(crate) struct Draw {
+    pub(crate) numbers: RangeInclusive<u64>,
+    /// The revision that gave the number before.
+    pub(crate) given: Revision,
+    pub(crate) compare: Compare,
+    pub(crate) put: Op,
 }
 
 /// The number that a row of a name or a counter is.

@@ -10,7 +10,7 @@ use vocab::{Epoch, Position, SnapshotId, VolumeId};
 /// A snapshot to record.
 #[derive(Clone, Debug)]
 pub struct NewSnapshot {
-    /// Its id, from [`Catalog::next_id`]`("snapshot")`; it is in the log's barrier record.
+    /// Its id, from [`Catalog::next_snapshot_id`]; it is in the log's barrier record.
     pub id: SnapshotId,
     /// Name, unique within the volume.
     pub name: String,
@@ -150,8 +150,10 @@ impl Catalog {
                 Some(base) => base,
                 None => {
                     let key = numbered(SnapshotRow::PREFIX, new.id.0);
-                    if let Some(done) = self.read::<SnapshotRow>(&key).await? {
-                        return Ok(done.row);
+                    match self.read::<SnapshotRow>(&key).await? {
+                        Some(done) if done.row.volume == volume => return Ok(done.row),
+                        Some(_) => return Err(CatalogError::Contended),
+                        None => {}
                     }
                     self.snapshot_base(volume, &new.name).await?
                 }

@@ -1,6 +1,6 @@
 //! Life of a volume in the catalog: create, take over, log segments, roots, attachment, delete.
 
-use crate::access::{Catalog, CatalogError, Transaction, Versioned};
+use crate::access::{Catalog, CatalogError, ROUNDS_MAX, Transaction, Versioned};
 use crate::attachment::Attachment;
 use crate::rows::{
     ContainerRow, LineageRow, MapRoot, Origin, Row, SegmentRow, SnapshotRow, SnapshotState,
@@ -199,35 +199,31 @@ impl Catalog {
         check_name("volume", &new.name)?;
         check_size(new.size)?;
         let name_key = volume_name_key(&new.name);
-        let reads = join(
-            self.container_named(&new.container),
-            self.resolve(&name_key),
-        );
-        let (container, taken) = reads.await;
-        let container = container?;
-        let exists = || CatalogError::Exists {
-            kind: "volume",
-            name: new.name.clone(),
-        };
-        // First, so that who repeats a creation that filled the quota is told that it was done.
-        if taken?.is_some() {
-            return Err(exists());
-        }
-        self.check_quota(&container.row, new.size).await?;
-        let (drawn, origin) = join(self.next_id_at("volume"), self.origin_of(new)).await;
-        let ((id, given), mut origin) = (drawn?, origin?);
-        let id = VolumeId(id);
-        for attempt in 0..16 {
-            if attempt > 0 {
-                if self.resolve(&name_key).await?.is_some() {
-                    return Err(exists());
-                }
-                origin = self.origin_of(new).await?;
+        for _ in 0..ROUNDS_MAX {
+            let reads = join(
+                self.container_named(&new.container),
+                self.resolve(&name_key),
+            );
+            let reads = join(reads, join(self.draw("volume", 1), self.origin_of(new)));
+            let ((container, taken), (drawn, origin)) = reads.await;
+            // First, so that who repeats a creation that filled the quota is told that it was done.
+            let container = container?;
+            if taken?.is_some() {
+                return Err(CatalogError::Exists {
+                    kind: "volume",
+                    name: new.name.clone(),
+                });
             }
+            // The counter was read before and is compared when the row is written: no other creation comes between.
+            let drawn = drawn?;
+            self.check_quota(&container.row, new.size).await?;
+            let id = VolumeId(*drawn.numbers.start());
             let mut row = blank_volume(id, container.row.id, new);
-            row.edited = Some(given);
+            row.edited = Some(drawn.given);
+            // One transaction draws the id and writes the row: a creation waits for the catalog's disk once.
             let mut transaction = Transaction::new().unchanged(&container);
-            transaction = match &origin {
+            transaction = transaction.when(drawn.compare).write(drawn.put);
+            transaction = match &origin? {
                 None => {
                     row.lineage = LineageId(id.0);
                     let lineage = LineageRow {

@@ -29,8 +29,8 @@ impl Volume {
     ) -> Result<SnapshotRow, VolumeError> {
         let catalog = &self.context.catalog;
         let base = catalog.snapshot_base(self.id, name);
-        let (base, id) = join(base, catalog.next_id("snapshot")).await;
-        let (base, id) = (base?, SnapshotId(id?));
+        let (base, id) = join(base, catalog.next_snapshot_id()).await;
+        let (base, id) = (base?, id?);
         let created_ms = self.context.world.clock.unix_ms();
         self.recording.borrow_mut().insert(id);
         let recorded = self.record(id, name, created_ms, marks, base).await;

@@ -80,8 +80,8 @@ impl Host {
         rows.retain(|found| fits(&found.row));
         let last = |id| match rows.iter().find(|found| found.row.keys().3 == id) {
             Some(found) => Ok(found.row.clone()),
-            None => Err(OperationError::not_found(format!(
-                "there is nothing with id {id} any more, which was the last of the page before: begin with the first page"
+            None => Err(OperationError::bad_request(format!(
+                "`after`: there is nothing with id {id} any more, which was the last of the page before: begin with the first page"
             ))),
         };
         let last = query.after.map(last).transpose()?;

@@ -4,7 +4,8 @@
 //! Invariants
 //! - The note `synced` with revision R on a store says that its notes are the catalog as of R, and perhaps newer rows.
 //! - A store that was away, or whose process started again, is compared as a whole before it counts as synced.
-//! - Nothing waits for it but operations that change the catalog, and those only for a while.
+//! - Nothing waits for it but operations that change the catalog, and those only for a while: changes are sent at once, and those
+//!   that come meanwhile are sent together after them.
 
 use crate::host::Host;
 use crate::recall;
@@ -20,8 +21,6 @@ use world::{Duration, Time};
 
 /// Key of the note that says how far a store's notes go.
 pub(crate) const SYNCED: &str = "synced";
-/// Changes that come together are sent together, and so are those that come while others are sent. Operations wait for it.
-const GATHER: Duration = Duration::from_millis(1);
 /// Pause before a node that does not lead asks again, and between two looks at who leads and which stores there are.
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long a store that did not answer is left alone.
@@ -89,7 +88,6 @@ async fn lead(host: &Host) -> Result<(), String> {
             changes
                 .into_iter()
                 .for_each(|change| mirror.on_change(&**kv, change));
-            host.world.sleep(GATHER).await;
         }
         // Two that lead for a moment send the same notes.
         if host.world.now().since(asked) < PAUSE {

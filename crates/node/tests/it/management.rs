@@ -193,7 +193,7 @@ fn lists_come_in_pages_and_filtered() {
         assert!(end.is_empty(), "{sort:?}: {end:?}");
     }
     let gone = cluster.try_operate(0, Operation::VolumeList(sorted(ListSort::Size, Some(999))));
-    assert_eq!(gone.expect_err("there is none").kind, ErrorKind::NotFound);
+    assert_eq!(gone.expect_err("there is none").kind, ErrorKind::BadRequest);
     let labelled = ListQuery {
         label: Some("for=s2".to_owned()),
         ..ListQuery::default()

@@ -2,8 +2,14 @@
 //! them may run against one store; only durations differ between stores.
 
 use catalog::kv::{Change, Compare, Entry, Kv, KvError, LeaseId, Op, Outcome, Revision};
-use catalog::{Catalog, CatalogError, Expected, UserRow};
+use catalog::{
+    Catalog, CatalogError, Compression, ContainerRow, Expected, NewVolume, SyncPolicy, UserRow,
+    VolumeLimits,
+};
+use futures_util::future::join_all;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use vocab::{ByteCount, ContainerId};
 use world::{Duration, World};
 
 /// Runs every case against `kv`, which may hold other keys but nothing under `conformance/`.
@@ -18,6 +24,7 @@ pub async fn run(kv: Rc<dyn Kv>, world: World) {
     out_of_bounds_is_refused(&*kv).await;
     concurrent_increments_all_count(&kv, &world).await;
     of_two_changes_on_top_of_one_version_one_is_made(&kv).await;
+    creations_side_by_side_keep_to_the_quota_and_have_ids_of_their_own(&kv).await;
     a_watch_sees_every_change_in_order(&*kv, &world).await;
     a_watch_keeps_to_its_prefix_and_survives_a_dropped_wait(&*kv, &world).await;
     a_revoked_lease_takes_its_keys(&*kv).await;
@@ -84,6 +91,54 @@ async fn of_two_changes_on_top_of_one_version_one_is_made(kv: &Rc<dyn Kv>) {
         assert!(one.version_of(&found) > version);
     }
     one.delete_user(NAME).await.expect("it was there");
+}
+
+async fn creations_side_by_side_keep_to_the_quota_and_have_ids_of_their_own(kv: &Rc<dyn Kv>) {
+    let catalog = Catalog::new(kv.clone());
+    // Two runs against one store.
+    let run = catalog.next_id("conformance").await.expect("reachable");
+    let name = format!("small-{run}");
+    let container = ContainerRow {
+        id: ContainerId(0),
+        name: name.clone(),
+        replication_factor: 2,
+        copies_min: 1,
+        strict: false,
+        sync: SyncPolicy::Flush,
+        compression: Compression::Lz4,
+        quota: Some(ByteCount::mib(5)),
+    };
+    catalog
+        .create_container(container)
+        .await
+        .expect("reachable");
+    let create = async |turn: u32| {
+        let new = NewVolume {
+            name: format!("side-{run}-{turn}"),
+            container: name.clone(),
+            size: ByteCount::mib(1),
+            origin: None,
+            created_ms: 1,
+            labels: BTreeMap::new(),
+            description: None,
+            limits: VolumeLimits::default(),
+        };
+        Catalog::new(kv.clone()).create_volume(&new).await
+    };
+    let made = join_all((0..8).map(create)).await;
+    let (made, refused): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
+    let ids: BTreeSet<_> = made.into_iter().flatten().map(|row| row.id).collect();
+    assert_eq!(ids.len(), 5);
+    let is_over = |refused| matches!(refused, Err(CatalogError::OverQuota(_)));
+    assert!(refused.into_iter().all(is_over));
+
+    // Of two processes, more than each has at hand.
+    let processes = [Catalog::new(kv.clone()), Catalog::new(kv.clone())];
+    let mut seen = BTreeSet::new();
+    for turn in 0..40 {
+        let id = processes[turn % 2].next_snapshot_id().await;
+        assert!(seen.insert(id.expect("reachable")), "twice: {seen:?}");
+    }
 }
 
 async fn a_snapshot_has_every_entry_at_one_revision(kv: &dyn Kv) {
