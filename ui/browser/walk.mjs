@@ -13,6 +13,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
+import { hardware } from "./hardware.mjs";
 import { report } from "./report.mjs";
 
 const environment = process.env;
@@ -563,21 +564,7 @@ await step("events: what happened is there", async () => {
   await picture("events");
 });
 
-await step("hardware: a store is excused from being drained", async () => {
-  await visit("Hardware", "Hardware");
-  await page.getByRole("region", { name: "node-3" }).waitFor();
-  await page.getByText("store-3").waitFor();
-  await accessible();
-  await picture("hardware");
-  await button("Maintenance: node-2").click();
-  await accessible();
-  await dialog().getByRole("button", { name: "Maintenance" }).click();
-  await closed();
-  await button("End maintenance: node-2").click();
-  await dialog().getByRole("button", { name: "End maintenance" }).click();
-  await closed();
-  await button("Maintenance: node-2").waitFor();
-});
+await hardware({ page, ask, step, visit, heading, button, dialog, closed, accessible, picture });
 
 await step("settings: a user is made, looks, and is deleted", async () => {
   await visit("Settings", "Settings");
@@ -734,7 +721,9 @@ if (environment.AZEKURA_JOINS) {
     const began = Date.now();
     await waiting.waitFor({ state: "detached" });
     await page.getByRole("region", { name: joins }).getByText("store-4").waitFor();
-    // Groups move to it, which is a task.
+    // Groups move to it, which is a task: it is told here, and among all others.
+    const tasks = page.getByRole("region", { name: "Tasks", exact: true });
+    await tasks.getByText("Balance").first().waitFor({ timeout: 60_000 });
     await visit("Tasks", "Tasks");
     await page.getByRole("row").filter({ hasText: "balance" }).first().waitFor({ timeout: 60_000 });
     console.log(`            it takes its part after ${Date.now() - began} ms`);

@@ -1,10 +1,12 @@
 // Words in English and Japanese. Every English word has a Japanese one: the compiler sees to that.
 
 import { useSyncExternalStore } from "react";
+import { hardwareEn, hardwareJa } from "./words-hardware";
 import { kubernetesEn, kubernetesJa } from "./words-kubernetes";
 
 const en = {
   ...kubernetesEn,
+  ...hardwareEn,
   home: "Home",
   containers: "Containers",
   volumes: "Volumes",
@@ -340,6 +342,7 @@ export type Word = keyof typeof en;
 
 const ja: Record<Word, string> = {
   ...kubernetesJa,
+  ...hardwareJa,
   home: "ホーム",
   containers: "コンテナ",
   volumes: "ボリューム",

@@ -26,6 +26,7 @@ test("the last word on a volume counts, and others are read again", () => {
     "alerts",
     "cluster",
     "containers",
+    "disks",
     "kubernetes",
     "resiliency",
     "stores",
@@ -52,6 +53,13 @@ test("what was reported from Kubernetes is read again wherever it is shown", () 
   expect(read).toEqual([]);
   const heard = plan([{ kind: "kubernetes", id: 0, gone: false }]);
   expect(heard.stale).toEqual(["kubernetes"]);
+});
+
+test("disks are read again when a store, its node or its groups change, or its health does", () => {
+  for (const kind of ["node", "store", "placement", "health"]) {
+    expect(plan([{ kind, id: 1, gone: false }]).stale).toContain("disks");
+  }
+  expect(plan([{ kind: "volume", id: 1, gone: false }]).stale).not.toContain("disks");
 });
 
 test("a long list is read one at a time, and once more for all that came meanwhile", async () => {

@@ -12,20 +12,26 @@ const SHOWN_IN: Record<string, string[]> = {
   snapshot: ["snapshots"],
   "group-snapshot": ["snapshots"],
   container: ["containers"],
-  node: ["cluster", "resiliency", "stores"],
-  store: ["stores", "resiliency"],
+  node: ["cluster", "resiliency", "stores", "disks"],
+  store: ["stores", "resiliency", "disks"],
   event: ["events"],
   task: ["tasks"],
   alert: ["alerts", "alert-targets"],
   "alert-target": ["alert-targets"],
-  placement: ["stores", "resiliency"],
-  health: ["stores", "resiliency", "cluster"],
+  placement: ["stores", "resiliency", "disks"],
+  health: ["stores", "resiliency", "cluster", "disks"],
   metrics: ["busiest"],
   kubernetes: ["kubernetes"],
   claims: ["kubernetes", "claims", "claims-of-volume"],
 };
 /** Long lists, read one at a time and with this pause at least: a busy cluster changes faster than they are read. */
-const PACED_MS: Record<string, number> = { claims: 2000, "claims-of-volume": 2000, kubernetes: 10000 };
+const PACED_MS: Record<string, number> = {
+  claims: 2000,
+  "claims-of-volume": 2000,
+  kubernetes: 10000,
+  // Every node is asked for its own.
+  disks: 2000,
+};
 /** Volumes that are read one by one at most; with more the whole list is. */
 const SINGLES_MAX = 24;
 /** Changes that come within so many milliseconds are shown together. */

@@ -1,6 +1,6 @@
 // Small things that several pages show.
 
-import { Alert, Badge, Card, Group, Loader, Stack, Text, Title } from "@mantine/core";
+import { Alert, Badge, Card, Group, Loader, Stack, Text, Title, type TitleOrder } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
 import type { ReactNode } from "react";
 import { ApiError } from "./api";
@@ -56,16 +56,19 @@ export function State({ state, children }: { state: string; children?: ReactNode
 export function Panel({
   title,
   action,
+  order,
   children,
 }: {
   title: string;
   action?: ReactNode;
+  /** Level of its heading; nothing: right below the page's. */
+  order?: TitleOrder;
   children: ReactNode;
 }) {
   return (
     <Card withBorder padding="md" component="section" aria-label={title}>
       <Group justify="space-between" mb="sm" wrap="nowrap">
-        <Title order={2} size="h5">
+        <Title order={order ?? 2} size="h5">
           {title}
         </Title>
         {action}
@@ -92,6 +95,21 @@ export function Bar(props: { label: string; used: number; whole: number; limit?:
       <div className={over ? "bar-used over" : "bar-used"} style={{ width: `${share}%` }} />
       {limit !== undefined && <div className="bar-limit" style={{ left: `${percent(limit, whole)}%` }} />}
     </div>
+  );
+}
+
+/** The same in a row of a table, with the number; nothing while there is nothing to fill. */
+export function Fill({ label, used, whole }: { label: string; used: number; whole: number }) {
+  if (whole === 0) {
+    return "–";
+  }
+  return (
+    <Group gap={6} wrap="nowrap">
+      <div style={{ flex: 1 }}>
+        <Bar label={label} used={used} whole={whole} small />
+      </div>
+      <span>{percent(used, whole).toFixed(0)} %</span>
+    </Group>
   );
 }
 

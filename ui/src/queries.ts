@@ -13,6 +13,7 @@ import type {
   Cluster,
   ClusterEvent,
   Container,
+  Disk,
   Kubernetes,
   Metrics,
   Resiliency,
@@ -40,6 +41,9 @@ export const useSession = () =>
   useQuery({ queryKey: ["session"], queryFn: () => get<Session>("/session"), retry: 3 });
 export const useCluster = () => useQuery({ queryKey: ["cluster"], queryFn: () => get<Cluster>("/cluster") });
 export const useStores = () => useQuery({ queryKey: ["stores"], queryFn: () => get<Store[]>("/stores") });
+/** Lights are switched without a change that anybody tells of: read anew as well whenever it is shown. */
+export const useDisks = () =>
+  useQuery({ queryKey: ["disks"], queryFn: () => get<Disk[]>("/disks"), staleTime: 0 });
 export const useResiliency = () =>
   useQuery({ queryKey: ["resiliency"], queryFn: () => get<Resiliency>("/resiliency") });
 export const useContainers = () =>

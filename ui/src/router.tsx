@@ -1,6 +1,7 @@
 import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
 import { claimSearchOf } from "./claims";
 import { Frame } from "./frame";
+import { hardwareSearchOf } from "./hardware";
 import { word } from "./i18n";
 import { searchOf } from "./logs";
 import { AlertsPage } from "./pages/alerts";
@@ -36,6 +37,13 @@ export const containerRoute = createRoute({
   component: ContainerPage,
 });
 
+const hardwareRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/hardware",
+  component: HardwarePage,
+  validateSearch: hardwareSearchOf,
+});
+
 export const nodeRoute = createRoute({
   getParentRoute: () => root,
   path: "/hardware/$name",
@@ -66,7 +74,7 @@ const tree = root.addChildren([
   at("/kubernetes", KubernetesPage),
   kubernetesRoute,
   at("/snapshots", SnapshotsPage),
-  at("/hardware", HardwarePage),
+  hardwareRoute,
   at("/space", SpacePage),
   at("/tasks", TasksPage),
   at("/alerts", AlertsPage),

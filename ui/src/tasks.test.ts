@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { inTree, isAbout, isOpen, left, progress } from "./tasks";
+import { inTree, isAbout, isOfHardware, isOpen, left, progress } from "./tasks";
 import type { Task } from "./types";
 
 const task = (id: number, more: Partial<Task> = {}): Task => ({
@@ -49,4 +49,11 @@ test("what has ended takes no longer", () => {
 test("a task is about a thing by its id", () => {
   expect(isAbout(task(1), ["node/2", "store/4"])).toBe(true);
   expect(isAbout(task(1), ["node/b"])).toBe(false);
+});
+
+test("a drain is of the hardware, and a deletion and a scrub are not", () => {
+  expect(isOfHardware(task(1))).toBe(true);
+  expect(isOfHardware(task(1, { kind: "balance", subject: "cluster/0" }))).toBe(true);
+  expect(isOfHardware(task(1, { kind: "volume-delete" }))).toBe(false);
+  expect(isOfHardware(task(1, { kind: "scrub", subject: "store/1" }))).toBe(false);
 });

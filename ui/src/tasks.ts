@@ -10,6 +10,19 @@ export function isAbout(task: Task, subjects: string[]): boolean {
   return subjects.includes(task.subject);
 }
 
+/** Kinds of tasks that come from what is done with nodes and disks. */
+const OF_HARDWARE = new Set([
+  "node-drain",
+  "store-drain",
+  "store-remove",
+  "disk-add",
+  "disk-replace",
+  "repair",
+  "balance",
+]);
+
+export const isOfHardware = (task: Task): boolean => OF_HARDWARE.has(task.kind);
+
 /** Parts behind the task they are a part of, the newest tasks first. */
 export function inTree(tasks: Task[]): Task[] {
   const known = new Set(tasks.map((task) => task.id));

@@ -43,6 +43,27 @@ export interface Store {
   groups: number;
   filling: number;
   leaving: number;
+  /** Labels of the failure domains around its node, narrowest first. */
+  domains?: string[];
+}
+
+export interface Disk {
+  node: string;
+  store: number;
+  /** As its node sees it; empty when that does not answer. */
+  path: string;
+  size: number | null;
+  /** Of the whole store, as are the bytes used, the state, the standing and the groups. */
+  capacity: number;
+  used: number;
+  state: string;
+  reason?: string | null;
+  standing: string;
+  groups: number;
+  serial?: string | null;
+  model?: string | null;
+  /** Whether the light that shows where it is burns; nothing: it has none that can be switched. */
+  light?: boolean | null;
 }
 
 export interface ClusterEvent {

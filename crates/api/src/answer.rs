@@ -325,6 +325,9 @@ pub struct StoreAnswer {
     pub id: u32,
     /// The node that runs it.
     pub node: u32,
+    /// Labels of the failure domains around its node, narrowest first (rack, zone).
+    #[serde(default)]
+    pub domains: Vec<String>,
     /// `ready`, `suspect`, `protected` (takes nothing new from clients), `full`, `failed` or `unreachable`.
     pub state: String,
     /// Why, when the state is not `ready`.

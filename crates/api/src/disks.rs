@@ -71,4 +71,19 @@ pub struct DiskAnswer {
     pub serial: Option<String>,
     /// Model, if the operating system says it.
     pub model: Option<String>,
+    /// Whether the light that shows where it is is on; nothing: it has none that its node can switch.
+    #[serde(default)]
+    pub light: Option<bool>,
+}
+
+/// Switches the lights that show where disks are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DiskLight {
+    /// One disk of the store, as its node sees it; nothing: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Whether the light is to be on.
+    pub on: bool,
 }

@@ -12,7 +12,7 @@
 //! | `GET /api/v1/kubernetes`, `GET, DELETE .../{cluster}`, `PUT .../{cluster}/report`, `GET .../{cluster}/claims?limit=&after=&namespace=&name=&status=&volume=` | kubernetes-list, -show, -forget, -report, -claims |
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}`, `.../stores/{id}` | node- and store-show, -set, -remove (`?lost=true`) |
 //! | `GET /api/v1/catalog`, `.../catalog/backup`, `POST .../catalog/move` `{"endpoints", "prefix"}` | catalog-show, -backup, -move |
-//! | `GET, POST /api/v1/disks`, `POST .../{store}/replace` | disk-list, disk-add, disk-replace |
+//! | `GET, POST /api/v1/disks`, `POST .../{store}/replace`, `.../{store}/locate` | disk-list, disk-add, disk-replace, disk-locate |
 //! | `GET, POST /api/v1/containers`, `PATCH, DELETE .../{name}` | container-list, -create, -set, -delete |
 //! | `GET, POST /api/v1/volumes?limit=&after=&name=&label=` | volume-list, volume-create (a clone names `from`) |
 //! | `GET, PATCH, DELETE /api/v1/volumes/{name}` | volume-show, volume-set, volume-delete |

@@ -54,7 +54,7 @@ pub use catalog::{
     CatalogTarget,
 };
 pub use copies::{MinCopies, NotCopies};
-pub use disks::{DiskAnswer, DiskReplacement, DiskSpec};
+pub use disks::{DiskAnswer, DiskLight, DiskReplacement, DiskSpec};
 pub use error::Problem;
 pub use event::{EVENTS_DEFAULT, EVENTS_LIMIT_MAX, EventAnswer, EventQuery, EventsAnswer};
 pub use figures::{

@@ -44,6 +44,7 @@ impl O {
             | O::StoreRemove { .. }
             | O::DiskAdd(_)
             | O::DiskReplace { .. }
+            | O::DiskLocate { .. }
             | O::CatalogMove(_)
             | O::ContainerCreate(_)
             | O::ContainerSet { .. }

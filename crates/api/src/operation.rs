@@ -7,7 +7,7 @@
 use crate::alerts::AlertOperation;
 use crate::catalog::CatalogTarget;
 use crate::copies::MinCopies;
-use crate::disks::{DiskReplacement, DiskSpec};
+use crate::disks::{DiskLight, DiskReplacement, DiskSpec};
 pub use crate::error::{ErrorKind, OperationError};
 use crate::event::EventQuery;
 use crate::join::{JoinTokenSpec, Retirement};
@@ -144,6 +144,14 @@ pub enum Operation {
         /// What takes their place.
         #[serde(flatten)]
         with: DiskReplacement,
+    },
+    /// Switches the lights that show where disks of a store are -> `Answer::Disks`: the store's.
+    DiskLocate {
+        /// Id of the store.
+        store: u32,
+        /// Which, and how.
+        #[serde(flatten)]
+        light: DiskLight,
     },
     /// Where the catalog is and who keeps it -> `Answer::Catalog`.
     CatalogShow,
@@ -515,6 +523,7 @@ impl Operation {
             Self::DiskList => "disk-list",
             Self::DiskAdd(_) => "disk-add",
             Self::DiskReplace { .. } => "disk-replace",
+            Self::DiskLocate { .. } => "disk-locate",
             Self::CatalogShow => "catalog-show",
             Self::CatalogBackup => "catalog-backup",
             Self::CatalogMove(_) => "catalog-move",

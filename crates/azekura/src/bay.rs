@@ -3,6 +3,7 @@
 use crate::config::{DiskConfig, StoreConfig};
 use crate::disk::{self, inspect};
 use crate::kept;
+use crate::light;
 use node::{Bay, DiskFacts, DiskRequest, FoundDisks};
 use std::cell::RefCell;
 use std::fmt;
@@ -181,6 +182,37 @@ impl Bay for MachineBay {
         let disks = found.into_iter().flat_map(|store| &store.disks);
         disks.map(|disk| disk.path.display().to_string()).collect()
     }
+
+    fn light(&self, path: String, on: bool) -> LocalBoxFuture<'static, Result<(), String>> {
+        let world = self.0.world.clone();
+        Box::pin(async move {
+            let switch = move || {
+                let whole = whole_disk(Path::new(&path));
+                let file = whole.as_deref().and_then(light::file_of);
+                let file = file.ok_or_else(|| format!("{path} has no light"))?;
+                light::switch(&file, on)
+            };
+            world.offload(switch).await
+        })
+    }
+}
+
+/// The kernel's directory of the disk that a block device is, or is a partition of.
+fn whole_disk(path: &Path) -> Option<PathBuf> {
+    let metadata = std::fs::metadata(path).ok()?;
+    if !metadata.file_type().is_block_device() {
+        return None;
+    }
+    let (major, minor) = (
+        rustix::fs::major(metadata.rdev()),
+        rustix::fs::minor(metadata.rdev()),
+    );
+    let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    // A partition is described by the disk it is on.
+    match device.join("partition").exists() {
+        true => Some(device.join("..")),
+        false => Some(device),
+    }
 }
 
 /// What the operating system says of a disk.
@@ -204,11 +236,10 @@ fn facts(store: u32, disk: &DiskConfig) -> DiskFacts {
     let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
     let sectors = word(&device.join("size")).and_then(|text| text.parse::<u64>().ok());
     facts.size = sectors.map(|sectors| sectors * 512);
-    // A partition is described by the disk it is on.
-    let whole = match device.join("partition").exists() {
-        true => device.join(".."),
-        false => device,
+    let Some(whole) = whole_disk(&disk.path) else {
+        return facts;
     };
+    facts.light = light::file_of(&whole).and_then(|file| light::is_on(&file));
     facts.model = word(&whole.join("device/model"));
     facts.serial = word(&whole.join("device/serial"))
         .or_else(|| word(&whole.join("serial")))

@@ -5,7 +5,7 @@ use crate::output::{Table, bytes, columns};
 use crate::remote::RemoteError;
 use crate::verbs::{Console, Shown};
 use api::http::path;
-use api::{DiskAnswer, DiskReplacement, DiskSpec, OperationError};
+use api::{DiskAnswer, DiskLight, DiskReplacement, DiskSpec, OperationError};
 
 impl Console<'_> {
     /// `disk ...`
@@ -50,6 +50,16 @@ impl Console<'_> {
                 let path = path(&["disks", &store, "replace"]);
                 self.show::<Vec<DiskAnswer>>(self.remote.post(&path, &with))
             }
+            DiskVerb::Locate { disk, off } => {
+                let store = self.store_of(&disk)?.to_string();
+                let one = disk.split_once(':').map(|(_, place)| place.to_owned());
+                let light = DiskLight {
+                    path: one,
+                    on: !off,
+                };
+                let path = path(&["disks", &store, "locate"]);
+                self.show::<Vec<DiskAnswer>>(self.remote.post(&path, &light))
+            }
             DiskVerb::Format(_) | DiskVerb::Show { .. } => unreachable!("it is carried out here"),
         }
     }
@@ -78,6 +88,15 @@ impl Console<'_> {
     }
 }
 
+/// The word for the light of a disk.
+fn light_of(disk: &DiskAnswer) -> &'static str {
+    match disk.light {
+        Some(true) => "on",
+        Some(false) => "off",
+        None => "-",
+    }
+}
+
 impl Table for Vec<DiskAnswer> {
     fn table(&self) -> String {
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
@@ -97,13 +116,14 @@ impl Table for Vec<DiskAnswer> {
                 disk.groups.to_string(),
                 or_dash(&disk.model),
                 or_dash(&disk.serial),
+                light_of(disk).to_owned(),
                 or_dash(&disk.reason),
             ]
         };
         let rows: Vec<_> = self.iter().map(row).collect();
         let head = [
             "NODE", "STORE", "PATH", "SIZE", "USED", "STATE", "STANDING", "GROUPS", "MODEL",
-            "SERIAL", "REASON",
+            "SERIAL", "LIGHT", "REASON",
         ];
         columns(&head, &rows)
     }

@@ -36,6 +36,7 @@ mod events;
 mod joining;
 mod kept;
 mod launch;
+mod light;
 mod local;
 mod log_window;
 mod logs;

@@ -3,15 +3,17 @@
 use crate::access::{Catalog, CatalogError, Transaction, Versioned};
 use crate::rows::{LineageRow, Row, SnapshotRow, SnapshotState, VolumeRoot, VolumeRow, numbered};
 use crate::volumes::{check_name, numbered_name};
-use futures_util::future::join;
+use futures_util::future::{join, join3};
 use std::collections::BTreeMap;
-use vocab::{Epoch, Position, SnapshotId, VolumeId};
+use vocab::{Epoch, LineageId, Position, SnapshotId, VolumeId};
 
 /// A snapshot to record.
 #[derive(Clone, Debug)]
 pub struct NewSnapshot {
     /// Its id, from [`Catalog::next_snapshot_id`]; it is in the log's barrier record.
     pub id: SnapshotId,
+    /// The volume's lineage.
+    pub lineage: LineageId,
     /// Name, unique within the volume.
     pub name: String,
     /// Position of the flushed barrier.
@@ -120,16 +122,14 @@ impl Catalog {
     pub async fn snapshot_base(
         &self,
         volume: VolumeId,
+        lineage: LineageId,
         name: &str,
     ) -> Result<SnapshotBase, CatalogError> {
-        let rows = async {
-            let owner = self.volume(volume).await?;
-            let lineage = self.lineage(owner.row.lineage).await?;
-            Ok(SnapshotBase { owner, lineage })
-        };
-        let (free, base) = join(self.check_snapshot_name(volume, name), rows).await;
+        let free = self.check_snapshot_name(volume, name);
+        let (free, owner, lineage) = join3(free, self.volume(volume), self.lineage(lineage)).await;
         free?;
-        base
+        let (owner, lineage) = (owner?, lineage?);
+        Ok(SnapshotBase { owner, lineage })
     }
 
     /// Records a snapshot whose barrier is flushed in the log of the owner of term `epoch`. O(1).
@@ -150,12 +150,14 @@ impl Catalog {
                 Some(base) => base,
                 None => {
                     let key = numbered(SnapshotRow::PREFIX, new.id.0);
-                    match self.read::<SnapshotRow>(&key).await? {
+                    let done = self.read::<SnapshotRow>(&key);
+                    let base = self.snapshot_base(volume, new.lineage, &new.name);
+                    let (done, base) = join(done, base).await;
+                    match done? {
                         Some(done) if done.row.volume == volume => return Ok(done.row),
                         Some(_) => return Err(CatalogError::Contended),
-                        None => {}
+                        None => base?,
                     }
-                    self.snapshot_base(volume, &new.name).await?
                 }
             };
             if owner.row.epoch != epoch {

@@ -20,12 +20,12 @@ pub const VOLUME_BYTES_MAX: u64 = 512 << 40;
 pub struct NewVolume {
     /// Unique name.
     pub name: String,
-    /// Name of its container.
-    pub container: String,
+    /// Its container.
+    pub container: ContainerId,
     /// Size; at least the snapshot's when it starts from one.
     pub size: ByteCount,
-    /// Snapshot to start from.
-    pub origin: Option<SnapshotId>,
+    /// Snapshot to start from, and the lineage that has it.
+    pub origin: Option<(SnapshotId, LineageId)>,
     /// Now, Unix milliseconds.
     pub created_ms: u64,
     /// Free-form labels.
@@ -71,6 +71,13 @@ pub(crate) fn check_name(kind: &'static str, name: &str) -> Result<(), CatalogEr
         )));
     }
     Ok(())
+}
+
+fn no_volume(name: &str) -> CatalogError {
+    CatalogError::NotFound {
+        kind: "volume",
+        name: name.to_owned(),
+    }
 }
 
 fn check_size(size: ByteCount) -> Result<(), CatalogError> {
@@ -132,20 +139,21 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::volume`].
     pub async fn volume_named(&self, name: &str) -> Result<Versioned<VolumeRow>, CatalogError> {
-        let missing = || CatalogError::NotFound {
-            kind: "volume",
-            name: name.to_owned(),
-        };
+        let id = self.volume_id(name).await?;
+        self.volume(id).await.map_err(|error| match error {
+            CatalogError::NotFound { .. } => no_volume(name),
+            other => other,
+        })
+    }
+
+    /// The id of the volume of this name. That of `volume-12` is 12, whether there is one or not.
+    ///
+    /// # Errors
+    /// As [`Catalog::volume`].
+    pub async fn volume_id(&self, name: &str) -> Result<VolumeId, CatalogError> {
         let named = self.resolve(&volume_name_key(name)).await?;
-        let id = named
-            .or_else(|| numbered_name("volume", name))
-            .ok_or_else(missing)?;
-        self.volume(VolumeId(id))
-            .await
-            .map_err(|error| match error {
-                CatalogError::NotFound { .. } => missing(),
-                other => other,
-            })
+        let id = named.or_else(|| numbered_name("volume", name));
+        id.map(VolumeId).ok_or_else(|| no_volume(name))
     }
 
     /// The lineage of this id.
@@ -200,10 +208,7 @@ impl Catalog {
         check_size(new.size)?;
         let name_key = volume_name_key(&new.name);
         for _ in 0..ROUNDS_MAX {
-            let reads = join(
-                self.container_named(&new.container),
-                self.resolve(&name_key),
-            );
+            let reads = join(self.container(new.container), self.resolve(&name_key));
             let reads = join(reads, join(self.draw("volume", 1), self.origin_of(new)));
             let ((container, taken), (drawn, origin)) = reads.await;
             // First, so that who repeats a creation that filled the quota is told that it was done.
@@ -246,17 +251,17 @@ impl Catalog {
 
     /// What a new volume starts from.
     async fn origin_of(&self, new: &NewVolume) -> Result<Option<Source>, CatalogError> {
-        let Some(snapshot) = new.origin else {
+        let Some((snapshot, lineage)) = new.origin else {
             return Ok(None);
         };
-        let snapshot = self.snapshot(snapshot).await?;
+        let (snapshot, lineage) = join(self.snapshot(snapshot), self.lineage(lineage)).await;
+        let (snapshot, lineage) = (snapshot?, lineage?);
         if new.size < snapshot.row.size {
             return Err(CatalogError::Refused(format!(
                 "volume size {} is not allowed: a clone of snapshot {} needs at least {}",
                 new.size, snapshot.row.name, snapshot.row.size
             )));
         }
-        let lineage = self.lineage(snapshot.row.lineage).await?;
         Ok(Some(Source { snapshot, lineage }))
     }
 

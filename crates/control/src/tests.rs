@@ -389,6 +389,11 @@ const ROUTES: &[(&str, &str, &str)] = &[
         r#"{"paths":["/dev/sdb"],"lost":true}"#,
         r#"{"operation":"disk-replace","store":3,"paths":["/dev/sdb"],"lost":true}"#,
     ),
+    (
+        "POST /api/v1/disks/3/locate",
+        r#"{"path":"/dev/sdb","on":true}"#,
+        r#"{"operation":"disk-locate","store":3,"path":"/dev/sdb","on":true}"#,
+    ),
     ("GET /api/v1/volumes", "", r#"{"operation":"volume-list"}"#),
     (
         "POST /api/v1/volumes",

@@ -37,6 +37,8 @@ pub struct DiskFacts {
     pub serial: Option<String>,
     /// Its model, if the operating system says it.
     pub model: Option<String>,
+    /// Whether the light that shows where it is is on; nothing: it has none that can be switched.
+    pub light: Option<bool>,
 }
 
 /// The disks of a machine, and the list of those that are stores of this node.
@@ -74,4 +76,10 @@ pub trait Bay: fmt::Debug {
 
     /// Where `store` is, as it is kept.
     fn paths_of(&self, store: StoreId) -> Vec<String>;
+
+    /// Switches the light that shows where a disk is. Safe to repeat.
+    ///
+    /// # Errors
+    /// For people: why that is not so now.
+    fn light(&self, path: String, on: bool) -> LocalBoxFuture<'static, Result<(), String>>;
 }

@@ -198,14 +198,20 @@ impl Host {
             Operation::StoreRemove { .. }
             | Operation::DiskAdd(_)
             | Operation::DiskReplace { .. }
+            | Operation::DiskLocate { .. }
             | Operation::DiskList => return self.disks_here(operation).await,
             _ => {}
         }
         let Some(name) = owned_by(&operation) else {
             return self.operate_anywhere(operation).await;
         };
-        let id = self.volume_id(name).await?;
-        let volume = self.acquire(id).await.map_err(refusal_error)?;
+        let volume = match self.at_hand(name, &operation) {
+            Some(volume) => volume,
+            None => {
+                let id = self.volume_id(name).await?;
+                self.acquire(id).await.map_err(refusal_error)?
+            }
+        };
         self.as_owner(&volume, &operation).await
     }
 
@@ -241,7 +247,8 @@ impl Host {
             Operation::StoreSet { id, change } => self.set_store(id, &change).await,
             Operation::StoreRemove { .. }
             | Operation::DiskAdd(_)
-            | Operation::DiskReplace { .. } => Box::pin(self.at_disks(operation)).await,
+            | Operation::DiskReplace { .. }
+            | Operation::DiskLocate { .. } => Box::pin(self.at_disks(operation)).await,
             Operation::DiskList => self.list_disks().await,
             Operation::CatalogShow => self.show_catalog().await,
             Operation::CatalogBackup => self.back_up_catalog().await,
@@ -378,9 +385,24 @@ impl Host {
     }
 
     /// Finds or makes the owner and has it carry the operation out.
-    async fn at_owner(self: &Rc<Self>, name: &str, operation: &Operation) -> Result<Answer> {
+    pub(super) async fn at_owner(
+        self: &Rc<Self>,
+        name: &str,
+        operation: &Operation,
+    ) -> Result<Answer> {
         let began = self.world.now();
         let (mut unclear, mut again) = (false, false);
+        if let Some(volume) = self.at_hand(name, operation) {
+            let result = self.as_owner(&volume, operation).await;
+            let missing = |error: &OperationError| error.kind == ErrorKind::NotFound;
+            if !result
+                .as_ref()
+                .is_err_and(|error| is_unavailable(error) || missing(error))
+            {
+                return result;
+            }
+            again = result.as_ref().is_err_and(is_unavailable);
+        }
         loop {
             let id = self.volume_id(name).await?;
             let result = match self.acquire(id).await {
@@ -409,6 +431,14 @@ impl Host {
                 result => return result,
             }
         }
+    }
+
+    /// The volume of this name, if this node serves it: then the catalog need not be asked who does. It may have been deleted and
+    /// made anew elsewhere, which its owner of before finds out with the first transaction.
+    fn at_hand(&self, name: &str, operation: &Operation) -> Option<Rc<Volume>> {
+        // A condition is compared with what is read here.
+        let unconditional = operation.version().is_none();
+        self.volumes.named(name).filter(|_| unconditional)
     }
 
     fn within(&self, began: Time, patience: Duration) -> bool {

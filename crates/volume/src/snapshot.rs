@@ -3,9 +3,7 @@
 use crate::change::Change;
 use crate::map::{DiffRun, diff};
 use crate::volume::{Volume, VolumeError};
-use catalog::{
-    CatalogError, MapRoot, NewSnapshot, SnapshotBase, SnapshotMarks, SnapshotRow, SnapshotState,
-};
+use catalog::{CatalogError, MapRoot, NewSnapshot, SnapshotMarks, SnapshotRow, SnapshotState};
 use futures_util::future::join;
 use vocab::SnapshotId;
 use world::Duration;
@@ -27,13 +25,9 @@ impl Volume {
         name: &str,
         marks: SnapshotMarks,
     ) -> Result<SnapshotRow, VolumeError> {
-        let catalog = &self.context.catalog;
-        let base = catalog.snapshot_base(self.id, name);
-        let (base, id) = join(base, catalog.next_snapshot_id()).await;
-        let (base, id) = (base?, id?);
-        let created_ms = self.context.world.clock.unix_ms();
+        let id = self.context.catalog.next_snapshot_id().await?;
         self.recording.borrow_mut().insert(id);
-        let recorded = self.record(id, name, created_ms, marks, base).await;
+        let recorded = self.record(id, name, marks).await;
         self.recording.borrow_mut().remove(&id);
         self.drain_now.notify_all();
         recorded
@@ -43,20 +37,24 @@ impl Volume {
         &self,
         id: SnapshotId,
         name: &str,
-        created_ms: u64,
         marks: SnapshotMarks,
-        base: SnapshotBase,
     ) -> Result<SnapshotRow, VolumeError> {
+        let catalog = &self.context.catalog;
+        let created_ms = self.context.world.clock.unix_ms();
+        // A barrier without a row is none: what the rows say, and whether the name is free, is asked beside its flush.
         let (position, outcome) = self.log.append(Change::Barrier(id), true);
-        outcome.await.unwrap_or(Err(crate::log::LogError::Closed))?;
+        let base = catalog.snapshot_base(self.id, self.lineage, name);
+        let (flushed, base) = join(outcome, base).await;
+        flushed.unwrap_or(Err(crate::log::LogError::Closed))?;
         let new = NewSnapshot {
             id,
+            lineage: self.lineage,
             name: name.to_owned(),
             position,
             created_ms,
             marks,
         };
-        let (catalog, mut base) = (&self.context.catalog, Some(base));
+        let mut base = Some(base?);
         loop {
             let recorded = catalog.record_snapshot(self.id, self.epoch, &new, &mut base);
             match recorded.await {

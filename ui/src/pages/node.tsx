@@ -1,4 +1,5 @@
 import { SimpleGrid, Text } from "@mantine/core";
+import { DisksTable } from "../disks-table";
 import { bytes, count } from "../format";
 import { useLanguage, word } from "../i18n";
 import { Facts, Loaded, Page, Panel, State } from "../parts";
@@ -50,6 +51,9 @@ export function NodePage() {
                   />
                 </Panel>
               </SimpleGrid>
+              <Panel title={word("disks")}>
+                <DisksTable node={name} />
+              </Panel>
               {own.map((store) => (
                 <Performance
                   key={store.id}

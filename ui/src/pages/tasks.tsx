@@ -9,7 +9,7 @@ import { useLanguage, type Word, word } from "../i18n";
 import { Bar, Loaded, Page, Panel, State } from "../parts";
 import { useRights, useTasks } from "../queries";
 import { type Column, DataTable } from "../table";
-import { inTree, isAbout, isOpen, left, progress } from "../tasks";
+import { inTree, isAbout, isOfHardware, isOpen, left, progress } from "../tasks";
 import type { Task } from "../types";
 
 const KINDS: Record<string, Word> = {
@@ -159,10 +159,9 @@ function Open({ tasks }: { tasks: Task[] }) {
   );
 }
 
-/** The tasks about some things, on the page of one; nothing when there are none. */
-export function TasksOf({ subjects }: { subjects: string[] }) {
+/** Some tasks, on the page of what they are about; nothing when there are none. */
+function Some({ tasks }: { tasks: Task[] }) {
   const language = useLanguage();
-  const tasks = (useTasks().data?.tasks ?? []).filter((task) => isAbout(task, subjects));
   const shown = useMemo(() => columns(language), [language]);
   const open = tasks.filter(isOpen);
   const ended = tasks.filter((task) => !isOpen(task));
@@ -185,6 +184,23 @@ export function TasksOf({ subjects }: { subjects: string[] }) {
       </Stack>
     </Panel>
   );
+}
+
+/** The tasks about some things. */
+export function TasksOf({ subjects }: { subjects: string[] }) {
+  const tasks = useTasks().data?.tasks ?? [];
+  return <Some tasks={tasks.filter((task) => isAbout(task, subjects))} />;
+}
+
+/** What nodes and disks have had to do while one looks: what ends stays, so that one sees how. */
+export function HardwareTasks() {
+  const tasks = (useTasks().data?.tasks ?? []).filter(isOfHardware);
+  const [seen, setSeen] = useState<ReadonlySet<number>>(new Set());
+  const fresh = tasks.filter((task) => isOpen(task) && !seen.has(task.id));
+  if (fresh.length > 0) {
+    setSeen(new Set([...seen, ...fresh.map((task) => task.id)]));
+  }
+  return <Some tasks={tasks.filter((task) => seen.has(task.id))} />;
 }
 
 export function TasksPage() {

@@ -42,6 +42,14 @@ pub enum DiskVerb {
     },
     /// Put other disks in the place of a store's that are dead or drained; it is filled again
     Replace(DiskReplaceArgs),
+    /// Switch on the light of a disk's slot, so that it is found
+    Locate {
+        /// The disk: NODE:PATH, or the id of a store for all of its disks.
+        disk: String,
+        /// Switch it off.
+        #[arg(long)]
+        off: bool,
+    },
 }
 
 /// Arguments of `disk add`.

@@ -325,6 +325,11 @@ fn disks(checked: &mut Checked, directory: &Directory) {
     checked.ask("POST", "/disks/9/replace", Some(with("fifth")), 404);
     checked.ask("POST", "/disks/3/replace", Some(json!({"paths": []})), 400);
     checked.ask("POST", "/disks/3/replace", Some(with("fifth")), 409);
+    // Its disks are files, which have no light.
+    checked.ask("POST", "/disks/3/locate", Some(json!({"on": true})), 409);
+    let other = json!({"path": "/nowhere", "on": false});
+    checked.ask("POST", "/disks/3/locate", Some(other), 404);
+    checked.ask("POST", "/disks/3/locate", Some(json!({})), 400);
 }
 
 /// A drain is cancelled as a task.

@@ -24,9 +24,10 @@ async fn with_container(catalog: &Catalog) -> ContainerRow {
 }
 
 async fn with_volume(catalog: &Catalog) -> VolumeId {
+    let container = catalog.container_named("c").await.unwrap().row.id;
     let new = NewVolume {
         name: "v".to_owned(),
-        container: "c".to_owned(),
+        container,
         size: ByteCount::mib(1),
         origin: None,
         created_ms: 1,

@@ -13,12 +13,12 @@ use api::{
     AttachmentAnswer, AuditEntry, AuditQuery, AuthorityAnswer, BusiestAnswer, BusiestQuery,
     CapacityAnswer, CatalogAnswer, CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget,
     ClusterAnswer, ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer,
-    DiskReplacement, DiskSpec, EventQuery, EventsAnswer, GroupSnapshotAnswer, GroupSnapshotSpec,
-    IdPage, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, LogQuery, Login,
-    LogsAnswer, MemberAnswer, MemberChange, MetricsAnswer, MetricsQuery, NamePage, PasswordChange,
-    RemoveQuery, ResiliencyAnswer, Retirement, Scope, SessionAnswer, SnapshotAnswer,
-    SpaceReportAnswer, StartedAnswer, StatusAnswer, StoreAnswer, TaskAnswer, TaskQuery,
-    TasksAnswer, TokenAnswer, TokenSpec, UserAnswer, UserChange, UserSpec, VolumeAnswer,
+    DiskLight, DiskReplacement, DiskSpec, EventQuery, EventsAnswer, GroupSnapshotAnswer,
+    GroupSnapshotSpec, IdPage, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery,
+    LogQuery, Login, LogsAnswer, MemberAnswer, MemberChange, MetricsAnswer, MetricsQuery, NamePage,
+    PasswordChange, RemoveQuery, ResiliencyAnswer, Retirement, Scope, SessionAnswer,
+    SnapshotAnswer, SpaceReportAnswer, StartedAnswer, StatusAnswer, StoreAnswer, TaskAnswer,
+    TaskQuery, TasksAnswer, TokenAnswer, TokenSpec, UserAnswer, UserChange, UserSpec, VolumeAnswer,
     VolumeChange, VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
@@ -315,6 +315,17 @@ fn disks() -> Vec<Describe> {
         .list::<DiskAnswer>("The disks of the store")
         .problems(&[NotFound, Refused])
         .scopes(ADMIN),
+        Describe::new(
+            Post,
+            "/disks/{store}/locate",
+            "disk-locate",
+            "Switches the lights that show where disks of a store are",
+        )
+        .named("store", "Id of the store")
+        .body::<DiskLight>(True)
+        .list::<DiskAnswer>("The disks of the store")
+        .problems(&[NotFound, Refused])
+        .scopes(OPERATING),
     ]
 }
 

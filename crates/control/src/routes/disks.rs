@@ -4,7 +4,7 @@ use super::members::id_of;
 use super::paging::NameText;
 use super::{Body, PathText, Shared, bytes};
 use crate::reply::{Reply, parse};
-use api::{DiskReplacement, DiskSpec, Operation};
+use api::{DiskLight, DiskReplacement, DiskSpec, Operation};
 use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -15,6 +15,7 @@ pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/disks", get(list).post(add))
         .route("/disks/{store}/replace", post(replace))
+        .route("/disks/{store}/locate", post(locate))
 }
 
 async fn list(State(shared): State<Shared>, page: NameText) -> Reply {
@@ -36,6 +37,20 @@ async fn replace(
         let store = id_of(path)?;
         let with = parse::<DiskReplacement>(&headers, &bytes(body)?)?;
         Ok(Operation::DiskReplace { store, with })
+    };
+    shared.reply(operation()).await
+}
+
+async fn locate(
+    State(shared): State<Shared>,
+    path: PathText,
+    headers: HeaderMap,
+    body: Body,
+) -> Reply {
+    let operation = || {
+        let store = id_of(path)?;
+        let light = parse::<DiskLight>(&headers, &bytes(body)?)?;
+        Ok(Operation::DiskLocate { store, light })
     };
     shared.reply(operation()).await
 }

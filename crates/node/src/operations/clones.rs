@@ -12,6 +12,7 @@ use api::{Answer, ErrorKind, Operation, OperationError, VolumeSpec};
 use catalog::{CatalogError, SnapshotRow};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use vocab::SnapshotId;
 
 /// Age at which an internal snapshot is left over: several times the longest operation.
 const ORPHAN_MS_MIN: u64 = 600_000;
@@ -47,9 +48,13 @@ impl Host {
             labels: BTreeMap::from([(INTERNAL_LABEL.to_owned(), "clone".to_owned())]),
             group: None,
         };
-        Box::pin(self.operate(snapshot)).await?;
-        let origin = self.snapshot_row(volume, &name).await?;
-        let id = origin.id;
+        // Nobody is told of it, so the disks need not be before its clone is there.
+        let Answer::Snapshot(taken) = Box::pin(self.at_owner(volume, &snapshot)).await? else {
+            let reason = "the volume's owner answered something else to a snapshot; this is a bug";
+            return Err(OperationError::failed(reason));
+        };
+        let id = SnapshotId(taken.id);
+        let origin = self.catalog.snapshot(id).await.map_err(catalog_error)?.row;
         let created = self.create_volume_from(spec, Some(origin)).await;
         let host = self.clone();
         // What fails here the sweep does.

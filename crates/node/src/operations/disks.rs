@@ -16,7 +16,9 @@ use crate::membership::{self, ClusterView, Part};
 use crate::options::StoreSpec;
 use crate::stores::open_store;
 use crate::tasks::{kind, new_task, store_subject};
-use api::{Answer, DiskAnswer, DiskReplacement, DiskSpec, ErrorKind, Operation, OperationError};
+use api::{
+    Answer, DiskAnswer, DiskLight, DiskReplacement, DiskSpec, ErrorKind, Operation, OperationError,
+};
 use catalog::{CatalogError, GroupRow, Subject, VolumeRow};
 use curator::Standing;
 use futures_util::future::join_all;
@@ -94,9 +96,9 @@ impl Host {
                 })?;
                 Ok(row.id)
             }
-            Operation::StoreRemove { id: store, .. } | Operation::DiskReplace { store, .. } => {
-                Ok(store_member(&view, *store)?.node.id)
-            }
+            Operation::StoreRemove { id: store, .. }
+            | Operation::DiskReplace { store, .. }
+            | Operation::DiskLocate { store, .. } => Ok(store_member(&view, *store)?.node.id),
             other => Err(unlike(other)),
         }
     }
@@ -105,6 +107,10 @@ impl Host {
     pub(super) async fn disks_here(self: &Rc<Self>, operation: Operation) -> Result<Answer> {
         if operation == Operation::DiskList {
             return Ok(Answer::Disks(self.own_disks().await));
+        }
+        // Beside what changes them: one looks for a disk in order to change it.
+        if let Operation::DiskLocate { store, light } = operation {
+            return self.locate_disks(StoreId(store), &light).await;
         }
         let host = self.clone();
         let (promise, outcome) = world::sync::promise();
@@ -196,6 +202,7 @@ impl Host {
             size: facts.size,
             serial: facts.serial.clone(),
             model: facts.model.clone(),
+            light: facts.light,
             state: "unreachable".to_owned(),
             reason: self.stores.why_absent(store),
             standing: "away".to_owned(),
@@ -221,6 +228,32 @@ impl Host {
         answer.standing = seen.standing;
         answer.groups = seen.groups;
         answer
+    }
+
+    /// Switches the lights of disks of a store of this node.
+    async fn locate_disks(self: &Rc<Self>, id: StoreId, light: &DiskLight) -> Result<Answer> {
+        let bay = self.bay()?;
+        let mut disks = bay.list().await;
+        disks.retain(|disk| disk.store == id.0);
+        if let Some(path) = &light.path {
+            let paths: Vec<&str> = disks.iter().map(|disk| disk.path.as_str()).collect();
+            if !paths.contains(&path.as_str()) {
+                return Err(OperationError::not_found(format!(
+                    "{id} has no disk {path}: its disks are {}",
+                    paths.join(", ")
+                )));
+            }
+            disks.retain(|disk| disk.path == *path);
+        }
+        if disks.iter().all(|disk| disk.light.is_none()) {
+            return Err(refused(without_light(id, &disks)));
+        }
+        for disk in disks.into_iter().filter(|disk| disk.light.is_some()) {
+            let path = disk.path.clone();
+            let switched = bay.light(disk.path, light.on).await;
+            switched.map_err(|reason| OperationError::failed(format!("{path}: {reason}")))?;
+        }
+        self.disks_of(id).await
     }
 
     fn bay(&self) -> Result<Rc<dyn Bay>> {
@@ -610,6 +643,24 @@ pub(crate) async fn watch_absent(host: Rc<Host>) {
             }
         }
     }
+}
+
+/// Why a disk cannot be made to show itself, and how else it is found.
+fn without_light(id: StoreId, disks: &[DiskFacts]) -> String {
+    let describe = |disk: &DiskFacts| match (&disk.model, &disk.serial) {
+        (_, None) => format!("{} (no serial number known)", disk.path),
+        (model, Some(serial)) => format!(
+            "{} ({} with serial number {serial})",
+            disk.path,
+            model.as_deref().unwrap_or("a disk")
+        ),
+    };
+    let disks: Vec<String> = disks.iter().map(describe).collect();
+    format!(
+        "no disk of {id} has a light that its node can switch, for the kernel knows no enclosure (SES) and no slot (NPEM) of it; \
+         look for {}",
+        disks.join(", ")
+    )
 }
 
 fn check_paths(paths: &[String]) -> Result<()> {

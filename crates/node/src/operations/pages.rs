@@ -22,6 +22,20 @@ pub(super) struct Names {
     pub(super) snapshots: BTreeMap<SnapshotId, String>,
 }
 
+impl Names {
+    /// Those of what a volume was made from, as far as that is still there.
+    pub(super) fn add_origin(
+        &mut self,
+        volume: Option<&VolumeRow>,
+        snapshot: Option<&SnapshotRow>,
+    ) {
+        self.volumes
+            .extend(volume.map(|row| (row.id, row.name.clone())));
+        self.snapshots
+            .extend(snapshot.map(|row| (row.id, row.name.clone())));
+    }
+}
+
 /// What lists can be sorted by.
 pub(super) trait Sortable {
     /// Name, size, when it was created, and its id.

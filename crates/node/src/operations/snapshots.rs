@@ -113,7 +113,8 @@ impl Runs {
 impl Host {
     /// A snapshot's row by names.
     pub(super) async fn snapshot_row(&self, volume: &str, name: &str) -> Result<SnapshotRow> {
-        let id = self.volume_id(volume).await?;
+        let id = self.catalog.volume_id(volume).await;
+        let id = id.map_err(catalog_error)?;
         let found = self.catalog.snapshot_named(id, name).await;
         let found = found.map_err(|error| match error {
             CatalogError::NotFound { .. } => {

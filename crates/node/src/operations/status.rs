@@ -18,6 +18,7 @@ pub(super) fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
     let mut answer = StoreAnswer {
         id: row.id.0,
         node: row.node.0,
+        domains: row.domains.clone(),
         state: "unreachable".to_owned(),
         incarnation: row.incarnation.0,
         capacity: row.capacity.0,

@@ -12,10 +12,10 @@ use api::{
     OriginAnswer, ReplicaAnswer, StartedAnswer, VolumeAnswer, VolumeChange, VolumeSpec,
 };
 use catalog::{
-    Attachment, AttachmentMode, CatalogError, NewVolume, SnapshotRow, SnapshotState, SpaceState,
-    TaskRow, Versioned, VolumeLimits, VolumeRow, VolumeState,
+    Attachment, AttachmentMode, CatalogError, ContainerRow, NewVolume, SnapshotRow, SnapshotState,
+    SpaceState, TaskRow, Versioned, VolumeLimits, VolumeRow, VolumeState,
 };
-use futures_util::future::join_all;
+use futures_util::future::{OptionFuture, join, join_all};
 use std::rc::Rc;
 use vocab::{BLOCK_BYTES, ByteCount, LineageId, VolumeId};
 use volume::Volume;
@@ -145,30 +145,33 @@ impl Host {
 
     async fn volume_answer(&self, id: VolumeId) -> Result<Answer> {
         let found = self.catalog.volume(id).await.map_err(catalog_error)?;
-        let version = self.catalog.version_of(&found);
-        let row = found.row;
-        let mut names = Names::default();
-        let container = self
-            .catalog
-            .container(row.container)
-            .await
-            .map_err(catalog_error)?
-            .row;
+        let row = &found.row;
+        let origin = async {
+            let Some(origin) = row.origin else {
+                return Names::default();
+            };
+            let volume = self.catalog.volume(origin.volume);
+            let (volume, snapshot) = join(volume, self.catalog.snapshot(origin.snapshot)).await;
+            let mut names = Names::default();
+            let volume = volume.ok().map(|found| found.row);
+            let snapshot = snapshot.ok().map(|found| found.row);
+            names.add_origin(volume.as_ref(), snapshot.as_ref());
+            names
+        };
+        let (container, mut names) = join(self.catalog.container(row.container), origin).await;
+        let container = container.map_err(catalog_error)?.row;
         names.containers.insert(container.id, container);
-        if let Some(origin) = row.origin {
-            if let Ok(found) = self.catalog.volume(origin.volume).await {
-                names.volumes.insert(origin.volume, found.row.name);
-            }
-            if let Ok(found) = self.catalog.snapshot(origin.snapshot).await {
-                names.snapshots.insert(origin.snapshot, found.row.name);
-            }
-        }
-        let mut answer = self.describe(&row, &names);
-        answer.version = Some(version);
-        answer.clients = self.heard_clients(&row);
-        let served = self.volumes.get(id);
-        answer.activity = served.map(|_| activity(&self.upkeep.meters.sample(id)));
-        Ok(Answer::Volume(answer))
+        Ok(Answer::Volume(self.volume_described(&found, &names)))
+    }
+
+    fn volume_described(&self, found: &Versioned<VolumeRow>, names: &Names) -> VolumeAnswer {
+        let row = &found.row;
+        let mut answer = self.describe(row, names);
+        answer.version = Some(self.catalog.version_of(found));
+        answer.clients = self.heard_clients(row);
+        let served = self.volumes.get(row.id);
+        answer.activity = served.map(|_| activity(&self.upkeep.meters.sample(row.id)));
+        answer
     }
 
     /// What this node, if it serves the volume, hears of the clients it is attached to.
@@ -207,18 +210,7 @@ impl Host {
         spec: VolumeSpec,
         origin: Option<SnapshotRow>,
     ) -> Result<Answer> {
-        let container = match (spec.container, &origin) {
-            (Some(container), _) => container,
-            (None, Some(origin)) => {
-                let row = self.catalog.container(origin.container).await;
-                row.map_err(catalog_error)?.row.name
-            }
-            (None, None) => {
-                let hint = format!("volume {} needs a container: name one", spec.name);
-                return Err(OperationError::bad_request(hint));
-            }
-        };
-        self.check_space_for(&spec.name, &container).await?;
+        let (container, mut names) = self.place_of(&spec, origin.as_ref()).await?;
         let size = match (spec.size, &origin) {
             (Some(size), _) => ByteCount(size),
             (None, Some(origin)) => origin.size,
@@ -229,9 +221,9 @@ impl Host {
         };
         let new = NewVolume {
             name: spec.name,
-            container,
+            container: container.id,
             size,
-            origin: origin.as_ref().map(|origin| origin.id),
+            origin: origin.as_ref().map(|origin| (origin.id, origin.lineage)),
             created_ms: self.world.clock.unix_ms(),
             labels: spec.labels,
             description: spec.description.filter(|text| !text.is_empty()),
@@ -240,35 +232,66 @@ impl Host {
                 bandwidth: spec.bandwidth_limit.unwrap_or(0),
             },
         };
+        names.containers.insert(container.id, container);
         let row = match self.catalog.create_volume(&new).await {
             Err(error @ CatalogError::Kv(_)) => self.created_after_all(&new, error).await?,
             created => created.map_err(catalog_error)?,
         };
-        let Some(origin) = origin.filter(|_| row.state == VolumeState::Pending) else {
-            return self.volume_answer(row.id).await;
+        let pending = row.state == VolumeState::Pending;
+        // People have changed nothing yet: its version is that of the row as it was made.
+        let made = Versioned { row, version: 0 };
+        let answer = self.volume_described(&made, &names);
+        let Some(origin) = origin.filter(|_| pending) else {
+            return Ok(Answer::Volume(answer));
         };
         let host = self.clone();
         let drain = async move { host.drain_anywhere(origin.volume).await };
         self.spawn(self.still_on_behalf(drain));
-        let entity = format!("volume/{}", row.name);
-        let task = new_task(kind::VOLUME_CLONE, entity, volume_subject(row.id));
+        let entity = format!("volume/{}", made.row.name);
+        let task = new_task(kind::VOLUME_CLONE, entity, volume_subject(made.row.id));
         let task = self.begin_task(task).await;
-        match self.volume_answer(row.id).await? {
-            Answer::Volume(volume) => Ok(Answer::Volume(VolumeAnswer { task, ..volume })),
-            other => Ok(other),
-        }
+        Ok(Answer::Volume(VolumeAnswer { task, ..answer }))
     }
 
-    /// Refuses a new volume while its container takes nothing new; one that is there already is somebody else's to judge.
-    async fn check_space_for(&self, name: &str, container: &str) -> Result<()> {
-        let container = self.catalog.container_named(container).await;
-        let Err(refused) = self.check_space(&container.map_err(catalog_error)?.row) else {
-            return Ok(());
+    /// The container of a new volume, which must take something new, and what its origin is called.
+    async fn place_of(
+        &self,
+        spec: &VolumeSpec,
+        origin: Option<&SnapshotRow>,
+    ) -> Result<(ContainerRow, Names)> {
+        let container = async {
+            match (&spec.container, origin) {
+                (Some(name), _) => self
+                    .catalog
+                    .container_named(name)
+                    .await
+                    .map_err(catalog_error),
+                (None, Some(origin)) => {
+                    let found = self.catalog.container(origin.container).await;
+                    found.map_err(catalog_error)
+                }
+                (None, None) => {
+                    let hint = format!("volume {} needs a container: name one", spec.name);
+                    Err(OperationError::bad_request(hint))
+                }
+            }
         };
-        match self.catalog.volume_named(name).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(refused),
+        let volume = async {
+            let volume = origin.map(|origin| self.catalog.volume(origin.volume));
+            OptionFuture::from(volume)
+                .await
+                .and_then(std::result::Result::ok)
+        };
+        let (container, volume) = join(container, volume).await;
+        let container = container?.row;
+        if let Err(refused) = self.check_space(&container) {
+            // One that is there already is somebody else's to judge.
+            let there = self.catalog.volume_named(&spec.name).await;
+            there.map_err(|_| refused)?;
         }
+        let mut names = Names::default();
+        names.add_origin(volume.map(|found| found.row).as_ref(), origin);
+        Ok((container, names))
     }
 
     /// The volume that a creation without an answer has made.

@@ -262,6 +262,7 @@ pub(crate) fn changes_catalog(operation: &Operation) -> bool {
             | O::Once(_)
             | O::Alert(_)
             | O::Kubernetes(_)
+            | O::DiskLocate { .. }
     );
     !operation.looks() && !not_noted
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{Cluster, MIB};
 use api::{
-    Answer, DiskAnswer, DiskReplacement, DiskSpec, ErrorKind, MemberChange, Operation,
+    Answer, DiskAnswer, DiskLight, DiskReplacement, DiskSpec, ErrorKind, MemberChange, Operation,
     ResiliencyAnswer,
 };
 use node::{Bay, DiskFacts, DiskRequest, FoundDisks, Host};
@@ -18,6 +18,8 @@ use world_sim::SimDisk;
 struct Shelf {
     disks: BTreeMap<String, SimDisk>,
     kept: BTreeMap<u32, Vec<String>>,
+    /// Lights that there are, by path.
+    lights: BTreeMap<String, bool>,
 }
 
 #[derive(Clone, Default)]
@@ -55,6 +57,7 @@ impl Bay for TestBay {
             store,
             path: paths[0].clone(),
             size: Some(1 << 30),
+            light: shelf.lights.get(&paths[0]).copied(),
             ..DiskFacts::default()
         };
         let list: Vec<DiskFacts> = shelf.kept.iter().map(facts).collect();
@@ -86,6 +89,11 @@ impl Bay for TestBay {
     fn paths_of(&self, store: StoreId) -> Vec<String> {
         let shelf = self.0.borrow();
         shelf.kept.get(&store.0).cloned().unwrap_or_default()
+    }
+
+    fn light(&self, path: String, on: bool) -> LocalBoxFuture<'static, Result<(), String>> {
+        self.0.borrow_mut().lights.insert(path, on);
+        Box::pin(async { Ok(()) })
     }
 }
 
@@ -149,6 +157,14 @@ fn replace(store: u32, path: &str, lost: bool) -> Operation {
             lost,
             ..DiskReplacement::default()
         },
+    }
+}
+
+fn locate(store: u32, path: Option<&str>, on: bool) -> Operation {
+    let path = path.map(str::to_owned);
+    Operation::DiskLocate {
+        store,
+        light: DiskLight { path, on },
     }
 }
 
@@ -343,4 +359,27 @@ fn the_only_copy_is_not_given_up_without_a_word() {
         panic!("not a verdict");
     };
     assert_eq!(data[0].unavailable, 0, "{data:?}");
+}
+
+/// From another node than the one that has the disk.
+#[test]
+fn a_disk_with_a_light_is_located_and_one_without_is_described() {
+    let (cluster, bay) = cluster(31);
+    let store = cluster.node(0).stores()[0].id().0;
+    let refused = cluster.try_operate(1, locate(store, None, true));
+    let refused = refused.expect_err("it has none");
+    assert_eq!(refused.kind, ErrorKind::Refused);
+    assert!(refused.message.contains("/ssd"), "{refused:?}");
+
+    bay.0.borrow_mut().lights.insert("/ssd".to_owned(), false);
+    let missing = cluster.try_operate(1, locate(store, Some("/other"), true));
+    let missing = missing.expect_err("it is not of the store");
+    assert_eq!(missing.kind, ErrorKind::NotFound);
+    for on in [true, true, false] {
+        let Answer::Disks(disks) = cluster.operate(1, locate(store, Some("/ssd"), on)) else {
+            panic!("disks are answered");
+        };
+        assert_eq!(disks[0].light, Some(on));
+        assert_eq!(bay.0.borrow().lights["/ssd"], on);
+    }
 }

@@ -97,10 +97,9 @@ async fn creations_side_by_side_keep_to_the_quota_and_have_ids_of_their_own(kv: 
     let catalog = Catalog::new(kv.clone());
     // Two runs against one store.
     let run = catalog.next_id("conformance").await.expect("reachable");
-    let name = format!("small-{run}");
     let container = ContainerRow {
         id: ContainerId(0),
-        name: name.clone(),
+        name: format!("small-{run}"),
         replication_factor: 2,
         copies_min: 1,
         strict: false,
@@ -108,14 +107,12 @@ async fn creations_side_by_side_keep_to_the_quota_and_have_ids_of_their_own(kv: 
         compression: Compression::Lz4,
         quota: Some(ByteCount::mib(5)),
     };
-    catalog
-        .create_container(container)
-        .await
-        .expect("reachable");
+    let made = catalog.create_container(container).await;
+    let container = made.expect("reachable").id;
     let create = async |turn: u32| {
         let new = NewVolume {
             name: format!("side-{run}-{turn}"),
-            container: name.clone(),
+            container,
             size: ByteCount::mib(1),
             origin: None,
             created_ms: 1,
