@@ -42,9 +42,6 @@ impl O {
             | O::NodeRemove { .. }
             | O::StoreSet { .. }
             | O::StoreRemove { .. }
-            | O::DiskAdd(_)
-            | O::DiskReplace { .. }
-            | O::DiskLocate { .. }
             | O::CatalogMove(_)
             | O::ContainerCreate(_)
             | O::ContainerSet { .. }
@@ -73,8 +70,18 @@ impl O {
             | O::UserDelete { .. }
             | O::SessionCreate { .. }
             | O::SessionDelete { .. } => false,
+            O::DiskAdd(_) | O::DiskReplace { .. } | O::DiskLocate { .. } => false,
             O::Conditional { change, .. } => change.looks(),
             O::AuditRecord { .. } | O::Once(_) | O::Attach { .. } | O::Detach { .. } => false,
         }
+    }
+
+    /// Whether the node that has the disks carries it out.
+    #[must_use]
+    pub fn is_at_disks(&self) -> bool {
+        matches!(
+            self,
+            O::StoreRemove { .. } | O::DiskAdd(_) | O::DiskReplace { .. } | O::DiskLocate { .. }
+        )
     }
 }

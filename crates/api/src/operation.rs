@@ -520,10 +520,8 @@ impl Operation {
             Self::StoreShow { .. } => "store-show",
             Self::StoreSet { .. } => "store-set",
             Self::StoreRemove { .. } => "store-remove",
-            Self::DiskList => "disk-list",
-            Self::DiskAdd(_) => "disk-add",
-            Self::DiskReplace { .. } => "disk-replace",
-            Self::DiskLocate { .. } => "disk-locate",
+            Self::DiskList | Self::DiskAdd(_) => self.name_of_disks(),
+            Self::DiskReplace { .. } | Self::DiskLocate { .. } => self.name_of_disks(),
             Self::CatalogShow => "catalog-show",
             Self::CatalogBackup => "catalog-backup",
             Self::CatalogMove(_) => "catalog-move",
@@ -570,6 +568,16 @@ impl Operation {
             Self::Conditional { .. } => self.bare().name(),
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",
+        }
+    }
+
+    /// As [`Operation::name`], of those about disks.
+    fn name_of_disks(&self) -> &'static str {
+        match self {
+            Self::DiskList => "disk-list",
+            Self::DiskAdd(_) => "disk-add",
+            Self::DiskReplace { .. } => "disk-replace",
+            _ => "disk-locate",
         }
     }
 

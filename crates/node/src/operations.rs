@@ -245,10 +245,7 @@ impl Host {
             Operation::NodeRemove { name, lost } => self.remove_node(&name, lost).await,
             Operation::StoreShow { id } => self.show_store(id).await,
             Operation::StoreSet { id, change } => self.set_store(id, &change).await,
-            Operation::StoreRemove { .. }
-            | Operation::DiskAdd(_)
-            | Operation::DiskReplace { .. }
-            | Operation::DiskLocate { .. } => Box::pin(self.at_disks(operation)).await,
+            operation if operation.is_at_disks() => Box::pin(self.at_disks(operation)).await,
             Operation::DiskList => self.list_disks().await,
             Operation::CatalogShow => self.show_catalog().await,
             Operation::CatalogBackup => self.back_up_catalog().await,

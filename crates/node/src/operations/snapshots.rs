@@ -7,6 +7,7 @@ use api::{Answer, DiffAnswer, DiffRun, ListQuery, OperationError, SnapshotAnswer
 use catalog::{
     CatalogError, ContainerRow, MapRoot, SnapshotMarks, SnapshotRow, SnapshotState, VolumeRow,
 };
+use futures_util::future::{OptionFuture, join};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use vocab::{BLOCK_BYTES, ByteCount, ContainerId, SnapshotId, VolumeId};
@@ -113,16 +114,23 @@ impl Runs {
 impl Host {
     /// A snapshot's row by names.
     pub(super) async fn snapshot_row(&self, volume: &str, name: &str) -> Result<SnapshotRow> {
-        let id = self.catalog.volume_id(volume).await;
-        let id = id.map_err(catalog_error)?;
-        let found = self.catalog.snapshot_named(id, name).await;
-        let found = found.map_err(|error| match error {
+        let missing = |error: CatalogError| match error {
             CatalogError::NotFound { .. } => {
                 OperationError::not_found(format!("volume {volume} has no snapshot {name}"))
             }
             other => catalog_error(other),
-        });
-        Ok(found?.row)
+        };
+        let id = self.catalog.volume_id(volume);
+        // Who serves the volume knows its id, and looks for both at once. It may have been deleted and made anew elsewhere.
+        let served = self.volumes.named(volume).map(|served| served.id());
+        let likely = served.map(|served| self.catalog.snapshot_named(served, name));
+        let (id, likely) = join(id, OptionFuture::from(likely)).await;
+        let id = id.map_err(catalog_error)?;
+        let found = match likely.filter(|_| served == Some(id)) {
+            Some(found) => found,
+            None => self.catalog.snapshot_named(id, name).await,
+        };
+        Ok(found.map_err(missing)?.row)
     }
 
     pub(super) async fn create_snapshot(

@@ -15,7 +15,7 @@ use catalog::{
     Attachment, AttachmentMode, CatalogError, ContainerRow, NewVolume, SnapshotRow, SnapshotState,
     SpaceState, TaskRow, Versioned, VolumeLimits, VolumeRow, VolumeState,
 };
-use futures_util::future::{OptionFuture, join, join_all};
+use futures_util::future::{join, join_all};
 use std::rc::Rc;
 use vocab::{BLOCK_BYTES, ByteCount, LineageId, VolumeId};
 use volume::Volume;
@@ -62,6 +62,13 @@ pub(super) fn state_of(row: &VolumeRow) -> (&'static str, Option<String>) {
         VolumeState::Deleting => ("deleting", None),
         VolumeState::Stopped(reason) => ("stopped", Some(reason.clone())),
         VolumeState::Incomplete(reason) => ("incomplete", Some(reason.clone())),
+    }
+}
+
+fn limits_of(spec: &VolumeSpec) -> VolumeLimits {
+    VolumeLimits {
+        iops: spec.iops_limit.unwrap_or(0),
+        bandwidth: spec.bandwidth_limit.unwrap_or(0),
     }
 }
 
@@ -210,7 +217,15 @@ impl Host {
         spec: VolumeSpec,
         origin: Option<SnapshotRow>,
     ) -> Result<Answer> {
-        let (container, mut names) = self.place_of(&spec, origin.as_ref()).await?;
+        let container = match self.known_container(&spec, origin.as_ref()) {
+            Some(known) => known,
+            None => self.container_for(&spec, origin.as_ref()).await?,
+        };
+        if let Err(refused) = self.check_space(&container) {
+            // One that is there already is somebody else's to judge.
+            let there = self.catalog.volume_named(&spec.name).await;
+            there.map_err(|_| refused)?;
+        }
         let size = match (spec.size, &origin) {
             (Some(size), _) => ByteCount(size),
             (None, Some(origin)) => origin.size,
@@ -219,21 +234,34 @@ impl Host {
                 return Err(OperationError::bad_request(hint));
             }
         };
-        let new = NewVolume {
-            name: spec.name,
+        let mut new = NewVolume {
+            name: spec.name.clone(),
             container: container.id,
             size,
             origin: origin.as_ref().map(|origin| (origin.id, origin.lineage)),
             created_ms: self.world.clock.unix_ms(),
-            labels: spec.labels,
-            description: spec.description.filter(|text| !text.is_empty()),
-            limits: VolumeLimits {
-                iops: spec.iops_limit.unwrap_or(0),
-                bandwidth: spec.bandwidth_limit.unwrap_or(0),
-            },
+            labels: spec.labels.clone(),
+            description: spec.description.clone().filter(|text| !text.is_empty()),
+            limits: limits_of(&spec),
         };
+        let mut names = Names::default();
+        let source = self.source_of(origin.as_ref());
+        let (created, source) = join(self.catalog.create_volume(&new), source).await;
+        names.add_origin(source.as_ref(), origin.as_ref());
         names.containers.insert(container.id, container);
-        let row = match self.catalog.create_volume(&new).await {
+        let created = match created {
+            // Another one has its name by now, which this node has not heard yet.
+            Err(CatalogError::NotFound {
+                kind: "container", ..
+            }) => {
+                let container = self.container_for(&spec, origin.as_ref()).await?;
+                new.container = container.id;
+                names.containers.insert(container.id, container);
+                self.catalog.create_volume(&new).await
+            }
+            created => created,
+        };
+        let row = match created {
             Err(error @ CatalogError::Kv(_)) => self.created_after_all(&new, error).await?,
             created => created.map_err(catalog_error)?,
         };
@@ -253,45 +281,44 @@ impl Host {
         Ok(Answer::Volume(VolumeAnswer { task, ..answer }))
     }
 
-    /// The container of a new volume, which must take something new, and what its origin is called.
-    async fn place_of(
+    /// The volume of a snapshot that a new one starts from, if it is still there.
+    async fn source_of(&self, origin: Option<&SnapshotRow>) -> Option<VolumeRow> {
+        let found = self.catalog.volume(origin?.volume).await;
+        found.ok().map(|found| found.row)
+    }
+
+    /// The container of a new volume, as this node has heard of it: the transaction that makes the volume reads it again.
+    fn known_container(
         &self,
         spec: &VolumeSpec,
         origin: Option<&SnapshotRow>,
-    ) -> Result<(ContainerRow, Names)> {
-        let container = async {
-            match (&spec.container, origin) {
-                (Some(name), _) => self
-                    .catalog
-                    .container_named(name)
-                    .await
-                    .map_err(catalog_error),
-                (None, Some(origin)) => {
-                    let found = self.catalog.container(origin.container).await;
-                    found.map_err(catalog_error)
-                }
-                (None, None) => {
-                    let hint = format!("volume {} needs a container: name one", spec.name);
-                    Err(OperationError::bad_request(hint))
-                }
+    ) -> Option<ContainerRow> {
+        self.members.look(|view| {
+            let mut rows = view.containers.values();
+            let row = match (&spec.container, origin) {
+                (Some(name), _) => rows.find(|row| row.name == *name),
+                (None, Some(origin)) => view.containers.get(&origin.container),
+                (None, None) => None,
+            };
+            row.cloned()
+        })
+    }
+
+    /// The same as the catalog has it.
+    async fn container_for(
+        &self,
+        spec: &VolumeSpec,
+        origin: Option<&SnapshotRow>,
+    ) -> Result<ContainerRow> {
+        let found = match (&spec.container, origin) {
+            (Some(name), _) => self.catalog.container_named(name).await,
+            (None, Some(origin)) => self.catalog.container(origin.container).await,
+            (None, None) => {
+                let hint = format!("volume {} needs a container: name one", spec.name);
+                return Err(OperationError::bad_request(hint));
             }
         };
-        let volume = async {
-            let volume = origin.map(|origin| self.catalog.volume(origin.volume));
-            OptionFuture::from(volume)
-                .await
-                .and_then(std::result::Result::ok)
-        };
-        let (container, volume) = join(container, volume).await;
-        let container = container?.row;
-        if let Err(refused) = self.check_space(&container) {
-            // One that is there already is somebody else's to judge.
-            let there = self.catalog.volume_named(&spec.name).await;
-            there.map_err(|_| refused)?;
-        }
-        let mut names = Names::default();
-        names.add_origin(volume.map(|found| found.row).as_ref(), origin);
-        Ok((container, names))
+        Ok(found.map_err(catalog_error)?.row)
     }
 
     /// The volume that a creation without an answer has made.
