@@ -716,7 +716,6 @@ if (environment.AZEKURA_JOINS) {
     await accessible();
     await picture("candidate");
     await waiting.getByRole("button", { name: "Approve" }).click();
-    await dialog().getByRole("button", { name: "Approve" }).click();
     await closed();
     const began = Date.now();
     await waiting.waitFor({ state: "detached" });

@@ -20,7 +20,7 @@ export interface Member {
 export const nodeMember = ({ name }: Node): Member => ({ kind: "nodes", key: name, name });
 export const storeMember = (id: number): Member => ({ kind: "stores", key: id, name: `store-${id}` });
 
-export type What = "approve" | "drain" | "endDrain" | "excuse" | "endExcuse" | "remove";
+export type What = "drain" | "endDrain" | "excuse" | "endExcuse" | "remove";
 export type Ask = (member: Member, what: What) => void;
 
 interface Ties {
@@ -32,7 +32,6 @@ interface Ties {
 }
 
 const HINTS: Partial<Record<What, Word>> = {
-  approve: "approveHint",
   drain: "drainHint",
   excuse: "excuseHint",
   remove: "removeHint",
@@ -69,7 +68,6 @@ function Change({ member, what, close }: { member: Member; what: What; close: ()
   const act = async () => {
     const where = `/${member.kind}${path(member.key)}`;
     const bodies: Record<Exclude<What, "remove">, object> = {
-      approve: { approved: true },
       drain: { draining: true },
       endDrain: { draining: false },
       excuse: { maintenance_minutes: Number(minutes) },

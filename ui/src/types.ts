@@ -206,6 +206,8 @@ export interface Volume {
   description: string | null;
   iops_limit: number | null;
   bandwidth_limit: number | null;
+  /** Of it together with its snapshots and clones; missing in lists. */
+  placement?: { store: number; bytes: number }[];
 }
 
 export interface Snapshot {

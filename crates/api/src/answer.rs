@@ -10,7 +10,7 @@ use crate::kubernetes::{ClaimsAnswer, KubernetesAnswer, KubernetesListAnswer, Re
 use crate::logs::LogsAnswer;
 use crate::members::{MemberAnswer, ResiliencyAnswer};
 use crate::metrics::{BusiestAnswer, MetricsAnswer, MetricsPart};
-use crate::space::{SpaceReportAnswer, UsageAnswer};
+use crate::space::{SpaceReportAnswer, StoreShareAnswer, UsageAnswer};
 use crate::stream::ChangesAnswer;
 use crate::task::{StartedAnswer, TaskAnswer, TasksAnswer};
 use crate::token::TokenAnswer;
@@ -460,6 +460,10 @@ pub struct VolumeAnswer {
     /// Where its space goes, of one volume that is shown; absent while it has not been walked.
     #[serde(default)]
     pub usage: Option<UsageAnswer>,
+    /// Where its data is together with that of its snapshots and clones, of one volume that is shown; empty while it has not been
+    /// walked.
+    #[serde(default)]
+    pub placement: Vec<StoreShareAnswer>,
     /// Operations per second at most.
     #[serde(default)]
     pub iops_limit: Option<u64>,

@@ -89,7 +89,8 @@ pub use operation::{
 };
 pub use query::{IdPage, ListQuery, ListSort, NamePage};
 pub use space::{
-    ContainerUsageAnswer, NamedUsageAnswer, PhysicalAnswer, SpaceReportAnswer, UsageAnswer,
+    ContainerUsageAnswer, NamedUsageAnswer, PhysicalAnswer, SpaceReportAnswer, StoreShareAnswer,
+    UsageAnswer,
 };
 pub use task::{
     Asker, Forwarded, StartedAnswer, TASK_STATES, TASKS_DEFAULT, TASKS_LIMIT_MAX, TaskAnswer,

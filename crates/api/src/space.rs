@@ -19,6 +19,16 @@ pub struct UsageAnswer {
     pub age_seconds: u64,
 }
 
+/// What a store holds of something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StoreShareAnswer {
+    /// Id of the store.
+    pub store: u32,
+    /// Bytes that it occupies there.
+    pub bytes: u64,
+}
+
 /// Space of one volume or snapshot by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -104,4 +114,7 @@ pub struct SpaceReportAnswer {
     pub volumes: Vec<NamedUsageAnswer>,
     /// Snapshots, by volume and name.
     pub snapshots: Vec<NamedUsageAnswer>,
+    /// What the stores hold of what was walked, by store.
+    #[serde(default)]
+    pub stores: Vec<StoreShareAnswer>,
 }

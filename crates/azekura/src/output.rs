@@ -4,8 +4,8 @@ use crate::cli::Form;
 use crate::members::space;
 use api::{
     AttachmentAnswer, CapacityAnswer, ClientAnswer, ClusterAnswer, ContainerAnswer, DiffAnswer,
-    GroupSnapshotAnswer, NodeAnswer, SnapshotAnswer, StatusAnswer, StoreAnswer, TokenAnswer,
-    UsageAnswer, VolumeAnswer,
+    GroupSnapshotAnswer, NodeAnswer, SnapshotAnswer, StatusAnswer, StoreAnswer, StoreShareAnswer,
+    TokenAnswer, UsageAnswer, VolumeAnswer,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -93,6 +93,16 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// Where the space of a volume or snapshot goes; nothing while it is not known.
+/// What each store holds.
+fn shares(placement: &[StoreShareAnswer]) -> String {
+    let share = |part: &StoreShareAnswer| format!("{} ({})", part.store, bytes(part.bytes));
+    let shares: Vec<String> = placement.iter().map(share).collect();
+    match shares.is_empty() {
+        true => "not walked yet".to_owned(),
+        false => shares.join(", "),
+    }
+}
+
 fn usage(usage: Option<&UsageAnswer>) -> String {
     let text = |usage: &UsageAnswer| {
         format!(
@@ -313,6 +323,7 @@ impl Table for VolumeAnswer {
             ("epoch", self.epoch.to_string()),
             ("copies wanted", self.rf.to_string()),
             ("log on stores", replicas(self)),
+            ("data on stores", shares(&self.placement)),
             ("log segments", self.segments.to_string()),
             ("clients", clients(&self.attachment)),
             ("heard", heard(&self.clients)),

@@ -4,7 +4,8 @@
 //! the sums, once garbage was deleted. Blocks that were overwritten in extents that are still referred to count with those, until
 //! compaction drops them. What its volumes have in their logs only is not in extents yet, and in none of them.
 
-use vocab::{ByteCount, LineageId, SnapshotId, VolumeId};
+use std::collections::BTreeMap;
+use vocab::{ByteCount, LineageId, SnapshotId, StoreId, VolumeId};
 use volume::Referrer;
 
 /// Whose root it is.
@@ -42,33 +43,39 @@ pub struct LineageSpace {
     pub occupied: ByteCount,
     /// Bytes that copies of extents occupy which nobody refers to yet, and which may be in flight.
     pub unsettled: ByteCount,
+    /// Bytes that copies of any of its extents occupy on each store.
+    pub stores: BTreeMap<StoreId, ByteCount>,
 }
 
 /// An extent of the lineage as the listings have it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
+pub(crate) struct Held<'a> {
     /// Who refers to it; nobody: it may be in flight.
     pub(crate) referrer: Option<Referrer>,
     /// Bytes of one copy.
     pub(crate) bytes: u32,
-    /// Bytes that all copies occupy.
-    pub(crate) occupied: u64,
+    /// Bytes that each of its copies occupies, and where.
+    pub(crate) copies: &'a [(StoreId, u64)],
 }
 
 impl LineageSpace {
     /// Adds an extent. Every extent goes into one sum.
-    pub(crate) fn add(&mut self, held: Held) {
+    pub(crate) fn add(&mut self, held: Held<'_>) {
+        let occupied: u64 = held.copies.iter().map(|(_, bytes)| bytes).sum();
+        for &(store, bytes) in held.copies {
+            self.stores.entry(store).or_default().0 += bytes;
+        }
         match held.referrer {
             Some(referrer) => {
                 self.stored.0 += u64::from(held.bytes);
-                self.occupied.0 += held.occupied;
+                self.occupied.0 += occupied;
                 if let Referrer::One(root) = referrer
                     && let Some(root) = self.roots.get_mut(root)
                 {
-                    root.frees.0 += held.occupied;
+                    root.frees.0 += occupied;
                 }
             }
-            None => self.unsettled.0 += held.occupied,
+            None => self.unsettled.0 += occupied,
         }
     }
 

@@ -276,7 +276,7 @@ async fn relist(
 }
 
 /// Who refers to an extent of the lineage, and what it takes.
-fn held(listed: &Listed, marks: &Marks, shares: Option<&Tally>) -> Held {
+fn held<'a>(listed: &'a Listed, marks: &Marks, shares: Option<&Tally>) -> Held<'a> {
     let id = &listed.info.id;
     let referrer = match (shares, marks.live(id)) {
         (_, None) => None,
@@ -286,7 +286,7 @@ fn held(listed: &Listed, marks: &Marks, shares: Option<&Tally>) -> Held {
     Held {
         referrer,
         bytes: listed.info.bytes,
-        occupied: listed.occupied,
+        copies: &listed.copies,
     }
 }
 
@@ -418,7 +418,7 @@ impl Sweeper<'_> {
             for listed in &extents {
                 let id = listed.info.id;
                 if is_settled(self.roots, &id, self.limits) && self.judge(&listed.info) {
-                    self.report.freed_bytes += listed.occupied;
+                    self.report.freed_bytes += listed.occupied();
                     doomed.push(id);
                 } else {
                     self.space.add(held(listed, self.marks, self.shares));

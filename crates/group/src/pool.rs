@@ -698,7 +698,7 @@ impl Pool {
             .map(|&member| self.call(member, request.clone().into()));
         let mut merged: BTreeMap<ExtentId, Listed> = BTreeMap::new();
         let (mut answered, mut more, mut upto) = (0, false, None::<ExtentId>);
-        for page in join_all(pages).await {
+        for (&member, page) in row.members.iter().zip(join_all(pages).await) {
             if is_stale(&page) {
                 self.0.outdated.notify_all();
                 answered = 0;
@@ -720,7 +720,7 @@ impl Pool {
                 upto = Some(upto.map_or(last.id, |upto| upto.min(last.id)));
             }
             for info in extents {
-                Listed::merge(&mut merged, info);
+                Listed::merge(&mut merged, member, info);
             }
         }
         if answered == 0 {
@@ -752,19 +752,26 @@ impl Pool {
 pub struct Listed {
     /// Its newest form.
     pub info: ExtentInfo,
-    /// Bytes that all copies occupy.
-    pub occupied: u64,
+    /// Bytes that each of its copies occupies, and where.
+    pub copies: Vec<(StoreId, u64)>,
 }
 
 impl Listed {
-    fn merge(merged: &mut BTreeMap<ExtentId, Self>, info: ExtentInfo) {
-        let occupied = occupied_by(info.bytes);
+    /// Bytes that all copies occupy.
+    #[must_use]
+    pub fn occupied(&self) -> u64 {
+        self.copies.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    fn merge(merged: &mut BTreeMap<ExtentId, Self>, member: StoreId, info: ExtentInfo) {
+        let copy = (member, occupied_by(info.bytes));
         match merged.get_mut(&info.id) {
             None => {
-                merged.insert(info.id, Self { info, occupied });
+                let copies = vec![copy];
+                merged.insert(info.id, Self { info, copies });
             }
             Some(known) => {
-                known.occupied += occupied;
+                known.copies.push(copy);
                 if known.info.form < info.form {
                     known.info = info;
                 }

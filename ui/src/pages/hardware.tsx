@@ -1,19 +1,51 @@
 // Nodes and disks: what wants to join, what is there, and what is being done with it.
 
 import { Button, Group, Stack, Tabs, Text } from "@mantine/core";
+import { useMutation } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
+import { call, path } from "../api";
 import { Diagram } from "../diagram";
+import { refresh } from "../dialogs";
 import { DisksTable } from "../disks-table";
 import { hardwareSearchOf, VIEWS } from "../hardware";
 import { useLanguage, word } from "../i18n";
-import { type Ask, nodeMember, useChange } from "../member-dialogs";
+import { type Ask, useChange } from "../member-dialogs";
 import { NodesTable } from "../nodes-table";
-import { inOrder, Loaded, Page, Panel, State } from "../parts";
+import { inOrder, Loaded, Page, Panel, State, tell } from "../parts";
 import { useCluster, useRights, useStores } from "../queries";
 import type { Node } from "../types";
 import { HardwareTasks } from "./tasks";
 
-function Candidates({ nodes, ask }: { nodes: Node[]; ask: Ask }) {
+/** One click: what becomes of it is among the tasks. */
+function Approve({ node }: { node: Node }) {
+  const approve = useMutation({
+    mutationFn: () => call("PATCH", `/nodes${path(node.name)}`, { approved: true }),
+    onSuccess: async () => {
+      tell(`${word("approve")}: ${node.name}`);
+      await refresh("cluster", "stores", "resiliency");
+    },
+  });
+  return (
+    <Stack gap={4} align="flex-end">
+      <Button
+        size="xs"
+        aria-label={`${word("approve")}: ${node.name}`}
+        title={word("approveHint")}
+        loading={approve.isPending}
+        onClick={() => approve.mutate()}
+      >
+        {word("approve")}
+      </Button>
+      {approve.error && (
+        <Text role="alert" size="xs">
+          {approve.error.message}
+        </Text>
+      )}
+    </Stack>
+  );
+}
+
+function Candidates({ nodes }: { nodes: Node[] }) {
   const { operate } = useRights();
   if (nodes.length === 0) {
     return null;
@@ -33,15 +65,7 @@ function Candidates({ nodes, ask }: { nodes: Node[]; ask: Ask }) {
               <State state="candidate">{word("candidate")}</State>
               {!node.alive && <State state="away">{word("away")}</State>}
             </Group>
-            {operate && (
-              <Button
-                size="xs"
-                aria-label={`${word("approve")}: ${node.name}`}
-                onClick={() => ask(nodeMember(node), "approve")}
-              >
-                {word("approve")}
-              </Button>
-            )}
+            {operate && <Approve node={node} />}
           </Group>
         ))}
       </Stack>
@@ -86,7 +110,7 @@ export function HardwarePage() {
       <Loaded query={cluster}>
         {({ nodes }) => (
           <>
-            <Candidates nodes={nodes.filter((node) => node.candidate)} ask={ask} />
+            <Candidates nodes={nodes.filter((node) => node.candidate)} />
             <HardwareTasks />
             <Views nodes={inOrder(nodes.filter((node) => !node.candidate))} ask={ask} />
           </>

@@ -1,6 +1,6 @@
 import { Button, Group, SimpleGrid, Stack, Text } from "@mantine/core";
 import { Link, useNavigate } from "@tanstack/react-router";
-import { useState } from "react";
+import { type ReactNode, useState } from "react";
 import { ApiError } from "../api";
 import { ClaimOfVolume } from "../claim-of-volume";
 import {
@@ -17,7 +17,7 @@ import { useLanguage, word } from "../i18n";
 import { type Branch, lineage } from "../lineage";
 import { Bar, Facts, Loaded, Page, Panel, State } from "../parts";
 import { ACTIVITY, Performance } from "../performance";
-import { useCluster, useRights, useSnapshots, useStores, useVolume, useVolumes } from "../queries";
+import { useCluster, useDisks, useRights, useSnapshots, useStores, useVolume, useVolumes } from "../queries";
 import { volumeRoute } from "../router";
 import type { Snapshot, Volume } from "../types";
 import { TasksOf } from "./tasks";
@@ -141,9 +141,30 @@ function Details({ volume }: { volume: Volume }) {
   );
 }
 
+/** Where its data is: store, node, and the disks of the store. */
+function DataOn({ placement }: { placement: { store: number; bytes: number }[] }) {
+  const disks = useDisks().data ?? [];
+  return (
+    <>
+      {placement.map((part) => {
+        const own = disks.filter((disk) => disk.store === part.store);
+        const paths = own.map((disk) => disk.path).filter((path) => path !== "");
+        return (
+          <div key={part.store}>
+            {bytes(part.bytes)}: store-{part.store}
+            {own[0] && ` (${own[0].node})`}
+            {paths.length > 0 && `, ${paths.join(", ")}`}
+          </div>
+        );
+      })}
+    </>
+  );
+}
+
 function Placement({ volume }: { volume: Volume }) {
   const nodes = useCluster().data?.nodes ?? [];
   const stores = useStores().data ?? [];
+  const placement = volume.placement ?? [];
   const nodeName = (id: number | null | undefined) => nodes.find((node) => node.id === id)?.name ?? "–";
   const { attachment, log } = volume;
   const copies = log.map(
@@ -157,6 +178,9 @@ function Placement({ volume }: { volume: Volume }) {
           [word("epoch"), volume.epoch],
           [word("rf"), volume.rf],
           [word("logCopies"), copies.join(", ") || "–"],
+          ...(placement.length > 0
+            ? ([[word("dataOn"), <DataOn key="data" placement={placement} />]] as [string, ReactNode][])
+            : []),
           [
             word("clients"),
             attachment.clients.length === 0

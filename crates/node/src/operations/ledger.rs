@@ -4,13 +4,13 @@ use super::{Result, catalog_error};
 use crate::host::Host;
 use api::{
     Answer, ContainerUsageAnswer, NamedUsageAnswer, Operation, OperationError, PhysicalAnswer,
-    SpaceReportAnswer, UsageAnswer,
+    SpaceReportAnswer, StoreShareAnswer, UsageAnswer,
 };
 use catalog::{ContainerRow, LineageRow, SnapshotRow, SnapshotState, VolumeRow};
 use curator::{LineageSpace, RootOf, RootSpace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use vocab::{ContainerId, LineageId, SnapshotId, VolumeId};
+use vocab::{ContainerId, LineageId, SnapshotId, StoreId, VolumeId};
 use world::Duration;
 
 /// Patience with the leader when its figures are only a part of an answer.
@@ -23,6 +23,13 @@ fn usage(root: &RootSpace, age_seconds: u64) -> UsageAnswer {
         exclusive: root.exclusive.0,
         frees: root.frees.0,
         age_seconds,
+    }
+}
+
+fn share((store, bytes): (StoreId, u64)) -> StoreShareAnswer {
+    StoreShareAnswer {
+        store: store.0,
+        bytes,
     }
 }
 
@@ -180,9 +187,14 @@ impl Host {
             let now = self.world.now();
             let ledger = self.upkeep.ledger.borrow();
             let wanted = |id: &LineageId| lineage.is_none_or(|lineage| lineage == id.0);
+            let mut stores: BTreeMap<StoreId, u64> = BTreeMap::new();
             for (_, (at, space)) in ledger.iter().filter(|(id, _)| wanted(id)) {
                 add(&mut report, space, now.since(*at).as_secs(), &names);
+                for (store, bytes) in &space.stores {
+                    *stores.entry(*store).or_default() += bytes.0;
+                }
             }
+            report.stores = stores.into_iter().map(share).collect();
         }
         let physical = &mut report.physical;
         let known = physical.data + physical.unsettled;
@@ -240,6 +252,7 @@ impl Host {
             Ok(Ok(Answer::Space(report))) => Usages {
                 volumes: report.volumes,
                 snapshots: report.snapshots,
+                stores: report.stores,
             },
             _ => Usages::default(),
         }
@@ -251,6 +264,8 @@ impl Host {
 pub(super) struct Usages {
     volumes: Vec<NamedUsageAnswer>,
     snapshots: Vec<NamedUsageAnswer>,
+    /// Of all of them together.
+    pub(super) stores: Vec<StoreShareAnswer>,
 }
 
 impl Usages {

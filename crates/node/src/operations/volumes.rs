@@ -137,6 +137,7 @@ impl Host {
             segments: row.segments.len() as u64,
             undrained: own.map(|status| status.undrained.0),
             attachment: attachment_answer(&row.attachment),
+            placement: Vec::new(),
             clients: Vec::new(),
             activity: None,
             origin,
@@ -382,7 +383,9 @@ impl Host {
         let Answer::Volume(mut volume) = answer else {
             return Ok(answer);
         };
-        volume.usage = self.usages(lineage).await.volume(volume.id);
+        let usages = self.usages(lineage).await;
+        volume.usage = usages.volume(volume.id);
+        volume.placement = usages.stores;
         Ok(Answer::Volume(volume))
     }
 

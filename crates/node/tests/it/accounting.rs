@@ -257,6 +257,35 @@ fn the_report_is_what_a_computation_from_scratch_finds() {
     assert_eq!(usage(&report, "@one").exclusive, 0);
     assert_eq!(usage(&report, "clone").exclusive, 4 * run);
     assert_eq!(report.distinct, (12 + 40 + 20 + 25 + 4) * run);
+    for part in &report.stores {
+        let host = (0..3).map(|node| cluster.node(node)).find_map(|host| {
+            let stores = host.stores().into_iter();
+            stores
+                .map(|store| (store.id().0, store.status().used.0))
+                .find(|(id, _)| *id == part.store)
+        });
+        assert_eq!(
+            host,
+            Some((part.store, part.bytes)),
+            "every byte of a store is somebody's"
+        );
+    }
+    let placed: u64 = report.stores.iter().map(|part| part.bytes).sum();
+    assert_eq!(placed, report.physical.used);
+    let mut parts: BTreeMap<u32, u64> = BTreeMap::new();
+    for volume in ["v", "w"] {
+        for part in cluster.show(1, volume).placement {
+            *parts.entry(part.store).or_default() += part.bytes;
+        }
+    }
+    let together = report.stores.iter().map(|part| (part.store, part.bytes));
+    assert_eq!(parts, together.collect(), "two lineages are all there is");
+    let clone = cluster.show(1, "clone").placement;
+    assert_eq!(
+        clone,
+        cluster.show(2, "v").placement,
+        "they are walked together"
+    );
     let referred: u64 = occupied.values().sum();
     assert_eq!(
         (report.physical.data, report.physical.used),
