@@ -305,7 +305,7 @@ await step("10,000 volumes scroll", async () => {
 
 await step("the search finds by name and the keyboard opens", async () => {
   await page.getByRole("combobox", { name: /^Search/ }).fill("web");
-  await page.getByRole("option", { name: "web-root" }).waitFor();
+  await page.getByRole("option", { name: "web-root", exact: true }).waitFor();
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("Enter");
   await heading("web-root");
@@ -455,7 +455,7 @@ await step("kubernetes: the claim is in the volume's row, on its page, and found
   await picture("volume-claim");
   // Nobody has made a volume for this one.
   await page.getByRole("combobox", { name: /^Search/ }).fill("shop/data-db-1");
-  await page.getByRole("option", { name: "shop/data-db-1" }).waitFor();
+  await page.getByRole("option", { name: "shop/data-db-1", exact: true }).waitFor();
   await page.keyboard.press("ArrowDown");
   await page.keyboard.press("Enter");
   await heading("prod");

@@ -42,8 +42,8 @@ export const useSession = () =>
 export const useCluster = () => useQuery({ queryKey: ["cluster"], queryFn: () => get<Cluster>("/cluster") });
 export const useStores = () => useQuery({ queryKey: ["stores"], queryFn: () => get<Store[]>("/stores") });
 /** Lights are switched without a change that anybody tells of: read anew as well whenever it is shown. */
-export const useDisks = () =>
-  useQuery({ queryKey: ["disks"], queryFn: () => get<Disk[]>("/disks"), staleTime: 0 });
+export const useDisks = (enabled = true) =>
+  useQuery({ queryKey: ["disks"], queryFn: () => get<Disk[]>("/disks"), staleTime: 0, enabled });
 export const useResiliency = () =>
   useQuery({ queryKey: ["resiliency"], queryFn: () => get<Resiliency>("/resiliency") });
 export const useContainers = () =>
@@ -51,8 +51,8 @@ export const useContainers = () =>
 export const useVolumes = () => useQuery({ queryKey: ["volumes"], queryFn: () => get<Volume[]>("/volumes") });
 export const useVolume = (name: string) =>
   useQuery({ queryKey: ["volume", name], queryFn: () => get<Volume>(`/volumes${path(name)}`) });
-export const useSnapshots = () =>
-  useQuery({ queryKey: ["snapshots"], queryFn: () => get<Snapshot[]>("/snapshots") });
+export const useSnapshots = (enabled = true) =>
+  useQuery({ queryKey: ["snapshots"], queryFn: () => get<Snapshot[]>("/snapshots"), enabled });
 export const useEvents = () =>
   useQuery({
     queryKey: ["events"],
@@ -64,16 +64,18 @@ export const useOpenTasks = () =>
     queryKey: ["tasks", "open"],
     queryFn: () => get<{ tasks: Task[]; open: number }>("/tasks?status=open&limit=1"),
   });
-export const useTasks = () =>
+export const useTasks = (enabled = true) =>
   useQuery({
     queryKey: ["tasks", "all"],
     queryFn: () => get<{ tasks: Task[]; open: number }>("/tasks?limit=1000"),
+    enabled,
   });
 /** All that are kept fit: the bound is that of the API. */
-export const useAlerts = (state: "open" | "resolved" | "all") =>
+export const useAlerts = (state: "open" | "resolved" | "all", enabled = true) =>
   useQuery({
     queryKey: ["alerts", state],
     queryFn: () => get<Alerts>(`/alerts?state=${state}&limit=800`),
+    enabled,
   });
 export const useAlertTargets = () =>
   useQuery({ queryKey: ["alert-targets"], queryFn: () => get<AlertTarget[]>("/alert-targets") });

@@ -1,79 +1,92 @@
-// The search over everything that has a name and a page.
+// The search over everything that has a name.
 
 import { Select } from "@mantine/core";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
-import { type Found, search } from "./claims";
 import { word } from "./i18n";
-import { useClaimsOfAll, useCluster, useContainers, useKubernetes, useVolumes } from "./queries";
+import {
+  useAlerts,
+  useClaimsOfAll,
+  useCluster,
+  useContainers,
+  useDisks,
+  useKubernetes,
+  useSnapshots,
+  useTasks,
+  useVolumes,
+} from "./queries";
+import { find, type Known, type Target } from "./search-entries";
 
-const FOUND_MAX = 20;
-
-type Kind = "volume" | "container" | "node" | "kubernetes" | "claim";
-
-interface Entry {
-  value: string;
-  label: string;
-}
-
-/** Claims by the text to show. Those of several clusters say of which they are. */
-function claimEntries(found: Found[]): Entry[] {
-  const several = new Set(found.map((one) => one.cluster)).size > 1;
-  return found.map((one) => ({
-    value: `claim ${JSON.stringify(one)}`,
-    label: several && one.cluster !== null ? `${one.claim} (${one.cluster})` : one.claim,
-  }));
-}
-
-export function Search() {
-  const navigate = useNavigate();
-  const [text, setText] = useState("");
-  const wanted = text.trim().toLowerCase();
+/** What there is. Many thousands at times: most of it is read when somebody searches, and not before. */
+function useKnown(searching: boolean): { known: Known; reading: boolean } {
   const volumes = useVolumes().data ?? [];
   const containers = useContainers().data ?? [];
   const nodes = useCluster().data?.nodes ?? [];
-  // Many thousands at times: read when somebody searches, and not before.
-  const kubernetes = useKubernetes(wanted !== "");
+  const snapshots = useSnapshots(searching);
+  const disks = useDisks(searching);
+  const tasks = useTasks(searching);
+  const alerts = useAlerts("open", searching);
+  const kubernetes = useKubernetes(searching);
   const clusters = kubernetes.data ?? [];
   const names = clusters.map((one) => one.name);
-  const claims = useClaimsOfAll(names, wanted !== "");
-  const none = word(kubernetes.isLoading || claims.reading ? "loading" : "searchNone");
-  const entries = (kind: Kind, all: { name: string }[]): Entry[] =>
-    all
-      .filter((one) => one.name.toLowerCase().includes(wanted))
-      .slice(0, FOUND_MAX)
-      .map(({ name }) => ({ value: `${kind} ${name}`, label: name }));
-  const groups =
-    wanted === ""
-      ? []
-      : [
-          { group: word("volumes"), items: entries("volume", volumes) },
-          { group: word("claims"), items: claimEntries(search(wanted, claims.all, volumes, FOUND_MAX)) },
-          { group: word("containers"), items: entries("container", containers) },
-          { group: word("nodes"), items: entries("node", nodes) },
-          { group: word("kubernetes"), items: entries("kubernetes", clusters) },
-        ];
-  const open = (value: string) => {
-    const at = value.indexOf(" ");
-    const [kind, name] = [value.slice(0, at) as Kind, value.slice(at + 1)];
-    setText("");
-    if (kind === "claim") {
-      const { cluster, claim, volume } = JSON.parse(name) as Found;
+  const claims = useClaimsOfAll(names, searching);
+  const asked = [snapshots, disks, tasks, alerts, kubernetes];
+  return {
+    reading: claims.reading || asked.some((query) => query.isLoading),
+    known: {
+      volumes,
+      containers,
+      nodes,
+      clusters,
+      claims: claims.all,
+      snapshots: snapshots.data ?? [],
+      disks: disks.data ?? [],
+      tasks: tasks.data?.tasks ?? [],
+      alerts: alerts.data?.alerts ?? [],
+    },
+  };
+}
+
+const PAGES = {
+  volume: "/volumes/$name",
+  container: "/containers/$name",
+  node: "/hardware/$name",
+  kubernetes: "/kubernetes/$name",
+  snapshots: "/snapshots",
+  tasks: "/tasks",
+  alerts: "/alerts",
+} as const;
+
+function useOpen(): (target: Target) => void {
+  const navigate = useNavigate();
+  return (target) => {
+    if (target.to === "claim") {
+      const { cluster, claim, volume } = target.found;
       if (cluster !== null) {
         void navigate({ to: "/kubernetes/$name", params: { name: cluster }, search: { claim } });
       } else if (volume !== null) {
         void navigate({ to: "/volumes/$name", params: { name: volume } });
       }
-      return;
+    } else if ("name" in target) {
+      void navigate({ to: PAGES[target.to], params: { name: target.name } });
+    } else {
+      void navigate({ to: PAGES[target.to] });
     }
-    const pages = {
-      volume: "/volumes/$name",
-      container: "/containers/$name",
-      node: "/hardware/$name",
-      kubernetes: "/kubernetes/$name",
-    } as const;
-    void navigate({ to: pages[kind], params: { name } });
   };
+}
+
+export function Search() {
+  const [text, setText] = useState("");
+  const open = useOpen();
+  const { known, reading } = useKnown(text.trim() !== "");
+  const groups = find(text, known).map(({ group, items }) => ({
+    group: word(group),
+    items: items.map((entry, at) => ({
+      // Two of them may be called the same, and a value is there once.
+      value: JSON.stringify([group, at, entry.target]),
+      label: entry.label,
+    })),
+  }));
   return (
     <Select
       aria-label={word("search")}
@@ -85,11 +98,16 @@ export function Search() {
       value={null}
       searchValue={text}
       onSearchChange={setText}
-      data={groups.filter((group) => group.items.length > 0)}
+      data={groups}
       filter={({ options }) => options}
-      nothingFoundMessage={wanted === "" ? undefined : none}
+      nothingFoundMessage={text.trim() === "" ? undefined : word(reading ? "loading" : "searchNone")}
       rightSection={<span />}
-      onChange={(value) => value && open(value)}
+      onChange={(value) => {
+        if (value !== null) {
+          setText("");
+          open((JSON.parse(value) as [string, number, Target])[2]);
+        }
+      }}
     />
   );
 }
