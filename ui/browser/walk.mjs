@@ -621,6 +621,11 @@ await step("settings: tokens, certificates, audit log", async () => {
   const certificates = page.getByRole("table", { name: "Certificates" });
   await certificates.getByRole("row").filter({ hasText: "node-3" }).waitFor();
   await accessible();
+  await page.getByRole("tab", { name: "Policies" }).click();
+  const warns = page.getByRole("table", { name: "Policies" }).getByRole("row");
+  await warns.filter({ hasText: "space-warning-percent" }).getByRole("cell", { name: "75 %" }).waitFor();
+  await accessible();
+  await picture("policies");
   await page.getByRole("tab", { name: "Audit log" }).click();
   await page.getByRole("cell", { name: "token-delete" }).first().waitFor();
   await page

@@ -3,10 +3,12 @@
 import { useSyncExternalStore } from "react";
 import { hardwareEn, hardwareJa } from "./words-hardware";
 import { kubernetesEn, kubernetesJa } from "./words-kubernetes";
+import { settingsEn, settingsJa } from "./words-settings";
 
 const en = {
   ...kubernetesEn,
   ...hardwareEn,
+  ...settingsEn,
   home: "Home",
   containers: "Containers",
   volumes: "Volumes",
@@ -344,6 +346,7 @@ export type Word = keyof typeof en;
 const ja: Record<Word, string> = {
   ...kubernetesJa,
   ...hardwareJa,
+  ...settingsJa,
   home: "ホーム",
   containers: "コンテナ",
   volumes: "ボリューム",

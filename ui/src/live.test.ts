@@ -29,6 +29,7 @@ test("the last word on a volume counts, and others are read again", () => {
     "disks",
     "kubernetes",
     "resiliency",
+    "settings",
     "stores",
     "volume",
   ]);

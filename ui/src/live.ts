@@ -12,7 +12,7 @@ const SHOWN_IN: Record<string, string[]> = {
   snapshot: ["snapshots"],
   "group-snapshot": ["snapshots"],
   container: ["containers"],
-  node: ["cluster", "resiliency", "stores", "disks"],
+  node: ["cluster", "resiliency", "stores", "disks", "settings"],
   store: ["stores", "resiliency", "disks"],
   event: ["events"],
   task: ["tasks"],

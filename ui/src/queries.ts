@@ -18,6 +18,7 @@ import type {
   Metrics,
   Resiliency,
   Session,
+  Setting,
   Snapshot,
   SpaceReport,
   Store,
@@ -44,6 +45,9 @@ export const useStores = () => useQuery({ queryKey: ["stores"], queryFn: () => g
 /** Lights are switched without a change that anybody tells of: read anew as well whenever it is shown. */
 export const useDisks = (enabled = true) =>
   useQuery({ queryKey: ["disks"], queryFn: () => get<Disk[]>("/disks"), staleTime: 0, enabled });
+/** They change with a start of their node, which is a change of the cluster. */
+export const useSettings = () =>
+  useQuery({ queryKey: ["settings"], queryFn: () => get<Setting[]>("/settings"), staleTime: 0 });
 export const useResiliency = () =>
   useQuery({ queryKey: ["resiliency"], queryFn: () => get<Resiliency>("/resiliency") });
 export const useContainers = () =>

@@ -47,6 +47,14 @@ export interface Store {
   domains?: string[];
 }
 
+/** A value of a node's configuration as it is in force. */
+export interface Setting {
+  key: string;
+  node: string;
+  value: number;
+  unit: string;
+}
+
 export interface Disk {
   node: string;
   store: number;

@@ -10,6 +10,7 @@ use crate::kubernetes::{ClaimsAnswer, KubernetesAnswer, KubernetesListAnswer, Re
 use crate::logs::LogsAnswer;
 use crate::members::{MemberAnswer, ResiliencyAnswer};
 use crate::metrics::{BusiestAnswer, MetricsAnswer, MetricsPart};
+use crate::settings::SettingAnswer;
 use crate::space::{SpaceReportAnswer, StoreShareAnswer, UsageAnswer};
 use crate::stream::ChangesAnswer;
 use crate::task::{StartedAnswer, TaskAnswer, TasksAnswer};
@@ -106,6 +107,8 @@ pub enum Answer {
     Authority(AuthorityAnswer),
     /// Stores, by id.
     Stores(Vec<StoreAnswer>),
+    /// What nodes run with, by key and node.
+    Settings(Vec<SettingAnswer>),
     /// A user.
     User(UserAnswer),
     /// Users, by name.
@@ -165,6 +168,7 @@ impl Answer {
             Self::Disks(value) => serde_json::to_value(value),
             Self::Member(value) => serde_json::to_value(value),
             Self::Stores(value) => serde_json::to_value(value),
+            Self::Settings(value) => serde_json::to_value(value),
             Self::User(value) => serde_json::to_value(value),
             Self::Users(value) => serde_json::to_value(value),
             // The hash stays where it is compared, whatever asked for it.

@@ -1,5 +1,6 @@
 //! Disks of the nodes: what is there, and disks that come, go and follow each other.
 
+use crate::operation::Operation;
 use serde::{Deserialize, Serialize};
 
 /// Disks of a node that become a new store.
@@ -86,4 +87,16 @@ pub struct DiskLight {
     pub path: Option<String>,
     /// Whether the light is to be on.
     pub on: bool,
+}
+
+impl Operation {
+    /// As [`Operation::name`], of those about disks.
+    pub(crate) fn name_of_disks(&self) -> &'static str {
+        match self {
+            Self::DiskList => "disk-list",
+            Self::DiskAdd(_) => "disk-add",
+            Self::DiskReplace { .. } => "disk-replace",
+            _ => "disk-locate",
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `GET /api/v1/status`, `GET /api/v1/cluster` | status, cluster |
 //! | `GET /api/v1/capacity?container=\|rf=` | capacity |
-//! | `GET /api/v1/resiliency`, `GET /api/v1/stores` | resiliency, store-list |
+//! | `GET /api/v1/resiliency`, `.../stores`, `.../settings` | resiliency, store-list, setting-list |
 //! | `GET /api/v1/space`, `.../events?after=&limit=`, `.../metrics/query?entity=&metric=&from=&to=&step=`, `.../metrics/busiest?by=&limit=`, `.../logs?node=&level=&volume=&task=&request=&text=&from=&to=&limit=` | space, events, metrics-query, busiest, logs |
 //! | `GET /api/v1/tasks?status=&kind=&entity=&parent=&before=&limit=`, `.../tasks/{id}`, `POST .../tasks/{id}/cancel` | task-list, -show, -cancel |
 //! | `GET /api/v1/alerts?state=&severity=&kind=&entity=&before=&limit=`, `.../{id}`, `POST .../{id}/acknowledge`, `.../resolve` `{"note"}` | alert-list, -show, -acknowledge, -resolve |

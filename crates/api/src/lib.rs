@@ -31,6 +31,7 @@ pub mod members;
 mod metrics;
 pub mod operation;
 pub mod query;
+mod settings;
 mod space;
 pub mod stream;
 pub mod task;
@@ -88,6 +89,7 @@ pub use operation::{
     Operation, OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,
 };
 pub use query::{IdPage, ListQuery, ListSort, NamePage};
+pub use settings::SettingAnswer;
 pub use space::{
     ContainerUsageAnswer, NamedUsageAnswer, PhysicalAnswer, SpaceReportAnswer, StoreShareAnswer,
     UsageAnswer,

@@ -13,7 +13,7 @@ impl O {
             O::Alert(operation) => operation.looks(),
             O::Kubernetes(operation) => operation.looks(),
             O::TokenList | O::UserList | O::AuditList(_) => true,
-            O::Logs(_) | O::LogsPart(_) => true,
+            O::Logs(_) | O::LogsPart(_) | O::SettingList => true,
             O::Status
             | O::Cluster
             | O::Capacity { .. }

@@ -344,6 +344,8 @@ pub enum Operation {
     },
     /// Every store -> `Answer::Stores`.
     StoreList,
+    /// What the nodes run with -> `Answer::Settings`.
+    SettingList,
     /// Records a user -> `Answer::User`.
     UserCreate {
         /// Unique name.
@@ -559,6 +561,7 @@ impl Operation {
             Self::TokenDelete { .. } => "token-delete",
             Self::TokenFind { .. } => "token-find",
             Self::StoreList => "store-list",
+            Self::SettingList => "setting-list",
             Self::UserCreate { .. } | Self::UserList => self.name_of_users(),
             Self::UserSet { .. } | Self::UserDelete { .. } => self.name_of_users(),
             Self::UserFind { .. } | Self::SessionCreate { .. } => self.name_of_users(),
@@ -568,16 +571,6 @@ impl Operation {
             Self::Conditional { .. } => self.bare().name(),
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",
-        }
-    }
-
-    /// As [`Operation::name`], of those about disks.
-    fn name_of_disks(&self) -> &'static str {
-        match self {
-            Self::DiskList => "disk-list",
-            Self::DiskAdd(_) => "disk-add",
-            Self::DiskReplace { .. } => "disk-replace",
-            _ => "disk-locate",
         }
     }
 

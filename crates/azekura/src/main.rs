@@ -47,6 +47,7 @@ mod preflight;
 mod quantity;
 mod remote;
 mod seat;
+mod settings;
 mod shelf;
 mod space;
 mod tasks;
@@ -160,6 +161,7 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         Verb::Top(arguments) => console.top(&arguments),
         Verb::Status => console.status(),
         Verb::Cluster(ClusterVerb::Show) => console.cluster(),
+        Verb::Cluster(ClusterVerb::Settings) => console.settings(),
         Verb::Cluster(ClusterVerb::Ca(verb)) => console.authority(verb),
         Verb::Capacity(arguments) => console.capacity(&arguments),
         Verb::GroupSnapshot(verb) => console.group_snapshot(verb),

@@ -262,7 +262,7 @@ fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptio
     Ok(options)
 }
 
-/// How fills give way to clients. Where the next loss could take data they keep half of the time, or more if that is asked
+/// How fills give way to clients. Where the next loss could take data they keep a fifth of the time, or more if that is asked
 /// for.
 fn pace(tuning: &Tuning) -> curator::PaceOptions {
     let default = curator::PaceOptions::default();

@@ -353,6 +353,11 @@ const ROUTES: &[(&str, &str, &str)] = &[
         r#"{"operation":"node-remove","name":"n"}"#,
     ),
     (
+        "GET /api/v1/settings",
+        "",
+        r#"{"operation":"setting-list"}"#,
+    ),
+    (
         "GET /api/v1/stores/3",
         "",
         r#"{"operation":"store-show","id":3}"#,

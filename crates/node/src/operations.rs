@@ -26,6 +26,7 @@ mod metrics;
 mod once;
 mod pages;
 mod resiliency;
+mod settings;
 mod snapshots;
 mod space;
 mod status;
@@ -188,6 +189,7 @@ impl Host {
         match &operation {
             Operation::VolumeShow { name } => return self.show_volume_here(name).await,
             Operation::Space { lineage } => return self.space_here(*lineage).await,
+            Operation::SettingList => return Ok(Answer::Settings(self.own_settings())),
             Operation::Alert(step) => return self.alerts_here(step.clone()).await,
             Operation::MetricsPart { .. } | Operation::Busiest(_) | Operation::LogsPart(_) => {
                 return self.step_here(operation).await;
@@ -280,6 +282,7 @@ impl Host {
             Operation::TokenDelete { name } => self.delete_token(&name).await,
             Operation::TokenFind { hash } => self.find_token(&hash).await,
             Operation::StoreList => Ok(self.list_stores().await),
+            Operation::SettingList => self.list_settings().await,
             operation => Box::pin(self.operate_accounts(operation)).await,
         }
     }

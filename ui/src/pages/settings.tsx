@@ -20,6 +20,7 @@ import { Form, refresh } from "../dialogs";
 import { time } from "../format";
 import { useLanguage, type Word, word } from "../i18n";
 import { Facts, Loaded, Page, State, tell } from "../parts";
+import { Policies } from "../policies";
 import {
   client,
   useAudit,
@@ -447,6 +448,7 @@ export function SettingsPage() {
           {administer && <Tabs.Tab value="users">{word("users")}</Tabs.Tab>}
           {administer && <Tabs.Tab value="tokens">{word("tokens")}</Tabs.Tab>}
           <Tabs.Tab value="certificates">{word("certificates")}</Tabs.Tab>
+          <Tabs.Tab value="policies">{word("policies")}</Tabs.Tab>
           {operate && <Tabs.Tab value="audit">{word("audit")}</Tabs.Tab>}
         </Tabs.List>
         <Tabs.Panel value="account">
@@ -460,6 +462,9 @@ export function SettingsPage() {
         </Tabs.Panel>
         <Tabs.Panel value="certificates">
           <Certificates />
+        </Tabs.Panel>
+        <Tabs.Panel value="policies">
+          <Policies />
         </Tabs.Panel>
         <Tabs.Panel value="audit">
           <Audit />

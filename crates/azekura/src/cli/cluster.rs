@@ -13,6 +13,8 @@ use world::Role;
 pub enum ClusterVerb {
     /// Show the cluster's id and its nodes
     Show,
+    /// Policies and thresholds that the nodes run with, as their configurations set them
+    Settings,
     /// Make the authority of a new cluster, and credentials for its first node and its administrator
     Init(InitArgs),
     /// Certificates for people and machines

@@ -296,6 +296,7 @@ fn members(checked: &mut Checked, directory: &Directory) {
     checked.ask("PATCH", &node, Some(json!({"maintenance_minutes": 0})), 200);
     checked.ask("DELETE", &node, None, 409);
     checked.ask("GET", "/stores", None, 200);
+    checked.ask("GET", "/settings", None, 200);
     checked.ask("GET", "/stores/9", None, 404);
     checked.ask("GET", "/stores/odd", None, 400);
     checked.ask("DELETE", "/stores/3", None, 409);

@@ -16,7 +16,7 @@ use api::{
     DiskLight, DiskReplacement, DiskSpec, EventQuery, EventsAnswer, GroupSnapshotAnswer,
     GroupSnapshotSpec, IdPage, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery,
     LogQuery, Login, LogsAnswer, MemberAnswer, MemberChange, MetricsAnswer, MetricsQuery, NamePage,
-    PasswordChange, RemoveQuery, ResiliencyAnswer, Retirement, Scope, SessionAnswer,
+    PasswordChange, RemoveQuery, ResiliencyAnswer, Retirement, Scope, SessionAnswer, SettingAnswer,
     SnapshotAnswer, SpaceReportAnswer, StartedAnswer, StatusAnswer, StoreAnswer, TaskAnswer,
     TaskQuery, TasksAnswer, TokenAnswer, TokenSpec, UserAnswer, UserChange, UserSpec, VolumeAnswer,
     VolumeChange, VolumeSpec, http,
@@ -238,6 +238,9 @@ fn members() -> Vec<Describe> {
         Describe::new(Get, "/stores", "store-list", "Every store")
             .query::<IdPage>(&[])
             .list::<StoreAnswer>("Stores, by id")
+            .scopes(LOOKING),
+        Describe::new(Get, "/settings", "setting-list", "What the nodes run with")
+            .list::<SettingAnswer>("Settings, by key and node; of nodes that answer")
             .scopes(LOOKING),
         show("/stores/{id}", "store-show", "One store", "id", STORE),
         set(

@@ -17,6 +17,7 @@ pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/resiliency", get(resiliency))
         .route("/stores", get(store_list))
+        .route("/settings", get(settings))
         .route("/space", get(space))
         .route("/events", get(events))
         .route(
@@ -86,6 +87,10 @@ async fn node_remove(State(shared): State<Shared>, path: PathText, query: Remove
         Ok(Operation::NodeRemove { name, lost })
     };
     shared.reply(operation()).await
+}
+
+async fn settings(State(shared): State<Shared>) -> Reply {
+    shared.reply(Ok(Operation::SettingList)).await
 }
 
 async fn store_list(State(shared): State<Shared>, page: IdText) -> Reply {

@@ -468,3 +468,26 @@ fn pause_that_nobody_ends_ends_by_itself_and_is_then_known_not_to_have_held() {
     let resumed = cluster.try_operate(1, Operation::VolumeResume { volume, pause });
     assert_eq!(resumed.expect_err("over").kind, ErrorKind::Refused);
 }
+
+#[test]
+fn every_node_says_what_it_runs_with() {
+    let cluster = Cluster::with_options(40, 3, |options| {
+        options.space.warn_percent = match options.name.as_str() {
+            "b" => 60,
+            _ => 75,
+        };
+    });
+    let Answer::Settings(settings) = cluster.operate(1, Operation::SettingList) else {
+        panic!("settings are answered");
+    };
+    let warn = settings
+        .iter()
+        .filter(|setting| setting.key == "space-warning-percent");
+    let warn: Vec<(&str, u64)> = warn
+        .map(|setting| (setting.node.as_str(), setting.value))
+        .collect();
+    assert_eq!(warn, [("a", 75), ("b", 60), ("c", 75)]);
+    let lease = settings.iter().find(|setting| setting.key == "lease");
+    let lease = lease.expect("all have one");
+    assert_eq!((lease.value, lease.unit.as_str()), (2000, "milliseconds"));
+}
