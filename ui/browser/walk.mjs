@@ -14,6 +14,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 import { hardware } from "./hardware.mjs";
+import { home } from "./home.mjs";
 import { report } from "./report.mjs";
 
 const environment = process.env;
@@ -240,6 +241,9 @@ await step("a volume is snapshotted, cloned, resized and described", async () =>
   await dialog().getByRole("button", { name: "Save" }).click();
   await closed();
   await page.getByText("Orders of the shop").waitFor();
+  await ask("POST", "/volumes/orders-db/attach", { client: "shop-1" });
+  await page.getByText(/^shop-1 \(Sessions: 0; /).waitFor();
+  await ask("POST", "/volumes/orders-db/detach", { client: "shop-1" });
   await accessible();
   await picture("volume");
 });
@@ -276,6 +280,9 @@ await step("rows are filtered, sorted, exported and deleted", async () => {
     await page.getByRole("checkbox", { name, exact: true }).check();
   }
   await button("Delete").click();
+  await dialog()
+    .getByText(/stores get back/)
+    .waitFor();
   await accessible();
   await dialog().getByRole("button", { name: "Delete" }).click();
   await closed();
@@ -564,7 +571,9 @@ await step("events: what happened is there", async () => {
   await picture("events");
 });
 
-await hardware({ page, ask, step, visit, heading, button, dialog, closed, accessible, picture });
+const walk = { page, ask, step, visit, heading, button, dialog, closed, accessible, picture };
+await hardware(walk);
+await home(walk);
 
 await step("settings: a user is made, looks, and is deleted", async () => {
   await visit("Settings", "Settings");

@@ -17,9 +17,16 @@ export function path(...parts: (string | number)[]): string {
   return parts.map((part) => `/${encodeURIComponent(part)}`).join("");
 }
 
+type Headers = Record<string, string>;
+
+/** Has a change made only while the version is still this one; not known: whatever it is. */
+export function onTopOf(version: number | null | undefined): Headers {
+  return version === null || version === undefined ? {} : { "if-match": `"${version}"` };
+}
+
 /** Asks; the answer's value, or an `ApiError` that says why there is none. */
-export async function call<T>(method: string, where: string, body?: unknown): Promise<T> {
-  const headers: Record<string, string> = {};
+export async function call<T>(method: string, where: string, body?: unknown, more?: Headers): Promise<T> {
+  const headers: Headers = { ...more };
   if (method !== "GET") {
     headers["content-type"] = "application/json";
     headers["x-azekura-request"] = "1";

@@ -13,12 +13,14 @@ import {
   TextInput,
 } from "@mantine/core";
 import { type FormEvent, type ReactNode, useState } from "react";
-import { call, path } from "./api";
+import { ApiError, call, onTopOf, path } from "./api";
 import { bytes, parseBytes } from "./format";
+import { freesOfSnapshots, freesOfVolumes } from "./frees";
 import { word } from "./i18n";
 import { complain, reason, tell } from "./parts";
 import { client, useContainers } from "./queries";
 import type { Container, Snapshot, Volume } from "./types";
+import { WillFree } from "./will-free";
 
 /** A dialog with a form; stays open and says why when it cannot be done. */
 export function Form(props: {
@@ -85,6 +87,24 @@ function sizeOf(text: string): number {
   return size;
 }
 
+/** The version that a form was opened with: it may change while the form is filled in. */
+function useOpenedWith(of: { version?: number | null } | undefined): number | null {
+  return useState(of?.version ?? null)[0];
+}
+
+/** Changes something on top of a version. Where somebody else did meanwhile nothing is done, and what it is now is read. */
+async function change(method: string, where: string, body: unknown, version: number | null): Promise<void> {
+  try {
+    await call(method, where, body, onTopOf(version));
+  } catch (error) {
+    if (version !== null && error instanceof ApiError && error.kind === "changed") {
+      await refresh("volume", "containers");
+      throw new Error(word("changedMeanwhile"));
+    }
+    throw error;
+  }
+}
+
 interface Close {
   close: () => void;
 }
@@ -147,9 +167,10 @@ export function CreateVolume({ close, from }: Close & { from?: { volume: string;
 }
 
 export function ResizeVolume({ close, volume }: Close & { volume: Volume }) {
+  const version = useOpenedWith(volume);
   const [size, setSize] = useState(bytes(volume.size));
   const act = async () => {
-    await call("POST", `/volumes${path(volume.name)}/resize`, { size: sizeOf(size) });
+    await change("POST", `/volumes${path(volume.name)}/resize`, { size: sizeOf(size) }, version);
     tell(`${word("resize")}: ${volume.name}`);
     await refresh("volumes", "volume", "containers");
   };
@@ -169,15 +190,17 @@ export function ResizeVolume({ close, volume }: Close & { volume: Volume }) {
 
 /** What can be changed of a volume while it is used. */
 export function EditVolume({ close, volume }: Close & { volume: Volume }) {
+  const version = useOpenedWith(volume);
   const [description, setDescription] = useState(volume.description ?? "");
   const [iops, setIops] = useState<string | number>(volume.iops_limit ?? "");
   const [bandwidth, setBandwidth] = useState(volume.bandwidth_limit ? bytes(volume.bandwidth_limit) : "");
   const act = async () => {
-    await call("PATCH", `/volumes${path(volume.name)}`, {
+    const changes = {
       description,
       iops_limit: Number(iops) || 0,
       bandwidth_limit: bandwidth === "" ? 0 : sizeOf(bandwidth),
-    });
+    };
+    await change("PATCH", `/volumes${path(volume.name)}`, changes, version);
     tell(`${word("edit")}: ${volume.name}`);
     await refresh("volumes", "volume");
   };
@@ -258,6 +281,10 @@ export function DeleteVolumes({ close, volumes, after }: Close & { volumes: Volu
       <Text size="sm" c="dimmed">
         {word("willFree", bytes(mapped))}
       </Text>
+      <WillFree
+        what={volumes.map((volume) => `volume/${volume.id}`).join()}
+        read={() => freesOfVolumes(volumes)}
+      />
     </Form>
   );
 }
@@ -275,6 +302,10 @@ export function DeleteSnapshots({ close, snapshots }: Close & { snapshots: Snaps
       <Text size="sm" fw={600}>
         {snapshots.map((one) => `${one.volume ?? `volume-${one.volume_id}`}@${one.name}`).join(", ")}
       </Text>
+      <WillFree
+        what={snapshots.map((one) => `snapshot/${one.id}`).join()}
+        read={() => freesOfSnapshots(snapshots)}
+      />
     </Form>
   );
 }
@@ -300,6 +331,7 @@ export function RestoreVolume({ close, volume, snapshot }: Close & { volume: str
 
 /** A container, new or as it is. */
 export function ContainerForm({ close, container }: Close & { container?: Container }) {
+  const version = useOpenedWith(container);
   const [name, setName] = useState(container?.name ?? "");
   const [rf, setRf] = useState<string | null>(String(container?.rf ?? 2));
   const [least, setLeast] = useState<string | null>(
@@ -317,7 +349,7 @@ export function ContainerForm({ close, container }: Close & { container?: Contai
       quota: quota === "" ? (container ? 0 : null) : sizeOf(quota),
     };
     if (container) {
-      await call("PATCH", `/containers${path(container.name)}`, policy);
+      await change("PATCH", `/containers${path(container.name)}`, policy, version);
     } else {
       await call("POST", "/containers", { name: name.trim(), ...policy });
     }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { age, bytes, csv, parseBytes, percent, seconds } from "./format";
+import { age, bytes, csv, parseBytes, percent, ratio, seconds, signed } from "./format";
 
 test("bytes are told with three digits", () => {
   expect(bytes(0)).toBe("0 B");
@@ -45,4 +45,12 @@ test("an age is told in the unit that fits", () => {
   expect(age(86_400_000 * 12.9)).toBe("12 d");
   // The clock of the browser may be behind.
   expect(age(-5000)).toBe("0 s");
+});
+
+test("ratios have two digits, and bytes may be missing", () => {
+  expect(ratio(125)).toBe("1.25 : 1");
+  expect(ratio(98)).toBe("0.98 : 1");
+  expect(ratio(100)).toBe("1.00 : 1");
+  expect(signed(-4096)).toBe("-4.00 KiB");
+  expect(signed(4096)).toBe("4.00 KiB");
 });

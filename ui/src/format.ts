@@ -17,6 +17,16 @@ export function bytes(count: number | null | undefined): string {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
+/** Bytes that may be fewer than none. */
+export function signed(count: number): string {
+  return count < 0 ? `-${bytes(-count)}` : bytes(count);
+}
+
+/** How many times less something takes, such as `1.25 : 1`. */
+export function ratio(hundredths: number): string {
+  return `${(hundredths / 100).toFixed(2)} : 1`;
+}
+
 /** Bytes of a text such as `20 GiB`, `512m` or `4096`; nothing when it is none. */
 export function parseBytes(text: string): number | null {
   const found = /^\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?\s*$/i.exec(text);

@@ -2,13 +2,17 @@
 
 import { useSyncExternalStore } from "react";
 import { hardwareEn, hardwareJa } from "./words-hardware";
+import { homeEn, homeJa } from "./words-home";
 import { kubernetesEn, kubernetesJa } from "./words-kubernetes";
 import { settingsEn, settingsJa } from "./words-settings";
+import { volumeEn, volumeJa } from "./words-volume";
 
 const en = {
   ...kubernetesEn,
   ...hardwareEn,
+  ...homeEn,
   ...settingsEn,
+  ...volumeEn,
   home: "Home",
   containers: "Containers",
   volumes: "Volumes",
@@ -346,7 +350,9 @@ export type Word = keyof typeof en;
 const ja: Record<Word, string> = {
   ...kubernetesJa,
   ...hardwareJa,
+  ...homeJa,
   ...settingsJa,
+  ...volumeJa,
   home: "ホーム",
   containers: "コンテナ",
   volumes: "ボリューム",

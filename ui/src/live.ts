@@ -20,7 +20,8 @@ const SHOWN_IN: Record<string, string[]> = {
   "alert-target": ["alert-targets"],
   placement: ["stores", "resiliency", "disks"],
   health: ["stores", "resiliency", "cluster", "disks"],
-  metrics: ["busiest"],
+  // How long clients are silent is told with the figures.
+  metrics: ["busiest", "volume"],
   kubernetes: ["kubernetes"],
   claims: ["kubernetes", "claims", "claims-of-volume"],
 };

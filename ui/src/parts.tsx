@@ -156,6 +156,17 @@ export function Loaded<T>({ query, children }: { query: Asked<T>; children: (dat
   );
 }
 
+/** Below a list that was read up to a limit. */
+export function Cut({ shown, limit }: { shown: number; limit: number }) {
+  return (
+    shown >= limit && (
+      <Text size="sm" c="dimmed">
+        {word("olderNotShown", limit)}
+      </Text>
+    )
+  );
+}
+
 export function reason(error: unknown): string {
   return error instanceof ApiError || error instanceof Error ? error.message : String(error);
 }

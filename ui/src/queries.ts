@@ -57,10 +57,13 @@ export const useVolume = (name: string) =>
   useQuery({ queryKey: ["volume", name], queryFn: () => get<Volume>(`/volumes${path(name)}`) });
 export const useSnapshots = (enabled = true) =>
   useQuery({ queryKey: ["snapshots"], queryFn: () => get<Snapshot[]>("/snapshots"), enabled });
-export const useEvents = () =>
+/** The bound of the API; up to 1,000 are kept. */
+export const EVENTS_SHOWN_MAX = 500;
+/** The newest ones. */
+export const useEvents = (limit = EVENTS_SHOWN_MAX) =>
   useQuery({
-    queryKey: ["events"],
-    queryFn: () => get<{ events: ClusterEvent[] }>("/events?limit=500"),
+    queryKey: ["events", limit],
+    queryFn: () => get<{ events: ClusterEvent[] }>(`/events?limit=${limit}`),
   });
 /** What is under way: for every page. */
 export const useOpenTasks = () =>
@@ -83,17 +86,19 @@ export const useAlerts = (state: "open" | "resolved" | "all", enabled = true) =>
   });
 export const useAlertTargets = () =>
   useQuery({ queryKey: ["alert-targets"], queryFn: () => get<AlertTarget[]>("/alert-targets") });
-/** Walks and sums: read anew whenever the page is opened, never by itself. */
+/** Walks and sums: read anew whenever a page that shows it is opened; no change of the stream names it. */
 export const useSpace = () =>
   useQuery({ queryKey: ["space"], queryFn: () => get<SpaceReport>("/space"), staleTime: 0 });
 export const useUsers = (enabled: boolean) =>
   useQuery({ queryKey: ["users"], queryFn: () => get<User[]>("/users"), enabled });
 export const useTokens = (enabled: boolean) =>
   useQuery({ queryKey: ["tokens"], queryFn: () => get<Token[]>("/tokens"), enabled });
+/** The newest of up to 4,096 that are kept. */
+export const AUDIT_SHOWN_MAX = 1000;
 export const useAudit = (enabled: boolean) =>
   useQuery({
     queryKey: ["audit"],
-    queryFn: () => get<AuditEntry[]>("/audit?limit=1000"),
+    queryFn: () => get<AuditEntry[]>(`/audit?limit=${AUDIT_SHOWN_MAX}`),
     enabled,
     staleTime: 0,
   });

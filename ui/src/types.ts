@@ -186,6 +186,7 @@ export interface Container {
   quota: number | null;
   volumes: number;
   provisioned: number;
+  version?: number | null;
 }
 
 export interface Volume {
@@ -216,6 +217,11 @@ export interface Volume {
   bandwidth_limit: number | null;
   /** Of it together with its snapshots and clones; missing in lists. */
   placement?: { store: number; bytes: number }[];
+  /** What its owner hears of the clients it is attached to; missing in lists, and while the owner does not answer. */
+  clients?: { name: string; sessions: number; silent_ms: number; heard: boolean }[];
+  /** Missing in lists, and while it was not counted. */
+  usage?: Usage | null;
+  version?: number | null;
 }
 
 export interface Snapshot {
@@ -229,6 +235,21 @@ export interface Snapshot {
   state: string;
   labels: Record<string, string>;
   group: string | null;
+  /** Only in lists of one volume's, and once it was counted. */
+  usage?: Usage | null;
+}
+
+/** What may be lost of one part of the cluster. */
+export interface Part {
+  /** `data`, `capacity` or `catalog`. */
+  component: string;
+  rf?: number | null;
+  /** `store`, `node` or `member`. */
+  domain: string;
+  tolerates: number;
+  state: string;
+  reason?: string | null;
+  remedy?: string | null;
 }
 
 export interface Resiliency {
@@ -250,6 +271,7 @@ export interface Resiliency {
     eta_seconds: number | null;
   };
   capacity: { total: number; used: number; resilient: number; fullest_percent: number };
+  components?: Part[];
 }
 
 export interface User {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use world::{Buf, Disk, DiskError, PAGE};
 
 const MAGIC: &[u8; 4] = b"AZST";
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Bytes of one write of a region.
 const CHUNK_BYTES: usize = 1 << 20;
 

@@ -232,6 +232,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A store that finds a batch or a state of a version it does not know takes it for damage. It must not get that far.
+    #[test]
+    fn the_headers_version_stands_for_all_that_is_on_the_disk() {
+        let formats = (
+            u32::from(crate::journal::batch::VERSION),
+            crate::checkpoint::VERSION,
+        );
+        assert_eq!(
+            (VERSION, formats),
+            (1, (1, 1)),
+            "raise the header's version with those of the journal and the state, and these figures with it"
+        );
+    }
+
     fn header() -> Header {
         let area = |offset, bytes| Area { offset, bytes };
         Header {

@@ -4,8 +4,8 @@ import { Select, Text } from "@mantine/core";
 import { useMemo, useState } from "react";
 import { time } from "../format";
 import { useLanguage, word } from "../i18n";
-import { Loaded, Page, State } from "../parts";
-import { useEvents } from "../queries";
+import { Cut, Loaded, Page, State } from "../parts";
+import { EVENTS_SHOWN_MAX, useEvents } from "../queries";
 import { type Column, DataTable } from "../table";
 import type { ClusterEvent } from "../types";
 
@@ -66,24 +66,27 @@ export function EventsPage() {
           events.length === 0 ? (
             <Text>{word("eventsNone")}</Text>
           ) : (
-            <DataTable
-              label={word("events")}
-              rows={severity ? events.filter((one) => one.severity === severity) : events}
-              columns={shown}
-              id={(one) => String(one.id)}
-              order={{ column: "at", down: true }}
-              extra={
-                <Select
-                  aria-label={word("severity")}
-                  placeholder={word("everySeverity")}
-                  size="xs"
-                  clearable
-                  data={SEVERITIES}
-                  value={severity}
-                  onChange={setSeverity}
-                />
-              }
-            />
+            <>
+              <DataTable
+                label={word("events")}
+                rows={severity ? events.filter((one) => one.severity === severity) : events}
+                columns={shown}
+                id={(one) => String(one.id)}
+                order={{ column: "at", down: true }}
+                extra={
+                  <Select
+                    aria-label={word("severity")}
+                    placeholder={word("everySeverity")}
+                    size="xs"
+                    clearable
+                    data={SEVERITIES}
+                    value={severity}
+                    onChange={setSeverity}
+                  />
+                }
+              />
+              <Cut shown={events.length} limit={EVENTS_SHOWN_MAX} />
+            </>
           )
         }
       </Loaded>

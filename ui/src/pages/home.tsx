@@ -3,19 +3,21 @@ import { useDisclosure } from "@mantine/hooks";
 import { Link } from "@tanstack/react-router";
 import { urgent } from "../alerts";
 import { bytes, percent, seconds } from "../format";
+import { Fills, Parts, RecentEvents, Reduction, VERDICTS } from "../home-panels";
 import { type Word, word } from "../i18n";
 import { Bar, Facts, inOrder, Loaded, Page, Panel, State } from "../parts";
 import { ACTIVITY, Busiest, Performance } from "../performance";
-import { useAlerts, useCluster, useResiliency, useStores, useVolumes } from "../queries";
+import { useAlerts, useCluster, useResiliency, useSpace, useStores, useVolumes } from "../queries";
 import type { Resiliency } from "../types";
 
 const LARGEST = 5;
 const ALERTS_MAX = 5;
-const NAMES: Record<string, Word> = { ok: "healthy", degraded: "degraded", critical: "critical" };
 
 function Capacity() {
   const query = useResiliency();
   const volumes = useVolumes().data;
+  // Asked for here and not inside: what is drawn later would ask once more.
+  const space = useSpace().data;
   return (
     <Panel title={word("capacity")}>
       <Loaded query={query}>
@@ -42,6 +44,7 @@ function Capacity() {
             <Text size="xs" c="dimmed">
               {word(capacity.used > capacity.resilient ? "overResilient" : "resilientHint")}
             </Text>
+            {space && <Fills report={space} />}
           </Stack>
         )}
       </Loaded>
@@ -51,16 +54,17 @@ function Capacity() {
 
 /** What the verdict rests on, part by part. */
 function Grounds({ resiliency, close }: { resiliency: Resiliency; close: () => void }) {
-  const { repair } = resiliency;
+  const { components = [], repair } = resiliency;
   return (
     <Modal
       opened
       onClose={close}
-      size="lg"
+      size="xl"
       title={word("resiliency")}
       closeButtonProps={{ "aria-label": word("close") }}
     >
       <Stack>
+        {components.length > 0 && <Parts parts={components} />}
         <Table aria-label={word("dataByCopies")}>
           <Table.Thead>
             <Table.Tr>
@@ -120,7 +124,7 @@ function Verdict() {
         {(resiliency) => (
           <Stack gap="xs">
             <Group>
-              <State state={resiliency.verdict}>{word(NAMES[resiliency.verdict] ?? "degraded")}</State>
+              <State state={resiliency.verdict}>{word(VERDICTS[resiliency.verdict] ?? "degraded")}</State>
             </Group>
             {resiliency.reasons.length === 0 ? (
               <Text size="sm">{word("verdictOk")}</Text>
@@ -282,6 +286,8 @@ export function HomePage() {
         <Capacity />
         <Verdict />
         <Alerts />
+        <RecentEvents />
+        <Reduction />
         <Members />
         <Largest />
         <Busiest />

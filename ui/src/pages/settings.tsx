@@ -19,9 +19,10 @@ import { ApiError, call, path } from "../api";
 import { Form, refresh } from "../dialogs";
 import { time } from "../format";
 import { useLanguage, type Word, word } from "../i18n";
-import { Facts, Loaded, Page, State, tell } from "../parts";
+import { Cut, Facts, Loaded, Page, State, tell } from "../parts";
 import { Policies } from "../policies";
 import {
+  AUDIT_SHOWN_MAX,
   client,
   useAudit,
   useAuthority,
@@ -387,7 +388,10 @@ function Audit() {
   return (
     <Loaded query={query}>
       {(entries) => (
-        <DataTable label={word("audit")} rows={entries} columns={columns} id={(one) => String(one.id)} />
+        <>
+          <DataTable label={word("audit")} rows={entries} columns={columns} id={(one) => String(one.id)} />
+          <Cut shown={entries.length} limit={AUDIT_SHOWN_MAX} />
+        </>
       )}
     </Loaded>
   );

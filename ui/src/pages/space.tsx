@@ -3,7 +3,7 @@
 import { Button, SimpleGrid, Stack } from "@mantine/core";
 import { useMemo } from "react";
 import { refresh } from "../dialogs";
-import { bytes, seconds } from "../format";
+import { bytes, ratio, seconds, signed } from "../format";
 import { useLanguage, word } from "../i18n";
 import { Facts, Loaded, Page, Panel } from "../parts";
 import { useSpace } from "../queries";
@@ -67,9 +67,6 @@ function columns(): Column<Row>[] {
   ];
 }
 
-const signed = (count: number) => (count < 0 ? `-${bytes(-count)}` : bytes(count));
-const times = (hundredths: number) => `${(hundredths / 100).toFixed(2)} : 1`;
-
 function Sums({ report }: { report: SpaceReport }) {
   const { physical } = report;
   return (
@@ -90,8 +87,8 @@ function Sums({ report }: { report: SpaceReport }) {
       <Panel title={word("spaceSaved")}>
         <Facts
           facts={[
-            [word("spaceSharing"), report.distinct > 0 ? times(report.sharing_hundredths) : "–"],
-            [word("spaceCompression"), report.stored > 0 ? times(report.compression_hundredths) : "–"],
+            [word("spaceSharing"), report.distinct > 0 ? ratio(report.sharing_hundredths) : "–"],
+            [word("spaceCompression"), report.stored > 0 ? ratio(report.compression_hundredths) : "–"],
             [word("mapped"), bytes(report.mapped)],
             [word("written"), bytes(report.distinct)],
             [word("spaceWalked"), `${report.walked} / ${report.lineages}`],

@@ -12,7 +12,7 @@ import {
   RestoreVolume,
   TakeSnapshot,
 } from "../dialogs";
-import { bytes, time } from "../format";
+import { age, bytes, time } from "../format";
 import { useLanguage, word } from "../i18n";
 import { type Branch, lineage } from "../lineage";
 import { Bar, Facts, Loaded, Page, Panel, State } from "../parts";
@@ -20,6 +20,7 @@ import { ACTIVITY, Performance } from "../performance";
 import { useCluster, useDisks, useRights, useSnapshots, useStores, useVolume, useVolumes } from "../queries";
 import { volumeRoute } from "../router";
 import type { Snapshot, Volume } from "../types";
+import { EventsOfVolume } from "../volume-events";
 import { TasksOf } from "./tasks";
 
 type Dialog =
@@ -161,13 +162,34 @@ function DataOn({ placement }: { placement: { store: number; bytes: number }[] }
   );
 }
 
+/** Whom it is attached to, and what its owner hears of them. */
+function Clients({ volume: { attachment, clients } }: { volume: Volume }) {
+  if (attachment.clients.length === 0) {
+    return word("nobody");
+  }
+  return (
+    <>
+      {attachment.clients.map((name) => {
+        const one = clients?.find((client) => client.name === name);
+        const what = one?.heard ? "clientHeard" : "clientUnheard";
+        return (
+          <div key={name}>
+            {name}
+            {one && ` (${word(what, one.sessions, age(one.silent_ms))})`}
+          </div>
+        );
+      })}
+      {attachment.read_only && `(${word("readOnly")})`}
+    </>
+  );
+}
+
 function Placement({ volume }: { volume: Volume }) {
   const nodes = useCluster().data?.nodes ?? [];
   const stores = useStores().data ?? [];
   const placement = volume.placement ?? [];
   const nodeName = (id: number | null | undefined) => nodes.find((node) => node.id === id)?.name ?? "–";
-  const { attachment, log } = volume;
-  const copies = log.map(
+  const copies = volume.log.map(
     ({ store }) => `store-${store} (${nodeName(stores.find((one) => one.id === store)?.node)})`,
   );
   return (
@@ -181,12 +203,7 @@ function Placement({ volume }: { volume: Volume }) {
           ...(placement.length > 0
             ? ([[word("dataOn"), <DataOn key="data" placement={placement} />]] as [string, ReactNode][])
             : []),
-          [
-            word("clients"),
-            attachment.clients.length === 0
-              ? word("nobody")
-              : `${attachment.clients.join(", ")}${attachment.read_only ? ` (${word("readOnly")})` : ""}`,
-          ],
+          [word("clients"), <Clients key="clients" volume={volume} />],
         ]}
       />
     </Panel>
@@ -291,6 +308,7 @@ export function VolumePage() {
               {word("logsOf")}
             </Link>
             <TasksOf subjects={[`volume/${volume.id}`]} />
+            <EventsOfVolume volume={volume} />
             <Performance entity={`volume/${volume.name}`} charts={ACTIVITY} />
             {dialog && (
               <Dialogs

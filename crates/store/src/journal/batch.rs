@@ -7,7 +7,7 @@ use wire::{RECORD_HEAD_BYTES, Record, RecordHead};
 use world::{Buf, PAGE};
 
 const MAGIC: &[u8; 4] = b"AZJB";
-const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 1;
 pub const FIXED_BYTES: usize = 64;
 /// Bound of the header of a batch in pages; 16 pages hold the heads of 1,000 records.
 pub const HEADER_PAGES_MAX: usize = 16;

@@ -1,0 +1,29 @@
+// Words of what deletions free, of what happened to a volume, and of its clients; the others are in i18n.ts.
+
+export const volumeEn = {
+  freesReading: "Looking up what becomes free…",
+  freesSum: "The stores get back {0}, as last counted.",
+  freesUnknown: "What the stores get back is not known yet.",
+  freesUnknownOf: "Of {0} of {1} it is not known yet.",
+  freesShared: "Data that only these have in common becomes free as well.",
+  freesTooMany: "What becomes free is not summed for more than {0}.",
+  clientHeard: "Sessions: {0}; last heard {1} ago",
+  clientUnheard: "Sessions: {0}; not heard by the owner for {1}",
+  changedMeanwhile:
+    "Somebody else has changed it since this form was opened. Nothing was saved: close the form and open it again.",
+  olderNotShown: "These are the newest {0}; older ones are not shown.",
+};
+
+export const volumeJa: Record<keyof typeof volumeEn, string> = {
+  freesReading: "空く容量を調べています…",
+  freesSum: "ストアに {0} が戻ります（前回の集計時点）。",
+  freesUnknown: "ストアに戻る容量はまだわかりません。",
+  freesUnknownOf: "{1} 個のうち {0} 個はまだわかりません。",
+  freesShared: "これらだけが共有しているデータも空きます。",
+  freesTooMany: "{0} 個を超えると、空く容量は合計しません。",
+  clientHeard: "セッション: {0}、最後の応答は {1} 前",
+  clientUnheard: "セッション: {0}、オーナーは {1} の間応答を受けていません",
+  changedMeanwhile:
+    "このフォームを開いた後に、ほかの誰かが変更しました。何も保存されていません。フォームを閉じて開き直してください。",
+  olderNotShown: "新しい {0} 件です。それより古いものは表示していません。",
+};
