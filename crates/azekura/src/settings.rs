@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(lines[1], ["lease", "2 s", "a"]);
         assert_eq!(lines[2], ["lease", "2500 ms", "b"]);
         assert_eq!(lines[3], ["scrub-interval", "7 d", "a"]);
-        assert_eq!(lines[4], ["scrub-rate", "8.0 MiB/s", "a"]);
+        assert_eq!(lines[4], ["scrub-rate", "8 MiB/s", "a"]);
         assert_eq!(lines[5], ["space-warning-percent", "75 %", "a, b"]);
     }
 }

@@ -146,6 +146,7 @@ fn csi_may(request: &str, body: &str) -> bool {
         "/nodes",
         "/stores",
         "/disks",
+        "/settings",
         "/catalog",
         "/resiliency",
         "/space",
