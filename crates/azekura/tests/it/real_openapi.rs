@@ -508,6 +508,7 @@ fn real_answers_of_every_route_are_what_the_document_says() {
         "POST /api/v1/authority/retire",
         "POST /api/v1/authority/rotate",
         "POST /api/v1/catalog/move",
+        "POST /api/v1/disks/{store}/locate",
         "POST /api/v1/join",
         "POST /api/v1/join-tokens",
         // It does not end: tests of the server and of the pages follow.
