@@ -7,6 +7,7 @@ use crate::light;
 use node::{Bay, DiskFacts, DiskRequest, FoundDisks};
 use std::cell::RefCell;
 use std::fmt;
+use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -187,8 +188,9 @@ impl Bay for MachineBay {
         let world = self.0.world.clone();
         Box::pin(async move {
             let switch = move || {
-                let whole = whole_disk(Path::new(&path));
-                let file = whole.as_deref().and_then(light::file_of);
+                let metadata = std::fs::metadata(&path).ok();
+                let device = metadata.as_ref().and_then(device_of);
+                let file = device.and_then(|device| light::file_of(&whole_of(device)));
                 let file = file.ok_or_else(|| format!("{path} has no light"))?;
                 light::switch(&file, on)
             };
@@ -197,21 +199,21 @@ impl Bay for MachineBay {
     }
 }
 
-/// The kernel's directory of the disk that a block device is, or is a partition of.
-fn whole_disk(path: &Path) -> Option<PathBuf> {
-    let metadata = std::fs::metadata(path).ok()?;
-    if !metadata.file_type().is_block_device() {
-        return None;
-    }
+/// The kernel's directory of a block device.
+fn device_of(metadata: &Metadata) -> Option<PathBuf> {
     let (major, minor) = (
         rustix::fs::major(metadata.rdev()),
         rustix::fs::minor(metadata.rdev()),
     );
-    let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
-    // A partition is described by the disk it is on.
+    let is_device = metadata.file_type().is_block_device();
+    is_device.then(|| PathBuf::from(format!("/sys/dev/block/{major}:{minor}")))
+}
+
+/// That of the disk that it is, or that it is a partition of.
+fn whole_of(device: PathBuf) -> PathBuf {
     match device.join("partition").exists() {
-        true => Some(device.join("..")),
-        false => Some(device),
+        true => device.join(".."),
+        false => device,
     }
 }
 
@@ -225,20 +227,13 @@ fn facts(store: u32, disk: &DiskConfig) -> DiskFacts {
     let Ok(metadata) = std::fs::metadata(&disk.path) else {
         return facts;
     };
-    if !metadata.file_type().is_block_device() {
+    let Some(device) = device_of(&metadata) else {
         facts.size = Some(metadata.len());
         return facts;
-    }
-    let (major, minor) = (
-        rustix::fs::major(metadata.rdev()),
-        rustix::fs::minor(metadata.rdev()),
-    );
-    let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    };
     let sectors = word(&device.join("size")).and_then(|text| text.parse::<u64>().ok());
     facts.size = sectors.map(|sectors| sectors * 512);
-    let Some(whole) = whole_disk(&disk.path) else {
-        return facts;
-    };
+    let whole = whole_of(device);
     facts.light = light::file_of(&whole).and_then(|file| light::is_on(&file));
     facts.model = word(&whole.join("device/model"));
     facts.serial = word(&whole.join("device/serial"))

@@ -3,7 +3,9 @@
 use crate::change::Change;
 use crate::map::{DiffRun, diff};
 use crate::volume::{Volume, VolumeError};
-use catalog::{CatalogError, MapRoot, NewSnapshot, SnapshotMarks, SnapshotRow, SnapshotState};
+use catalog::{
+    CatalogError, MapRoot, NewSnapshot, SnapshotBase, SnapshotMarks, SnapshotRow, SnapshotState,
+};
 use futures_util::future::join;
 use vocab::SnapshotId;
 use world::Duration;
@@ -25,9 +27,13 @@ impl Volume {
         name: &str,
         marks: SnapshotMarks,
     ) -> Result<SnapshotRow, VolumeError> {
-        let id = self.context.catalog.next_snapshot_id().await?;
+        let catalog = &self.context.catalog;
+        // Before the barrier: the drain of one waits for the catalog, so none may come while that is away, and none for nothing.
+        let base = catalog.snapshot_base(self.id, self.lineage, name);
+        let (base, id) = join(base, catalog.next_snapshot_id()).await;
+        let (base, id) = (base?, id?);
         self.recording.borrow_mut().insert(id);
-        let recorded = self.record(id, name, marks).await;
+        let recorded = self.record(id, name, marks, base).await;
         self.recording.borrow_mut().remove(&id);
         self.drain_now.notify_all();
         recorded
@@ -38,14 +44,11 @@ impl Volume {
         id: SnapshotId,
         name: &str,
         marks: SnapshotMarks,
+        base: SnapshotBase,
     ) -> Result<SnapshotRow, VolumeError> {
-        let catalog = &self.context.catalog;
         let created_ms = self.context.world.clock.unix_ms();
-        // A barrier without a row is none: what the rows say, and whether the name is free, is asked beside its flush.
         let (position, outcome) = self.log.append(Change::Barrier(id), true);
-        let base = catalog.snapshot_base(self.id, self.lineage, name);
-        let (flushed, base) = join(outcome, base).await;
-        flushed.unwrap_or(Err(crate::log::LogError::Closed))?;
+        outcome.await.unwrap_or(Err(crate::log::LogError::Closed))?;
         let new = NewSnapshot {
             id,
             lineage: self.lineage,
@@ -54,7 +57,7 @@ impl Volume {
             created_ms,
             marks,
         };
-        let mut base = Some(base?);
+        let (catalog, mut base) = (&self.context.catalog, Some(base));
         loop {
             let recorded = catalog.record_snapshot(self.id, self.epoch, &new, &mut base);
             match recorded.await {

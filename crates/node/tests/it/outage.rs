@@ -3,6 +3,7 @@
 use crate::support::{Client, Cluster, MIB};
 use api::{Answer, Operation};
 use blockdev::{BlockDevice, WriteMode};
+use catalog::SnapshotMarks;
 use catalog_kv::memory::Outage;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -39,6 +40,19 @@ fn drain(cluster: &Cluster, owner: usize) {
     assert!(done, "not drained: {:?}", volume.status().drain_problem);
 }
 
+/// Takes a snapshot as the owner; whether it was taken.
+fn snapshot(cluster: &Cluster, owner: usize, name: &'static str) -> bool {
+    let (volume, outcome) = (served(cluster, owner), Rc::new(Cell::new(None)));
+    let seen = outcome.clone();
+    cluster.machines[owner].host.spawn(async move {
+        let taken = volume.snapshot(name, SnapshotMarks::default()).await;
+        outcome.set(Some(taken.is_ok()));
+    });
+    let ended = || seen.get().is_some();
+    assert!(cluster.sim.run_until(ended, crate::support::LIMIT));
+    seen.get().expect("it ended")
+}
+
 /// A machine with a replica that is not the owner's.
 fn replica_beside(owner: usize) -> usize {
     (owner + 1) % 3
@@ -69,6 +83,25 @@ fn a_closed_segment_does_not_hold_up_drains() {
         assert_eq!(cluster.read(other, &device, 2 + round), 3 + round as u8);
     }
     assert_eq!(cluster.read(other, &device, 1), 2);
+}
+
+/// The drain of a barrier waits for the catalog. One whose snapshot cannot be recorded, or whose name is taken, must not come to be.
+#[test]
+fn snapshots_that_fail_without_the_catalog_do_not_hold_up_drains() {
+    let (cluster, owner) = three(27);
+    let device = cluster.device(owner, "v");
+    assert!(snapshot(&cluster, owner, "one"), "and ids are at hand");
+    drain(&cluster, owner);
+    cluster.kv.set_available(false);
+    for round in 0..3 {
+        assert!(!snapshot(&cluster, owner, "two"));
+        cluster.write(owner, &device, 2 + round, 3 + round as u8);
+        drain(&cluster, owner);
+    }
+    cluster.kv.set_available(true);
+    assert!(!snapshot(&cluster, owner, "one"), "the name is taken");
+    assert!(snapshot(&cluster, owner, "two"));
+    drain(&cluster, owner);
 }
 
 #[test]
