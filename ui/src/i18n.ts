@@ -1,6 +1,7 @@
 // Words in English and Japanese. Every English word has a Japanese one: the compiler sees to that.
 
 import { useSyncExternalStore } from "react";
+import { auditEn, auditJa } from "./words-audit";
 import { hardwareEn, hardwareJa } from "./words-hardware";
 import { homeEn, homeJa } from "./words-home";
 import { kubernetesEn, kubernetesJa } from "./words-kubernetes";
@@ -8,6 +9,7 @@ import { settingsEn, settingsJa } from "./words-settings";
 import { volumeEn, volumeJa } from "./words-volume";
 
 const en = {
+  ...auditEn,
   ...kubernetesEn,
   ...hardwareEn,
   ...homeEn,
@@ -348,6 +350,7 @@ const en = {
 export type Word = keyof typeof en;
 
 const ja: Record<Word, string> = {
+  ...auditJa,
   ...kubernetesJa,
   ...hardwareJa,
   ...homeJa,

@@ -354,8 +354,14 @@ export interface AuditEntry {
   from: string;
   operation: string;
   subject: string;
+  /** Id of the request, as in the nodes' logs. */
+  request?: string;
   outcome: string;
   reason?: string;
+  /** What was there, where that was looked at. */
+  before?: Record<string, unknown> | null;
+  /** What was asked for, without secrets. */
+  after?: Record<string, unknown> | null;
 }
 
 export interface Authority {

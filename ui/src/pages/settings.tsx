@@ -14,17 +14,15 @@ import {
   Text,
   TextInput,
 } from "@mantine/core";
-import { useMemo, useState } from "react";
+import { useState } from "react";
 import { ApiError, call, path } from "../api";
 import { Form, refresh } from "../dialogs";
 import { time } from "../format";
 import { useLanguage, type Word, word } from "../i18n";
-import { Cut, Facts, Loaded, Page, State, tell } from "../parts";
+import { Facts, Loaded, Page, tell } from "../parts";
 import { Policies } from "../policies";
 import {
-  AUDIT_SHOWN_MAX,
   client,
-  useAudit,
   useAuthority,
   useContainers,
   useKubernetes,
@@ -33,8 +31,8 @@ import {
   useTokens,
   useUsers,
 } from "../queries";
-import { type Column, DataTable } from "../table";
-import type { AuditEntry, Role, Scope, Token, User } from "../types";
+import type { Role, Scope, Token, User } from "../types";
+import { Audit } from "./audit";
 
 const ROLES: { value: Role; title: Word }[] = [
   { value: "viewer", title: "roleViewer" },
@@ -347,51 +345,6 @@ function Certificates() {
             </Table.Tbody>
           </Table>
         </Stack>
-      )}
-    </Loaded>
-  );
-}
-
-function auditColumns(language: string): Column<AuditEntry>[] {
-  return [
-    {
-      id: "time",
-      title: word("time"),
-      value: (one) => -one.id,
-      show: (one) => time(one.at_ms, language),
-      width: "170px",
-    },
-    { id: "who", title: word("who"), value: (one) => one.who, width: "minmax(160px, 1fr)" },
-    { id: "operation", title: word("operation"), value: (one) => one.operation, width: "minmax(150px, 1fr)" },
-    { id: "subject", title: word("subject"), value: (one) => one.subject, width: "minmax(140px, 1fr)" },
-    {
-      id: "outcome",
-      title: word("outcome"),
-      value: (one) => one.outcome,
-      show: (one) => <State state={one.outcome} />,
-    },
-    {
-      id: "reason",
-      title: word("reason"),
-      value: (one) => one.reason ?? null,
-      show: (one) => one.reason ?? "",
-      width: "minmax(160px, 2fr)",
-    },
-    { id: "from", title: word("from"), value: (one) => one.from },
-  ];
-}
-
-function Audit() {
-  const language = useLanguage();
-  const query = useAudit(true);
-  const columns = useMemo(() => auditColumns(language), [language]);
-  return (
-    <Loaded query={query}>
-      {(entries) => (
-        <>
-          <DataTable label={word("audit")} rows={entries} columns={columns} id={(one) => String(one.id)} />
-          <Cut shown={entries.length} limit={AUDIT_SHOWN_MAX} />
-        </>
       )}
     </Loaded>
   );
