@@ -96,6 +96,11 @@ export function micros(value: number): string {
   return value < 1_000_000 ? `${(value / 1000).toFixed(1)} ms` : `${(value / 1_000_000).toFixed(1)} s`;
 }
 
+/** What is measured, or that it is not. */
+export function shown(value: number | null | undefined, format: (value: number) => string): string {
+  return value === null || value === undefined ? "–" : format(value);
+}
+
 export type Cell = string | number | null;
 
 /** A field of a CSV file (RFC 4180). One that a spreadsheet would take for a formula is kept from that. */

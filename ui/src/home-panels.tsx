@@ -22,7 +22,7 @@ function said(words: Record<string, Word>, text: string): string {
 }
 
 /** Says so when the report does not have everything. */
-function Walked({ report: { walked, lineages } }: { report: SpaceReport }) {
+export function Walked({ report: { walked, lineages } }: { report: SpaceReport }) {
   if (walked >= lineages) {
     return null;
   }

@@ -6,10 +6,12 @@ import { hardwareEn, hardwareJa } from "./words-hardware";
 import { homeEn, homeJa } from "./words-home";
 import { kubernetesEn, kubernetesJa } from "./words-kubernetes";
 import { settingsEn, settingsJa } from "./words-settings";
+import { tablesEn, tablesJa } from "./words-tables";
 import { volumeEn, volumeJa } from "./words-volume";
 
 const en = {
   ...auditEn,
+  ...tablesEn,
   ...kubernetesEn,
   ...hardwareEn,
   ...homeEn,
@@ -351,6 +353,7 @@ export type Word = keyof typeof en;
 
 const ja: Record<Word, string> = {
   ...auditJa,
+  ...tablesJa,
   ...kubernetesJa,
   ...hardwareJa,
   ...homeJa,

@@ -120,7 +120,7 @@ export const useMetrics = (entity: string, metrics: string[], seconds: number) =
     staleTime: 0,
   });
 /** Volumes in the list of the busiest: with more, the idle ones have no figures on a page. */
-const BUSIEST_MAX = 1000;
+export const BUSIEST_MAX = 1000;
 export const useBusiest = () =>
   useQuery({
     queryKey: ["busiest"],

@@ -186,6 +186,8 @@ export interface Container {
   quota: number | null;
   volumes: number;
   provisioned: number;
+  /** What its volumes may still write: `ok`, `warning` or `protected`. */
+  space?: string;
   version?: number | null;
 }
 

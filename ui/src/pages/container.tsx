@@ -1,10 +1,71 @@
-import { SimpleGrid, Text } from "@mantine/core";
+import { SimpleGrid, Stack, Text } from "@mantine/core";
+import { useMemo } from "react";
+import { type ContainerRow, containerRows } from "../containers";
 import { bytes } from "../format";
+import { Walked } from "../home-panels";
 import { useLanguage, word } from "../i18n";
-import { Facts, Loaded, Page, Panel } from "../parts";
+import { Facts, Fill, Loaded, Page, Panel, State } from "../parts";
 import { ACTIVITY, Performance } from "../performance";
-import { useContainers } from "../queries";
+import { BUSIEST_MAX, useContainers, useSpace, useVolumes } from "../queries";
 import { containerRoute } from "../router";
+import type { Container } from "../types";
+
+function Policy({ container }: { container: Container }) {
+  return (
+    <Panel title={word("container")}>
+      <Facts
+        facts={[
+          ["RF", container.rf],
+          [word("minCopies"), container.min_copies],
+          [word("sync"), word(container.sync === "always" ? "syncAlways" : "syncFlush")],
+          [word("compression"), container.compression],
+          [word("quota"), bytes(container.quota)],
+        ]}
+      />
+    </Panel>
+  );
+}
+
+function Usage({ row }: { row: ContainerRow }) {
+  const space = useSpace().data;
+  const quota = <Fill key="quota" label={word("quotaUsed")} used={row.provisioned} whole={row.quota ?? 0} />;
+  return (
+    <Panel title={word("used")}>
+      <Stack gap="xs">
+        <Facts
+          facts={[
+            [word("volumes"), row.volumes],
+            [word("provisioned"), bytes(row.provisioned)],
+            [word("quotaUsed"), quota],
+            [word("mapped"), bytes(row.mapped)],
+            [word("inSnapshots"), bytes(row.inSnapshots)],
+            [word("frees"), bytes(row.frees)],
+            [word("spaceState"), row.space ? <State key="space" state={row.space} /> : "–"],
+          ]}
+        />
+        {space && <Walked report={space} />}
+      </Stack>
+    </Panel>
+  );
+}
+
+function Details({ container }: { container: Container }) {
+  const volumes = useVolumes().data;
+  const space = useSpace().data;
+  const [row] = useMemo(
+    () => containerRows([container], { volumes, space, busiestMax: BUSIEST_MAX }),
+    [container, volumes, space],
+  );
+  return (
+    <>
+      <Performance entity={`container/${container.name}`} charts={ACTIVITY} />
+      <SimpleGrid cols={{ base: 1, md: 2 }}>
+        <Policy container={container} />
+        {row && <Usage row={row} />}
+      </SimpleGrid>
+    </>
+  );
+}
 
 export function ContainerPage() {
   useLanguage();
@@ -18,26 +79,7 @@ export function ContainerPage() {
           if (!container) {
             return <Text role="alert">{word("noSuchContainer")}</Text>;
           }
-          return (
-            <>
-              <Performance entity={`container/${name}`} charts={ACTIVITY} />
-              <SimpleGrid cols={{ base: 1, md: 2 }}>
-                <Panel title={word("container")}>
-                  <Facts
-                    facts={[
-                      ["RF", container.rf],
-                      [word("minCopies"), container.min_copies],
-                      [word("sync"), word(container.sync === "always" ? "syncAlways" : "syncFlush")],
-                      [word("compression"), container.compression],
-                      [word("volumes"), container.volumes],
-                      [word("provisioned"), bytes(container.provisioned)],
-                      [word("quota"), bytes(container.quota)],
-                    ]}
-                  />
-                </Panel>
-              </SimpleGrid>
-            </>
-          );
+          return <Details container={container} />;
         }}
       </Loaded>
     </Page>

@@ -2,99 +2,162 @@ import { Button, Group, Text } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { call, path } from "../api";
+import { type ContainerRow, containerRows } from "../containers";
 import { ContainerForm, Form, refresh } from "../dialogs";
-import { bytes } from "../format";
+import { bytes, count, perSecond, shown } from "../format";
+import { Walked } from "../home-panels";
 import { useLanguage, word } from "../i18n";
-import { Loaded, Page, tell } from "../parts";
-import { useContainers, useRights } from "../queries";
+import { Fill, Loaded, Page, State, tell } from "../parts";
+import { BUSIEST_MAX, useBusiest, useContainers, useRights, useSpace, useVolumes } from "../queries";
 import { type Column, DataTable } from "../table";
 import type { Container } from "../types";
 
 type Dialog = { kind: "create" } | { kind: "edit" | "delete"; container: Container };
 
-export function ContainersPage() {
-  const language = useLanguage();
-  const query = useContainers();
-  const { operate } = useRights();
-  const [dialog, setDialog] = useState<Dialog | null>(null);
-  const close = () => setDialog(null);
-  const columns = useMemo<Column<Container>[]>(() => {
-    const all: Column<Container>[] = [
-      {
-        id: "name",
-        title: word("name"),
-        value: (one) => one.name,
-        show: (one) => (
-          <Link to="/containers/$name" params={{ name: one.name }}>
-            {one.name}
-          </Link>
-        ),
-        width: "minmax(160px, 2fr)",
-      },
-      { id: "rf", title: "RF", value: (one) => one.rf, right: true, width: "60px" },
-      {
-        id: "least",
-        title: word("minCopies"),
-        value: (one) => one.min_copies,
-        show: (one) => (one.strict ? `${one.min_copies} (strict)` : one.min_copies),
-        right: true,
-      },
-      {
-        id: "sync",
-        title: word("sync"),
-        value: (one) => word(one.sync === "always" ? "syncAlways" : "syncFlush"),
-      },
-      { id: "compression", title: word("compression"), value: (one) => one.compression },
-      { id: "volumes", title: word("volumes"), value: (one) => one.volumes, right: true },
-      {
-        id: "provisioned",
-        title: word("provisioned"),
-        value: (one) => one.provisioned,
-        show: (one) => bytes(one.provisioned),
-        right: true,
-      },
-      {
-        id: "quota",
-        title: word("quota"),
-        value: (one) => one.quota,
-        show: (one) => bytes(one.quota),
-        right: true,
-      },
-    ];
-    if (operate) {
-      all.push({
-        id: "actions",
-        title: "",
-        value: () => null,
-        width: "190px",
-        show: (container) => (
-          <Group gap={4} wrap="nowrap">
-            <Button
-              size="compact-xs"
-              variant="default"
-              onClick={() => setDialog({ kind: "edit", container })}
-            >
-              {word("edit")}
-            </Button>
-            <Button
-              size="compact-xs"
-              variant="default"
-              disabled={container.volumes > 0}
-              onClick={() => setDialog({ kind: "delete", container })}
-            >
-              {word("delete")}
-            </Button>
-          </Group>
-        ),
-      });
-    }
-    return all;
-  }, [operate, language]);
-  const remove = async (name: string) => {
+function policies(): Column<ContainerRow>[] {
+  return [
+    {
+      id: "name",
+      title: word("name"),
+      value: (one) => one.name,
+      show: (one) => (
+        <Link to="/containers/$name" params={{ name: one.name }}>
+          {one.name}
+        </Link>
+      ),
+      width: "minmax(120px, 2fr)",
+    },
+    { id: "rf", title: "RF", value: (one) => one.rf, right: true, width: "60px" },
+    {
+      id: "least",
+      title: word("minCopies"),
+      value: (one) => one.min_copies,
+      show: (one) => (one.strict ? `${one.min_copies} (strict)` : one.min_copies),
+      right: true,
+    },
+    {
+      id: "sync",
+      title: word("sync"),
+      value: (one) => word(one.sync === "always" ? "syncAlways" : "syncFlush"),
+    },
+    { id: "compression", title: word("compression"), value: (one) => one.compression },
+  ];
+}
+
+function size(id: string, title: string, value: (one: ContainerRow) => number | null): Column<ContainerRow> {
+  return { id, title, value, show: (one) => bytes(value(one)), right: true };
+}
+
+/** What its volumes use and do, as far as it is measured. */
+function figures(): Column<ContainerRow>[] {
+  return [
+    { id: "volumes", title: word("volumes"), value: (one) => one.volumes, right: true, width: "85px" },
+    size("provisioned", word("provisioned"), (one) => one.provisioned),
+    size("mapped", word("mapped"), (one) => one.mapped),
+    size("snapshots", word("inSnapshots"), (one) => one.inSnapshots),
+    size("frees", word("frees"), (one) => one.frees),
+    size("quota", word("quota"), (one) => one.quota),
+    {
+      id: "quotaUsed",
+      title: `${word("quotaUsed")} (%)`,
+      value: (one) => one.quotaUsed,
+      show: (one) => (
+        <Fill label={`${one.name}: ${word("quotaUsed")}`} used={one.provisioned} whole={one.quota ?? 0} />
+      ),
+      width: "minmax(130px, 1fr)",
+    },
+    {
+      id: "space",
+      title: word("spaceState"),
+      value: (one) => one.space || null,
+      show: (one) => (one.space ? <State state={one.space} /> : "–"),
+    },
+    {
+      id: "iops",
+      title: word("iops"),
+      value: (one) => one.iops,
+      show: (one) => shown(one.iops, count),
+      right: true,
+      width: "80px",
+    },
+    {
+      id: "bandwidth",
+      title: word("bandwidth"),
+      value: (one) => one.bandwidth,
+      show: (one) => shown(one.bandwidth, perSecond),
+      right: true,
+    },
+  ];
+}
+
+function toDo(ask: (dialog: Dialog) => void): Column<ContainerRow> {
+  return {
+    id: "actions",
+    title: "",
+    value: () => null,
+    width: "150px",
+    show: (container) => (
+      <Group gap={4} wrap="nowrap">
+        <Button size="compact-xs" variant="default" onClick={() => ask({ kind: "edit", container })}>
+          {word("edit")}
+        </Button>
+        <Button
+          size="compact-xs"
+          variant="default"
+          disabled={container.volumes > 0}
+          onClick={() => ask({ kind: "delete", container })}
+        >
+          {word("delete")}
+        </Button>
+      </Group>
+    ),
+  };
+}
+
+function DeleteContainer({ name, close }: { name: string; close: () => void }) {
+  const remove = async () => {
     await call("DELETE", `/containers${path(name)}`);
     tell(`${word("delete")}: ${name}`);
     await refresh("containers");
   };
+  return (
+    <Form title={word("delete")} submit={word("delete")} danger close={close} act={remove}>
+      <Text size="sm">{word("deleteContainer")}</Text>
+      <Text size="sm" fw={600}>
+        {name}
+      </Text>
+    </Form>
+  );
+}
+
+function ContainerTable({ containers, ask }: { containers: Container[]; ask: (dialog: Dialog) => void }) {
+  const language = useLanguage();
+  const { operate } = useRights();
+  const volumes = useVolumes().data;
+  const space = useSpace().data;
+  const busiest = useBusiest().data;
+  const rows = useMemo(
+    () => containerRows(containers, { volumes, space, busiest, busiestMax: BUSIEST_MAX }),
+    [containers, volumes, space, busiest],
+  );
+  const drawn = useMemo(
+    () => [...policies(), ...figures(), ...(operate ? [toDo(ask)] : [])],
+    [operate, language, ask],
+  );
+  return (
+    <>
+      <DataTable label={word("containers")} rows={rows} columns={drawn} id={(one) => one.name} />
+      {space && <Walked report={space} />}
+    </>
+  );
+}
+
+export function ContainersPage() {
+  useLanguage();
+  const query = useContainers();
+  const { operate } = useRights();
+  const [dialog, setDialog] = useState<Dialog | null>(null);
+  const close = () => setDialog(null);
   return (
     <Page
       title="containers"
@@ -103,26 +166,11 @@ export function ContainersPage() {
       }
     >
       <Loaded query={query}>
-        {(containers) => (
-          <DataTable label={word("containers")} rows={containers} columns={columns} id={(one) => one.name} />
-        )}
+        {(containers) => <ContainerTable containers={containers} ask={setDialog} />}
       </Loaded>
       {dialog?.kind === "create" && <ContainerForm close={close} />}
       {dialog?.kind === "edit" && <ContainerForm close={close} container={dialog.container} />}
-      {dialog?.kind === "delete" && (
-        <Form
-          title={word("delete")}
-          submit={word("delete")}
-          danger
-          close={close}
-          act={() => remove(dialog.container.name)}
-        >
-          <Text size="sm">{word("deleteContainer")}</Text>
-          <Text size="sm" fw={600}>
-            {dialog.container.name}
-          </Text>
-        </Form>
-      )}
+      {dialog?.kind === "delete" && <DeleteContainer name={dialog.container.name} close={close} />}
     </Page>
   );
 }

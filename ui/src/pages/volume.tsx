@@ -112,6 +112,17 @@ function Tree({
   );
 }
 
+/** What it has in common with others, once it was counted. */
+function usageOf({ usage }: Volume): [string, string][] {
+  return usage
+    ? [
+        [word("shared"), bytes(usage.shared)],
+        [word("exclusive"), bytes(usage.exclusive)],
+        [word("frees"), bytes(usage.frees)],
+      ]
+    : [];
+}
+
 function Details({ volume }: { volume: Volume }) {
   const language = useLanguage();
   const labels = Object.entries(volume.labels).map(([key, value]) => `${key}=${value}`);
@@ -126,6 +137,7 @@ function Details({ volume }: { volume: Volume }) {
             [word("size"), bytes(volume.size)],
             [word("mapped"), bytes(volume.mapped)],
             [word("undrained"), bytes(volume.undrained)],
+            ...usageOf(volume),
             [word("container"), volume.container],
             [word("iopsLimit"), volume.iops_limit ?? word("noLimit")],
             [

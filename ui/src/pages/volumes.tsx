@@ -4,7 +4,7 @@ import { useMemo, useState } from "react";
 import { ClaimLink } from "../claim-parts";
 import { nameOf, originOf } from "../claims";
 import { CreateVolume, DeleteVolumes, TakeSnapshot } from "../dialogs";
-import { bytes, count, micros, perSecond, time } from "../format";
+import { bytes, count, micros, perSecond, shown, time } from "../format";
 import { useLanguage, word } from "../i18n";
 import { Loaded, Page, State } from "../parts";
 import { useBusiest, useCluster, useRights, useVolumes } from "../queries";
@@ -12,11 +12,6 @@ import { type Column, DataTable } from "../table";
 import type { Rates, Volume } from "../types";
 
 type Dialog = { kind: "create" } | { kind: "delete" | "snapshot"; volumes: Volume[]; done: () => void };
-
-/** What is measured, or that it is not. */
-function shown(value: number | null | undefined, format: (value: number) => string): string {
-  return value === null || value === undefined ? "–" : format(value);
-}
 
 function claimOf(volume: Volume): string | null {
   const origin = originOf(volume.labels);
