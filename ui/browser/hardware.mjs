@@ -12,6 +12,7 @@ export async function hardware(walk) {
   await step("hardware: the disks of all nodes are a table, which is exported", () => disksOf(walk));
   await step("hardware: disks are asked for before they are added or replaced", () => dialogs(walk));
   await step("hardware: the nodes are a table, which the address names", () => nodesOf(walk));
+  await step("hardware: the stores are a table, which is filtered", () => storesOf(walk));
   await step("hardware: nodes stand in their failure domains", () => domains(walk));
   await step("hardware: a node's page has its disks", () => ownDisks(walk));
 }
@@ -106,6 +107,19 @@ async function nodesOf(walk) {
   await rowOf(walk, table, "node-1").getByRole("button", { name: "Drain: node-1" }).waitFor();
   await accessible();
   await picture("hardware-nodes");
+}
+
+async function storesOf(walk) {
+  const { page, accessible, picture } = walk;
+  const table = await view(walk, "Stores");
+  for (const name of NODES) {
+    await rowOf(walk, table, name).waitFor();
+  }
+  await page.getByLabel("Filter: Stores").fill("node-2");
+  await rowOf(walk, table, "node-1").waitFor({ state: "detached" });
+  await rowOf(walk, table, "node-2").waitFor();
+  await accessible();
+  await picture("hardware-stores");
 }
 
 async function domains({ page, ask, visit, heading, accessible, picture }) {

@@ -8,6 +8,7 @@ const node = (id: number, rest: Partial<Node> = {}): Node =>
 test("an address asks for a view that there is", () => {
   expect(hardwareSearchOf({ view: "disks", other: 1 })).toEqual({ view: "disks" });
   expect(hardwareSearchOf({ view: "nodes" })).toEqual({ view: "nodes" });
+  expect(hardwareSearchOf({ view: "stores" })).toEqual({ view: "stores" });
   expect(hardwareSearchOf({ view: "diagram" })).toEqual({});
   expect(hardwareSearchOf({ view: 7 })).toEqual({});
 });

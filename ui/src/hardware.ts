@@ -4,12 +4,13 @@ import { domainsOf, spaceOf } from "./domains";
 import { percent } from "./format";
 import type { Busiest, Disk, Node, Store } from "./types";
 
-export const VIEWS = ["diagram", "nodes", "disks"] as const;
+export const VIEWS = ["diagram", "nodes", "stores", "disks"] as const;
 export type View = (typeof VIEWS)[number];
 
 /** What an address asks of the page; what makes no sense is left out, and so is what is shown anyway. */
-export function hardwareSearchOf(given: Record<string, unknown>): { view?: "nodes" | "disks" } {
-  return given.view === "nodes" || given.view === "disks" ? { view: given.view } : {};
+export function hardwareSearchOf(given: Record<string, unknown>): { view?: Exclude<View, "diagram"> } {
+  const view = VIEWS.find((one) => one === given.view);
+  return view === undefined || view === "diagram" ? {} : { view };
 }
 
 export type NodeState = "alive" | "away" | "draining" | "maintenance";

@@ -27,6 +27,9 @@ function leastPixels(width: string | undefined): number {
   return Number(/(\d+)px/.exec(width ?? "")?.[1] ?? COLUMN_PIXELS);
 }
 
+/** Rows stay as they come until somebody sorts them. */
+export const AS_GIVEN: Sort = { column: "", down: false };
+
 interface Props<Row> {
   label: string;
   rows: Row[];

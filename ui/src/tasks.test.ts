@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { inTree, isAbout, isOfHardware, isOpen, left, progress } from "./tasks";
+import { cancellable, inTree, isAbout, isOfHardware, isOpen, left, progress } from "./tasks";
 import type { Task } from "./types";
 
 const task = (id: number, more: Partial<Task> = {}): Task => ({
@@ -56,4 +56,14 @@ test("a drain is of the hardware, and a deletion and a scrub are not", () => {
   expect(isOfHardware(task(1, { kind: "balance", subject: "cluster/0" }))).toBe(true);
   expect(isOfHardware(task(1, { kind: "volume-delete" }))).toBe(false);
   expect(isOfHardware(task(1, { kind: "scrub", subject: "store/1" }))).toBe(false);
+});
+
+test("only what goes on, can be stopped and is not being stopped is cancelled", () => {
+  const all = [
+    task(1, { cancellable: true }),
+    task(2),
+    task(3, { cancellable: true, cancelled_by: "user admin" }),
+    task(4, { cancellable: true, status: "succeeded" }),
+  ];
+  expect(cancellable(all).map((one) => one.id)).toEqual([1]);
 });

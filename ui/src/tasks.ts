@@ -48,3 +48,7 @@ export function left(task: Task): string | null {
   }
   return seconds(Math.max(0, task.eta_ms - task.updated_ms) / 1000);
 }
+
+/** Those that somebody can still have stopped. */
+export const cancellable = (tasks: Task[]): Task[] =>
+  tasks.filter((task) => task.cancellable && task.cancelled_by === null && isOpen(task));

@@ -36,6 +36,8 @@ export interface Store {
   reason: string | null;
   capacity: number;
   used: number;
+  /** Left free of clients' data. */
+  kept_back?: number;
   journal_capacity: number;
   journal_used: number;
   extents: number;

@@ -1,60 +1,57 @@
 // Storage classes of a Kubernetes cluster, and a form that makes the text of another.
 
-import { Stack, Table, Text } from "@mantine/core";
+import { Stack, Text } from "@mantine/core";
+import { useMemo } from "react";
 import { ClassForm } from "../class-form";
-import { word } from "../i18n";
+import { useLanguage, word } from "../i18n";
 import { Panel } from "../parts";
+import { type Column, DataTable } from "../table";
 import type { Kubernetes, StorageClass } from "../types";
 
 const parametersOf = (one: StorageClass) =>
   Object.entries(one.parameters).map(([key, value]) => `${key}=${value}`);
 
-function Row({ one }: { one: StorageClass }) {
-  return (
-    <Table.Tr>
-      <Table.Td>{one.name}</Table.Td>
-      <Table.Td>{one.default ? "✓" : ""}</Table.Td>
-      <Table.Td style={{ overflowWrap: "anywhere" }}>{parametersOf(one).join(", ") || "–"}</Table.Td>
-      <Table.Td>{one.reclaim_policy || "–"}</Table.Td>
-      <Table.Td>{one.binding_mode || "–"}</Table.Td>
-      <Table.Td>{one.expansion ? "✓" : ""}</Table.Td>
-      <Table.Td>{one.mount_options.join(", ") || "–"}</Table.Td>
-    </Table.Tr>
-  );
+/** A text that may be longer than its cell. */
+function text(
+  id: string,
+  title: string,
+  value: (one: StorageClass) => string,
+  width: string,
+): Column<StorageClass> {
+  return {
+    id,
+    title,
+    value: (one) => value(one) || null,
+    show: (one) => <span title={value(one)}>{value(one) || "–"}</span>,
+    width,
+  };
 }
 
-function ClassTable({ classes }: { classes: StorageClass[] }) {
-  return (
-    <Table.ScrollContainer minWidth={800} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
-      <Table striped aria-label={word("storageClasses")}>
-        <Table.Thead>
-          <Table.Tr>
-            <Table.Th>{word("name")}</Table.Th>
-            <Table.Th>{word("classDefault")}</Table.Th>
-            <Table.Th>{word("classParameters")}</Table.Th>
-            <Table.Th>{word("reclaimPolicy")}</Table.Th>
-            <Table.Th>{word("classBinding")}</Table.Th>
-            <Table.Th>{word("classExpansion")}</Table.Th>
-            <Table.Th>{word("classMountOptions")}</Table.Th>
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {classes.map((one) => (
-            <Row key={one.name} one={one} />
-          ))}
-        </Table.Tbody>
-      </Table>
-    </Table.ScrollContainer>
-  );
+function mark(id: "default" | "expansion", title: string): Column<StorageClass> {
+  return { id, title, value: (one) => (one[id] ? "✓" : ""), width: "minmax(90px, 0.4fr)" };
+}
+
+function columns(): Column<StorageClass>[] {
+  return [
+    text("name", word("name"), (one) => one.name, "minmax(130px, 1fr)"),
+    mark("default", word("classDefault")),
+    text("parameters", word("classParameters"), (one) => parametersOf(one).join(", "), "minmax(300px, 3fr)"),
+    text("reclaim", word("reclaimPolicy"), (one) => one.reclaim_policy, "minmax(120px, 0.6fr)"),
+    text("binding", word("classBinding"), (one) => one.binding_mode, "minmax(180px, 0.8fr)"),
+    mark("expansion", word("classExpansion")),
+    text("mount", word("classMountOptions"), (one) => one.mount_options.join(", "), "minmax(140px, 1fr)"),
+  ];
 }
 
 export function Classes({ cluster }: { cluster: Kubernetes }) {
+  const language = useLanguage();
   const { classes, reported_ms } = cluster;
+  const drawn = useMemo(columns, [language]);
   return (
     <Stack>
       <Panel title={word("storageClasses")}>
         {classes.length > 0 ? (
-          <ClassTable classes={classes} />
+          <DataTable label={word("storageClasses")} rows={classes} columns={drawn} id={(one) => one.name} />
         ) : (
           <Text size="sm">{word(reported_ms == null ? "classesUnknown" : "classesNone")}</Text>
         )}

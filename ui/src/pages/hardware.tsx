@@ -13,6 +13,7 @@ import { type Ask, useChange } from "../member-dialogs";
 import { NodesTable } from "../nodes-table";
 import { inOrder, Loaded, Page, Panel, State, tell } from "../parts";
 import { useCluster, useRights, useStores } from "../queries";
+import { StoresTable } from "../stores-table";
 import type { Node } from "../types";
 import { HardwareTasks } from "./tasks";
 
@@ -93,6 +94,9 @@ function Views({ nodes, ask }: { nodes: Node[]; ask: Ask }) {
       </Tabs.Panel>
       <Tabs.Panel value="nodes">
         <Loaded query={stores}>{(all) => <NodesTable nodes={nodes} stores={all} ask={ask} />}</Loaded>
+      </Tabs.Panel>
+      <Tabs.Panel value="stores">
+        <Loaded query={stores}>{(all) => <StoresTable nodes={nodes} stores={all} ask={ask} />}</Loaded>
       </Tabs.Panel>
       <Tabs.Panel value="disks">
         <DisksTable />

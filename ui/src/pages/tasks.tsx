@@ -2,49 +2,15 @@
 
 import { Button, Group, Stack, Text } from "@mantine/core";
 import { useMemo, useState } from "react";
-import { call, path } from "../api";
-import { Form, refresh } from "../dialogs";
 import { time } from "../format";
-import { useLanguage, type Word, word } from "../i18n";
+import { useLanguage, word } from "../i18n";
+import { CancelTasks, OpenTable } from "../open-tasks";
 import { Bar, Loaded, Page, Panel, State } from "../parts";
 import { useRights, useTasks } from "../queries";
 import { type Column, DataTable } from "../table";
+import { kindOf, stateOf, unitOf, whoOf } from "../task-words";
 import { inTree, isAbout, isOfHardware, isOpen, left, progress } from "../tasks";
 import type { Task } from "../types";
-
-const KINDS: Record<string, Word> = {
-  "volume-delete": "taskVolumeDelete",
-  "volume-clone": "taskVolumeClone",
-  "volume-restore": "taskVolumeRestore",
-  "node-drain": "taskNodeDrain",
-  "store-drain": "taskStoreDrain",
-  "store-remove": "taskStoreRemove",
-  "disk-add": "taskDiskAdd",
-  "disk-replace": "taskDiskReplace",
-  repair: "taskRepair",
-  balance: "taskBalance",
-  scrub: "taskScrub",
-  "catalog-move": "taskCatalogMove",
-  "authority-rotate": "taskAuthorityRotate",
-};
-
-const STATES: Record<string, Word> = {
-  queued: "taskQueued",
-  running: "taskRunning",
-  succeeded: "taskSucceeded",
-  failed: "taskFailed",
-  cancelled: "taskCancelled",
-};
-
-function kindOf(task: Task): string {
-  const known = KINDS[task.kind];
-  return known ? word(known) : task.kind;
-}
-
-function stateOf(task: Task): string {
-  const known = STATES[task.status];
-  return known ? word(known) : task.status;
-}
 
 function Running({ task, cancel }: { task: Task; cancel: ((task: Task) => void) | null }) {
   const language = useLanguage();
@@ -74,9 +40,9 @@ function Running({ task, cancel }: { task: Task; cancel: ((task: Task) => void) 
       </Group>
       {far && <Bar label={name} used={far.share} whole={100} small />}
       <Text size="xs" c="dimmed">
-        {far && `${Math.floor(far.share)} % (${far.text} ${task.unit === "bytes" ? "" : task.unit}) · `}
+        {far && `${Math.floor(far.share)} % (${far.text}${unitOf(task)}) · `}
         {rest && `${word("taskLeft", rest)} · `}
-        {time(task.queued_ms, language)} · {task.who === "" ? word("taskByItself") : task.who}
+        {time(task.queued_ms, language)} · {whoOf(task)}
       </Text>
       <Text size="xs">{task.message}</Text>
     </Stack>
@@ -118,7 +84,7 @@ function columns(language: string): Column<Task>[] {
     {
       id: "who",
       title: word("taskWho"),
-      value: (one) => (one.who === "" ? word("taskByItself") : one.who),
+      value: whoOf,
       width: "minmax(130px, 1fr)",
     },
     {
@@ -131,21 +97,6 @@ function columns(language: string): Column<Task>[] {
   ];
 }
 
-function Cancel({ task, close }: { task: Task; close: () => void }) {
-  const act = async () => {
-    await call("POST", `/tasks${path(task.id)}/cancel`, {});
-    await refresh("tasks");
-  };
-  return (
-    <Form title={word("taskCancel")} submit={word("taskCancel")} danger close={close} act={act}>
-      <Text size="sm" fw={600}>
-        {kindOf(task)}: {task.entity}
-      </Text>
-      <Text size="sm">{word("taskCancelHint")}</Text>
-    </Form>
-  );
-}
-
 function Open({ tasks }: { tasks: Task[] }) {
   const { operate } = useRights();
   const [cancelled, setCancelled] = useState<Task | null>(null);
@@ -154,7 +105,7 @@ function Open({ tasks }: { tasks: Task[] }) {
       {inTree(tasks).map((task) => (
         <Running key={task.id} task={task} cancel={operate ? setCancelled : null} />
       ))}
-      {cancelled && <Cancel task={cancelled} close={() => setCancelled(null)} />}
+      {cancelled && <CancelTasks tasks={[cancelled]} close={() => setCancelled(null)} />}
     </Stack>
   );
 }
@@ -215,7 +166,7 @@ export function TasksPage() {
           return (
             <>
               <Panel title={word("tasksOpen")}>
-                {open.length === 0 ? <Text size="sm">{word("tasksNone")}</Text> : <Open tasks={open} />}
+                {open.length === 0 ? <Text size="sm">{word("tasksNone")}</Text> : <OpenTable tasks={open} />}
               </Panel>
               <Panel title={word("tasksEnded")}>
                 <DataTable
