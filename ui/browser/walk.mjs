@@ -13,6 +13,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
+import { bulk } from "./bulk.mjs";
 import { changes } from "./changes.mjs";
 import { hardware } from "./hardware.mjs";
 import { home } from "./home.mjs";
@@ -341,6 +342,8 @@ await step("snapshots", async () => {
   await accessible();
   await picture("snapshots");
 });
+
+await bulk(walk);
 
 await step("space: the sums, and what a volume has of it", async () => {
   await visit("Space", "Space");

@@ -79,7 +79,7 @@ export async function refresh(...keys: string[]): Promise<void> {
 }
 
 /** The size of a text, or an error for a person. */
-function sizeOf(text: string): number {
+export function sizeOf(text: string): number {
   const size = parseBytes(text);
   if (size === null) {
     throw new Error(word("sizeOdd"));
@@ -252,6 +252,9 @@ export function TakeSnapshot({ close, volumes }: Close & { volumes: string[] }) 
   );
 }
 
+/** More of the same are only counted. */
+const COMPLAINTS_MAX = 5;
+
 /** Does something with each of several; those that failed are told. Fails when none was done. */
 export async function each<T>(items: T[], act: (item: T) => Promise<unknown>): Promise<void> {
   const results = await Promise.allSettled(items.map(act));
@@ -260,8 +263,11 @@ export async function each<T>(items: T[], act: (item: T) => Promise<unknown>): P
     throw failed[0].reason;
   }
   tell(word("doneFor", items.length - failed.length, items.length));
-  for (const result of failed) {
+  for (const result of failed.slice(0, COMPLAINTS_MAX)) {
     complain(result.reason);
+  }
+  if (failed.length > COMPLAINTS_MAX) {
+    complain(new Error(word("failedMore", failed.length - COMPLAINTS_MAX)));
   }
 }
 

@@ -16,6 +16,21 @@ export const tablesEn = {
   taskRest: "Left",
   tasksCancel: "Cancel {0} tasks?",
   leaving: "Being left",
+  failedMore: "{0} more were not done, either.",
+  groupSnapshot: "Group snapshot",
+  groupSnapshotHint:
+    "One point in time of all of them: writes are held back for a moment. Each gets a snapshot of this name.",
+  groupSnapshotMany: "A group snapshot takes at most {0} volumes",
+  resizeHint: "Volumes of this size and larger ones stay as they are.",
+  resizeNone: "All of them are of that size or larger.",
+  limitsSet: "Set limits",
+  limitsHint: "An empty field changes nothing; 0 takes a limit away.",
+  limitsNone: "Fill in a limit.",
+  limitStays: "as it is",
+  detach: "Detach",
+  detachHint:
+    "Detach these clients? They can neither read nor write from now on: unmount the volumes there first.",
+  detachNone: "None of these volumes is attached",
   journalFill: "Fill of the journal",
 };
 
@@ -35,5 +50,20 @@ export const tablesJa: Record<keyof typeof tablesEn, string> = {
   taskRest: "残り時間",
   tasksCancel: "{0} 件のタスクを取り消しますか？",
   leaving: "離脱中",
+  failedMore: "ほかに {0} 件が実行できませんでした。",
+  groupSnapshot: "グループスナップショット",
+  groupSnapshotHint:
+    "すべてのボリュームを同じ時点で取得します。書き込みは一瞬待たされます。それぞれにこの名前のスナップショットができます。",
+  groupSnapshotMany: "グループスナップショットは {0} ボリュームまでです",
+  resizeHint: "このサイズ以上のボリュームは変わりません。",
+  resizeNone: "すべてこのサイズ以上です。",
+  limitsSet: "制限を設定",
+  limitsHint: "空欄の項目は変わりません。0 で制限をなくします。",
+  limitsNone: "制限を入力してください。",
+  limitStays: "変更しない",
+  detach: "切断",
+  detachHint:
+    "これらのクライアントを切断しますか？以後は読み書きできません。先にそちらでアンマウントしてください。",
+  detachNone: "接続されているボリュームはありません",
   journalFill: "ジャーナルの使用率",
 };

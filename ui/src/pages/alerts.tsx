@@ -5,7 +5,7 @@ import { useMemo, useState } from "react";
 import { AddTarget } from "../add-target";
 import { possible } from "../alerts";
 import { call, path } from "../api";
-import { Form, refresh } from "../dialogs";
+import { each, Form, refresh } from "../dialogs";
 import { time } from "../format";
 import { useLanguage, word } from "../i18n";
 import { complain, Facts, Loaded, Page, Panel, State, tell } from "../parts";
@@ -130,10 +130,8 @@ function Act(props: { action: "acknowledge" | "resolve"; alerts: Alert[]; close:
   const [note, setNote] = useState("");
   const title = word(action === "acknowledge" ? "alertAcknowledge" : "alertResolve");
   const act = async () => {
-    for (const alert of alerts) {
-      await call("POST", `/alerts${path(alert.id, action)}`, { note: note.trim() === "" ? null : note });
-    }
-    tell(`${title}: ${alerts.length}`);
+    const body = { note: note.trim() === "" ? null : note };
+    await each(alerts, (alert) => call("POST", `/alerts${path(alert.id, action)}`, body));
     await refresh("alerts");
   };
   return (

@@ -1,17 +1,20 @@
 import { Button } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
+import { attachments } from "../bulk";
+import { DetachVolumes, GROUP_MAX, LimitVolumes, ResizeVolumes, TakeGroupSnapshot } from "../bulk-dialogs";
 import { ClaimLink } from "../claim-parts";
 import { nameOf, originOf } from "../claims";
 import { CreateVolume, DeleteVolumes, TakeSnapshot } from "../dialogs";
 import { bytes, count, micros, perSecond, shown, time } from "../format";
-import { useLanguage, word } from "../i18n";
+import { useLanguage, type Word, word } from "../i18n";
 import { Loaded, Page, State } from "../parts";
 import { useBusiest, useCluster, useRights, useVolumes } from "../queries";
 import { type Column, DataTable } from "../table";
 import type { Rates, Volume } from "../types";
 
-type Dialog = { kind: "create" } | { kind: "delete" | "snapshot"; volumes: Volume[]; done: () => void };
+type Kind = "snapshot" | "group" | "resize" | "limits" | "detach" | "delete";
+type Dialog = { kind: "create" } | { kind: Kind; volumes: Volume[]; done: () => void };
 
 function claimOf(volume: Volume): string | null {
   const origin = originOf(volume.labels);
@@ -107,13 +110,62 @@ function columns(language: string, nodes: Map<number, string>, rates: Map<number
   ];
 }
 
+/** What can be done with those that are chosen. */
+function Bulk(props: { volumes: Volume[]; done: () => void; ask: (dialog: Dialog) => void }) {
+  const { volumes, done, ask } = props;
+  const button = (kind: Kind, title: Word, hindered?: string | false) => (
+    <Button
+      size="xs"
+      variant={kind === "delete" ? "filled" : "default"}
+      color={kind === "delete" ? "red" : undefined}
+      disabled={typeof hindered === "string"}
+      title={hindered || undefined}
+      onClick={() => ask({ kind, volumes, done })}
+    >
+      {word(title)}
+    </Button>
+  );
+  const many = volumes.length > GROUP_MAX && word("groupSnapshotMany", GROUP_MAX);
+  return (
+    <>
+      {button("snapshot", "takeSnapshot")}
+      {volumes.length > 1 && button("group", "groupSnapshot", many)}
+      {button("resize", "resize")}
+      {button("limits", "limitsSet")}
+      {button("detach", "detach", attachments(volumes).length === 0 && word("detachNone"))}
+      {button("delete", "delete")}
+    </>
+  );
+}
+
+function Dialogs({ dialog, close }: { dialog: Dialog; close: () => void }) {
+  if (dialog.kind === "create") {
+    return <CreateVolume close={close} />;
+  }
+  const { volumes, done } = dialog;
+  const props = { volumes, close, after: done };
+  switch (dialog.kind) {
+    case "snapshot":
+      return <TakeSnapshot close={close} volumes={volumes.map((one) => one.name)} />;
+    case "group":
+      return <TakeGroupSnapshot {...props} />;
+    case "resize":
+      return <ResizeVolumes {...props} />;
+    case "limits":
+      return <LimitVolumes {...props} />;
+    case "detach":
+      return <DetachVolumes {...props} />;
+    case "delete":
+      return <DeleteVolumes {...props} />;
+  }
+}
+
 export function VolumesPage() {
   const language = useLanguage();
   const query = useVolumes();
   const nodes = useCluster().data?.nodes;
   const { operate } = useRights();
   const [dialog, setDialog] = useState<Dialog | null>(null);
-  const close = () => setDialog(null);
   const busiest = useBusiest().data?.volumes;
   const drawn = useMemo(
     () =>
@@ -139,37 +191,12 @@ export function VolumesPage() {
             columns={drawn}
             id={(one) => one.name}
             actions={
-              operate
-                ? (chosen, done) => (
-                    <>
-                      <Button
-                        size="xs"
-                        variant="default"
-                        onClick={() => setDialog({ kind: "snapshot", volumes: chosen, done })}
-                      >
-                        {word("takeSnapshot")}
-                      </Button>
-                      <Button
-                        size="xs"
-                        color="red"
-                        onClick={() => setDialog({ kind: "delete", volumes: chosen, done })}
-                      >
-                        {word("delete")}
-                      </Button>
-                    </>
-                  )
-                : undefined
+              operate ? (chosen, done) => <Bulk volumes={chosen} done={done} ask={setDialog} /> : undefined
             }
           />
         )}
       </Loaded>
-      {dialog?.kind === "create" && <CreateVolume close={close} />}
-      {dialog?.kind === "delete" && (
-        <DeleteVolumes close={close} volumes={dialog.volumes} after={dialog.done} />
-      )}
-      {dialog?.kind === "snapshot" && (
-        <TakeSnapshot close={close} volumes={dialog.volumes.map((one) => one.name)} />
-      )}
+      {dialog && <Dialogs dialog={dialog} close={() => setDialog(null)} />}
     </Page>
   );
 }

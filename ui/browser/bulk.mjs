@@ -1,0 +1,72 @@
+// What the walk does with several rows at once.
+
+export async function bulk(walk) {
+  const { step } = walk;
+  await step("bulk: limits of several volumes are set", () => limits(walk));
+  await step("bulk: clients of chosen volumes are detached", () => detached(walk));
+  await step("bulk: several volumes get snapshots of one point in time, which are deleted together", () =>
+    group(walk),
+  );
+}
+
+async function chosen({ page, visit }, names) {
+  await visit("Volumes", "Volumes");
+  for (const name of names) {
+    await page.getByRole("checkbox", { name, exact: true }).check();
+  }
+}
+
+async function limits(walk) {
+  const { ask, button, dialog, closed, accessible } = walk;
+  await chosen(walk, ["orders-db", "orders-test"]);
+  await button("Set limits").click();
+  await accessible();
+  await dialog().getByLabel("Operations per second").fill("4000");
+  await dialog().getByRole("button", { name: "Save" }).click();
+  await closed();
+  for (const name of ["orders-db", "orders-test"]) {
+    const { iops_limit } = await ask("GET", `/volumes/${name}`);
+    if (iops_limit !== 4000) {
+      throw new Error(`${name} has the limit ${iops_limit}`);
+    }
+  }
+}
+
+async function detached(walk) {
+  const { page, ask, visit, button, dialog, closed, accessible } = walk;
+  await visit("Volumes", "Volumes");
+  await ask("POST", "/volumes/orders-test/attach", { client: "shop-2" });
+  const told = page.getByRole("cell", { name: "shop-2", exact: true });
+  await told.waitFor();
+  await page.getByRole("checkbox", { name: "orders-test", exact: true }).check();
+  await button("Detach").click();
+  await dialog().getByText("orders-test (shop-2)").waitFor();
+  await accessible();
+  await dialog().getByRole("button", { name: "Detach" }).click();
+  await closed();
+  await told.waitFor({ state: "detached" });
+}
+
+async function group(walk) {
+  const { page, visit, button, dialog, closed, accessible, picture } = walk;
+  await chosen(walk, ["orders-db", "web-root"]);
+  await button("Group snapshot").click();
+  await dialog().getByLabel("Name").fill("together");
+  await accessible();
+  await picture("group-snapshot");
+  await dialog().getByRole("button", { name: "Group snapshot" }).click();
+  await closed();
+  await visit("Snapshots", "Snapshots");
+  await page.getByLabel("Filter: Snapshots").fill("together");
+  const rows = page
+    .getByRole("table", { name: "Snapshots" })
+    .getByRole("row")
+    .filter({ hasText: "together" });
+  await rows.getByText("ready", { exact: true }).nth(1).waitFor();
+  await page.getByRole("checkbox", { name: "All", exact: true }).check();
+  await button("Delete").click();
+  await accessible();
+  await dialog().getByRole("button", { name: "Delete" }).click();
+  await closed();
+  await rows.first().waitFor({ state: "detached" });
+}
