@@ -43,7 +43,7 @@ async function space({ page, ask, visit, heading, accessible }) {
   await capacity.getByText("Data, all copies", { exact: true }).waitFor();
   await capacity.getByText("77.0 MiB", { exact: true }).waitFor();
   await accessible();
-  // Once more at most, should the stream have been cut meanwhile.
+  // Once more at most: when the next figures come.
   if (asked > 2) {
     throw new Error(`the report was asked for ${asked} times`);
   }

@@ -30,6 +30,7 @@ test("the last word on a volume counts, and others are read again", () => {
     "kubernetes",
     "resiliency",
     "settings",
+    "space",
     "stores",
     "volume",
   ]);
@@ -61,6 +62,21 @@ test("disks are read again when a store, its node or its groups change, or its h
     expect(plan([{ kind, id: 1, gone: false }]).stale).toContain("disks");
   }
   expect(plan([{ kind: "volume", id: 1, gone: false }]).stale).not.toContain("disks");
+});
+
+test("users, tokens and the audit log are read again when they change", () => {
+  const stale = (kind: string) => plan([{ kind, id: 0, gone: false }]).stale;
+  expect(stale("user")).toEqual(["users"]);
+  expect(stale("session")).toEqual(["users"]);
+  expect(stale("token")).toEqual(["tokens"]);
+  expect(stale("audit")).toEqual(["audit"]);
+});
+
+test("where the space goes is read again when something takes or gives back some, or was measured", () => {
+  for (const kind of ["volume", "snapshot", "store", "metrics"]) {
+    expect(plan([{ kind, id: 1, gone: false }]).stale).toContain("space");
+  }
+  expect(plan([{ kind: "event", id: 1, gone: false }]).stale).not.toContain("space");
 });
 
 test("a long list is read one at a time, and once more for all that came meanwhile", async () => {

@@ -8,22 +8,27 @@ import type { Changes, Metrics, Volume } from "./types";
 
 /** Queries that show a kind of change. */
 const SHOWN_IN: Record<string, string[]> = {
-  volume: ["volume", "containers", "kubernetes"],
-  snapshot: ["snapshots"],
+  volume: ["volume", "containers", "kubernetes", "space"],
+  snapshot: ["snapshots", "space"],
   "group-snapshot": ["snapshots"],
   container: ["containers"],
   node: ["cluster", "resiliency", "stores", "disks", "settings"],
-  store: ["stores", "resiliency", "disks"],
+  store: ["stores", "resiliency", "disks", "space"],
   event: ["events"],
   task: ["tasks"],
   alert: ["alerts", "alert-targets"],
   "alert-target": ["alert-targets"],
   placement: ["stores", "resiliency", "disks"],
   health: ["stores", "resiliency", "cluster", "disks"],
-  // How long clients are silent is told with the figures.
-  metrics: ["busiest", "volume"],
+  // How long clients are silent is told with the figures, and walks end without a word of their own.
+  metrics: ["busiest", "volume", "space"],
   kubernetes: ["kubernetes"],
   claims: ["kubernetes", "claims", "claims-of-volume"],
+  user: ["users"],
+  // Users say how many sessions they have.
+  session: ["users"],
+  token: ["tokens"],
+  audit: ["audit"],
 };
 /** Long lists, read one at a time and with this pause at least: a busy cluster changes faster than they are read. */
 const PACED_MS: Record<string, number> = {
@@ -32,6 +37,11 @@ const PACED_MS: Record<string, number> = {
   kubernetes: 10000,
   // Every node is asked for its own.
   disks: 2000,
+  // A busy cluster is one of many changes, and each is in it.
+  audit: 2000,
+  users: 2000,
+  // Volumes and snapshots by the thousand; what the walks find changes by the minute.
+  space: 60_000,
 };
 /** Volumes that are read one by one at most; with more the whole list is. */
 const SINGLES_MAX = 24;

@@ -86,7 +86,7 @@ export const useAlerts = (state: "open" | "resolved" | "all", enabled = true) =>
   });
 export const useAlertTargets = () =>
   useQuery({ queryKey: ["alert-targets"], queryFn: () => get<AlertTarget[]>("/alert-targets") });
-/** Walks and sums: read anew whenever a page that shows it is opened; no change of the stream names it. */
+/** Walks and sums: read anew whenever a page that shows it is opened, and with what the stream tells, at most once a minute. */
 export const useSpace = () =>
   useQuery({ queryKey: ["space"], queryFn: () => get<SpaceReport>("/space"), staleTime: 0 });
 export const useUsers = (enabled: boolean) =>
