@@ -4,7 +4,7 @@ import { PasswordInput, Select, Textarea, TextInput } from "@mantine/core";
 import { useState } from "react";
 import { call } from "./api";
 import { Form, refresh } from "./dialogs";
-import { word } from "./i18n";
+import { valueWord, word } from "./i18n";
 import { tell } from "./parts";
 import { specOf, type TargetFields, type TargetKind } from "./targets";
 
@@ -55,7 +55,7 @@ export function AddTarget({ close }: { close: () => void }) {
     <Form title={word("targetAdd")} submit={word("create")} close={close} act={act}>
       <Select
         label={word("kind")}
-        data={KINDS}
+        data={KINDS.map((value) => ({ value, label: valueWord("target", value) }))}
         allowDeselect={false}
         value={fields.kind}
         onChange={(kind) => set({ kind: (kind as TargetKind | null) ?? "webhook" })}
@@ -63,7 +63,7 @@ export function AddTarget({ close }: { close: () => void }) {
       {text("name", word("name"), true)}
       <Select
         label={word("targetMinimum")}
-        data={SEVERITIES}
+        data={SEVERITIES.map((value) => ({ value, label: valueWord("severity", value) }))}
         allowDeselect={false}
         value={fields.minimum}
         onChange={(minimum) => set({ minimum: minimum ?? "info" })}
@@ -75,7 +75,10 @@ export function AddTarget({ close }: { close: () => void }) {
           {text("server", word("targetServer"), true)}
           <Select
             label={word("targetSecurity")}
-            data={["starttls", "tls", "none"]}
+            data={["starttls", "tls", "none"].map((value) => ({
+              value,
+              label: valueWord("security", value),
+            }))}
             allowDeselect={false}
             value={fields.security}
             onChange={(security) => set({ security: security ?? "starttls" })}

@@ -1,5 +1,7 @@
 // Calls to the API of the node that served the page.
 
+import { word } from "./i18n";
+
 export class ApiError extends Error {
   constructor(
     readonly kind: string,
@@ -40,14 +42,14 @@ export async function call<T>(method: string, where: string, body?: unknown, mor
       credentials: "same-origin",
     });
   } catch {
-    throw new ApiError("unreachable", "The node does not answer. Is it running?", 0);
+    throw new ApiError("unreachable", word("unreachable"), 0);
   }
   const text = await response.text();
   let value: unknown = null;
   try {
     value = text === "" ? null : JSON.parse(text);
   } catch {
-    throw new ApiError("odd", `The answer makes no sense (status ${response.status}).`, response.status);
+    throw new ApiError("odd", word("oddAnswer", response.status), response.status);
   }
   if (!response.ok) {
     const problem = value as { kind?: string; message?: string } | null;
@@ -55,7 +57,7 @@ export async function call<T>(method: string, where: string, body?: unknown, mor
     if (kind === "unauthenticated" && where !== "/session") {
       window.dispatchEvent(new Event("azekura-logged-out"));
     }
-    throw new ApiError(kind, problem?.message ?? `status ${response.status}`, response.status);
+    throw new ApiError(kind, problem?.message ?? word("statusOnly", response.status), response.status);
   }
   return value as T;
 }

@@ -5,7 +5,7 @@ import { Link } from "@tanstack/react-router";
 import type { ReactNode } from "react";
 import { nameOf, type Origin, podTexts } from "./claims";
 import { age, bytes, time } from "./format";
-import { useLanguage, word } from "./i18n";
+import { useLanguage, valueWord, word } from "./i18n";
 import { LastReport } from "./pages/kubernetes";
 import { Facts, State } from "./parts";
 import type { Claim, Kubernetes } from "./types";
@@ -19,7 +19,7 @@ export function ClaimState({ claim }: { claim: Claim }) {
       </span>
     );
   }
-  return <State state={claim.status.toLowerCase()}>{claim.status}</State>;
+  return <State state={claim.status.toLowerCase()}>{valueWord("claim", claim.status)}</State>;
 }
 
 /** The claim that labels name; its page is known when its cluster is. */

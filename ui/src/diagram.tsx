@@ -19,8 +19,8 @@ function StoreRow({ store, ask }: { store: Store; ask: Ask }) {
           <Text size="sm" fw={600}>
             {member.name}
           </Text>
-          <State state={store.state} />
-          {store.standing !== "present" && <State state={store.standing} />}
+          <State state={store.state} of="state" />
+          {store.standing !== "present" && <State state={store.standing} of="standing" />}
         </Group>
         <Actions member={member} draining={store.standing === "draining"} excused={false} ask={ask} />
       </Group>

@@ -16,7 +16,7 @@ import { type FormEvent, type ReactNode, useState } from "react";
 import { ApiError, call, onTopOf, path } from "./api";
 import { bytes, parseBytes } from "./format";
 import { freesOfSnapshots, freesOfVolumes } from "./frees";
-import { word } from "./i18n";
+import { valueWord, word } from "./i18n";
 import { complain, reason, tell } from "./parts";
 import { client, useContainers } from "./queries";
 import type { Container, Snapshot, Volume } from "./types";
@@ -400,7 +400,7 @@ export function ContainerForm({ close, container }: Close & { container?: Contai
       <Select
         label={word("compression")}
         allowDeselect={false}
-        data={["lz4", "off"]}
+        data={["lz4", "off"].map((value) => ({ value, label: valueWord("compression", value) }))}
         value={compression}
         onChange={setCompression}
       />

@@ -8,7 +8,7 @@ import { refresh } from "./dialogs";
 import { AddDisks, ReplaceDisks } from "./disk-dialogs";
 import { bytes } from "./format";
 import { diskName, fillOf } from "./hardware";
-import { useLanguage, word } from "./i18n";
+import { useLanguage, valueWord, word } from "./i18n";
 import { type Ask, ChangeButton, storeMember, useChange } from "./member-dialogs";
 import { complain, Fill, Loaded, State, tell } from "./parts";
 import { useDisks, useRights } from "./queries";
@@ -59,10 +59,12 @@ function howIsIt(): Column<Disk>[] {
     {
       id: "state",
       title: word("state"),
-      value: (one) => [one.state, one.reason, lit(one) && word("lightOn")].filter(Boolean).join(": "),
+      value: (one) =>
+        [valueWord("state", one.state), one.reason, lit(one) && word("lightOn")].filter(Boolean).join(": "),
       show: (one) => (
         <>
-          <State state={one.state} /> {lit(one) && <State state="candidate">{word("lightOn")}</State>}{" "}
+          <State state={one.state} of="state" />{" "}
+          {lit(one) && <State state="candidate">{word("lightOn")}</State>}{" "}
           {one.reason && <span title={one.reason}>{one.reason}</span>}
         </>
       ),
@@ -71,8 +73,8 @@ function howIsIt(): Column<Disk>[] {
     {
       id: "standing",
       title: word("standing"),
-      value: (one) => one.standing,
-      show: (one) => <State state={one.standing} />,
+      value: (one) => valueWord("standing", one.standing),
+      show: (one) => <State state={one.standing} of="standing" />,
       width: "minmax(105px, 0.5fr)",
     },
     {

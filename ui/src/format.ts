@@ -1,5 +1,7 @@
 // Numbers and times for people; lists for other programs.
 
+import { word } from "./i18n";
+
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 /** Bytes with three digits at least, such as `1.50 GiB`. */
@@ -64,15 +66,17 @@ export function time(ms: number, language: string): string {
 
 export function seconds(count: number): string {
   if (count < 90) {
-    return `${Math.round(count)} s`;
+    return word("timeSeconds", Math.round(count));
   }
-  return count < 5400 ? `${Math.round(count / 60)} min` : `${(count / 3600).toFixed(1)} h`;
+  return count < 5400
+    ? word("timeMinutes", Math.round(count / 60))
+    : word("timeHours", (count / 3600).toFixed(1));
 }
 
 /** How old something is: `45 s`, `3.5 h`, `12 d`. */
 export function age(ms: number): string {
   const count = Math.max(0, ms) / 1000;
-  return count < 2 * 86_400 ? seconds(count) : `${Math.floor(count / 86_400)} d`;
+  return count < 2 * 86_400 ? seconds(count) : word("timeDays", Math.floor(count / 86_400));
 }
 
 /** A number of a rate: `3.2`, `120`, `12.5k`. */

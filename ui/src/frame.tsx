@@ -19,10 +19,10 @@ import { Link, Outlet, useLocation } from "@tanstack/react-router";
 import { useEffect } from "react";
 import { counted } from "./alerts";
 import { call } from "./api";
-import { setLanguage, useLanguage, type Word, word } from "./i18n";
+import { setLanguage, useLanguage, valueWord, type Word, word } from "./i18n";
 import { useConnected, useLive } from "./live";
 import { LoginPage } from "./pages/login";
-import { complain, State } from "./parts";
+import { complain, reason, State } from "./parts";
 import { client, useAlerts, useCluster, useOpenTasks, useResiliency, useSession } from "./queries";
 import { Search } from "./search";
 import type { Session } from "./types";
@@ -62,7 +62,7 @@ export function Frame() {
   return (
     <Center h="100vh">
       {session.error ? (
-        <Text role="alert">{session.error.message}</Text>
+        <Text role="alert">{reason(session.error)}</Text>
       ) : (
         <Loader aria-label={word("loading")} />
       )}
@@ -113,7 +113,7 @@ function OpenAlerts() {
         <VisuallyHidden>{`${word("alerts")}: `}</VisuallyHidden>
         {counts.map(([severity, count]) => (
           <State key={severity} state={severity}>
-            {count} {severity}
+            {count} {valueWord("severity", severity)}
           </State>
         ))}
       </Group>
@@ -166,7 +166,7 @@ function Account({ session }: { session: Session }) {
             </Button>
           </Menu.Target>
           <Menu.Dropdown>
-            <Menu.Label>{session.scope}</Menu.Label>
+            <Menu.Label>{session.scope && valueWord("scope", session.scope)}</Menu.Label>
             <Menu.Item onClick={() => void leave()}>{word("logOut")}</Menu.Item>
           </Menu.Dropdown>
         </Menu>
@@ -195,7 +195,7 @@ function Inside({ session }: { session: Session }) {
       <AppShell.Header>
         <Group h="100%" px="md" justify="space-between" wrap="nowrap">
           <Group gap="sm" wrap="nowrap">
-            <Burger opened={open} onClick={toggle} hiddenFrom="sm" size="sm" aria-label="Menu" />
+            <Burger opened={open} onClick={toggle} hiddenFrom="sm" size="sm" aria-label={word("menu")} />
             <img src="/icon.svg" alt="" width={26} height={26} />
             <Text fw={700}>{cluster?.name ?? "Azekura"}</Text>
             <Health />
@@ -206,7 +206,7 @@ function Inside({ session }: { session: Session }) {
           <Account session={session} />
         </Group>
       </AppShell.Header>
-      <AppShell.Navbar p="xs" aria-label="Pages">
+      <AppShell.Navbar p="xs" aria-label={word("pages")}>
         {PLACES.map(({ to, title }) => (
           <NavLink
             key={to}

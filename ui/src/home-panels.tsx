@@ -155,7 +155,7 @@ export function RecentEvents() {
                   <Table.Tr key={one.id}>
                     <Table.Td style={{ whiteSpace: "nowrap" }}>{time(one.at_ms, language)}</Table.Td>
                     <Table.Td>
-                      <State state={one.severity} />
+                      <State state={one.severity} of="severity" />
                     </Table.Td>
                     <Table.Td style={{ overflowWrap: "anywhere" }}>{one.message}</Table.Td>
                   </Table.Tr>

@@ -1,7 +1,7 @@
 // What nodes run with, one row for each setting.
 
 import { bytes } from "./format";
-import type { Word } from "./i18n";
+import { type Word, word } from "./i18n";
 import type { Setting } from "./types";
 
 /** What the settings are for, by the keys of a node's configuration. */
@@ -26,17 +26,17 @@ export const MEANINGS: Record<string, Word> = {
   "map-cache": "policyMapCache",
 };
 
-const TIMES: [number, string][] = [
-  [86_400_000, "d"],
-  [3_600_000, "h"],
-  [60_000, "min"],
-  [1000, "s"],
+const TIMES: [number, Word][] = [
+  [86_400_000, "timeDays"],
+  [3_600_000, "timeHours"],
+  [60_000, "timeMinutes"],
+  [1000, "timeSeconds"],
 ];
 
 /** In the largest unit that divides it. */
 function duration(ms: number): string {
-  const [unit, name] = TIMES.find(([unit]) => ms > 0 && ms % unit === 0) ?? [1, "ms"];
-  return `${ms / unit} ${name}`;
+  const [unit, name] = TIMES.find(([unit]) => ms > 0 && ms % unit === 0) ?? [1, "timeMillis" as const];
+  return word(name, ms / unit);
 }
 
 export function valueOf({ value, unit }: Pick<Setting, "value" | "unit">): string {

@@ -5,7 +5,8 @@ import { notifications } from "@mantine/notifications";
 import type { ReactNode } from "react";
 import { ApiError } from "./api";
 import { percent } from "./format";
-import { type Word, word } from "./i18n";
+import { errorText, valueWord, type Word, word } from "./i18n";
+import type { ValueOf } from "./values";
 
 const COLOURS: Record<string, string> = {
   ok: "green",
@@ -38,8 +39,9 @@ const COLOURS: Record<string, string> = {
   unauthenticated: "red",
 };
 
-/** A state in a colour; the word itself is always there. */
-export function State({ state, children }: { state: string; children?: ReactNode }) {
+/** A state in a colour; the word itself is always there: what is inside, or that of the state of such a thing. */
+export function State(props: { state: string } & ({ of: ValueOf } | { children: ReactNode })) {
+  const { state } = props;
   return (
     <Badge
       color={COLOURS[state] ?? "gray"}
@@ -48,7 +50,7 @@ export function State({ state, children }: { state: string; children?: ReactNode
       style={{ textTransform: "none" }}
       c="var(--mantine-color-text)"
     >
-      {children ?? state}
+      {"of" in props ? valueWord(props.of, state) : props.children}
     </Badge>
   );
 }
@@ -144,7 +146,7 @@ export function Loaded<T>({ query, children }: { query: Asked<T>; children: (dat
   if (query.error) {
     return (
       <Alert color="red" variant="outline" title={word("failed")}>
-        {query.error.message}
+        {reason(query.error)}
       </Alert>
     );
   }
@@ -168,7 +170,10 @@ export function Cut({ shown, limit }: { shown: number; limit: number }) {
 }
 
 export function reason(error: unknown): string {
-  return error instanceof ApiError || error instanceof Error ? error.message : String(error);
+  if (error instanceof ApiError) {
+    return errorText(error.kind, error.message);
+  }
+  return error instanceof Error ? error.message : String(error);
 }
 
 export function tell(what: string): void {

@@ -1,7 +1,7 @@
 // What a search finds, by kind, and where each of it is.
 
 import { type Claims, type Found, search } from "./claims";
-import type { Word } from "./i18n";
+import { type Word, word } from "./i18n";
 import type { Alert, Container, Disk, Kubernetes, Node, Snapshot, Task, Volume } from "./types";
 
 /** Entries of one kind. */
@@ -77,7 +77,7 @@ export function find(text: string, known: Known): { group: Word; items: Entry[] 
     return items;
   }
   const task = ({ id, kind, entity }: Task): Entry => ({
-    label: `task ${id}: ${kind} ${entity}`,
+    label: word("taskFound", id, kind, entity),
     target: { to: "tasks" },
   });
   const alert = ({ cause, entity }: Alert): Entry => ({

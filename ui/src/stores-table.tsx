@@ -4,7 +4,7 @@ import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
 import { bytes } from "./format";
 import { fillOf } from "./hardware";
-import { useLanguage, word } from "./i18n";
+import { useLanguage, valueWord, word } from "./i18n";
 import { Actions, type Ask, storeMember } from "./member-dialogs";
 import { Fill, State } from "./parts";
 import { useRights } from "./queries";
@@ -41,10 +41,10 @@ function which(): Column<StoreRow>[] {
     {
       id: "state",
       title: word("state"),
-      value: (one) => [one.state, one.reason].filter(Boolean).join(": "),
+      value: (one) => [valueWord("state", one.state), one.reason].filter(Boolean).join(": "),
       show: (one) => (
         <>
-          <State state={one.state} /> {one.reason && <span title={one.reason}>{one.reason}</span>}
+          <State state={one.state} of="state" /> {one.reason && <span title={one.reason}>{one.reason}</span>}
         </>
       ),
       width: "minmax(140px, 1.2fr)",
@@ -52,8 +52,8 @@ function which(): Column<StoreRow>[] {
     {
       id: "standing",
       title: word("standing"),
-      value: (one) => one.standing,
-      show: (one) => <State state={one.standing} />,
+      value: (one) => valueWord("standing", one.standing),
+      show: (one) => <State state={one.standing} of="standing" />,
       width: "minmax(105px, 0.5fr)",
     },
   ];

@@ -33,7 +33,7 @@ export function EventsOfVolume({ volume }: { volume: Volume }) {
             <Table.Tr key={one.id}>
               <Table.Td>{time(one.at_ms, language)}</Table.Td>
               <Table.Td>
-                <State state={one.severity} />
+                <State state={one.severity} of="severity" />
               </Table.Td>
               <Table.Td>{one.message}</Table.Td>
               <Table.Td>{one.remedy ?? "–"}</Table.Td>

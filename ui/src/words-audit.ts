@@ -1,4 +1,4 @@
-// Words of the audit log; the others are in i18n.ts.
+// Words of the audit log; the others are in words.ts.
 
 export const auditEn = {
   auditEntry: "Change {0}",

@@ -1,4 +1,4 @@
-// Words of nodes, disks and failure domains; the others are in i18n.ts.
+// Words of nodes, disks and failure domains; the others are in words.ts.
 
 export const hardwareEn = {
   diagram: "Diagram",

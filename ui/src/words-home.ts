@@ -1,4 +1,4 @@
-// Words of Home alone; the others are in i18n.ts.
+// Words of Home alone; the others are in words.ts.
 
 export const homeEn = {
   fills: "What fills it",

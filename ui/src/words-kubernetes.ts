@@ -1,4 +1,4 @@
-// Words of the pages of Kubernetes; the others are in i18n.ts.
+// Words of the pages of Kubernetes; the others are in words.ts.
 
 export const kubernetesEn = {
   kubernetes: "Kubernetes",

@@ -1,4 +1,4 @@
-// Words of what nodes run with, by the keys of their configuration; the others are in i18n.ts.
+// Words of what nodes run with, by the keys of their configuration; the others are in words.ts.
 
 export const settingsEn = {
   policies: "Policies",

@@ -1,4 +1,4 @@
-// Words of tables and of what is done with several rows; the others are in i18n.ts.
+// Words of tables and of what is done with several rows; the others are in words.ts.
 
 export const tablesEn = {
   inSnapshots: "In snapshots",
@@ -16,6 +16,18 @@ export const tablesEn = {
   taskRest: "Left",
   tasksCancel: "Cancel {0} tasks?",
   leaving: "Being left",
+  timeMillis: "{0} ms",
+  timeSeconds: "{0} s",
+  timeMinutes: "{0} min",
+  timeHours: "{0} h",
+  timeDays: "{0} d",
+  menu: "Menu",
+  pages: "Pages",
+  unreachable: "The node does not answer. Is it running?",
+  oddAnswer: "The answer makes no sense (status {0}).",
+  statusOnly: "status {0}",
+  strictCopies: "{0} (strict)",
+  taskFound: "task {0}: {1} {2}",
   failedMore: "{0} more were not done, either.",
   groupSnapshot: "Group snapshot",
   groupSnapshotHint:
@@ -50,6 +62,18 @@ export const tablesJa: Record<keyof typeof tablesEn, string> = {
   taskRest: "残り時間",
   tasksCancel: "{0} 件のタスクを取り消しますか？",
   leaving: "離脱中",
+  timeMillis: "{0} ミリ秒",
+  timeSeconds: "{0} 秒",
+  timeMinutes: "{0} 分",
+  timeHours: "{0} 時間",
+  timeDays: "{0} 日",
+  menu: "メニュー",
+  pages: "ページ",
+  unreachable: "ノードから応答がありません。稼働していますか？",
+  oddAnswer: "応答を解釈できません（ステータス {0}）。",
+  statusOnly: "ステータス {0}",
+  strictCopies: "{0}（全コピー必須）",
+  taskFound: "タスク {0}: {1} {2}",
   failedMore: "ほかに {0} 件が実行できませんでした。",
   groupSnapshot: "グループスナップショット",
   groupSnapshotHint:

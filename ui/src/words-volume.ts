@@ -1,4 +1,4 @@
-// Words of what deletions free, of what happened to a volume, and of its clients; the others are in i18n.ts.
+// Words of what deletions free, of what happened to a volume, and of its clients; the others are in words.ts.
 
 export const volumeEn = {
   freesReading: "Looking up what becomes free…",

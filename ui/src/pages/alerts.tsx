@@ -7,7 +7,7 @@ import { possible } from "../alerts";
 import { call, path } from "../api";
 import { each, Form, refresh } from "../dialogs";
 import { time } from "../format";
-import { useLanguage, word } from "../i18n";
+import { useLanguage, valueWord, word } from "../i18n";
 import { complain, Facts, Loaded, Page, Panel, State, tell } from "../parts";
 import { useAlerts, useAlertTargets, useRights } from "../queries";
 import { type Column, DataTable } from "../table";
@@ -30,8 +30,8 @@ function columns(language: string, open: (alert: Alert) => void): Column<Alert>[
     {
       id: "severity",
       title: word("severity"),
-      value: (one) => one.severity,
-      show: (one) => <State state={one.severity} />,
+      value: (one) => valueWord("severity", one.severity),
+      show: (one) => <State state={one.severity} of="severity" />,
       width: "minmax(110px, 0.6fr)",
     },
     {
@@ -63,7 +63,7 @@ function columns(language: string, open: (alert: Alert) => void): Column<Alert>[
     {
       id: "state",
       title: word("state"),
-      value: (one) => one.state,
+      value: (one) => word(STATE_WORDS[one.state]),
       show: (one) => word(STATE_WORDS[one.state]),
       width: "minmax(120px, 0.7fr)",
     },
@@ -80,7 +80,12 @@ function columns(language: string, open: (alert: Alert) => void): Column<Alert>[
       show: (one) => (one.resolved ? time(one.resolved.at_ms, language) : "–"),
       width: "minmax(170px, 1fr)",
     },
-    { id: "kind", title: word("kind"), value: (one) => one.kind, width: "minmax(140px, 1fr)" },
+    {
+      id: "kind",
+      title: word("kind"),
+      value: (one) => valueWord("alert", one.kind),
+      width: "minmax(140px, 1fr)",
+    },
   ];
 }
 
@@ -103,7 +108,7 @@ function Details({ alert, close }: { alert: Alert; close: () => void }) {
     >
       <Facts
         facts={[
-          [word("severity"), <State key="severity" state={alert.severity} />],
+          [word("severity"), <State key="severity" state={alert.severity} of="severity" />],
           [word("about"), alert.entity],
           [word("alertCause"), alert.cause],
           [word("alertImpact"), alert.impact],
@@ -112,7 +117,7 @@ function Details({ alert, close }: { alert: Alert; close: () => void }) {
           [word("alertSeen"), time(alert.seen_ms, language)],
           [word("alertAcknowledged"), said(alert.acknowledged, language)],
           [word("alertResolved"), said(alert.resolved, language)],
-          [word("kind"), alert.kind],
+          [word("kind"), valueWord("alert", alert.kind)],
         ]}
       />
       {alert.resolved === null && (
@@ -170,14 +175,18 @@ function targetColumns(
 ): Column<AlertTarget>[] {
   return [
     { id: "name", title: word("name"), value: (one) => one.name },
-    { id: "kind", title: word("kind"), value: (one) => one.kind },
+    { id: "kind", title: word("kind"), value: (one) => valueWord("target", one.kind) },
     {
       id: "address",
       title: word("address"),
       value: (one) => [one.address, ...one.to].join(" "),
       width: "minmax(220px, 2fr)",
     },
-    { id: "minimum", title: word("targetMinimum"), value: (one) => one.minimum },
+    {
+      id: "minimum",
+      title: word("targetMinimum"),
+      value: (one) => valueWord("severity", one.minimum),
+    },
     { id: "waiting", title: word("targetWaiting"), value: (one) => one.waiting, right: true },
     { id: "missed", title: word("targetMissed"), value: (one) => one.missed, right: true },
     {
@@ -318,7 +327,7 @@ export function AlertsPage() {
         placeholder={word("everySeverity")}
         size="xs"
         clearable
-        data={SEVERITIES}
+        data={SEVERITIES.map((value) => ({ value, label: valueWord("severity", value) }))}
         value={severity}
         onChange={setSeverity}
       />

@@ -5,7 +5,7 @@ import { Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { changeText, type Difference, differences, valueText } from "../audit";
 import { exactTime, time } from "../format";
-import { useLanguage, type Word, word } from "../i18n";
+import { useLanguage, valueWord, type Word, word } from "../i18n";
 import { Cut, Facts, Loaded, State } from "../parts";
 import { AUDIT_SHOWN_MAX, useAudit } from "../queries";
 import { type Column, DataTable } from "../table";
@@ -49,8 +49,8 @@ function columns(language: string, open: (entry: AuditEntry) => void): Column<Au
     {
       id: "outcome",
       title: word("outcome"),
-      value: (one) => one.outcome,
-      show: (one) => <State state={one.outcome} />,
+      value: (one) => valueWord("outcome", one.outcome),
+      show: (one) => <State state={one.outcome} of="outcome" />,
     },
     {
       id: "reason",
@@ -140,7 +140,7 @@ function Details({ entry, close }: { entry: AuditEntry; close: () => void }) {
             [word("from"), entry.from || "–"],
             [word("operation"), entry.operation],
             [word("subject"), entry.subject || "–"],
-            [word("outcome"), <State key="outcome" state={entry.outcome} />],
+            [word("outcome"), <State key="outcome" state={entry.outcome} of="outcome" />],
             ...(entry.reason ? ([[word("reason"), entry.reason]] as [string, string][]) : []),
           ]}
         />

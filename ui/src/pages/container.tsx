@@ -3,7 +3,7 @@ import { useMemo } from "react";
 import { type ContainerRow, containerRows } from "../containers";
 import { bytes } from "../format";
 import { Walked } from "../home-panels";
-import { useLanguage, word } from "../i18n";
+import { useLanguage, valueWord, word } from "../i18n";
 import { Facts, Fill, Loaded, Page, Panel, State } from "../parts";
 import { ACTIVITY, Performance } from "../performance";
 import { BUSIEST_MAX, useContainers, useSpace, useVolumes } from "../queries";
@@ -18,7 +18,7 @@ function Policy({ container }: { container: Container }) {
           ["RF", container.rf],
           [word("minCopies"), container.min_copies],
           [word("sync"), word(container.sync === "always" ? "syncAlways" : "syncFlush")],
-          [word("compression"), container.compression],
+          [word("compression"), valueWord("compression", container.compression)],
           [word("quota"), bytes(container.quota)],
         ]}
       />
@@ -40,7 +40,7 @@ function Usage({ row }: { row: ContainerRow }) {
             [word("mapped"), bytes(row.mapped)],
             [word("inSnapshots"), bytes(row.inSnapshots)],
             [word("frees"), bytes(row.frees)],
-            [word("spaceState"), row.space ? <State key="space" state={row.space} /> : "–"],
+            [word("spaceState"), row.space ? <State key="space" state={row.space} of="space" /> : "–"],
           ]}
         />
         {space && <Walked report={space} />}

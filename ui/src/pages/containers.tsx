@@ -6,7 +6,7 @@ import { type ContainerRow, containerRows } from "../containers";
 import { ContainerForm, Form, refresh } from "../dialogs";
 import { bytes, count, perSecond, shown } from "../format";
 import { Walked } from "../home-panels";
-import { useLanguage, word } from "../i18n";
+import { useLanguage, valueWord, word } from "../i18n";
 import { Fill, Loaded, Page, State, tell } from "../parts";
 import { BUSIEST_MAX, useBusiest, useContainers, useRights, useSpace, useVolumes } from "../queries";
 import { type Column, DataTable } from "../table";
@@ -32,7 +32,7 @@ function policies(): Column<ContainerRow>[] {
       id: "least",
       title: word("minCopies"),
       value: (one) => one.min_copies,
-      show: (one) => (one.strict ? `${one.min_copies} (strict)` : one.min_copies),
+      show: (one) => (one.strict ? word("strictCopies", one.min_copies) : one.min_copies),
       right: true,
     },
     {
@@ -40,7 +40,11 @@ function policies(): Column<ContainerRow>[] {
       title: word("sync"),
       value: (one) => word(one.sync === "always" ? "syncAlways" : "syncFlush"),
     },
-    { id: "compression", title: word("compression"), value: (one) => one.compression },
+    {
+      id: "compression",
+      title: word("compression"),
+      value: (one) => valueWord("compression", one.compression),
+    },
   ];
 }
 
@@ -69,8 +73,8 @@ function figures(): Column<ContainerRow>[] {
     {
       id: "space",
       title: word("spaceState"),
-      value: (one) => one.space || null,
-      show: (one) => (one.space ? <State state={one.space} /> : "–"),
+      value: (one) => (one.space ? valueWord("space", one.space) : null),
+      show: (one) => (one.space ? <State state={one.space} of="space" /> : "–"),
     },
     {
       id: "iops",

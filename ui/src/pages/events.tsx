@@ -3,7 +3,7 @@
 import { Select, Text } from "@mantine/core";
 import { useMemo, useState } from "react";
 import { time } from "../format";
-import { useLanguage, word } from "../i18n";
+import { useLanguage, valueWord, word } from "../i18n";
 import { Cut, Loaded, Page, State } from "../parts";
 import { EVENTS_SHOWN_MAX, useEvents } from "../queries";
 import { type Column, DataTable } from "../table";
@@ -23,8 +23,8 @@ function columns(language: string): Column<ClusterEvent>[] {
     {
       id: "severity",
       title: word("severity"),
-      value: (one) => one.severity,
-      show: (one) => <State state={one.severity} />,
+      value: (one) => valueWord("severity", one.severity),
+      show: (one) => <State state={one.severity} of="severity" />,
       width: "minmax(110px, 0.6fr)",
     },
     { id: "entity", title: word("about"), value: (one) => one.entity, width: "minmax(140px, 1fr)" },
@@ -50,7 +50,12 @@ function columns(language: string): Column<ClusterEvent>[] {
       width: "minmax(70px, 0.4fr)",
     },
     { id: "node", title: word("seenBy"), value: (one) => one.node },
-    { id: "kind", title: word("kind"), value: (one) => one.kind, width: "minmax(130px, 1fr)" },
+    {
+      id: "kind",
+      title: word("kind"),
+      value: (one) => valueWord("event", one.kind),
+      width: "minmax(130px, 1fr)",
+    },
   ];
 }
 
@@ -79,7 +84,7 @@ export function EventsPage() {
                     placeholder={word("everySeverity")}
                     size="xs"
                     clearable
-                    data={SEVERITIES}
+                    data={SEVERITIES.map((value) => ({ value, label: valueWord("severity", value) }))}
                     value={severity}
                     onChange={setSeverity}
                   />

@@ -11,7 +11,7 @@ import { hardwareSearchOf, VIEWS } from "../hardware";
 import { useLanguage, word } from "../i18n";
 import { type Ask, useChange } from "../member-dialogs";
 import { NodesTable } from "../nodes-table";
-import { inOrder, Loaded, Page, Panel, State, tell } from "../parts";
+import { inOrder, Loaded, Page, Panel, reason, State, tell } from "../parts";
 import { useCluster, useRights, useStores } from "../queries";
 import { StoresTable } from "../stores-table";
 import type { Node } from "../types";
@@ -39,7 +39,7 @@ function Approve({ node }: { node: Node }) {
       </Button>
       {approve.error && (
         <Text role="alert" size="xs">
-          {approve.error.message}
+          {reason(approve.error)}
         </Text>
       )}
     </Stack>

@@ -4,7 +4,7 @@ import { Link } from "@tanstack/react-router";
 import { urgent } from "../alerts";
 import { bytes, percent, seconds } from "../format";
 import { Fills, Parts, RecentEvents, Reduction, VERDICTS } from "../home-panels";
-import { type Word, word } from "../i18n";
+import { valueWord, type Word, word } from "../i18n";
 import { Bar, Facts, inOrder, Loaded, Page, Panel, State } from "../parts";
 import { ACTIVITY, Busiest, Performance } from "../performance";
 import { useAlerts, useCluster, useResiliency, useSpace, useStores, useVolumes } from "../queries";
@@ -79,7 +79,7 @@ function Grounds({ resiliency, close }: { resiliency: Resiliency; close: () => v
             {resiliency.data.map((row) => (
               <Table.Tr key={row.rf}>
                 <Table.Td>{row.rf}</Table.Td>
-                <Table.Td>{row.domain}</Table.Td>
+                <Table.Td>{valueWord("domain", row.domain)}</Table.Td>
                 <Table.Td>{row.groups}</Table.Td>
                 <Table.Td>{row.degraded}</Table.Td>
                 <Table.Td>{row.unavailable}</Table.Td>
@@ -168,7 +168,7 @@ function Alerts() {
               {shown.map((alert) => (
                 <div key={alert.id}>
                   <Group gap="xs" wrap="nowrap" align="flex-start">
-                    <State state={alert.severity} />
+                    <State state={alert.severity} of="severity" />
                     <div>
                       <Text size="sm">{alert.cause}</Text>
                       <Text size="xs" c="dimmed">

@@ -6,7 +6,7 @@ import { useNavigate, useSearch } from "@tanstack/react-router";
 import { type FormEvent, useMemo, useState } from "react";
 import { get } from "../api";
 import { exactTime, time } from "../format";
-import { useLanguage, word } from "../i18n";
+import { useLanguage, valueWord, word } from "../i18n";
 import { useStream } from "../live";
 import { followed, followPath, LEVELS, type LogSearch, lineId, logPath, pairs, searchOf } from "../logs";
 import { Loaded, Page, State } from "../parts";
@@ -26,8 +26,8 @@ function columns(language: string): Column<LogLine>[] {
     {
       id: "level",
       title: word("severity"),
-      value: (one) => one.level,
-      show: (one) => <State state={one.level} />,
+      value: (one) => valueWord("level", one.level),
+      show: (one) => <State state={one.level} of="level" />,
       width: "minmax(100px, 0.4fr)",
     },
     { id: "node", title: word("node"), value: (one) => one.node, width: "minmax(100px, 0.5fr)" },
@@ -84,7 +84,7 @@ function Conditions({ search, ask }: { search: LogSearch; ask: (search: LogSearc
           label={word("logLevel")}
           size="xs"
           clearable
-          data={[...LEVELS]}
+          data={LEVELS.map((value) => ({ value, label: valueWord("level", value) }))}
           value={wanted.level ?? null}
           onChange={(level) => setWanted({ ...wanted, level: level ?? undefined })}
         />

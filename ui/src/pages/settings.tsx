@@ -3,7 +3,7 @@ import { useMemo, useState } from "react";
 import { ApiError, call } from "../api";
 import { Form } from "../dialogs";
 import { time } from "../format";
-import { useLanguage, word } from "../i18n";
+import { useLanguage, valueWord, word } from "../i18n";
 import { Facts, Loaded, Page } from "../parts";
 import { Policies } from "../policies";
 import { client, useAuthority, useRights, useSession } from "../queries";
@@ -80,7 +80,7 @@ function Account() {
       <Facts
         facts={[
           [word("who"), session?.who ?? "–"],
-          [word("role"), session?.scope ?? "–"],
+          [word("role"), session?.scope ? valueWord("scope", session.scope) : "–"],
         ]}
       />
       {session?.user && <Button onClick={() => setOpen(true)}>{word("changePassword")}</Button>}

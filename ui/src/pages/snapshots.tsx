@@ -3,7 +3,7 @@ import { Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { CreateVolume, DeleteSnapshots } from "../dialogs";
 import { bytes, time } from "../format";
-import { useLanguage, word } from "../i18n";
+import { useLanguage, valueWord, word } from "../i18n";
 import { Loaded, Page, State } from "../parts";
 import { useRights, useSnapshots } from "../queries";
 import { type Column, DataTable } from "../table";
@@ -45,8 +45,8 @@ function columns(language: string): Column<Snapshot>[] {
     {
       id: "state",
       title: word("state"),
-      value: (one) => one.state,
-      show: (one) => <State state={one.state} />,
+      value: (one) => valueWord("state", one.state),
+      show: (one) => <State state={one.state} of="state" />,
     },
     { id: "group", title: word("group"), value: (one) => one.group, show: (one) => one.group ?? "–" },
     {

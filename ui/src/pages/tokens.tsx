@@ -17,7 +17,7 @@ import { useMemo, useState } from "react";
 import { call, path } from "../api";
 import { Form, refresh } from "../dialogs";
 import { time } from "../format";
-import { useLanguage, word } from "../i18n";
+import { useLanguage, valueWord, word } from "../i18n";
 import { Loaded, tell } from "../parts";
 import { useContainers, useKubernetes, useTokens } from "../queries";
 import { type Column, DataTable } from "../table";
@@ -51,7 +51,13 @@ function CreateToken({ close, made }: { close: () => void; made: (token: Token) 
         value={name}
         onChange={(event) => setName(event.currentTarget.value)}
       />
-      <Select label={word("scope")} allowDeselect={false} data={SCOPES} value={scope} onChange={setScope} />
+      <Select
+        label={word("scope")}
+        allowDeselect={false}
+        data={SCOPES.map((one) => ({ value: one, label: valueWord("scope", one) }))}
+        value={scope}
+        onChange={setScope}
+      />
       {scope === "csi" && (
         <>
           <MultiSelect
@@ -85,7 +91,7 @@ function columns(language: string, remove: (token: Token) => void): Column<Token
   });
   return [
     { id: "name", title: word("name"), value: (one) => one.name, width: "minmax(160px, 2fr)" },
-    { id: "scope", title: word("scope"), value: (one) => one.scope },
+    { id: "scope", title: word("scope"), value: (one) => valueWord("scope", one.scope) },
     list("containers", word("containers")),
     list("kubernetes", word("tokenKubernetes")),
     {

@@ -5,7 +5,7 @@ import { useMemo, useState } from "react";
 import { call, path } from "../api";
 import { Form, refresh } from "../dialogs";
 import { time } from "../format";
-import { useLanguage, type Word, word } from "../i18n";
+import { useLanguage, valueWord, type Word, word } from "../i18n";
 import { Loaded, tell } from "../parts";
 import { useUsers } from "../queries";
 import { type Column, DataTable } from "../table";
@@ -75,7 +75,7 @@ function columns(language: string, ask: (dialog: UserDialog) => void): Column<Us
   );
   return [
     { id: "name", title: word("name"), value: (one) => one.name, width: "minmax(160px, 2fr)" },
-    { id: "role", title: word("role"), value: (one) => one.role },
+    { id: "role", title: word("role"), value: (one) => valueWord("scope", one.role) },
     { id: "sessions", title: word("sessions"), value: (one) => one.sessions, right: true },
     {
       id: "created",

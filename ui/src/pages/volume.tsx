@@ -132,7 +132,7 @@ function Details({ volume }: { volume: Volume }) {
         <Bar label={word("mapped")} used={volume.mapped} whole={volume.size} />
         <Facts
           facts={[
-            [word("state"), <State key="state" state={volume.state} />],
+            [word("state"), <State key="state" state={volume.state} of="state" />],
             ...(volume.reason ? ([[word("reason"), volume.reason]] as [string, string][]) : []),
             [word("size"), bytes(volume.size)],
             [word("mapped"), bytes(volume.mapped)],

@@ -7,7 +7,7 @@ import { ClaimLink } from "../claim-parts";
 import { nameOf, originOf } from "../claims";
 import { CreateVolume, DeleteVolumes, TakeSnapshot } from "../dialogs";
 import { bytes, count, micros, perSecond, shown, time } from "../format";
-import { useLanguage, type Word, word } from "../i18n";
+import { useLanguage, valueWord, type Word, word } from "../i18n";
 import { Loaded, Page, State } from "../parts";
 import { useBusiest, useCluster, useRights, useVolumes } from "../queries";
 import { type Column, DataTable } from "../table";
@@ -97,8 +97,8 @@ function columns(language: string, nodes: Map<number, string>, rates: Map<number
     {
       id: "state",
       title: word("state"),
-      value: (one) => one.state,
-      show: (one) => <State state={one.state} />,
+      value: (one) => valueWord("state", one.state),
+      show: (one) => <State state={one.state} of="state" />,
     },
     {
       id: "created",
