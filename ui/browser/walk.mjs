@@ -17,6 +17,7 @@ import { bulk } from "./bulk.mjs";
 import { changes } from "./changes.mjs";
 import { hardware } from "./hardware.mjs";
 import { home } from "./home.mjs";
+import { keyboard } from "./keyboard.mjs";
 import { kubernetes } from "./kubernetes.mjs";
 
 const environment = process.env;
@@ -415,6 +416,7 @@ await step("events: what happened is there", async () => {
   await picture("events");
 });
 
+await keyboard(walk);
 await hardware(walk);
 await home(walk);
 
