@@ -8,7 +8,7 @@ const told = (before: AuditEntry["before"], after: AuditEntry["after"]) =>
   differences(entry(before, after)).map(({ field, fate }) => [field, fate]);
 
 test("a change says what it made other first, then what it asked for and what it left", () => {
-  const before = { size: 4096, description: "old", draining: false };
+  const before = { size: 4096, description: "old", draining: false, iops_limit: null };
   const after = { name: "db", size: 8192, draining: false };
   expect(told(before, after)).toEqual([
     ["size", "changed"],

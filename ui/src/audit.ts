@@ -59,7 +59,7 @@ function fateOf(name: string, before: Map<string, unknown>, after: Map<string, u
 
 const ORDER: Fate[] = ["changed", "added", "removed", "same", "kept"];
 
-/** Field by field, those first that became other. Nothing where nothing was written down. */
+/** Field by field, those first that became other. Nothing where nothing was written down, nor of what is not there and not named. */
 export function differences({ before, after }: Pick<AuditEntry, "before" | "after">): Difference[] {
   const [old, fresh] = [flat(before), flat(after)];
   const names = new Set([...fresh.keys(), ...old.keys()]);
@@ -70,6 +70,7 @@ export function differences({ before, after }: Pick<AuditEntry, "before" | "afte
       before: old.get(field),
       after: fresh.get(field),
     }))
+    .filter(({ fate, before }) => fate !== "kept" || !isNone(before))
     .toSorted((one, other) => ORDER.indexOf(one.fate) - ORDER.indexOf(other.fate));
 }
 

@@ -80,6 +80,7 @@ function Title<Row>(props: { column: Column<Row>; sort: Sort; setSort: (sort: So
         <button
           type="button"
           className="grid-sort"
+          title={column.title}
           onClick={() => setSort({ column: column.id, down: own && !sort.down })}
         >
           {column.title}

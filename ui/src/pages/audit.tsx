@@ -146,7 +146,7 @@ function Details({ entry, close }: { entry: AuditEntry; close: () => void }) {
         />
         <Fields entry={entry} />
         {entry.request && (
-          <Link to="/logs" search={{ request: entry.request }}>
+          <Link to="/logs" search={{ request: entry.request }} style={{ fontSize: 14 }}>
             {word("auditLog")}
           </Link>
         )}

@@ -34,11 +34,13 @@ function policies(): Column<ContainerRow>[] {
       value: (one) => one.min_copies,
       show: (one) => (one.strict ? word("strictCopies", one.min_copies) : one.min_copies),
       right: true,
+      width: "minmax(150px, 1fr)",
     },
     {
       id: "sync",
       title: word("sync"),
       value: (one) => word(one.sync === "always" ? "syncAlways" : "syncFlush"),
+      width: "minmax(130px, 1fr)",
     },
     {
       id: "compression",
@@ -49,13 +51,13 @@ function policies(): Column<ContainerRow>[] {
 }
 
 function size(id: string, title: string, value: (one: ContainerRow) => number | null): Column<ContainerRow> {
-  return { id, title, value, show: (one) => bytes(value(one)), right: true };
+  return { id, title, value, show: (one) => bytes(value(one)), right: true, width: "minmax(115px, 1fr)" };
 }
 
 /** What its volumes use and do, as far as it is measured. */
 function figures(): Column<ContainerRow>[] {
   return [
-    { id: "volumes", title: word("volumes"), value: (one) => one.volumes, right: true, width: "85px" },
+    { id: "volumes", title: word("volumes"), value: (one) => one.volumes, right: true, width: "95px" },
     size("provisioned", word("provisioned"), (one) => one.provisioned),
     size("mapped", word("mapped"), (one) => one.mapped),
     size("snapshots", word("inSnapshots"), (one) => one.inSnapshots),
@@ -68,7 +70,7 @@ function figures(): Column<ContainerRow>[] {
       show: (one) => (
         <Fill label={`${one.name}: ${word("quotaUsed")}`} used={one.provisioned} whole={one.quota ?? 0} />
       ),
-      width: "minmax(130px, 1fr)",
+      width: "minmax(150px, 1fr)",
     },
     {
       id: "space",
