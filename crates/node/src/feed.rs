@@ -104,12 +104,18 @@ fn describe(change: &Change) -> (Revision, Option<ChangeAnswer>) {
         ("kubernetes/", "kubernetes", false),
         ("claim/", "claims", false),
         ("group/", "placement", false),
+        ("user/", "user", false),
+        ("session/", "session", false),
+        ("token/", "token", false),
+        ("audit/", "audit", false),
     ];
     let found = kinds.iter().find_map(|(prefix, kind, gone)| {
         let rest = key.strip_prefix(prefix)?;
         // Groups change by the thousand while one thing happens, and others have names: that there is something is enough.
         let id = match *kind {
             "placement" | "alert-target" | "kubernetes" | "claims" => 0,
+            // Who they are is for administrators, who read it again.
+            "user" | "session" | "token" | "audit" => 0,
             _ => rest.parse().ok()?,
         };
         Some(ChangeAnswer {
@@ -276,6 +282,8 @@ mod tests {
         push(&mut kept, &put("kubernetes/test", 12));
         push(&mut kept, &put("alerts", 13));
         push(&mut kept, &put("user/alice", 13));
+        push(&mut kept, &put("user/bob", 13));
+        push(&mut kept, &put("once/00000000000000000001", 13));
         push(&mut kept, &put("alive/00000000000000000002", 14));
         let deleted = Change::Deleted {
             key: "volume/00000000000000000007".to_owned(),
@@ -296,7 +304,8 @@ mod tests {
         let kubernetes = ("kubernetes".to_owned(), 0, false);
         let claims = ("claims".to_owned(), 0, false);
         // In the order of their last words.
-        let all = vec![target, claims, kubernetes, node, volume.clone()];
+        let user = ("user".to_owned(), 0, false);
+        let all = vec![target, claims, kubernetes, user, node, volume.clone()];
         assert_eq!(told(&kept, 10), Some(all));
         assert_eq!(told(&kept, 14), Some(vec![volume]));
         assert_eq!(told(&kept, 15), Some(vec![]));

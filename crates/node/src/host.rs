@@ -194,6 +194,10 @@ impl Host {
         let (local, pool) = (parts.stores.ids(), options.pool.clone());
         let pool = Pool::new(world.clone(), stores.clone(), local, pool);
         let pages = PageCache::new(Rc::new(PoolPages(pool.clone())), options.pages_bytes);
+        #[cfg(feature = "bugs")]
+        if options.volume.faults.has(volume::Bug::SharePages) {
+            pages.share_pages();
+        }
         let placement = LogPlacement {
             node: parts.id,
             members: members.clone(),

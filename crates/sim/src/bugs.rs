@@ -100,6 +100,7 @@ pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Node(node::Bug::AdmitAnyGeneration), 5),
     (Planted::Store(store::Bug::IgnoreFlushError), 7),
     (Planted::Store(store::Bug::SkipReserve), 44),
+    (Planted::Volume(volume::Bug::SharePages), 1),
 ];
 
 /// Every bug that can be planted, caught reliably or not.
@@ -121,6 +122,7 @@ fn all() -> Vec<Planted> {
         V::ForgetUnmap,
         V::BelieveReferences,
         V::DropInflight,
+        V::SharePages,
     ];
     let stores = [
         S::ForgetPromise,

@@ -15,6 +15,8 @@ use world_sim::SimRng;
 
 /// Bound of virtual time within which a healed cluster serves, is redundant again, and has freed garbage.
 pub const RECOVERY_LIMIT: Duration = Duration::from_secs(180);
+/// Decoded map pages that a node may have in memory.
+pub const PAGES_BYTES_MAX: usize = 256 << 10;
 /// Pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -340,13 +342,20 @@ pub fn committed_is_everywhere(cluster: &Cluster) -> Result<(), String> {
                 continue;
             };
             // A store that started another life, or was fenced by a newer owner, speaks for another log.
-            if tail.epoch == volume.epoch() && tail.last < log.committed {
+            if tail.epoch != volume.epoch() {
+                continue;
+            }
+            let (name, id) = (volume.name(), store.id());
+            if tail.last < log.committed {
                 return Err(format!(
-                    "{} counts {} as committed, but {} ends at {}",
-                    volume.name(),
-                    log.committed,
-                    store.id(),
-                    tail.last
+                    "{name} counts {} as committed, but {id} ends at {}",
+                    log.committed, tail.last
+                ));
+            }
+            if tail.flushed < log.flushed && tail.first <= log.flushed {
+                return Err(format!(
+                    "{name} counts {} as flushed, but {id} only {}",
+                    log.flushed, tail.flushed
                 ));
             }
         }
@@ -354,20 +363,66 @@ pub fn committed_is_everywhere(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// Bounds that hold at all times: undrained data, journal fill.
+/// What a takeover relies on: an owner that has committed something has its open segment in the catalog, with these replicas.
+pub fn open_segments_are_known(cluster: &Cluster) -> Result<(), String> {
+    let rows = rows::<VolumeRow>(cluster);
+    for volume in cluster.hosts().iter().flat_map(|host| host.volumes()) {
+        let log = volume.status().log;
+        let Some(row) = rows.iter().find(|row| row.id == volume.id()) else {
+            continue;
+        };
+        // A newer owner may have closed the segment.
+        if row.epoch != volume.epoch() {
+            continue;
+        }
+        let known = row
+            .segments
+            .iter()
+            .find(|segment| segment.id == log.segment);
+        let stores: Vec<StoreId> = known.map_or_else(Vec::new, |segment| {
+            let replicas = segment.replicas.iter();
+            replicas.map(|replica| replica.store).collect()
+        });
+        let begun = known.is_none_or(|segment| log.committed > segment.start);
+        let all_known = log.replicas.iter().all(|store| stores.contains(store));
+        if begun && !all_known && log.committed > Position(0) && !log.closing {
+            return Err(format!(
+                "{} has committed {} to {:?}, and the catalog knows {} on {stores:?}",
+                volume.name(),
+                log.committed,
+                log.replicas,
+                log.segment
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Bounds that hold at all times: undrained data of volumes and nodes, map pages in memory, journal fill.
 pub fn bounds_hold(cluster: &Cluster) -> Result<(), String> {
-    let limit = cluster.config.volume.undrained_bytes_max;
+    let options = &cluster.config.volume;
+    let limit = options.undrained_bytes_max;
     // A writer is let in while there is room, then its whole request counts.
-    let slack = (cluster.config.volume.bypass_bytes as u64 + (64 << 10)) * 16;
+    let slack = (options.bypass_bytes as u64 + (64 << 10)) * 16;
     for host in cluster.hosts() {
+        let (mut sum, mut volumes) = (0, 0);
         for volume in host.volumes() {
             let undrained = volume.status().undrained.0;
+            (sum, volumes) = (sum + undrained, volumes + 1);
             if undrained > limit + slack {
                 return Err(format!(
                     "{} has {undrained} bytes undrained, bound {limit}",
                     volume.name()
                 ));
             }
+        }
+        let bound = options.undrained_node_bytes_max + slack * volumes;
+        if sum > bound {
+            return Err(format!("a node has {sum} bytes undrained, bound {bound}"));
+        }
+        let pages = host.pages().bytes();
+        if pages > PAGES_BYTES_MAX {
+            return Err(format!("map pages take {pages} bytes of memory"));
         }
         for store in host.stores() {
             let status = store.status();

@@ -1,5 +1,6 @@
 //! The machines of a run: nodes that are started again whenever they are up, a catalog, a client machine.
 
+use crate::bay::SimBay;
 use crate::config::Config;
 use catalog::{Row, VolumeRow};
 use catalog_kv::memory::{MemoryKv, Outage};
@@ -30,8 +31,10 @@ pub fn rows<T: Row>(kv: &MemoryKv) -> Vec<T> {
 pub struct Node {
     /// The machine.
     pub machine: world_sim::Host,
-    /// Its disks, those of the first store first.
+    /// Its disks, those of the first store first, a spare one last.
     pub disks: Vec<SimDisk>,
+    /// Which of them are stores.
+    pub bay: SimBay,
     /// The node, while it runs.
     pub running: Rc<RefCell<Option<Rc<Host>>>>,
     /// Its way to the catalog.
@@ -81,11 +84,12 @@ impl Cluster {
         let nodes = (0..config.nodes).map(|index| {
             let machine = sim.host(&format!("n{index}"));
             let disk = |disk| machine.add_disk(&format!("n{index}d{disk}"), config.disk_bytes);
-            let disks = (0..config.stores_per_node * config.disks_per_store)
-                .map(disk)
-                .collect();
+            let used = config.stores_per_node * config.disks_per_store;
+            let disks = 0..used + usize::from(config.operating.disks);
+            let disks: Vec<SimDisk> = disks.map(disk).collect();
             Node {
                 machine,
+                bay: SimBay::new(&disks),
                 disks,
                 running: Rc::default(),
                 kv: RefCell::default(),
@@ -101,6 +105,9 @@ impl Cluster {
             client,
             nodes,
         };
+        for index in 0..cluster.nodes.len() {
+            cluster.lay_out(index, 0);
+        }
         for (index, node) in cluster.nodes.iter().enumerate() {
             match cluster.is_late(index) {
                 true => node.machine.crash(),
@@ -108,6 +115,41 @@ impl Cluster {
             }
         }
         cluster
+    }
+
+    /// The node's disks become its stores, as they are when it is new.
+    fn lay_out(&self, index: usize, from: u32) {
+        let Config {
+            stores_per_node: stores,
+            disks_per_store: disks,
+            ..
+        } = self.config;
+        let node = &self.nodes[index];
+        node.bay.forget_all();
+        for store in 0..stores {
+            let number = index * stores + store + 1;
+            let id = StoreId(from + u32::try_from(number).expect("a handful of stores"));
+            let disks = &node.disks[store * disks..(store + 1) * disks];
+            node.bay.keep(id, disks);
+        }
+    }
+
+    /// A machine whose node was removed becomes a new one: blank disks, and stores of which nobody has heard. It must be down.
+    pub fn renew(&self, index: usize, from: u32) {
+        for disk in &self.nodes[index].disks {
+            disk.set_failed(false);
+            disk.replace_blank();
+        }
+        self.lay_out(index, from);
+    }
+
+    /// Two machines are switched off, their first disks change places, and they start again. Nothing is lost.
+    pub fn swap(&self, one: usize, other: usize) {
+        self.crash(one);
+        self.crash(other);
+        self.nodes[one].disks[0].swap(&self.nodes[other].disks[0]);
+        self.restart(one);
+        self.restart(other);
     }
 
     /// Whether a node joins later: the others can hold all copies.
@@ -133,8 +175,12 @@ impl Cluster {
         options.collect.limits.pace = Duration::from_millis(1);
         options.store.boot_id = self.nodes[index].machine.boot_id().to_le_bytes();
         options.store.header_cache_bytes = 256 << 10;
-        options.pages_bytes = 256 << 10;
+        options.pages_bytes = crate::check::PAGES_BYTES_MAX;
         options.session_interval = Duration::from_millis(500);
+        self.config.operating.apply(&mut options);
+        if self.config.operating.disks {
+            options.bay = Some(Rc::new(self.nodes[index].bay.clone()));
+        }
         if let Some(planted) = self.config.planted {
             planted.plant(&mut options);
         }
@@ -150,9 +196,7 @@ impl Cluster {
     pub fn boot(&self, index: usize) {
         let node = &self.nodes[index];
         let (world, options) = (node.machine.world(), self.host_options(index));
-        let specs: Vec<StoreSpec> = (0..self.config.stores_per_node)
-            .map(|store| self.spec(index, store))
-            .collect();
+        let bay = node.bay.clone();
         let kv = self.kv.handle(world.clone());
         *node.kv.borrow_mut() = Some(kv.clone());
         let (running, problem) = (node.running.clone(), node.problem.clone());
@@ -161,7 +205,7 @@ impl Cluster {
                 let started = Host::start(
                     world.clone(),
                     Rc::new(kv.clone()),
-                    specs.clone(),
+                    specs_of(&bay),
                     options.clone(),
                 );
                 match started.await {
@@ -175,28 +219,6 @@ impl Cluster {
                 world.sleep(RESTART_PAUSE).await;
             }
         });
-    }
-
-    fn spec(&self, node: usize, store: usize) -> StoreSpec {
-        let disks = self.disks_of(node, store).iter();
-        StoreSpec {
-            id: Some(self.store_id(node, store)),
-            disks: disks.map(SimDisk::open).collect(),
-        }
-    }
-
-    /// The id of a store of a node.
-    #[must_use]
-    pub fn store_id(&self, node: usize, store: usize) -> StoreId {
-        let number = node * self.config.stores_per_node + store + 1;
-        StoreId(u32::try_from(number).expect("a handful of stores"))
-    }
-
-    /// The disks of a store of a node.
-    #[must_use]
-    pub fn disks_of(&self, node: usize, store: usize) -> &[SimDisk] {
-        let disks = self.config.disks_per_store;
-        &self.nodes[node].disks[store * disks..(store + 1) * disks]
     }
 
     /// The process dies.
@@ -306,4 +328,13 @@ impl Cluster {
         self.sim.run_until(|| seen.borrow().is_some(), limit);
         slot.borrow_mut().take()
     }
+}
+
+/// What a node is started with now.
+fn specs_of(bay: &SimBay) -> Vec<StoreSpec> {
+    let spec = |(id, disks): (StoreId, Vec<SimDisk>)| StoreSpec {
+        id: Some(id),
+        disks: disks.iter().map(SimDisk::open).collect(),
+    };
+    bay.stores().into_iter().map(spec).collect()
 }

@@ -5,6 +5,7 @@ use crate::attached::Attached;
 use crate::bugs::Planted;
 use crate::full::Cramped;
 use crate::moving::Moving;
+use crate::operators::Operating;
 use world::Duration;
 use world_sim::{Options, SimRng};
 
@@ -57,6 +58,8 @@ pub struct Config {
     pub groups: u32,
     /// When groups change their members.
     pub moving: Moving,
+    /// What operators do.
+    pub operating: Operating,
     /// The simulation's own.
     pub options: Options,
     /// A deliberate bug.
@@ -105,6 +108,7 @@ impl Config {
         let drawn = Self::draw_at_ease(seed, planted);
         match Cramped::draw(seed) {
             Some(cramped) => Self {
+                operating: Operating::draw(seed, false),
                 full: true,
                 disk_bytes: cramped.disk_bytes,
                 journal_bytes: 4 << 20,
@@ -113,7 +117,24 @@ impl Config {
                 blocks: drawn.blocks.min(512),
                 ..drawn
             },
-            None => drawn,
+            None => Self {
+                operating: Operating::draw(seed, !drawn.moving.joins),
+                ..drawn.with_many(seed)
+            },
+        }
+    }
+
+    /// Five or seven nodes of one store each, in some seeds.
+    fn with_many(self, seed: u64) -> Self {
+        let rng = SimRng::named(seed, "many stores");
+        let nodes = *rng.pick(&[5, 5, 7]);
+        match rng.chance(0.1) {
+            true => Self {
+                nodes,
+                stores_per_node: 1,
+                ..self
+            },
+            false => self,
         }
     }
 
@@ -159,6 +180,7 @@ impl Config {
             disk_bytes: *rng.pick(&[512 << 20, 1 << 30]),
             groups: 1 + rng.index(6) as u32,
             moving: Moving::draw(seed),
+            operating: Operating::default(),
             options: if rng.chance(0.5) {
                 Options::rough()
             } else {

@@ -1,8 +1,10 @@
 //! What breaks in an act, and how it is mended before the next disturbance of the same kind.
 
 use crate::cluster::Cluster;
+use crate::operators::replace_dead;
 use catalog_kv::memory::Outage;
 use std::ops::Range;
+use vocab::StoreId;
 use world::Duration;
 use world_sim::{DiskSnapshot, Rot, SimDisk, SimRng};
 
@@ -26,7 +28,7 @@ pub struct Nemesis<'a> {
     /// Whether it has lost data already.
     struck: bool,
     /// A store of the unlucky machine with its disks as they were and the session the catalog knew then.
-    image: Option<(usize, Vec<DiskSnapshot>, u64)>,
+    image: Option<(StoreId, Vec<(SimDisk, DiskSnapshot)>, u64)>,
 }
 
 impl<'a> Nemesis<'a> {
@@ -43,9 +45,12 @@ impl<'a> Nemesis<'a> {
             image: None,
         };
         if cluster.config.faults.disk_loss && nemesis.rng.chance(0.5) {
-            let store = nemesis.rng.index(cluster.config.stores_per_node);
-            let disks = cluster.disks_of(unlucky, store).iter();
-            let image = disks.map(world_sim::SimDisk::snapshot).collect();
+            let (store, disks) = nemesis
+                .rng
+                .pick(&cluster.nodes[unlucky].bay.stores())
+                .clone();
+            let pair = |disk: SimDisk| (disk.clone(), disk.snapshot());
+            let image = disks.into_iter().map(pair).collect();
             let session = nemesis.session_of(store);
             return Self {
                 image: Some((store, image, session)),
@@ -56,11 +61,17 @@ impl<'a> Nemesis<'a> {
     }
 
     /// The session of a store of the unlucky machine that the catalog knows.
-    fn session_of(&self, store: usize) -> u64 {
-        let id = self.cluster.store_id(self.unlucky, store);
+    fn session_of(&self, id: StoreId) -> u64 {
         let rows = crate::cluster::rows::<catalog::StoreRow>(&self.cluster.kv);
         let row = rows.into_iter().find(|row| row.id == id);
         row.map_or(0, |row| row.session)
+    }
+
+    /// Whether a store has the disks it had, and the catalog has heard of it since.
+    fn is_still(&self, store: StoreId, images: &[(SimDisk, DiskSnapshot)], session: u64) -> bool {
+        let bay = &self.cluster.nodes[self.unlucky].bay;
+        let mut disks = images.iter().map(|(disk, _)| disk.name());
+        disks.all(|disk| bay.store_of(disk) == Some(store)) && self.session_of(store) != session
     }
 
     fn any(&self) -> usize {
@@ -249,6 +260,11 @@ impl<'a> Nemesis<'a> {
         if std::mem::replace(&mut self.struck, true) {
             return "calm".to_owned();
         }
+        if self.cluster.config.operating.disks && self.later.chance(0.6) {
+            if let Some(said) = replace_dead(self.cluster, &self.later, index) {
+                return said;
+            }
+        }
         self.cluster.crash(index);
         let what = self.exchange_disks();
         self.cluster.restart(index);
@@ -261,24 +277,37 @@ impl<'a> Nemesis<'a> {
         match self.image.take() {
             // A disk that goes back to before the catalog last heard of it is found out; one that goes back
             // by less is not, which docs/operating says.
-            Some((store, images, session)) if self.session_of(store) != session => {
-                for (disk, image) in self.cluster.disks_of(index, store).iter().zip(&images) {
-                    disk.roll_back(image);
-                }
-                format!("{} goes back in time", self.cluster.store_id(index, store))
+            Some((store, images, session)) if self.is_still(store, &images, session) => {
+                images
+                    .iter()
+                    .for_each(|(disk, image)| disk.roll_back(image));
+                format!("{store} goes back in time")
             }
             _ => {
-                let store = self.rng.index(self.cluster.config.stores_per_node);
-                for disk in self.cluster.disks_of(index, store) {
-                    disk.replace_blank();
-                }
-                format!("{} gets blank disks", self.cluster.store_id(index, store))
+                let stores = self.cluster.nodes[index].bay.stores();
+                let (store, disks) = self.rng.pick(&stores);
+                disks.iter().for_each(SimDisk::replace_blank);
+                format!("{store} gets blank disks")
             }
         }
     }
 
+    /// Disks of two machines are in the wrong bays for a while: each must notice, and touch nothing.
+    fn swap_disks(&mut self) -> String {
+        let one = self.later.index(self.cluster.nodes.len());
+        let other = (one + 1) % self.cluster.nodes.len();
+        self.cluster.swap(one, other);
+        let length = Duration::from_millis(500)..Duration::from_secs(4);
+        self.cluster.sim.run_for(self.later.duration(length));
+        self.cluster.swap(one, other);
+        format!("a disk of n{one} and one of n{other} were in each other's place")
+    }
+
     fn trouble_disk(&mut self) -> String {
         let index = self.any();
+        if self.cluster.config.operating.swaps && self.later.chance(0.5) {
+            return self.swap_disks();
+        }
         let disks = &self.cluster.nodes[index].disks;
         let disk = &disks[self.rng.index(disks.len())];
         match self.rng.below(4) {

@@ -57,7 +57,9 @@ impl FlushErrors {
         if !seen.life.ptr_eq(&life) {
             *seen = fresh();
         }
-        let id = cluster.store_id(index, disk / cluster.config.disks_per_store);
+        let Some(id) = node.bay.store_of(node.disks[disk].name()) else {
+            return Ok(());
+        };
         let failed = |store: &store::Store| store.id() == id && store.status().failed.is_some();
         if errors == seen.errors || host.stores().iter().any(failed) || node.machine.is_paused() {
             seen.since = None;

@@ -2,8 +2,8 @@
 //!
 //! A run (`run.rs`) draws a configuration from its seed (`config.rs`), starts a cluster (`cluster.rs`), and
 //! plays acts: clients read and write (`clients.rs`), volumes are snapshotted, cloned, grown and deleted
-//! (`manage.rs`), attached and detached (`attached.rs`), and the pool fills up (`full.rs`) while things break
-//! (`faults.rs`). Between acts everything heals, the catalog may be lost and made anew (`rebuilding.rs`), and the checks of
+//! (`manage.rs`), attached and detached (`attached.rs`), the pool fills up (`full.rs`), and disks and nodes come and go
+//! (`operators.rs`, `moving.rs`) while things break (`faults.rs`). Between acts everything heals, the catalog may be lost and made anew (`rebuilding.rs`), and the checks of
 //! `check.rs` hold the cluster against the invariants of ARCHITECTURE.md.
 //!
 //! Invariants
@@ -14,6 +14,7 @@
 //! Read next: `run.rs`, `config.rs`, `check.rs`.
 
 mod attached;
+mod bay;
 mod bugs;
 mod check;
 mod clients;
@@ -26,6 +27,7 @@ mod flushes;
 mod full;
 mod manage;
 mod moving;
+mod operators;
 mod others;
 mod rebuilding;
 mod run;

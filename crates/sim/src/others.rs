@@ -7,6 +7,7 @@ use crate::clients::Shared;
 use crate::cluster::Cluster;
 use crate::full::Filler;
 use crate::manage::{Inventory, operate};
+use crate::operators::Operators;
 use api::operation::Operation;
 use workload::oracle::History;
 use world_sim::SimRng;
@@ -20,6 +21,8 @@ pub struct Others {
     pub attached: Option<Attached>,
     /// Fills the pool.
     pub filler: Filler,
+    /// Operators.
+    pub operators: Operators,
     restores: SimRng,
     restored: u64,
 }
@@ -31,6 +34,7 @@ impl Others {
         Self {
             attached: None,
             filler: Filler::new(seed),
+            operators: Operators::new(seed),
             restores: SimRng::named(seed, "restores"),
             restored: 0,
         }
@@ -52,6 +56,7 @@ impl Others {
         if cluster.config.full {
             said.extend(self.filler.step(cluster, shared));
         }
+        said.extend(self.operators.step(cluster));
         Ok(())
     }
 

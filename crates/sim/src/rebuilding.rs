@@ -68,9 +68,8 @@ fn survey_all(cluster: &Cluster) -> Result<Vec<StoreSurvey>, String> {
     let mut surveys = Vec::new();
     for (index, node) in cluster.nodes.iter().enumerate() {
         node.machine.restart();
-        for store in 0..cluster.config.stores_per_node {
-            let disks = cluster.disks_of(index, store).iter();
-            let disks = disks.map(SimDisk::open).collect();
+        for (_, disks) in node.bay.stores() {
+            let disks = disks.iter().map(SimDisk::open).collect();
             let survey = cluster.run_on(&node.machine, LIMIT, store::survey(disks));
             let survey = survey.ok_or_else(|| format!("a survey of n{index} does not end"))?;
             surveys.push(survey.map_err(|error| format!("n{index}: {error}"))?);

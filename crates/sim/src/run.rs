@@ -236,6 +236,7 @@ impl Run {
         self.others
             .filler
             .end(&self.cluster, &self.inventory.subjects)?;
+        self.others.operators.end(&self.cluster)?;
         let (cluster, rng) = (&self.cluster, &self.movements);
         if cluster.config.moving.drains {
             check::within_bound(cluster, "taking part again", || {
@@ -402,6 +403,7 @@ impl Eyes {
         self.fences.observe(cluster)?;
         self.flush_errors.observe(cluster)?;
         check::committed_is_everywhere(cluster)?;
+        check::open_segments_are_known(cluster)?;
         check::bounds_hold(cluster)
     }
 }

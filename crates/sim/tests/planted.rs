@@ -157,3 +157,8 @@ fn a_flush_that_failed_and_counts_is_found() {
 fn a_pool_without_a_reserve_is_found() {
     assert_found("store-SkipReserve");
 }
+
+#[test]
+fn a_clone_that_shares_a_page_for_writing_is_found() {
+    assert_found("volume-SharePages");
+}

@@ -112,6 +112,8 @@ pub enum Bug {
     BelieveReferences,
     /// Records that were never acknowledged are left out of a segment change.
     DropInflight,
+    /// A write changes pages in memory that snapshots and clones share.
+    SharePages,
 }
 
 impl Faults {

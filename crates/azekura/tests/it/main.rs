@@ -21,6 +21,7 @@ mod real_disks;
 mod real_etcd;
 mod real_follow;
 mod real_logs;
+mod real_nbd;
 mod real_node;
 mod real_openapi;
 mod real_readers;

@@ -71,6 +71,9 @@ pub struct PageCache {
     order: RefCell<VecDeque<PagePointer>>,
     bytes: Cell<usize>,
     bytes_max: usize,
+    /// For the simulator: an update changes the old page too.
+    #[cfg(feature = "bugs")]
+    shared: Cell<bool>,
 }
 
 struct Cached {
@@ -88,7 +91,21 @@ impl PageCache {
             order: RefCell::default(),
             bytes: Cell::new(0),
             bytes_max,
+            #[cfg(feature = "bugs")]
+            shared: Cell::new(false),
         })
+    }
+
+    /// Plants [`Bug::SharePages`](crate::Bug::SharePages).
+    #[cfg(feature = "bugs")]
+    pub fn share_pages(&self) {
+        self.shared.set(true);
+    }
+
+    /// Bytes of decoded pages now.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.get()
     }
 
     /// The page if it is in memory.

@@ -123,6 +123,10 @@ fn apply<'a>(
             Page::Leaf(runs) => runs.is_empty(),
             Page::Inner(_, children) => children.is_empty(),
         };
+        #[cfg(feature = "bugs")]
+        if let Some(pointer) = old.filter(|_| cache.shared.get()) {
+            cache.insert(pointer, std::rc::Rc::new(new.clone()));
+        }
         if empty {
             return Ok((None, 0));
         }
