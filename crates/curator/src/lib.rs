@@ -14,6 +14,7 @@
 mod account;
 pub mod alerts;
 mod collect;
+mod domains;
 mod pace;
 mod pages;
 mod placement;
@@ -26,6 +27,7 @@ pub use account::{Ledger, LineageSpace, RootOf, RootSpace};
 pub use collect::{
     Attempts, CollectError, CollectReport, Collected, Limits, collect_lineage, untouched,
 };
+pub use domains::{Domain, Domains, NODE_LEVEL, STORE_LEVEL, level_name};
 pub use pace::{FULL, Pace, PaceOptions, Share, Window};
 pub use placement::{GroupSizes, PlacementLimits, Standing, StoreFacts, deficit, plan};
 pub use quorum::{Holding, QuorumLimits, QuorumStep, Seat, Tenant, members_wanted, plan_member};

@@ -9,6 +9,7 @@
 //!   stores, so that groups differ.
 //! - The same input gives the same plan.
 
+use crate::domains::{Domain, Domains};
 use catalog::{GroupChange, GroupRow};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,15 +170,9 @@ pub fn deficit(groups: &[GroupRow], stores: &[StoreFacts], sizes: &GroupSizes) -
 #[cfg(test)]
 mod tests;
 
-/// A failure domain: unlike those of other domains of the same level.
-type Domain = u64;
-
 struct Planner<'a> {
     stores: BTreeMap<StoreId, &'a StoreFacts>,
-    /// By level, the failure domain of each store: level 0 the store, 1 the node, 2 and up its labels.
-    domains: Vec<BTreeMap<StoreId, Domain>>,
-    /// The widest level at which the stores that count lie in at least so many domains, by copies.
-    levels: [usize; COPIES_MAX + 1],
+    domains: Domains,
     weights: Weights<'a>,
     /// Weight of the groups of each store, planned ones included.
     load: BTreeMap<StoreId, u64>,
@@ -226,65 +221,12 @@ fn least_of(average: u64) -> u64 {
 
 /// Where sizes are known, stores whose loads differ by less than this part of a share are left alone: data comes and goes.
 const EVEN_DIVISOR: f64 = 50.0;
-/// Copies at most.
-const COPIES_MAX: usize = 3;
 /// So many of the emptiest stores are looked at for a move: beyond them a large cluster is balanced well enough.
 const TARGETS_MAX: usize = 32;
 /// Stores at either end that are looked at for an exchange, which is sought only where no move is left.
 const EXCHANGES_MAX: usize = 4;
 /// Two groups are moved to even out one difference only where it is this much larger than what is left alone.
 const EXCHANGE_FACTOR: f64 = 2.0;
-
-/// The failure domains of all stores, by level.
-fn domains_of(stores: &[StoreFacts]) -> Vec<BTreeMap<StoreId, Domain>> {
-    let widest = stores.iter().map(|store| store.domains.len()).max();
-    let mut levels = vec![
-        stores
-            .iter()
-            .map(|store| (store.id, u64::from(store.id.0)))
-            .collect(),
-        stores
-            .iter()
-            .map(|store| (store.id, u64::from(store.node.0)))
-            .collect(),
-    ];
-    for label in 0..widest.unwrap_or(0) {
-        let (mut names, mut level) = (BTreeMap::<&str, Domain>::new(), BTreeMap::new());
-        for store in stores {
-            let fresh = (1 << 32) + names.len() as u64;
-            let domain = match store.domains.get(label) {
-                Some(name) => *names.entry(name).or_insert(fresh),
-                None => u64::from(store.node.0),
-            };
-            level.insert(store.id, domain);
-        }
-        levels.push(level);
-    }
-    levels
-}
-
-/// For each number of copies the widest level with so many domains that are not lost.
-fn levels_of(
-    stores: &[StoreFacts],
-    domains: &[BTreeMap<StoreId, Domain>],
-) -> [usize; COPIES_MAX + 1] {
-    let counting: Vec<StoreId> = stores
-        .iter()
-        .filter(|store| store.standing != Standing::Lost)
-        .map(|store| store.id)
-        .collect();
-    let distinct: Vec<usize> = domains
-        .iter()
-        .map(|level| {
-            let all: BTreeSet<Domain> = counting.iter().map(|store| level[store]).collect();
-            all.len()
-        })
-        .collect();
-    std::array::from_fn(|copies| {
-        let enough = |level: &usize| distinct[*level] >= copies;
-        (0..domains.len()).rev().find(enough).unwrap_or(0)
-    })
-}
 
 impl<'a> Planner<'a> {
     fn new(groups: &[GroupRow], stores: &'a [StoreFacts], sizes: &'a GroupSizes) -> Self {
@@ -295,15 +237,12 @@ impl<'a> Planner<'a> {
                 *load.entry(*member).or_default() += weights.of(group.id);
             }
         }
-        let domains = domains_of(stores);
-        let levels = levels_of(stores, &domains);
         let present = stores
             .iter()
             .filter(|store| matches!(store.standing, Standing::Present | Standing::Away));
         Self {
             stores: stores.iter().map(|store| (store.id, store)).collect(),
-            domains,
-            levels,
+            domains: Domains::new(stores),
             total: load.values().sum(),
             weights,
             load,
@@ -358,15 +297,13 @@ impl<'a> Planner<'a> {
         self.planned.insert(step.group);
     }
 
-    /// The failure domain of a store. One that is not known is a domain of its own.
     fn domain(&self, store: StoreId, level: usize) -> Domain {
-        let known = self.domains.get(level).and_then(|level| level.get(&store));
-        known.copied().unwrap_or((1 << 48) + u64::from(store.0))
+        self.domains.of(store, level)
     }
 
     /// The level at which this many copies are kept apart.
     fn level(&self, copies: u8) -> usize {
-        self.levels[usize::from(copies).min(COPIES_MAX)]
+        self.domains.level(copies)
     }
 
     /// What a store should hold by its capacity.

@@ -86,15 +86,13 @@ impl Host {
         limit.saturating_sub(status.used.0)
     }
 
-    /// Free and all bytes of the stores that answer, per node when there are enough nodes for all copies,
-    /// else per store, as groups are planned.
+    /// Free and all bytes of the stores that answer, by the failure domain that so many copies are kept apart by.
     async fn domain_bytes(&self, copies: u8) -> (Vec<u64>, Vec<u64>) {
         let view = self.view();
         self.health.ask(view.stores.keys().copied().collect()).await;
-        let nodes: std::collections::BTreeSet<_> =
-            view.stores.values().map(|row| row.node).collect();
-        let by_node = nodes.len() >= usize::from(copies);
-        let mut domains: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+        let apart = curator::Domains::new(&self.store_facts());
+        let level = apart.level(copies);
+        let mut domains: BTreeMap<curator::Domain, (u64, u64)> = BTreeMap::new();
         for row in view.stores.values() {
             let seen = self.health.seen(row.id);
             let seen = seen.filter(|seen| seen.silent.is_none());
@@ -106,8 +104,7 @@ impl Host {
                 true => 0,
                 false => self.room_of(&status),
             };
-            let domain = if by_node { row.node.0 } else { row.id.0 };
-            let sums = domains.entry(domain).or_default();
+            let sums = domains.entry(apart.of(row.id, level)).or_default();
             sums.0 += free;
             sums.1 += status.capacity.0;
         }

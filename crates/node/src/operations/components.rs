@@ -5,7 +5,7 @@ use crate::host::Host;
 use api::{ComponentAnswer, CopiesAnswer, RepairAnswer};
 use catalog::GroupRow;
 use catalog::kv::KvMembers;
-use curator::{Standing, StoreFacts};
+use curator::{Domain, Domains, NODE_LEVEL, STORE_LEVEL, Standing, StoreFacts, level_name};
 use std::collections::{BTreeMap, BTreeSet};
 use vocab::StoreId;
 use world::{Duration, Time};
@@ -18,31 +18,6 @@ const MEMBERS_PATIENCE: Duration = Duration::from_secs(4);
 /// What the catalog said of its members, and when.
 pub(crate) type SaidMembers = (Time, Result<KvMembers, String>);
 
-/// What a failure domain is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Domain {
-    Store,
-    Node,
-}
-
-impl Domain {
-    pub(super) const ALL: [Self; 2] = [Self::Node, Self::Store];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Store => "store",
-            Self::Node => "node",
-        }
-    }
-
-    pub(super) fn of(self, facts: &StoreFacts) -> u32 {
-        match self {
-            Self::Store => facts.id.0,
-            Self::Node => facts.node.0,
-        }
-    }
-}
-
 /// The stores that count.
 pub(super) fn taking_part(
     stores: &BTreeMap<StoreId, StoreFacts>,
@@ -54,7 +29,8 @@ pub(super) fn taking_part(
 /// How many domains may be lost of the groups with one number of copies, whichever they are: complete copies that answer, in
 /// the group that has fewest, less one. Pure.
 fn data_tolerates(
-    domain: Domain,
+    apart: &Domains,
+    level: usize,
     groups: &[&GroupRow],
     stores: &BTreeMap<StoreId, StoreFacts>,
 ) -> u32 {
@@ -62,9 +38,9 @@ fn data_tolerates(
         let complete = group.complete().filter_map(|store| stores.get(&store));
         let answers =
             |facts: &&StoreFacts| matches!(facts.standing, Standing::Present | Standing::Draining);
-        let domains: BTreeSet<u32> = complete
+        let domains: BTreeSet<Domain> = complete
             .filter(answers)
-            .map(|facts| domain.of(facts))
+            .map(|facts| apart.of(facts.id, level))
             .collect();
         domains.len()
     };
@@ -97,19 +73,25 @@ pub(super) fn repair_remedy(repair: &RepairAnswer) -> String {
     }
 }
 
-/// What may be lost of the data with so many copies. `effective`: the domain that copies are kept apart by. Pure.
+/// What may be lost of the data with so many copies, in domains of a level. Pure.
 pub(super) fn data_component(
-    domain: Domain,
+    apart: &Domains,
+    level: usize,
     answer: &CopiesAnswer,
     groups: &[&GroupRow],
     stores: &BTreeMap<StoreId, StoreFacts>,
     repair: &RepairAnswer,
 ) -> ComponentAnswer {
-    let tolerates = data_tolerates(domain, groups, stores);
+    let tolerates = data_tolerates(apart, level, groups, stores);
     let (rf, total) = (answer.rf, answer.groups);
-    let (state, reason, remedy) = if answer.domain != domain.name() && domain == Domain::Node {
-        let reason = format!("there are fewer than {rf} nodes: copies are kept apart by store");
-        let remedy = format!("add nodes until there are {rf}");
+    let name = level_name(level);
+    let (state, reason, remedy) = if level > apart.level(rf) {
+        let by = &answer.domain;
+        let reason = format!("there are fewer than {rf} {name}s: copies are kept apart by {by}");
+        let remedy = match level {
+            NODE_LEVEL => format!("add nodes until there are {rf}"),
+            _ => format!("add nodes in other {name}s until there are {rf}"),
+        };
         ("ok", Some(reason), Some(remedy))
     } else if answer.unavailable > 0 {
         let reason = format!(
@@ -142,7 +124,7 @@ pub(super) fn data_component(
     ComponentAnswer {
         component: "data".to_owned(),
         rf: Some(rf),
-        domain: domain.name().to_owned(),
+        domain: name,
         tolerates,
         state: state.to_owned(),
         reason,
@@ -152,24 +134,30 @@ pub(super) fn data_component(
 
 /// What may be lost so that everything can still be made again elsewhere. Pure.
 pub(super) fn capacity_component(
-    domain: Domain,
+    apart: &Domains,
+    level: usize,
     copies: u8,
     used: u64,
     stores: &BTreeMap<StoreId, StoreFacts>,
 ) -> ComponentAnswer {
-    let mut sizes: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut sizes: BTreeMap<Domain, u64> = BTreeMap::new();
     for facts in taking_part(stores) {
-        *sizes.entry(domain.of(facts)).or_default() += facts.capacity;
+        *sizes.entry(apart.of(facts.id, level)).or_default() += facts.capacity;
     }
     let sizes: Vec<u64> = sizes.into_values().collect();
     let tolerates = capacity_tolerates(&sizes, used, copies);
-    let (have, name) = (sizes.len(), domain.name());
+    let (have, name) = (sizes.len(), level_name(level));
     let (state, reason, remedy) = if tolerates > 0 {
         ("ok", None, None)
     } else if have <= usize::from(copies) {
         // As built: there is no other domain for a copy.
         let reason = format!("{copies} copies need {copies} {name}s, and there are {have}");
-        let remedy = format!("add a {name}: then a lost one is made good by itself");
+        let remedy = match level {
+            STORE_LEVEL | NODE_LEVEL => {
+                format!("add a {name}: then a lost one is made good by itself")
+            }
+            _ => format!("add nodes in another {name}: then a lost one is made good by itself"),
+        };
         ("ok", Some(reason), Some(remedy))
     } else {
         let reason = format!("what is in use does not fit when the largest {name} is lost");
@@ -179,7 +167,7 @@ pub(super) fn capacity_component(
     ComponentAnswer {
         component: "capacity".to_owned(),
         rf: Some(copies),
-        domain: name.to_owned(),
+        domain: name,
         tolerates,
         state: state.to_owned(),
         reason,

@@ -244,14 +244,22 @@ impl Host {
             .values()
             .map(|row| row.replication_factor)
             .max();
-        let copies = usize::from(copies.unwrap_or(1));
-        let by_store: BTreeSet<_> = stays.iter().map(|facts| facts.id).collect();
-        if by_store.len() < copies {
+        // As the planner keeps copies apart, which counts what drains until it is gone.
+        let copies = copies.unwrap_or(1);
+        let domains = curator::Domains::new(&facts);
+        let level = domains.level(copies);
+        let apart: BTreeSet<_> = stays
+            .iter()
+            .map(|facts| domains.of(facts.id, level))
+            .collect();
+        if apart.len() < usize::from(copies) {
+            let name = curator::level_name(level);
+            let plural = if apart.len() == 1 { "" } else { "s" };
             return Err(refused(format!(
-                "{} cannot be drained: its containers want {copies} copies, and only {} other stores take part; add \
-                 stores first",
+                "{} cannot be drained: containers want {copies} copies, each in another {name}, and what else takes part is in only {} \
+                 {name}{plural}; add stores in another {name} first",
                 member.name(),
-                by_store.len()
+                apart.len()
             )));
         }
         let used = |store: StoreId| {

@@ -1,11 +1,11 @@
 //! How much loss the cluster can take now: pure arithmetic over groups, stores and their space.
 
-use super::components::{Domain, capacity_component, data_component, repair_remedy, taking_part};
+use super::components::{capacity_component, data_component, repair_remedy, taking_part};
 use super::{Result, capacity::plan_capacity};
 use crate::host::Host;
 use api::{Answer, CopiesAnswer, RepairAnswer, ResiliencyAnswer, ResilientCapacityAnswer};
 use catalog::GroupRow;
-use curator::{Standing, StoreFacts};
+use curator::{Domains, Standing, StoreFacts, level_name};
 use std::collections::{BTreeMap, BTreeSet};
 use vocab::StoreId;
 use world::Time;
@@ -52,20 +52,13 @@ fn answers(facts: &StoreFacts) -> bool {
 
 /// The verdict on groups that want `rf` copies. Pure.
 fn judge(rf: u8, groups: &[&GroupRow], stores: &BTreeMap<StoreId, StoreFacts>) -> CopiesAnswer {
-    let taking_part = stores
-        .values()
-        .filter(|facts| facts.standing != Standing::Lost);
-    let nodes: BTreeSet<_> = taking_part.map(|facts| facts.node).collect();
-    let by_node = nodes.len() >= usize::from(rf);
-    let domain = |store: StoreId| match stores.get(&store) {
-        Some(facts) if by_node => (1, facts.node.0),
-        _ => (0, store.0),
-    };
+    let apart = Domains::new(stores.values());
+    let level = apart.level(rf);
     let serving = |group: &GroupRow| {
         let complete = group
             .complete()
             .filter(|store| stores.get(store).is_some_and(answers));
-        let domains: BTreeSet<_> = complete.map(domain).collect();
+        let domains: BTreeSet<_> = complete.map(|store| apart.of(store, level)).collect();
         domains.len()
     };
     let copies: Vec<usize> = groups.iter().map(|group| serving(group)).collect();
@@ -73,7 +66,7 @@ fn judge(rf: u8, groups: &[&GroupRow], stores: &BTreeMap<StoreId, StoreFacts>) -
     let fewer = |than: usize| copies.iter().filter(|&&have| have < than).count() as u32;
     CopiesAnswer {
         rf,
-        domain: if by_node { "node" } else { "store" }.to_owned(),
+        domain: level_name(level),
         groups: groups.len() as u32,
         degraded: fewer(usize::from(rf)),
         unavailable: fewer(1),
@@ -133,13 +126,16 @@ impl Host {
         let waiting = waiting.count() as u32;
         let repair = self.repair_answer(waiting);
         let mut components = Vec::new();
+        let apart = Domains::new(stores.values());
+        // The widest first.
+        let levels = || (0..apart.count()).rev();
         for answer in &data {
             let groups = &by_copies[&answer.rf];
-            let of = |domain| data_component(domain, answer, groups, &stores, &repair);
-            components.extend(Domain::ALL.map(of));
+            let of = |level| data_component(&apart, level, answer, groups, &stores, &repair);
+            components.extend(levels().map(of));
         }
-        let room = |domain| capacity_component(domain, copies, capacity.used, &stores);
-        components.extend(Domain::ALL.map(room));
+        let room = |level| capacity_component(&apart, level, copies, capacity.used, &stores);
+        components.extend(levels().map(room));
         components.extend(self.catalog_component());
         let space = self.space_answers();
         let mut reasons = reasons(&data, &capacity, &repair);
@@ -206,12 +202,11 @@ impl Host {
         copies: u8,
     ) -> ResilientCapacityAnswer {
         let taking_part = || taking_part(stores);
-        let nodes: BTreeSet<_> = taking_part().map(|facts| facts.node).collect();
-        let by_node = nodes.len() >= usize::from(copies);
-        let (mut domains, mut used, mut fullest) = (BTreeMap::<u32, u64>::new(), 0, 0);
+        let apart = Domains::new(stores.values());
+        let level = apart.level(copies);
+        let (mut domains, mut used, mut fullest) = (BTreeMap::<_, u64>::new(), 0, 0);
         for facts in taking_part() {
-            let domain = if by_node { facts.node.0 } else { facts.id.0 };
-            *domains.entry(domain).or_default() += facts.capacity;
+            *domains.entry(apart.of(facts.id, level)).or_default() += facts.capacity;
             let status = self.health.seen(facts.id).and_then(|seen| seen.status);
             let here = status.map_or(0, |status| status.used.0);
             used += here;

@@ -305,7 +305,7 @@ fn a_node_with_data_is_not_removed_and_the_last_stores_are_not_drained() {
         lost,
     };
     let refused = cluster.try_operate(0, draining("b", true)).unwrap_err();
-    assert!(refused.message.contains("only 1 other"), "{refused}");
+    assert!(refused.message.contains("in only 1 node"), "{refused}");
     cluster.crash(1);
     cluster.sim.run_for(Duration::from_secs(40));
     for lost in [false, true] {
@@ -487,4 +487,49 @@ fn a_fill_from_a_member_that_lost_everything_meanwhile_does_not_count() {
         (stale, fresh)
     });
     assert_eq!(counted, (false, true));
+}
+
+#[test]
+fn racks_are_judged_and_a_drain_leaves_enough_of_them() {
+    // Four nodes in three racks.
+    let cluster = Cluster::with_options(38, 4, |options| {
+        let rack = match options.name.as_str() {
+            "a" | "b" => "left",
+            "c" => "middle",
+            _ => "right",
+        };
+        options.domains = vec![rack.to_owned()];
+    });
+    cluster.create_container("c", 3);
+    cluster.create_volume(0, "v", 16 * MIB);
+    let of_left = [store_of(&cluster, 0), store_of(&cluster, 1)];
+    let settled = |row: &GroupRow| {
+        let left = row.members.iter().filter(|store| of_left.contains(store));
+        row.members.len() == 3 && row.filling.is_empty() && left.count() == 1
+    };
+    until(&cluster, 0, "groups have a member in each rack", settled);
+    let answer = verdict(&cluster, 0);
+    let data = answer.data.iter().find(|data| data.rf == 3);
+    let data = data.expect("groups of three copies");
+    assert_eq!((data.domain.as_str(), data.tolerates), ("rack", 2));
+    let of = |component: &str, domain: &str| {
+        let mut parts = answer.components.iter();
+        let part = parts.find(|part| part.component == component && part.domain == domain);
+        part.expect("it is told").tolerates
+    };
+    assert_eq!((of("data", "rack"), of("data", "node")), (2, 2));
+    // A lost rack cannot be made good: there is no fourth one.
+    assert_eq!((of("capacity", "rack"), of("capacity", "node")), (0, 1));
+    let refused = cluster.try_operate(0, draining("c", true));
+    let error = refused.expect_err("two racks do not hold three copies");
+    assert!(error.message.contains("in only 2 racks"), "{error:?}");
+    cluster.operate(0, draining("a", true));
+    let left = store_of(&cluster, 0);
+    let without = |row: &GroupRow| settled(row) && !row.members.contains(&left);
+    until(
+        &cluster,
+        1,
+        "the other node of the rack takes over",
+        without,
+    );
 }
