@@ -392,6 +392,19 @@ fn decode_all(text: &[u8]) {
     one::<crate::BusiestQuery>(text);
 }
 
+#[test]
+fn fuzz_corpus_of_operations() {
+    let target = fuzz::target!("operation");
+    for (index, operation) in every_operation().into_iter().enumerate() {
+        // More than one example of some: by number, and they may change; each says what it was when it was committed.
+        let name = format!("{}-{index:03}", operation.name());
+        let committed = target.sample(&name, json(&operation).as_bytes());
+        let read = serde_json::from_slice::<Operation>(&committed);
+        assert_eq!(read.ok(), Some(operation), "{name}");
+    }
+    target.play(decode_all);
+}
+
 proptest! {
     #[test]
     fn fuzz_any_bytes_are_a_message_or_an_error(text in proptest::collection::vec(any::<u8>(), 0..200)) {

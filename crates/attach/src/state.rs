@@ -231,6 +231,7 @@ pub fn list(run_dir: &Path) -> io::Result<Vec<Listed>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
     fn scratch(test: &str) -> PathBuf {
@@ -268,6 +269,39 @@ mod tests {
         place.remove(&owned).expect("removable");
         assert_eq!(list(&dir).expect("readable"), []);
         fs::remove_dir_all(dir).expect("ours");
+    }
+
+    #[test]
+    fn fuzz_corpus_of_states() {
+        let target = target!("state");
+        let decode = |bytes: &[u8]| serde_json::from_slice::<State>(bytes).ok();
+        let whole = State {
+            device: Some(PathBuf::from("/dev/loop7")),
+            read_only: true,
+            ..state()
+        };
+        for (name, state) in [("begun", state()), ("whole", whole)] {
+            let encoded = serde_json::to_vec(&state).expect("plain data");
+            assert_eq!(
+                decode(&target.sample(name, &encoded)),
+                Some(state),
+                "{name}"
+            );
+        }
+        // As an earlier release wrote it.
+        let older =
+            br#"{"pid":7,"device":null,"backing":null,"mount":"/somewhere","read_only":false}"#;
+        let older = decode(&target.sample("without-generation", older));
+        assert_eq!(
+            older.map(|state| (state.pid, state.generation)),
+            Some((7, 0))
+        );
+        target.play(|bytes| {
+            if let Some(state) = decode(bytes) {
+                let again = serde_json::to_vec(&state).expect("plain data");
+                assert_eq!(decode(&again), Some(state));
+            }
+        });
     }
 
     proptest! {

@@ -326,6 +326,47 @@ fn refused_in_place(text: &str) {
     }
 }
 
+#[test]
+fn fuzz_corpus_of_configurations() {
+    let target = fuzz::target!("configuration");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let manual = include_str!("../../../docs/operating/node.toml");
+    for (name, whole) in [("good", GOOD), ("manual", manual)] {
+        let committed = text(&target.sample(name, whole.as_bytes()));
+        if let Err(error) = parse(&committed) {
+            panic!("{name} is a configuration of an earlier release: {error}");
+        }
+    }
+    let unknown = text(&target.sample("unknown", b"nod = \"n1\"\n"));
+    assert!(parse(&unknown).is_err());
+    target.play(|bytes| refused_in_place(&text(bytes)));
+}
+
+#[test]
+fn fuzz_corpus_of_quantities() {
+    let target = fuzz::target!("quantity");
+    let samples = [
+        "10GiB",
+        "1.5 TiB",
+        "512",
+        "18446744073709551615B",
+        "90s",
+        "1.25h",
+        "250 ms",
+        "1e9",
+        "-1s",
+    ];
+    for (index, sample) in samples.iter().enumerate() {
+        let committed = target.sample(&format!("{index}"), sample.as_bytes());
+        assert_eq!(committed, sample.as_bytes());
+    }
+    target.play(|bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let _ = crate::quantity::parse_size(&text);
+        let _ = crate::quantity::parse_duration(&text);
+    });
+}
+
 proptest! {
     #[test]
     fn fuzz_any_text_is_a_configuration_or_an_error(text in any::<String>()) {

@@ -336,6 +336,7 @@ pub fn keep_store(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
     fn store(id: u32, path: &str) -> StoreConfig {
@@ -443,6 +444,53 @@ mod tests {
             assert!(error.contains("stores.json cannot be used"), "{error}");
         }
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn fuzz_corpus_of_kept_files() {
+        let target = target!("kept");
+        let stores = StoresFile {
+            version: VERSION,
+            stores: vec![kept(2, &["/a", "/b"], &["/c"]), kept(3, &[], &[])],
+        };
+        let catalog = KeptCatalog {
+            version: VERSION,
+            from: PathBuf::from("/catalog"),
+            endpoints: vec!["http://e:2379".to_owned()],
+            prefix: "/p/".to_owned(),
+            done: true,
+        };
+        let member = KeptMember {
+            id: u64::MAX,
+            initial: "n1=http://10.0.0.1:7402".to_owned(),
+            token: "t".to_owned(),
+            founded: true,
+        };
+        let etcd = KeptEtcd {
+            version: VERSION,
+            cluster: 9,
+            member: Some(member),
+            ..KeptEtcd::default()
+        };
+        let json = |value: serde_json::Result<String>| value.expect("plain data").into_bytes();
+        let committed = target.sample("stores", &json(serde_json::to_string(&stores)));
+        let read: StoresFile = serde_json::from_slice(&committed).expect("reads");
+        assert_eq!((read.version, read.stores), (stores.version, stores.stores));
+        let committed = target.sample("catalog", &json(serde_json::to_string(&catalog)));
+        assert_eq!(
+            serde_json::from_slice::<KeptCatalog>(&committed).ok(),
+            Some(catalog)
+        );
+        let committed = target.sample("etcd", &json(serde_json::to_string(&etcd)));
+        assert_eq!(
+            serde_json::from_slice::<KeptEtcd>(&committed).ok(),
+            Some(etcd)
+        );
+        target.play(|bytes| {
+            let _ = serde_json::from_slice::<StoresFile>(bytes);
+            let _ = serde_json::from_slice::<KeptCatalog>(bytes);
+            let _ = serde_json::from_slice::<KeptEtcd>(bytes);
+        });
     }
 
     proptest! {

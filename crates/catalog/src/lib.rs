@@ -17,6 +17,8 @@ mod alerts;
 mod attachment;
 mod audit;
 mod cluster;
+#[cfg(test)]
+mod corpus_tests;
 pub mod dump;
 mod events;
 mod expected;

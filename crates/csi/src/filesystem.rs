@@ -294,14 +294,39 @@ pub(crate) fn read_small(path: &str) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
-    #[test]
-    fn sizes_are_read_from_superblocks() {
+    fn ext4() -> [u8; 1024] {
         let mut ext4 = [0_u8; 1024];
         ext4[0x38..0x3a].copy_from_slice(&[0x53, 0xef]);
         ext4[0x18] = 2;
         ext4[0x4..0x8].copy_from_slice(&5000_u32.to_le_bytes());
+        ext4
+    }
+
+    #[test]
+    fn fuzz_corpus_of_superblocks() {
+        let target = target!("superblock");
+        let mut large = ext4();
+        (large[0x60], large[0x150]) = (0x80, 1);
+        let committed = target.sample("ext4", &ext4()[..0x160]);
+        assert_eq!(ext4_bytes(&committed), ext4_bytes(&ext4()[..0x160]));
+        target.sample("ext4-64bit", &large);
+        let mut xfs = [0_u8; 64];
+        xfs[..4].copy_from_slice(b"XFSB");
+        xfs[4..8].copy_from_slice(&4096_u32.to_be_bytes());
+        xfs[8..16].copy_from_slice(&7_u64.to_be_bytes());
+        let committed = target.sample("xfs", &xfs);
+        assert_eq!(xfs_bytes(&committed), xfs_bytes(&xfs));
+        target.play(|bytes| {
+            let _ = (ext4_bytes(bytes), xfs_bytes(bytes));
+        });
+    }
+
+    #[test]
+    fn sizes_are_read_from_superblocks() {
+        let mut ext4 = ext4();
         assert_eq!(ext4_bytes(&ext4), Some(5000 * 4096));
         ext4[0x60] = 0x80;
         ext4[0x150] = 1;

@@ -145,6 +145,7 @@ fn number(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
     fn handles() -> Handles {
@@ -191,6 +192,47 @@ mod tests {
         assert_eq!(code(&"x".repeat(257)), Some(tonic::Code::InvalidArgument));
         assert_eq!(code("other-v1"), Some(tonic::Code::NotFound));
         assert_eq!(code("c0ffee-v1"), None);
+    }
+
+    #[test]
+    fn fuzz_corpus_of_handles() {
+        let (target, ours) = (target!("handle"), handles());
+        let handle = |name, handle: String| {
+            let committed = target.sample(name, handle.as_bytes());
+            String::from_utf8(committed).expect("text")
+        };
+        assert_eq!(
+            ours.parse_volume(&handle("volume", ours.volume(12))),
+            Some(12)
+        );
+        assert_eq!(
+            ours.parse_snapshot(&handle("snapshot", ours.snapshot(7))),
+            Some(7)
+        );
+        assert_eq!(
+            ours.parse_group(&handle("group", ours.group("9"))),
+            Some("9")
+        );
+        assert_eq!(
+            ours.parse_node(&handle("node", ours.node("w.1"))),
+            Some("w.1")
+        );
+        let largest = ours.volume(u64::MAX);
+        assert_eq!(
+            ours.parse_volume(&handle("largest", largest)),
+            Some(u64::MAX)
+        );
+        target.play(|bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            if let Some(number) = ours.parse_volume(&text) {
+                assert_eq!(ours.volume(number), text);
+            }
+            if let Some(number) = ours.parse_snapshot(&text) {
+                assert_eq!(ours.snapshot(number), text);
+            }
+            let _ = (ours.parse_group(&text), ours.parse_node(&text));
+            let _ = (ours.volume_of(&text).is_ok(), ours.group_of(&text).is_ok());
+        });
     }
 
     proptest! {

@@ -155,6 +155,7 @@ pub(crate) fn unmount(point: &Path, users: Users) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
     #[test]
@@ -169,6 +170,30 @@ mod tests {
             node.is_node_of(Path::new("/dev/loop3")) && !node.is_node_of(Path::new("/dev/loop30"))
         );
         assert!(!node.is_of("0:6") && !node.read_only());
+    }
+
+    #[test]
+    fn fuzz_corpus_of_lines() {
+        let target = target!("mount");
+        let lines = [
+            "36 35 7:3 / /var/lib/my\\040pod rw,noatime shared:1 master:2 - ext4 /dev/loop3 ro,errors=remount-ro",
+            "40 35 0:6 /loop3 /target rw - devtmpfs udev rw",
+        ];
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        for (name, line) in ["ext4", "devtmpfs"].into_iter().zip(lines) {
+            let committed = text(&target.sample(name, line.as_bytes()));
+            let (now, then) = (
+                parse(line).expect("a line"),
+                parse(&committed).expect("a line"),
+            );
+            assert_eq!(
+                (now.point.clone(), now.read_only()),
+                (then.point.clone(), then.read_only())
+            );
+        }
+        let cut = text(&target.sample("cut", &lines[0].as_bytes()[..40]));
+        assert!(parse(&cut).is_none());
+        target.play(|bytes| drop(parse(&text(bytes))));
     }
 
     #[test]

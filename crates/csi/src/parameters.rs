@@ -314,6 +314,7 @@ fn parse_quantity(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
     fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
@@ -418,6 +419,36 @@ mod tests {
         assert_eq!(parsed.mutable.bandwidth_limit, Some(1 << 20));
         let refusal = Mutable::parse(&map(&[("sync", "always")])).expect_err("refused");
         assert!(refusal.message().contains("sync"), "{refusal}");
+    }
+
+    /// A line for each parameter: its key, `=`, its value.
+    #[test]
+    fn fuzz_corpus_of_parameters() {
+        let target = target!("parameters");
+        let parsed = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            let pairs: Vec<_> = text
+                .lines()
+                .filter_map(|line| line.split_once('='))
+                .collect();
+            parse(&pairs)
+        };
+        let ours = "replicationFactor=3\ncompression=lz4\nsync=flush\niopsLimit=100\nbandwidthLimit=1Mi\nattach=nbd\n";
+        let theirs = "storageType=NutanixVolumes\nstorageContainer=default\ncsi.storage.k8s.io/fstype=xfs\nchapAuth=DISABLED\n\
+                      isLVMVolume=true\nnumLVMDisks=4\ncsi.storage.k8s.io/pvc/name=claim\n";
+        let bad = "replicationFactor=4\nbandwidthLimit=99999999999Ti\n";
+        let committed = target.sample("nutanix", theirs.as_bytes());
+        assert_eq!(
+            parsed(&committed).expect("understood").container.as_deref(),
+            Some("default")
+        );
+        target.sample("ours", ours.as_bytes());
+        assert!(parsed(&target.sample("bad", bad.as_bytes())).is_err());
+        target.play(|bytes| {
+            if let Err(refusal) = parsed(bytes) {
+                assert!(!refusal.message().is_empty());
+            }
+        });
     }
 
     proptest! {

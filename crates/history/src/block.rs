@@ -268,6 +268,7 @@ pub(crate) fn index(name: Name, bytes: &[u8]) -> Result<Vec<Place>, Damaged> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
     const NAME: Name = Name {
@@ -331,6 +332,31 @@ mod tests {
             assert_eq!(Name::parse(odd), None, "{odd}");
         }
         assert_eq!(Name::at(Tier::Fine, 7300).start, 7200);
+    }
+
+    #[test]
+    fn fuzz_corpus_of_blocks() {
+        let target = target!("block");
+        let committed = target.sample("three", &block());
+        let expected = index(NAME, &block()).expect("ours");
+        assert_eq!(index(NAME, &committed), Ok(expected));
+        let empty = target.sample("empty", &encode(NAME, std::iter::empty()));
+        assert_eq!(index(NAME, &empty).map(|places| places.len()), Ok(0));
+        let mut newer = block();
+        newer[8] = 2;
+        let newer = target.sample("newer", &newer);
+        assert_eq!(index(NAME, &newer), Err(Damaged::Newer(2)));
+        let cut = target.sample("cut", &block()[..20]);
+        assert_eq!(index(NAME, &cut), Err(Damaged::Short));
+        let decode = |bytes: &[u8]| {
+            for place in index(NAME, bytes).unwrap_or_default() {
+                let start = place.offset as usize;
+                if let Some(chunk) = bytes.get(start..start + place.len as usize) {
+                    let _ = place.verify(chunk);
+                }
+            }
+        };
+        target.play(decode);
     }
 
     proptest! {

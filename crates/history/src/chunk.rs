@@ -295,6 +295,7 @@ fn read_histogram(reader: &mut Reader<'_>) -> Result<Histogram, Damaged> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
     fn all(bytes: &[u8], steps_max: u32) -> Result<Vec<(u32, Point)>, Damaged> {
@@ -359,6 +360,45 @@ mod tests {
                 prop_assert!(Chunk::from_bytes(&bytes, 240).is_ok());
             }
         }
+    }
+
+    #[test]
+    fn fuzz_corpus_of_chunks() {
+        let mut points = Vec::new();
+        for step in 0..12_u64 {
+            let mut point = Point::default();
+            if step % 3 != 2 {
+                point.counters[0] = step * 1000;
+                point.counters[COUNTERS - 1] = u64::MAX;
+                point.gauges[1] = Level {
+                    mean: step,
+                    max: 2 * step,
+                };
+                point.latency[0].0[CLASSES - 1] = step;
+            }
+            points.push((5 + 2 * step as u32, point));
+        }
+        let mut chunk = Chunk::default();
+        for (at, point) in &points {
+            chunk.push(*at, point);
+        }
+        let target = target!("chunk");
+        let committed = target.sample("some", &chunk.to_bytes());
+        assert_eq!(all(&committed, 240).expect("ours"), points);
+        let mut quiet = Chunk::default();
+        (0..240).for_each(|step| quiet.push(step, &Point::default()));
+        let quiet = target.sample("quiet", &quiet.to_bytes());
+        assert_eq!(all(&quiet, 240).map(|points| points.len()), Ok(240));
+        let whole = chunk.to_bytes();
+        let cut = target.sample("cut", &whole[..whole.len() - 1]);
+        assert!(all(&cut, 240).is_err());
+        target.play(|bytes| {
+            if let Ok(points) = all(bytes, 240) {
+                assert!(points.len() <= 240 && points.iter().all(|(at, _)| *at < 240));
+                let again = Chunk::from_bytes(bytes, 240).expect("points are a chunk");
+                assert_eq!(all(&again.to_bytes(), 240), Ok(points));
+            }
+        });
     }
 
     #[test]

@@ -266,6 +266,47 @@ fn a_request_that_was_changed_is_not_signed() {
     );
 }
 
+/// What is signed has another key every time: the samples are those of the day they were made.
+#[test]
+fn fuzz_corpus_of_certificates() {
+    let target = fuzz::target!("certificate");
+    let authority = Authority::make("prod").unwrap();
+    let chain = split("it", authority.certificate()).unwrap();
+    let committed = target.sample("authority", &chain[0]);
+    Certificate::parse(&committed).expect("the certificate of an authority");
+    let caller = Caller {
+        role: Role::Node,
+        name: "n1".to_owned(),
+    };
+    let request = KeyRequest::make().unwrap();
+    let signed = authority.sign(&request.request, &caller, 1).unwrap();
+    let chain = split("it", &signed).unwrap();
+    let committed = target.sample("node", &chain[0]);
+    Certificate::parse(&committed).expect("the certificate of a node");
+    target.play(|bytes| drop(Certificate::parse(bytes)));
+}
+
+#[test]
+fn fuzz_corpus_of_files() {
+    let target = fuzz::target!("pem");
+    let authority = Authority::make("prod").unwrap();
+    let committed = target.sample("authority", authority.certificate().as_bytes());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(split("it", &text(&committed)).unwrap().len(), 1);
+    let request = KeyRequest::make().unwrap();
+    target.sample("request", request.request.as_bytes());
+    let caller = Caller {
+        role: Role::Client,
+        name: "h1".to_owned(),
+    };
+    target.play(|bytes| {
+        let text = text(bytes);
+        let _ = split("it", &text);
+        let _ = Authority::parse(&text);
+        let _ = authority.sign(&text, &caller, 1);
+    });
+}
+
 proptest::proptest! {
     #[test]
     fn fuzz_certificate(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {

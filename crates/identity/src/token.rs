@@ -137,6 +137,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn fuzz_corpus_of_tokens() {
+        let target = fuzz::target!("token");
+        let parse = |bytes: &[u8]| String::from_utf8_lossy(bytes).parse::<JoinToken>();
+        let committed = target.sample("two", token().to_string().as_bytes());
+        assert_eq!(parse(&committed), Ok(token()));
+        let cut = target.sample("cut", &token().to_string().as_bytes()[..100]);
+        assert!(parse(&cut).is_err());
+        target.play(|bytes| {
+            if let Ok(token) = parse(bytes) {
+                assert!(token.addresses.len() <= ADDRESSES_MAX);
+                assert_eq!(token.to_string().parse(), Ok(token));
+            }
+        });
+    }
+
     proptest! {
         #[test]
         fn fuzz_token(text in "(azj1_)?[0-9a-f_]{0,200}[ -~]{0,40}") {

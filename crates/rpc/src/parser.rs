@@ -164,6 +164,7 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
     use wire::{Frame, FrameKind};
 
@@ -206,6 +207,126 @@ mod tests {
         let frame = reader.next_frame().expect("valid").expect("whole");
         assert!(Buf::is_aligned(&frame.body));
         assert_eq!(&frame.body[..], &[7; 8192]);
+    }
+
+    /// Greeting, requests and replies, as one side of a connection sends them.
+    fn conversation() -> Vec<(&'static str, FrameKind, Vec<u8>)> {
+        use crate::message::{Greeting, Hello, Reply, Request};
+        let head = |kind, head: &dyn Fn() -> Frame| (kind, head().parts.concat());
+        let hello = Hello {
+            cluster: "lab".to_owned(),
+            node: vocab::NodeId(3),
+            start: u64::MAX,
+        };
+        let greeting = Greeting::new(hello, wire::Lane::Bulk);
+        let store = Request::Store {
+            store: vocab::StoreId(2),
+            request: wire::StoreRequest::FlushExtents,
+        };
+        let node = Request::Node(wire::NodeRequest::Flush { handle: 7 });
+        let failed = Reply::Node(Err(wire::NodeError::NotOwner));
+        let answer = Reply::Store(Ok(wire::StoreReply::Done));
+        let body = || vec![Bytes::from_static(&[7; 40])];
+        let (ask, say, greet) = (FrameKind::Request, FrameKind::Reply, FrameKind::Hello);
+        let frames = [
+            (
+                "hello",
+                head(greet, &|| Frame::encode(greet, 0, &greeting, Vec::new())),
+            ),
+            (
+                "store",
+                head(ask, &|| Frame::encode(ask, 1, &store, body())),
+            ),
+            (
+                "node",
+                head(ask, &|| Frame::encode(ask, 2, &node, Vec::new())),
+            ),
+            (
+                "ping",
+                head(ask, &|| Frame::encode(ask, 3, &Request::Ping, Vec::new())),
+            ),
+            (
+                "done",
+                head(say, &|| Frame::encode(say, 1, &answer, body())),
+            ),
+            (
+                "error",
+                head(say, &|| Frame::encode(say, 2, &failed, Vec::new())),
+            ),
+            (
+                "pong",
+                head(say, &|| Frame::encode(say, 3, &Reply::Pong, Vec::new())),
+            ),
+            (
+                "refused",
+                head(say, &|| {
+                    Frame::encode(say, 4, &Reply::Refused("why".to_owned()), Vec::new())
+                }),
+            ),
+        ];
+        let frames = frames.into_iter();
+        frames
+            .map(|(name, (kind, bytes))| (name, kind, bytes))
+            .collect()
+    }
+
+    /// Reads a stream in pieces; how many frames of which kind it holds.
+    fn kinds(stream: &[u8]) -> Vec<FrameKind> {
+        let (mut reader, mut kinds) = (FrameReader::default(), Vec::new());
+        let cut = 1 + stream.len() % 61;
+        for chunk in stream.chunks(cut) {
+            reader.push(Bytes::copy_from_slice(chunk));
+            while let Ok(Some(frame)) = reader.next_frame() {
+                assert_eq!(frame.body.len(), frame.header.body_bytes);
+                let known = match frame.header.kind {
+                    FrameKind::Request => frame
+                        .header
+                        .decode_head::<crate::Request>(&frame.head)
+                        .is_ok(),
+                    FrameKind::Reply => frame
+                        .header
+                        .decode_head::<crate::Reply>(&frame.head)
+                        .is_ok(),
+                    FrameKind::Hello => {
+                        let greeting = frame
+                            .header
+                            .decode_head::<crate::message::Greeting>(&frame.head);
+                        greeting.map(|greeting| greeting.lane()).is_ok()
+                    }
+                };
+                kinds.extend(known.then_some(frame.header.kind));
+            }
+        }
+        kinds
+    }
+
+    /// Sets the checksums of the first frame.
+    fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+        if let Some(size) = bytes.get(16..20) {
+            let size = u32::from_le_bytes(size.try_into().expect("4 bytes")) as usize;
+            let end = bytes.len().min(FrameHeader::BYTES.saturating_add(size));
+            let crc = bytes.get(FrameHeader::BYTES..end).map(crc32c::crc32c);
+            if let Some(crc) = crc {
+                bytes[24..28].copy_from_slice(&crc.to_le_bytes());
+                let crc = crc32c::crc32c(&bytes[..28]);
+                bytes[28..32].copy_from_slice(&crc.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn fuzz_corpus_of_streams() {
+        let target = target!("stream");
+        let (mut all, mut expected) = (Vec::new(), Vec::new());
+        for (name, kind, bytes) in conversation() {
+            assert_eq!(kinds(&target.sample(name, &bytes)), [kind], "{name}");
+            all.extend(bytes);
+            expected.push(kind);
+        }
+        assert_eq!(kinds(&target.sample("all", &all)), expected);
+        target.sample("cut", &all[..all.len() - 1]);
+        target.play_changed(|bytes| drop(kinds(bytes)), sealed);
     }
 
     proptest! {

@@ -102,6 +102,7 @@ pub async fn read(disk: &Rc<dyn Disk>, area: Area) -> Result<Option<(u64, State)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
     const AREA: Area = Area {
@@ -113,6 +114,44 @@ mod tests {
         page[0..4].copy_from_slice(MAGIC);
         let crc = page_crc(&page[..PAGE], 4);
         page[4..8].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    /// A header of a region: its number, bytes and checksum of the state.
+    fn region_header(number: u64, bytes: u64, crc: u32) -> Vec<u8> {
+        let mut page = vec![0; PAGE];
+        page[8..16].copy_from_slice(&number.to_le_bytes());
+        page[16..24].copy_from_slice(&bytes.to_le_bytes());
+        page[24..28].copy_from_slice(&crc.to_le_bytes());
+        page[28..32].copy_from_slice(&VERSION.to_le_bytes());
+        sealed(&mut page);
+        page
+    }
+
+    #[test]
+    fn fuzz_corpus_of_region_headers() {
+        let decode = |bytes: &[u8]| {
+            let mut page = bytes.to_vec();
+            page.resize(PAGE, 0);
+            let found = decode_head(&page, AREA)?;
+            assert!(found.bytes <= capacity(AREA));
+            Some((found.number, found.bytes, found.crc))
+        };
+        let target = target!("region-header");
+        for (name, bytes) in [("empty", 0), ("full", capacity(AREA))] {
+            let committed = target.sample(name, &region_header(7, bytes, 0x1234_5678)[..32]);
+            assert_eq!(decode(&committed), Some((7, bytes, 0x1234_5678)), "{name}");
+        }
+        let larger = region_header(7, capacity(AREA) + 1, 1);
+        assert_eq!(decode(&target.sample("larger", &larger[..32])), None);
+        let seal = |mut bytes: Vec<u8>| {
+            bytes.resize(PAGE, 0);
+            sealed(&mut bytes);
+            bytes
+        };
+        let play = |bytes: &[u8]| {
+            let _ = decode(bytes);
+        };
+        target.play_changed(play, seal);
     }
 
     proptest! {

@@ -238,6 +238,7 @@ async fn write_all(
         clean: true,
         last_batch: 0,
         sessions: vec![session],
+        first_checkpoint: 1,
     };
     disks[0].write(2 * PAGE as u64, mark.encode()).await?;
     for disk in disks {

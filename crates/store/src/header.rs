@@ -12,6 +12,8 @@ pub const CLUSTER_BYTES_MAX: usize = 64;
 pub const SESSIONS_KEPT: usize = 480;
 
 const MAGIC: &[u8; 8] = b"AZEKURA1";
+/// Byte of a mark behind its sessions.
+const FIRST_CHECKPOINT_AT: usize = 56 + 8 * SESSIONS_KEPT;
 const MARK_MAGIC: &[u8; 4] = b"AZMK";
 /// Version of the disk format this release writes.
 pub const VERSION: u32 = 1;
@@ -188,6 +190,8 @@ pub struct Mark {
     pub last_batch: u64,
     /// Newest first.
     pub sessions: Vec<u64>,
+    /// Number of the checkpoint that the run which wrote the mark began with; 0: of a release that did not say.
+    pub first_checkpoint: u64,
 }
 
 impl Mark {
@@ -204,6 +208,8 @@ impl Mark {
         for (session, slot) in self.sessions.iter().zip(slots) {
             slot.copy_from_slice(&session.to_le_bytes());
         }
+        let first = FIRST_CHECKPOINT_AT..FIRST_CHECKPOINT_AT + 8;
+        page[first].copy_from_slice(&self.first_checkpoint.to_le_bytes());
         let crc = page_crc(&page, 4);
         page[4..8].copy_from_slice(&crc.to_le_bytes());
         page.freeze()
@@ -223,6 +229,7 @@ impl Mark {
             clean: page[40] == 1,
             last_batch: u64_at(page, 48),
             sessions: sessions.take_while(|&session| session != 0).collect(),
+            first_checkpoint: u64_at(page, FIRST_CHECKPOINT_AT),
         })
     }
 }
@@ -230,6 +237,7 @@ impl Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
     /// A store that finds a batch or a state of a version it does not know takes it for damage. It must not get that far.
@@ -272,17 +280,104 @@ mod tests {
         assert_eq!(Header::decode(&page), Err(HeaderDamage::Version(2)));
     }
 
-    #[test]
-    fn a_mark_survives_its_encoding() {
-        let mark = Mark {
+    fn mark() -> Mark {
+        Mark {
             counter: 4,
             incarnation: Incarnation(5),
             boot_id: [9; 16],
             clean: true,
             last_batch: 77,
             sessions: vec![1, 2, 3],
+            first_checkpoint: 6,
+        }
+    }
+
+    #[test]
+    fn a_mark_survives_its_encoding() {
+        assert_eq!(Mark::decode(&mark().encode()), Some(mark()));
+    }
+
+    /// A page without the zeros at its end, as it is in the corpus.
+    fn short(page: &[u8]) -> &[u8] {
+        let used = page.iter().rposition(|byte| *byte != 0);
+        &page[..used.map_or(0, |last| last + 1)]
+    }
+
+    fn page(bytes: &[u8]) -> Vec<u8> {
+        let mut page = bytes.to_vec();
+        page.resize(PAGE, 0);
+        page
+    }
+
+    fn sealed(bytes: Vec<u8>, field: usize) -> Vec<u8> {
+        let mut page = page(&bytes);
+        let crc = page_crc(&page, field);
+        page[field..field + 4].copy_from_slice(&crc.to_le_bytes());
+        page
+    }
+
+    /// What an open relies on: areas within the disk, and a place among the disks.
+    fn use_up(bytes: &[u8]) {
+        let Ok(header) = Header::decode(&page(bytes)) else {
+            return;
         };
-        assert_eq!(Mark::decode(&mark.encode()), Some(mark));
+        assert!(header.index < header.disks.len() && header.disks.len() <= DISKS_MAX);
+        let both = header.state.offset + 2 * header.state.bytes;
+        let extents = header.extents.offset + header.extents.bytes;
+        assert!(both.max(extents) <= header.disk_bytes);
+        assert!(header.journal.offset + header.journal.bytes <= header.disk_bytes);
+        assert_eq!(Header::decode(&header.encode()), Ok(header));
+    }
+
+    #[test]
+    fn fuzz_corpus_of_headers() {
+        let target = target!("header");
+        let second = header();
+        let area = |offset, bytes| Area { offset, bytes };
+        let first = Header {
+            cluster: "x".repeat(CLUSTER_BYTES_MAX),
+            index: 0,
+            disks: (1..=DISKS_MAX as u64).map(DiskId).collect(),
+            state: area(16384, 1 << 20),
+            journal: area(4 << 20, 64 << 20),
+            ..header()
+        };
+        for (name, header) in [("first", first), ("second", second)] {
+            let committed = target.sample(name, short(&header.encode()));
+            assert_eq!(Header::decode(&page(&committed)), Ok(header), "{name}");
+        }
+        let mut newer = header().encode().to_vec();
+        newer[8] = 2;
+        let newer = target.sample("newer", short(&newer));
+        assert_eq!(Header::decode(&page(&newer)), Err(HeaderDamage::Version(2)));
+        let cut = target.sample("cut", &header().encode()[..150]);
+        assert_eq!(Header::decode(&page(&cut)), Err(HeaderDamage::Damaged));
+        target.play_changed(use_up, |bytes| sealed(bytes, 12));
+    }
+
+    #[test]
+    fn fuzz_corpus_of_marks() {
+        let target = target!("mark");
+        let many = Mark {
+            sessions: (1..=40).collect(),
+            clean: false,
+            ..mark()
+        };
+        let older = Mark {
+            first_checkpoint: 0,
+            ..mark()
+        };
+        for (name, mark) in [("clean", mark()), ("many", many), ("older", older)] {
+            let committed = target.sample(name, short(&mark.encode()));
+            assert_eq!(Mark::decode(&page(&committed)), Some(mark), "{name}");
+        }
+        let decode = |bytes: &[u8]| {
+            if let Some(mark) = Mark::decode(&page(bytes)) {
+                assert!(mark.sessions.len() <= SESSIONS_KEPT);
+                assert_eq!(Mark::decode(&mark.encode()), Some(mark));
+            }
+        };
+        target.play_changed(decode, |bytes| sealed(bytes, 4));
     }
 
     proptest! {
@@ -328,15 +423,7 @@ mod tests {
 
         #[test]
         fn fuzz_flipped_bits_of_a_mark_are_found(bit in 0_usize..PAGE * 8) {
-            let mark = Mark {
-                counter: 4,
-                incarnation: Incarnation(5),
-                boot_id: [9; 16],
-                clean: true,
-                last_batch: 77,
-                sessions: vec![1, 2, 3],
-            };
-            let mut page = mark.encode().to_vec();
+            let mut page = mark().encode().to_vec();
             page[bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(Mark::decode(&page), None);
         }

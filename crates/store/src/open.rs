@@ -148,7 +148,7 @@ impl Store {
         for disk in &self.0.disks {
             disk.flush().await.map_err(|error| error.to_string())?;
         }
-        self.checkpoint().await.map_err(failed)?;
+        self.begin_checkpoint().await.map_err(failed)?;
         self.write_mark(false, 0).await.map_err(failed)
     }
 }
@@ -208,7 +208,10 @@ pub(crate) async fn load(
     headers: &[Header],
     mark: Option<&Mark>,
 ) -> Result<Loaded, OpenError> {
-    let Some((checkpoint, mut state)) = checkpoint::read(&disks[0], headers[0].state).await? else {
+    // Older than what the last run began with: the newest one has rotted, and the older one lacks all that this run promised.
+    let first = mark.map_or(0, |mark| mark.first_checkpoint);
+    let found = checkpoint::read(&disks[0], headers[0].state).await?;
+    let Some((checkpoint, mut state)) = found.filter(|(number, _)| *number >= first) else {
         let state = State {
             extents: scan(disks, headers).await?,
             ..State::default()
@@ -221,7 +224,7 @@ pub(crate) async fn load(
         };
         return Ok(Loaded {
             state,
-            checkpoint: 0,
+            checkpoint: first,
             replayed,
             amnesia: true,
         });
@@ -359,6 +362,7 @@ fn assemble(
         bad: RefCell::default(),
         cache: RefCell::default(),
         checkpoint: Cell::new(checkpoint),
+        first_checkpoint: Cell::new(checkpoint),
         checkpoint_lock: world::sync::Lock::default(),
         checkpoint_page: Cell::new(start.head),
         state_bytes: Cell::new(0),

@@ -175,6 +175,11 @@ pub struct Extent {
 }
 
 impl Extent {
+    /// Whether its size is one that an extent can have.
+    fn fits(&self) -> bool {
+        (1..=codec::extent::EXTENT_BYTES_MAX as u32).contains(&self.bytes)
+    }
+
     /// The space it occupies.
     pub fn run(&self) -> Run {
         let granules = u64::from(self.bytes).div_ceil(GRANULE_BYTES) as u32;
@@ -220,6 +225,15 @@ pub enum Meta {
     Leave(GroupId),
     /// A note, if it is newer than the one of its key.
     Note(Note),
+}
+
+impl Meta {
+    /// An encoded redo entry; `None` when it is none, or one with whose effect no state could be read again.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let meta = postcard::from_bytes(bytes).ok()?;
+        let fits = !matches!(&meta, Self::Keep(_, extent, _) if !extent.fits());
+        fits.then_some(meta)
+    }
 }
 
 /// Any epoch and counter of a group.
@@ -456,9 +470,7 @@ impl State {
         if saved.replay_at.max(saved.replay_batch) > COUNT_MAX {
             return None;
         }
-        let bytes_max = codec::extent::EXTENT_BYTES_MAX as u32;
-        let fits = |(_, extent): &(ExtentId, Extent)| (1..=bytes_max).contains(&extent.bytes);
-        if !saved.extents.iter().all(fits) {
+        if !saved.extents.iter().all(|(_, extent)| extent.fits()) {
             return None;
         }
         let mut logs = BTreeMap::new();

@@ -56,6 +56,8 @@ pub(crate) struct Inner {
     pub progress: Vec<DiskProgress>,
     pub cache: RefCell<HeaderCache>,
     pub checkpoint: Cell<u64>,
+    /// The one this run began with; older ones are not to be believed.
+    pub first_checkpoint: Cell<u64>,
     pub checkpoint_lock: Lock,
     /// Page of the journal at the last checkpoint.
     pub checkpoint_page: Cell<u64>,

@@ -11,6 +11,7 @@ use wire::*;
 use world::{Disk, Duration, World};
 use world_sim::{Host, Options as SimOptions, SimDisk, Simulation};
 
+mod damage;
 mod extents;
 mod gather;
 mod notes;

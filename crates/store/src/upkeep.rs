@@ -271,6 +271,13 @@ impl Store {
         old
     }
 
+    /// A checkpoint behind which there is no way back: the next mark says that no older one may be believed.
+    pub(crate) async fn begin_checkpoint(&self) -> Result<(), StoreError> {
+        self.checkpoint().await?;
+        self.0.first_checkpoint.set(self.0.checkpoint.get());
+        Ok(())
+    }
+
     /// Stops: everything is written, checkpointed and marked clean. Requests fail from now on.
     pub async fn close(&self) {
         if self.0.closed.replace(true) {
@@ -297,6 +304,7 @@ impl Store {
             clean,
             last_batch,
             sessions: inner.sessions.borrow().clone(),
+            first_checkpoint: inner.first_checkpoint.get(),
         };
         let at = (2 + counter % 2) * PAGE as u64;
         inner.disks[0]
@@ -349,7 +357,7 @@ impl Store {
             };
         }
         self.0.journal.set_incarnation(incarnation);
-        self.checkpoint().await?;
+        self.begin_checkpoint().await?;
         self.write_mark(false, 0).await?;
         Ok(incarnation)
     }

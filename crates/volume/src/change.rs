@@ -201,6 +201,7 @@ fn decode_root(bytes: &[u8]) -> Option<VolumeRoot> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
     use vocab::{GroupId, SegmentId, VolumeId};
 
@@ -221,32 +222,80 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_change_survives_its_record() {
+    fn changes() -> [(&'static str, Change); 6] {
         let extent = ExtentId {
             group: GroupId(1),
             volume: VolumeId(2),
             epoch: Epoch(3),
             counter: 4,
         };
-        let root = sample_root();
-        let changes = [
-            Change::Write {
-                lba: Lba(8),
-                data: Bytes::from(vec![7; BLOCK_SIZE * 2]),
-            },
-            Change::Unmap {
-                lba: Lba(1),
-                blocks: u32::MAX,
-            },
-            Change::Reference {
-                lba: Lba(2),
-                runs: vec![(extent, 12, 4), (extent, 40, 1)],
-            },
-            Change::Barrier(SnapshotId(11)),
-            Change::Checkpoint(root),
-        ];
-        for change in changes {
+        let runs = vec![(extent, 12, 4), (extent, 40, 1)];
+        let data = Bytes::from(vec![7; BLOCK_SIZE * 2]);
+        let empty = VolumeRoot {
+            map: MapRoot::default(),
+            ..sample_root()
+        };
+        [
+            ("write", Change::Write { lba: Lba(8), data }),
+            (
+                "unmap",
+                Change::Unmap {
+                    lba: Lba(1),
+                    blocks: u32::MAX,
+                },
+            ),
+            ("reference", Change::Reference { lba: Lba(2), runs }),
+            ("barrier", Change::Barrier(SnapshotId(11))),
+            ("checkpoint", Change::Checkpoint(sample_root())),
+            ("empty-map", Change::Checkpoint(empty)),
+        ]
+    }
+
+    /// A record of the corpus: its head and its data, without the zeros at the end.
+    fn decode(bytes: &[u8]) -> Option<(RecordHead, Change)> {
+        let (head, data) = bytes.split_first_chunk()?;
+        let head = RecordHead::from_bytes(head).ok()?;
+        let mut data = data.to_vec();
+        data.resize(head.data_bytes.min(1 << 20) as usize, 0);
+        let data = data.into();
+        let change = Change::from_record(&Record { head, data }).ok()?;
+        Some((head, change))
+    }
+
+    #[test]
+    fn fuzz_corpus_of_changes() {
+        let target = target!("change");
+        for (name, change) in changes() {
+            let record = change.to_record(head());
+            let encoded = [&record.head.to_bytes(), &record.data[..]].concat();
+            // Of blocks the bytes do not matter: a few will do.
+            let end = if name == "write" { 80 } else { encoded.len() };
+            let committed = target.sample(name, &encoded[..end]);
+            let (head, decoded) = decode(&committed).expect("a change");
+            assert_eq!(head, record.head);
+            if name != "write" {
+                assert_eq!(decoded, change);
+            }
+        }
+        target.play(|bytes| {
+            let Some((head, change)) = decode(bytes) else {
+                return;
+            };
+            assert_eq!(change.data_bytes(), head.data_bytes as usize);
+            if let Change::Checkpoint(root) = &change {
+                assert!(root.map.is_sound());
+            }
+            // What an owner copies into another segment is the same there.
+            if !matches!(&change, Change::Reference { runs, .. } if runs.len() > RUNS_MAX) {
+                let again = change.to_record(head);
+                assert_eq!(Change::from_record(&again), Ok(change));
+            }
+        });
+    }
+
+    #[test]
+    fn every_change_survives_its_record() {
+        for (_, change) in changes() {
             let record = change.to_record(head());
             record.verify().expect("sealed");
             let decoded = RecordHead::from_bytes(&record.head.to_bytes()).expect("valid");

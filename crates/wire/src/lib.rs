@@ -9,6 +9,8 @@
 //!
 //! No behaviour lives here. Read next: `record.rs`, `store.rs`, `note.rs`, `volume.rs`, `frame.rs`.
 
+#[cfg(test)]
+mod corpus_tests;
 mod frame;
 mod note;
 #[cfg(test)]

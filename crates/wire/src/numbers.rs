@@ -35,7 +35,8 @@ impl<'de> Deserializer<'de> for Names<'_> {
     }
 }
 
-fn names<T: for<'de> Deserialize<'de>>() -> String {
+/// Names of the variants of an enum, in the order of their numbers.
+pub fn names<T: for<'de> Deserialize<'de>>() -> String {
     let mut names = Vec::new();
     assert!(T::deserialize(Names(&mut names)).is_err());
     names.join(" ")

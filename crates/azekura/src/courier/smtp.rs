@@ -311,6 +311,7 @@ pub fn send(server: &Server<'_>, envelope: &Envelope<'_>) -> Result<(), String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
     /// What a server says, and what it was told.
@@ -399,6 +400,34 @@ mod tests {
         assert!(talk("250-a\r\n".repeat(1000)).reply().is_err());
         let reply = talk("250-a\n250\n").reply().unwrap();
         assert_eq!((reply.code, reply.lines.len()), (250, 2));
+    }
+
+    #[test]
+    fn fuzz_corpus_of_replies() {
+        let target = target!("mail-reply");
+        let samples: [(&str, &[u8], Option<(u16, usize)>); 6] = [
+            (
+                "hello",
+                b"250-mail.test\r\n250-AUTH LOGIN PLAIN\r\n250 8BITMIME\r\n",
+                Some((250, 3)),
+            ),
+            ("bare", b"354\r\n", Some((354, 1))),
+            ("lf", b"250-a\n250\n", Some((250, 2))),
+            ("two-codes", b"250-a\r\n251 b\r\n", None),
+            ("ssh", b"SSH-2.0-x\r\n", None),
+            ("cut", b"220 hello", None),
+        ];
+        for (name, says, expected) in samples {
+            let reply = talk(target.sample(name, says)).reply();
+            let reply = reply.ok().map(|reply| (reply.code, reply.lines.len()));
+            assert_eq!(reply, expected, "{name}");
+        }
+        target.play(|bytes| {
+            if let Ok(reply) = talk(bytes).reply() {
+                assert!(reply.code < 1000 && reply.lines.len() <= LINES_MAX);
+                assert!(!reply.said().contains(char::is_control));
+            }
+        });
     }
 
     proptest! {

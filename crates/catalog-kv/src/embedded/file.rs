@@ -246,6 +246,7 @@ impl CatalogFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
     fn stored() -> Stored {
@@ -273,6 +274,37 @@ mod tests {
             assert!(decode_row(b"key", &row[..index]).is_err());
         }
         assert!(decode_row(b"yek", &row).is_err());
+    }
+
+    #[test]
+    fn fuzz_corpus_of_rows() {
+        let target = target!("row");
+        let forever = Stored {
+            lease: None,
+            version: u64::MAX,
+            ..stored()
+        };
+        for (name, stored) in [("leased", stored()), ("forever", forever)] {
+            let committed = target.sample(name, &encode_row("key", &stored));
+            assert_eq!(
+                decode_row(b"key", &committed),
+                Ok(("key".to_owned(), stored))
+            );
+        }
+        let cut = target.sample("cut", &encode_row("key", &stored())[..ROW_HEADER_BYTES - 1]);
+        assert!(decode_row(b"key", &cut).is_err());
+        let decode = |bytes: &[u8]| {
+            if let Ok((name, stored)) = decode_row(b"key", bytes) {
+                assert_eq!(encode_row(&name, &stored), bytes);
+            }
+        };
+        target.play_changed(decode, |mut bytes| {
+            if bytes.len() >= 4 {
+                let sum = row_checksum(b"key", &bytes[4..]);
+                bytes[..4].copy_from_slice(&sum.to_le_bytes());
+            }
+            bytes
+        });
     }
 
     proptest! {

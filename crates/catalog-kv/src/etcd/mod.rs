@@ -639,14 +639,40 @@ mod tests {
             mod_revision,
             value: b"{}".to_vec(),
         };
+        let header = Some(proto::ResponseHeader {
+            revision: 7,
+            ..proto::ResponseHeader::default()
+        });
         let good = proto::RangeResponse {
-            header: Some(proto::ResponseHeader {
-                revision: 7,
-                ..proto::ResponseHeader::default()
-            }),
+            header: header.clone(),
             kvs: vec![row(b"azekura/volume/1", 5), row(b"azekura/\xff", -1)],
             more: true,
         };
+        let decode = |bytes: &[u8]| {
+            if let Ok(reply) = proto::RangeResponse::decode(bytes) {
+                let _ = revision_in(reply.header);
+                for row in reply.kvs {
+                    let _ = entry_of(connections, row);
+                }
+            }
+            let _ = proto::TxnResponse::decode(bytes).map(|reply| revision_in(reply.header));
+            let _ = proto::LeaseGrantResponse::decode(bytes);
+            let _ = proto::WatchResponse::decode(bytes);
+        };
+        let target = fuzz::target!("etcd-reply");
+        let committed = target.sample("range", &good.encode_to_vec());
+        assert_eq!(
+            proto::RangeResponse::decode(&committed[..]).as_ref(),
+            Ok(&good)
+        );
+        let change = proto::TxnResponse {
+            header,
+            succeeded: true,
+            ..proto::TxnResponse::default()
+        };
+        let committed = target.sample("transaction", &change.encode_to_vec());
+        assert_eq!(proto::TxnResponse::decode(&committed[..]), Ok(change));
+        target.play(decode);
         let good = good.encode_to_vec();
         let changes =
             proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..5);
@@ -663,15 +689,7 @@ mod tests {
                     bytes[at] = value;
                 }
             }
-            if let Ok(reply) = proto::RangeResponse::decode(&bytes[..]) {
-                let _ = revision_in(reply.header);
-                for row in reply.kvs {
-                    let _ = entry_of(connections, row);
-                }
-            }
-            let _ = proto::TxnResponse::decode(&bytes[..]).map(|reply| revision_in(reply.header));
-            let _ = proto::LeaseGrantResponse::decode(&bytes[..]);
-            let _ = proto::WatchResponse::decode(&bytes[..]);
+            decode(&bytes);
         });
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use fuzz::{Random, target};
 use proptest::prelude::*;
 use vocab::{Epoch, GroupId, VolumeId};
 
@@ -53,6 +54,145 @@ fn read(sealed: &Bytes, slot: usize) -> Result<Bytes, Damage> {
         .range(block, 1)
         .ok_or(Damage::NoFrame { frame })?;
     descriptor.decode(id(), frame, block, 1, &sealed.slice(range))
+}
+
+/// Extents that are small once the zeros at their end are left out: the padding of frames to pages.
+fn small_extents() -> Vec<(&'static str, Bytes)> {
+    let text = text_block(1);
+    let mut data = Builder::new(id(), ExtentKind::Data);
+    for blocks in [1, 2, 4] {
+        data.push_blocks(&vec![&text[..]; blocks], true)
+            .expect("room");
+    }
+    let data = data.seal();
+    let mut map = Builder::new(id(), ExtentKind::Map);
+    for size in 1..=9_usize {
+        map.push_page(&vec![size as u8; size * 20]).expect("room");
+    }
+    let mut raw = Builder::new(id(), ExtentKind::Data);
+    let mut block = vec![0; BLOCK_SIZE];
+    block[..3].fill(7);
+    raw.push_blocks(&[&block], false).expect("room");
+    let compacted = compact(&data, &[0b0010_0001, 0b11], 1).expect("sound");
+    vec![
+        ("data", data),
+        ("map", map.seal()),
+        ("raw", raw.seal()),
+        ("compacted", compacted),
+    ]
+}
+
+/// An extent from the corpus.
+fn padded(bytes: &[u8]) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    bytes.resize(bytes.len().next_multiple_of(PAGE), 0);
+    bytes.into()
+}
+
+fn short(bytes: &Bytes) -> &[u8] {
+    let used = bytes.iter().rposition(|byte| *byte != 0).expect("a magic");
+    &bytes[..used + 1]
+}
+
+/// Sets the checksum of a header.
+fn sealed_again(mut bytes: Vec<u8>) -> Vec<u8> {
+    let frames = bytes
+        .get(36..40)
+        .map(|count| count.try_into().expect("4 bytes"));
+    let frames = u32::from_le_bytes(frames.unwrap_or_default()) as usize;
+    if frames * Descriptor::BYTES + FIXED_BYTES <= bytes.len() {
+        let crc = header_crc(&bytes, frames);
+        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn fuzz_corpus_of_extents() {
+    let target = target!("extent");
+    for (name, extent) in small_extents() {
+        let committed = padded(&target.sample(name, short(&extent)));
+        assert_eq!(committed, extent, "{name}");
+        let header = verify(&committed).expect("sound");
+        assert_eq!(
+            (header.id(), header.form()),
+            (id(), u32::from(name == "compacted"))
+        );
+    }
+    let (_, data) = small_extents().remove(0);
+    let cut = padded(&target.sample("cut", &data[..FIXED_BYTES + 3 * Descriptor::BYTES]));
+    assert!(Header::parse(&cut).is_ok() && verify(&cut).is_err());
+    let decode = |bytes: &[u8]| {
+        let bytes = padded(bytes);
+        if let Ok(needed) = Header::bytes_needed(&bytes) {
+            assert!(needed <= 4 << 20, "a header of {needed} bytes");
+        }
+        let Ok(header) = Header::parse(&bytes) else {
+            return;
+        };
+        for frame in 0..header.frames() as u16 {
+            let descriptor = header.descriptor(frame);
+            let range = descriptor
+                .as_ref()
+                .ok()
+                .and_then(|descriptor| descriptor.range(0, 4));
+            if let (Ok(descriptor), Some(range)) = (descriptor, range)
+                && range.end <= bytes.len()
+            {
+                let stored = bytes.slice(range);
+                let verified = descriptor.verify(header.id(), frame, 0, 4, &stored);
+                let decoded = descriptor.decode(header.id(), frame, 0, 4, &stored);
+                assert!(
+                    verified.is_ok() || decoded.is_err(),
+                    "what decodes verifies"
+                );
+            }
+        }
+        let live = Random::new(bytes.len() as u64).number().to_le_bytes();
+        if verify(&bytes).is_ok()
+            && let Ok(compacted) = compact(&bytes, &live, header.form().saturating_add(1))
+        {
+            assert!(compacted.len() <= bytes.len());
+            assert!(
+                verify(&compacted).is_ok(),
+                "compaction of a sound extent is sound"
+            );
+        }
+        let _ = compact(&bytes, &live, 1);
+    };
+    target.play_changed(decode, sealed_again);
+}
+
+#[test]
+fn fuzz_corpus_of_descriptors() {
+    let target = target!("descriptor");
+    for (name, extent) in small_extents() {
+        let header = Header::parse(&extent).expect("sound");
+        for frame in 0..header.frames().min(3) as u16 {
+            let Ok(descriptor) = header.descriptor(frame) else {
+                continue;
+            };
+            let committed = target.sample(&format!("{name}-{frame}"), &descriptor.to_bytes());
+            assert_eq!(
+                Descriptor::from_bytes(&committed),
+                Ok(*descriptor),
+                "{name}"
+            );
+        }
+    }
+    let (_, data) = small_extents().remove(0);
+    target.play(|bytes| {
+        if let Ok(descriptor) = Descriptor::from_bytes(bytes) {
+            assert_eq!(
+                Descriptor::from_bytes(&descriptor.to_bytes()),
+                Ok(descriptor)
+            );
+            for (first, count) in [(0, 1), (0, 4), (3, 1), (2, 7), (usize::MAX, 1)] {
+                let _ = descriptor.range(first, count);
+                let _ = descriptor.decode(id(), 0, first, count, &data);
+            }
+        }
+    });
 }
 
 #[test]

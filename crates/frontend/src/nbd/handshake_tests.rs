@@ -289,6 +289,38 @@ fn bytes_beyond_the_handshake_are_kept_for_transmission() {
     assert_eq!(handshake.finish("v").1.len(), 7);
 }
 
+/// What a client sends, from its flags on; in pieces of a length that the last byte says.
+#[test]
+fn fuzz_corpus_of_handshakes() {
+    let target = fuzz::target!("nbd-handshake");
+    let options: [(&str, u32, Vec<u8>); 6] = [
+        ("go", option::GO, info_data("v")),
+        ("info", option::INFO, info_data("vv")),
+        ("list", option::LIST, Vec::new()),
+        ("structured", option::STRUCTURED_REPLY, Vec::new()),
+        ("abort", option::ABORT, Vec::new()),
+        ("unknown", 99, vec![7; 30]),
+    ];
+    let mut all = client_flags();
+    for (name, option, data) in options {
+        let bytes = option_bytes(option, &data);
+        target.sample(name, &[client_flags(), bytes.clone()].concat());
+        if option != option::GO {
+            all.extend(bytes);
+        }
+    }
+    target.sample("all", &all);
+    let mut lie = [client_flags(), option_bytes(99, b"")].concat();
+    let end = lie.len();
+    lie[end - 4..].copy_from_slice(&u32::MAX.to_be_bytes());
+    target.sample("lie", &lie);
+    target.play(|bytes| {
+        let cut = bytes.last().map_or(1, |last| 1 + usize::from(*last) % 40);
+        let chunks = bytes.chunks(cut).map(<[u8]>::to_vec).collect();
+        drive(false, chunks).expect("it never panics and keeps little");
+    });
+}
+
 proptest! {
     #[test]
     fn fuzz_handshakes_of_arbitrary_bytes_never_panic_and_keep_little(

@@ -395,6 +395,7 @@ pub fn put_error_chunk(out: &mut BytesMut, cookie: u64, code: ErrorCode, text: &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
 
     #[test]
@@ -430,6 +431,34 @@ mod tests {
         assert!(string(b"a\0b").is_none());
         assert!(string(&[b'a'; STRING_BYTES_MAX + 1]).is_none());
         assert_eq!(string(b""), Some(""));
+    }
+
+    #[test]
+    fn fuzz_corpus_of_option_data() {
+        let target = target!("nbd-option-data");
+        let mut contexts = BytesMut::new();
+        contexts.put_u32(1);
+        contexts.put_slice(b"v");
+        contexts.put_u32(2);
+        for query in ["qemu:dirty-bitmap:", BASE_ALLOCATION] {
+            contexts.put_u32(u32::try_from(query.len()).unwrap());
+            contexts.put_slice(query.as_bytes());
+        }
+        let committed = target.sample("meta-contexts", &contexts);
+        let parsed = parse_meta_contexts(&committed).expect("whole");
+        assert_eq!(
+            (parsed.name, parsed.queries, parsed.base_allocation),
+            ("v", 2, true)
+        );
+        let info = [&[0, 0, 0, 3][..], b"vol", &[0, 2, 0, 0, 0, 3]].concat();
+        assert!(parse_info(&target.sample("info", &info)).is_some());
+        assert!(parse_info(&target.sample("info-cut", &info[..8])).is_none());
+        assert_eq!(string(&target.sample("name", b"lab/db")), Some("lab/db"));
+        target.play(|bytes| {
+            let _ = parse_info(bytes);
+            let _ = parse_meta_contexts(bytes);
+            assert!(string(bytes).is_none_or(|text| text.len() <= STRING_BYTES_MAX));
+        });
     }
 
     proptest! {

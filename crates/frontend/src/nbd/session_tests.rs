@@ -379,6 +379,36 @@ fn replies_without_data_share_a_piece_of_memory() {
     assert_eq!((replies.take().0.len(), replies.bytes()), (0, 0));
 }
 
+#[test]
+fn fuzz_corpus_of_requests() {
+    let target = fuzz::target!("nbd-request");
+    let mut all = Vec::new();
+    let commands = [
+        ("read", command::READ, 512),
+        ("write", command::WRITE, 512),
+        ("flush", command::FLUSH, 0),
+        ("trim", command::TRIM, 4096),
+        ("write-zeroes", command::WRITE_ZEROES, 4096),
+        ("block-status", command::BLOCK_STATUS, 4096),
+        ("disconnect", command::DISC, 0),
+    ];
+    for (name, command, len) in commands {
+        let mut bytes = encoded(&request(command, 0, 0, len));
+        if command == command::WRITE {
+            bytes.extend([5; 512]);
+        }
+        let committed = target.sample(name, &bytes);
+        assert_eq!(committed, bytes, "{name}");
+        all.extend(bytes);
+    }
+    target.sample("all", &all);
+    target.play(|bytes| {
+        let (structured, cut) = (bytes.len() % 2 == 0, 1 + bytes.len() % 57);
+        let chunks = bytes.chunks(cut).map(<[u8]>::to_vec).collect();
+        drive(structured, structured, chunks).expect("it never panics and keeps little");
+    });
+}
+
 proptest! {
     #[test]
     fn fuzz_arbitrary_requests_never_panic_and_keep_little(
@@ -390,29 +420,38 @@ proptest! {
         structured in any::<bool>(),
         block_status in any::<bool>(),
     ) {
-        let mut session = Session::new(Negotiated { structured, block_status }, Input::default());
-        let mut replies = Replies::default();
         let headers = plausible.into_iter().map(|(command, flags, offset, length, shift)| {
             encoded(&request(command, flags.into(), offset >> shift, length >> (shift % 32)))
         });
-        for chunk in headers.chain(chunks) {
-            session.feed(chunk.into());
-            for _ in 0..100 {
-                match session.next(FACTS, |_| true) {
-                    Ok(Event::Read | Event::Wait) => break,
-                    Ok(Event::Disconnect) | Err(_) => return Ok(()),
-                    Ok(Event::Refuse(request, failure)) => {
-                        replies.push(&request, structured, Err(failure));
-                    }
-                    Ok(Event::Execute(request, payload)) => {
-                        let len: usize = payload.iter().map(Bytes::len).sum();
-                        prop_assert!(len <= PAYLOAD_BYTES_MAX as usize);
-                        prop_assert!(request.end().unwrap() <= FACTS.size);
-                        replies.push(&request, structured, Ok(Outcome::Done));
-                    }
+        drive(structured, block_status, headers.chain(chunks).collect())?;
+    }
+}
+
+fn drive(structured: bool, block_status: bool, chunks: Vec<Vec<u8>>) -> Result<(), TestCaseError> {
+    let negotiated = Negotiated {
+        structured,
+        block_status,
+    };
+    let mut session = Session::new(negotiated, Input::default());
+    let mut replies = Replies::default();
+    for chunk in chunks {
+        session.feed(chunk.into());
+        for _ in 0..100 {
+            match session.next(FACTS, |_| true) {
+                Ok(Event::Read | Event::Wait) => break,
+                Ok(Event::Disconnect) | Err(_) => return Ok(()),
+                Ok(Event::Refuse(request, failure)) => {
+                    replies.push(&request, structured, Err(failure));
+                }
+                Ok(Event::Execute(request, payload)) => {
+                    let len: usize = payload.iter().map(Bytes::len).sum();
+                    prop_assert!(len <= PAYLOAD_BYTES_MAX as usize);
+                    prop_assert!(request.end().unwrap() <= FACTS.size);
+                    replies.push(&request, structured, Ok(Outcome::Done));
                 }
             }
-            prop_assert!(session.buffered() <= PAYLOAD_BYTES_MAX as usize + 128);
         }
+        prop_assert!(session.buffered() <= PAYLOAD_BYTES_MAX as usize + 128);
     }
+    Ok(())
 }

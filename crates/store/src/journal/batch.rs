@@ -260,6 +260,7 @@ pub fn decode_entries(head: &BatchHead, bytes: &Bytes) -> Option<Vec<Decoded>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
     use vocab::{Epoch, Lba, Position, SegmentId, VolumeId};
     use wire::RecordKind;
@@ -323,6 +324,71 @@ mod tests {
             assert_eq!(*place, at);
             assert_eq!(format!("{entry:?}"), format!("{expected:?}"));
         }
+    }
+
+    /// Bytes of a batch, from the corpus: without the zeros at its end.
+    fn pages(bytes: &[u8]) -> Bytes {
+        let mut pages = bytes.to_vec();
+        pages.resize(bytes.len().max(1).next_multiple_of(PAGE), 0);
+        pages.into()
+    }
+
+    fn sealed(bytes: Vec<u8>) -> Vec<u8> {
+        let mut bytes = pages(&bytes).to_vec();
+        let header = usize::from(u16::from_le_bytes([bytes[48], bytes[49]])).max(1) * PAGE;
+        let header = header.min(bytes.len());
+        let crc = crate::header::page_crc(&bytes[..header], 4);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// As replay does it: the head, the checksum, then what is in it. Places lie within the batch.
+    fn decode(bytes: &[u8]) -> Option<Vec<Decoded>> {
+        let bytes = pages(bytes);
+        let head = decode_head(&bytes)?;
+        let whole = bytes.len() as u64 >= head.pages() * PAGE as u64;
+        if !whole || !header_is_sound(&head, &bytes) {
+            return None;
+        }
+        let bytes = bytes.slice(..head.pages() as usize * PAGE);
+        let entries = decode_entries(&head, &bytes)?;
+        for (entry, place) in &entries {
+            if let (Entry::Record(record) | Entry::Moved(record), Some((page, at))) = (entry, place)
+            {
+                let start = *page as usize * PAGE + *at as usize;
+                assert_eq!(bytes[start..start + record.data.len()], record.data);
+            }
+        }
+        Some(entries)
+    }
+
+    #[test]
+    fn fuzz_corpus_of_batches() {
+        let target = target!("batch");
+        let (_, entries) = sample();
+        let inline = entries[1..4].to_vec();
+        let block = record(RecordKind::Write, vec![0; BLOCK_SIZE]);
+        let block = vec![Entry::Record(block), entries[1].clone()];
+        for (name, entries) in [("inline", inline), ("block", block), ("empty", Vec::new())] {
+            let (whole, places) = encode(11, Incarnation(12), 13, 14, 10, &entries);
+            let end = whole
+                .iter()
+                .rposition(|byte| *byte != 0)
+                .expect("it has a magic")
+                + 1;
+            // Zeros at the end are left out, but never a whole page of data.
+            let end = end.max(whole.len() - PAGE + 1);
+            let committed = target.sample(name, &whole[..end]);
+            let head = decode_head(&pages(&committed)).expect("a batch");
+            assert_eq!(
+                (head.session, head.batch, head.at, head.flushed),
+                (11, 13, 14, 10)
+            );
+            let decoded = decode(&committed).expect("sound");
+            let expected: Vec<Decoded> = entries.into_iter().zip(places).collect();
+            assert_eq!(format!("{decoded:?}"), format!("{expected:?}"), "{name}");
+        }
+        target.play_changed(|bytes| drop(decode(bytes)), sealed);
     }
 
     proptest! {

@@ -160,7 +160,7 @@ fn apply(
         Entry::Meta(encoded) => {
             // Sound headers hold whole redo entries; one of a newer release cannot be here, because the
             // batch's version would tell.
-            if let Ok(meta) = postcard::from_bytes::<Meta>(encoded) {
+            if let Some(meta) = Meta::decode(encoded) {
                 if let Meta::Keep(id, extent, false) = &meta {
                     unflushed.push((*id, extent.clone()));
                 }

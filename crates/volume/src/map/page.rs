@@ -280,6 +280,7 @@ fn decode_inner<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz::target;
     use proptest::prelude::*;
     use vocab::{Epoch, GroupId, VolumeId};
 
@@ -357,6 +358,40 @@ mod tests {
                     && children.iter().all(inside)
             }
         }
+    }
+
+    #[test]
+    fn fuzz_corpus_of_pages() {
+        let target = target!("map-page");
+        let whole = LeafRun {
+            start: 0,
+            blocks: LEAF_BLOCKS as u16,
+            extent: extent(1),
+            slot: 0,
+        };
+        let samples = [
+            ("leaf", leaf()),
+            ("inner", inner()),
+            ("whole", Page::Leaf(vec![whole])),
+            ("empty-leaf", Page::Leaf(Vec::new())),
+            ("empty-inner", Page::Inner(HEIGHT_MAX - 1, Vec::new())),
+        ];
+        for (name, page) in samples {
+            let committed = target.sample(name, &page.encode());
+            assert_eq!(Page::decode(&committed), Ok(page), "{name}");
+        }
+        let mut newer = leaf().encode();
+        newer[4] = VERSION + 1;
+        let refused = Page::decode(&target.sample("newer", &newer));
+        assert_eq!(refused, Err(PageDamage::Version(VERSION + 1)));
+        let cut = target.sample("cut", &inner().encode()[..200]);
+        assert_eq!(Page::decode(&cut), Err(PageDamage::Malformed("cut short")));
+        target.play(|bytes| {
+            if let Ok(page) = Page::decode(bytes) {
+                assert!(is_safe(&page, bytes.len()));
+                assert_eq!(Page::decode(&page.encode()), Ok(page));
+            }
+        });
     }
 
     proptest! {
