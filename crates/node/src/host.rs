@@ -193,11 +193,7 @@ impl Host {
         let health = Rc::new(Health::new(world.clone(), stores.clone()));
         let (local, pool) = (parts.stores.ids(), options.pool.clone());
         let pool = Pool::new(world.clone(), stores.clone(), local, pool);
-        let pages = PageCache::new(Rc::new(PoolPages(pool.clone())), options.pages_bytes);
-        #[cfg(feature = "bugs")]
-        if options.volume.faults.has(volume::Bug::SharePages) {
-            pages.share_pages();
-        }
+        let pages = page_cache(&pool, &options);
         let placement = LogPlacement {
             node: parts.id,
             members: members.clone(),
@@ -469,4 +465,14 @@ impl Host {
         self.remote.close();
         tracing::info!(node = %self.options.name, "stopped");
     }
+}
+
+/// Decoded pages of all volumes of this node.
+fn page_cache(pool: &Pool, options: &HostOptions) -> Rc<PageCache> {
+    let pages = PageCache::new(Rc::new(PoolPages(pool.clone())), options.pages_bytes);
+    #[cfg(feature = "bugs")]
+    if options.volume.faults.has(volume::Bug::SharePages) {
+        pages.share_pages();
+    }
+    pages
 }

@@ -28,7 +28,15 @@ pub struct Nemesis<'a> {
     /// Whether it has lost data already.
     struck: bool,
     /// A store of the unlucky machine with its disks as they were and the session the catalog knew then.
-    image: Option<(StoreId, Vec<(SimDisk, DiskSnapshot)>, u64)>,
+    image: Option<Image>,
+}
+
+/// A store as it was.
+struct Image {
+    store: StoreId,
+    disks: Vec<(SimDisk, DiskSnapshot)>,
+    /// The session that the catalog knew.
+    session: u64,
 }
 
 impl<'a> Nemesis<'a> {
@@ -50,10 +58,14 @@ impl<'a> Nemesis<'a> {
                 .pick(&cluster.nodes[unlucky].bay.stores())
                 .clone();
             let pair = |disk: SimDisk| (disk.clone(), disk.snapshot());
-            let image = disks.into_iter().map(pair).collect();
+            let disks = disks.into_iter().map(pair).collect();
             let session = nemesis.session_of(store);
             return Self {
-                image: Some((store, image, session)),
+                image: Some(Image {
+                    store,
+                    disks,
+                    session,
+                }),
                 ..nemesis
             };
         }
@@ -68,10 +80,11 @@ impl<'a> Nemesis<'a> {
     }
 
     /// Whether a store has the disks it had, and the catalog has heard of it since.
-    fn is_still(&self, store: StoreId, images: &[(SimDisk, DiskSnapshot)], session: u64) -> bool {
+    fn is_still(&self, image: &Image) -> bool {
         let bay = &self.cluster.nodes[self.unlucky].bay;
-        let mut disks = images.iter().map(|(disk, _)| disk.name());
-        disks.all(|disk| bay.store_of(disk) == Some(store)) && self.session_of(store) != session
+        let mut disks = image.disks.iter().map(|(disk, _)| disk.name());
+        disks.all(|disk| bay.store_of(disk) == Some(image.store))
+            && self.session_of(image.store) != image.session
     }
 
     fn any(&self) -> usize {
@@ -260,10 +273,9 @@ impl<'a> Nemesis<'a> {
         if std::mem::replace(&mut self.struck, true) {
             return "calm".to_owned();
         }
-        if self.cluster.config.operating.disks && self.later.chance(0.6) {
-            if let Some(said) = replace_dead(self.cluster, &self.later, index) {
-                return said;
-            }
+        let online = self.cluster.config.operating.disks && self.later.chance(0.6);
+        if online && let Some(said) = replace_dead(self.cluster, &self.later, index) {
+            return said;
         }
         self.cluster.crash(index);
         let what = self.exchange_disks();
@@ -277,11 +289,12 @@ impl<'a> Nemesis<'a> {
         match self.image.take() {
             // A disk that goes back to before the catalog last heard of it is found out; one that goes back
             // by less is not, which docs/operating says.
-            Some((store, images, session)) if self.is_still(store, &images, session) => {
-                images
+            Some(image) if self.is_still(&image) => {
+                image
+                    .disks
                     .iter()
-                    .for_each(|(disk, image)| disk.roll_back(image));
-                format!("{store} goes back in time")
+                    .for_each(|(disk, then)| disk.roll_back(then));
+                format!("{} goes back in time", image.store)
             }
             _ => {
                 let stores = self.cluster.nodes[index].bay.stores();

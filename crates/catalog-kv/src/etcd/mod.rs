@@ -644,7 +644,7 @@ mod tests {
             ..proto::ResponseHeader::default()
         });
         let good = proto::RangeResponse {
-            header: header.clone(),
+            header,
             kvs: vec![row(b"azekura/volume/1", 5), row(b"azekura/\xff", -1)],
             more: true,
         };
@@ -668,7 +668,6 @@ mod tests {
         let change = proto::TxnResponse {
             header,
             succeeded: true,
-            ..proto::TxnResponse::default()
         };
         let committed = target.sample("transaction", &change.encode_to_vec());
         assert_eq!(proto::TxnResponse::decode(&committed[..]), Ok(change));
