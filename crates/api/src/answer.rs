@@ -15,7 +15,7 @@ use crate::space::{SpaceReportAnswer, StoreShareAnswer, UsageAnswer};
 use crate::stream::ChangesAnswer;
 use crate::task::{StartedAnswer, TaskAnswer, TasksAnswer};
 use crate::token::TokenAnswer;
-use crate::users::{AuditEntry, SessionAnswer, UserAnswer, UserCredential};
+use crate::users::{AuditEntry, OpenSessionAnswer, SessionAnswer, UserAnswer, UserCredential};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -117,6 +117,8 @@ pub enum Answer {
     Credential(UserCredential),
     /// A session.
     Session(SessionAnswer),
+    /// Sessions that count, the newest first.
+    Sessions(Vec<OpenSessionAnswer>),
     /// What changed.
     Changes(ChangesAnswer),
     /// Entries of the audit log, newest first.
@@ -174,6 +176,7 @@ impl Answer {
             // The hash stays where it is compared, whatever asked for it.
             Self::Credential(value) => serde_json::to_value(&value.name),
             Self::Session(value) => serde_json::to_value(value),
+            Self::Sessions(value) => serde_json::to_value(value),
             Self::Changes(value) => serde_json::to_value(value),
             Self::Audit(value) => serde_json::to_value(value),
             Self::Once(value) => serde_json::to_value(value),

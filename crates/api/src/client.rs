@@ -7,6 +7,7 @@ use crate::operation::OperationError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
+use std::io::Read;
 use std::time::Duration;
 use ureq::http::{Request, Response};
 use ureq::unversioned::resolver::DefaultResolver;
@@ -19,7 +20,18 @@ pub use ureq::http::Method;
 /// message. 256 MiB hold about 4 million runs.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
-/// A token, kept out of logs.
+/// Name of the cookie of a session; over TLS with [`SECURE`] in front.
+const SESSION_COOKIE: &str = "azekura-session=";
+/// What tells a browser that only this server sets the cookie.
+const SECURE: &str = "__Host-";
+
+/// Whether a word is the cookie of a session.
+fn is_session(word: &str) -> bool {
+    let name = word.strip_prefix(SECURE).unwrap_or(word);
+    name.starts_with(SESSION_COOKIE)
+}
+
+/// A token, or the cookie of a session, kept out of logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
@@ -30,12 +42,38 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// The token in a file's content: one word, with blanks around it.
+    /// The token in a file's content: one word, with blanks around it. Also what [`Token::text`] says of a session.
     #[must_use]
     pub fn parse(content: &str) -> Option<Self> {
         let word = content.trim();
+        let secret = |word: &str| word.split_once('=').map(|(_, secret)| secret.to_owned());
+        if is_session(word) {
+            let plain = secret(word)?.bytes().all(|byte| byte.is_ascii_hexdigit());
+            return plain.then(|| Self(word.to_owned()));
+        }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         (!word.is_empty() && word.bytes().all(plain)).then(|| Self(word.to_owned()))
+    }
+}
+
+impl Token {
+    /// As it is kept in a file.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is a session: it ends, and its user changes the password with it.
+    #[must_use]
+    pub fn is_session(&self) -> bool {
+        is_session(&self.0)
+    }
+
+    /// The session that an answer sets.
+    fn set_by(response: &Response<Body>) -> Option<Self> {
+        let lines = response.headers().get_all("set-cookie").into_iter();
+        let mut pairs = lines.filter_map(|line| line.to_str().ok()?.split(';').next());
+        Self::parse(pairs.find(|pair| is_session(pair))?)
     }
 }
 
@@ -80,7 +118,7 @@ fn config(program: &str, connect_max: Duration) -> ureq::config::Config {
 }
 
 /// Sends requests; keeps connections open between them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client(Agent);
 
 impl Client {
@@ -122,15 +160,51 @@ impl Client {
         read(response.map_err(|cause| ClientError::Unreachable(cause.to_string()))?)
     }
 
+    /// Sends a request that logs somebody in; the answer, and the session that it sets.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn ask_for_session<T: DeserializeOwned>(
+        &self,
+        ask: &Ask<'_>,
+    ) -> Result<(T, Token), ClientError> {
+        let response = self.send(ask, None);
+        let response = response.map_err(|cause| ClientError::Unreachable(cause.to_string()))?;
+        let token = Token::set_by(&response);
+        let answer = read(response)?;
+        let missing = || ClientError::Odd("a log-in was answered without a session".to_owned());
+        Ok((answer, token.ok_or_else(missing)?))
+    }
+
+    /// Sends a request whose answer does not end by itself, or is no JSON; what comes, as it comes.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn listen(&self, ask: &Ask<'_>) -> Result<impl Read + use<>, ClientError> {
+        let response = self.send(ask, None);
+        let response = response.map_err(|cause| ClientError::Unreachable(cause.to_string()))?;
+        if response.status().is_success() {
+            return Ok(response.into_body().into_reader());
+        }
+        match read::<serde_json::Value>(response) {
+            Err(error) => Err(error),
+            Ok(_) => Err(ClientError::Odd("an answer that is none".to_owned())),
+        }
+    }
+
     fn send(&self, ask: &Ask<'_>, version: Option<u64>) -> Result<Response<Body>, ureq::Error> {
         let url = format!("{}{}", ask.server.trim_end_matches('/'), ask.path);
         let mut request = Request::builder().method(ask.method).uri(url);
         if let Some(id) = ask.request_id {
             request = request.header("x-request-id", id);
         }
-        if let Some(Token(token)) = ask.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
+        request = match ask.token {
+            Some(token) if token.is_session() => request
+                .header("cookie", token.text())
+                .header("x-azekura-request", "1"),
+            Some(Token(token)) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        };
         if let Some(version) = version {
             request = request.header("if-match", format!("\"{version}\""));
         }
@@ -184,7 +258,18 @@ mod tests {
         let token = Token::parse(" azk_0a-f\n").expect("one word");
         assert_eq!(token.0, "azk_0a-f");
         assert_eq!(format!("{token:?}"), "Token(..)");
-        for odd in ["", " \n", "two words", "a\r\nx-evil: 1"] {
+        for session in ["azekura-session=0af9", "__Host-azekura-session=0af9"] {
+            let token = Token::parse(session).expect("a session");
+            assert!(token.is_session() && token.text() == session);
+        }
+        for odd in [
+            "",
+            " \n",
+            "two words",
+            "a\r\nx-evil: 1",
+            "azekura-session=0af; x=1",
+            "other=0af9",
+        ] {
             assert_eq!(Token::parse(odd), None, "{odd:?}");
         }
     }

@@ -33,6 +33,7 @@ pub mod operation;
 pub mod query;
 mod settings;
 mod space;
+mod spec;
 pub mod stream;
 pub mod task;
 #[cfg(test)]
@@ -100,6 +101,6 @@ pub use task::{
 };
 pub use token::{Scope, TokenAnswer, TokenSpec};
 pub use users::{
-    AuditEntry, AuditQuery, Login, PasswordChange, SessionAnswer, UserAnswer, UserChange,
-    UserCredential, UserRole, UserSpec,
+    AuditEntry, AuditQuery, Login, OpenSessionAnswer, PasswordChange, SessionAnswer, SessionQuery,
+    UserAnswer, UserChange, UserCredential, UserRole, UserSpec,
 };

@@ -12,7 +12,7 @@ impl O {
             O::TaskList(_) | O::TaskShow { .. } | O::Events(_) | O::Space { .. } => true,
             O::Alert(operation) => operation.looks(),
             O::Kubernetes(operation) => operation.looks(),
-            O::TokenList | O::UserList | O::AuditList(_) => true,
+            O::TokenList | O::UserList | O::AuditList(_) | O::SessionList { .. } => true,
             O::Logs(_) | O::LogsPart(_) | O::SettingList => true,
             O::Status
             | O::Cluster
@@ -69,6 +69,7 @@ impl O {
             | O::UserSet { .. }
             | O::UserDelete { .. }
             | O::SessionCreate { .. }
+            | O::SessionEnd { .. }
             | O::SessionDelete { .. } => false,
             O::DiskAdd(_) | O::DiskReplace { .. } | O::DiskLocate { .. } => false,
             O::Conditional { change, .. } => change.looks(),

@@ -6,7 +6,6 @@
 
 use crate::alerts::AlertOperation;
 use crate::catalog::CatalogTarget;
-use crate::copies::MinCopies;
 use crate::disks::{DiskLight, DiskReplacement, DiskSpec};
 pub use crate::error::{ErrorKind, OperationError};
 use crate::event::EventQuery;
@@ -16,12 +15,15 @@ use crate::logs::{LogQuery, LogsPart};
 use crate::members::MemberChange;
 use crate::metrics::{BusiestQuery, MetricsQuery};
 use crate::query::ListQuery;
+pub use crate::spec::{
+    CompressionName, ContainerChange, ContainerSpec, GroupSnapshotSpec, SnapshotRef, SyncName,
+    VolumeChange, VolumeSpec,
+};
 use crate::task::TaskQuery;
 use crate::token::TokenSpec;
 use crate::users::{AuditEntry, AuditQuery, UserRole};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// One request to the management plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -397,6 +399,20 @@ pub enum Operation {
         /// Hash of its secret, in hexadecimal digits.
         hash: String,
     },
+    /// Sessions that count -> `Answer::Sessions`.
+    SessionList {
+        /// Whose; nothing: of all users.
+        #[serde(default)]
+        user: Option<String>,
+    },
+    /// Ends the session with this id -> `Answer::Done`.
+    SessionEnd {
+        /// Its id.
+        id: String,
+        /// Whose it must be; nothing: anybody's.
+        #[serde(default)]
+        user: Option<String>,
+    },
     /// What changed in the cluster since a revision, or what will: a step of the stream -> `Answer::Changes`.
     Changes {
         /// The revision of the last change that was told; nothing: only where the catalog is now.
@@ -497,6 +513,8 @@ impl Operation {
             Self::UserFind { .. } => "user-find",
             Self::SessionCreate { .. } => "session-create",
             Self::SessionFind { .. } => "session-find",
+            Self::SessionList { .. } => "session-list",
+            Self::SessionEnd { .. } => "session-end",
             _ => "session-delete",
         }
     }
@@ -566,6 +584,7 @@ impl Operation {
             Self::UserSet { .. } | Self::UserDelete { .. } => self.name_of_users(),
             Self::UserFind { .. } | Self::SessionCreate { .. } => self.name_of_users(),
             Self::SessionFind { .. } | Self::SessionDelete { .. } => self.name_of_users(),
+            Self::SessionList { .. } | Self::SessionEnd { .. } => self.name_of_users(),
             Self::Changes { .. } | Self::AuditList(_) => self.name_of_records(),
             Self::AuditRecord { .. } | Self::Once(_) => self.name_of_records(),
             Self::Conditional { .. } => self.bare().name(),
@@ -606,188 +625,4 @@ pub enum OnceStep {
         /// The answer; nothing: it may be begun again.
         answer: Option<serde_json::Value>,
     },
-}
-
-/// A container to create.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct ContainerSpec {
-    /// Unique name.
-    pub name: String,
-    /// Copies, 1 to 3.
-    #[serde(default = "two")]
-    pub rf: u8,
-    /// Copies below which writes stop; nothing: 1 for RF 1 and 2, 2 for RF 3.
-    #[serde(default)]
-    pub min_copies: Option<MinCopies>,
-    /// When a write is durable.
-    #[serde(default)]
-    pub sync: SyncName,
-    /// Compression at rest.
-    #[serde(default)]
-    pub compression: CompressionName,
-    /// Upper bound in bytes of the sum of all volume sizes.
-    #[serde(default)]
-    pub quota: Option<u64>,
-}
-
-fn two() -> u8 {
-    2
-}
-
-impl ContainerSpec {
-    /// `min_copies` as a number, or its default for the replication factor.
-    #[must_use]
-    pub fn copies_min(&self) -> u8 {
-        match self.min_copies {
-            Some(MinCopies::Count(count)) => count,
-            Some(MinCopies::Strict) => self.rf,
-            None if self.rf >= 3 => 2,
-            None => 1,
-        }
-    }
-}
-
-/// What changes in a container; what is absent stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct ContainerChange {
-    /// Copies of what is written from now on, 1 to 3.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rf: Option<u8>,
-    /// Copies below which writes stop.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_copies: Option<MinCopies>,
-    /// When a write is durable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sync: Option<SyncName>,
-    /// Compression at rest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub compression: Option<CompressionName>,
-    /// Upper bound in bytes of the sum of all volume sizes; 0: no bound.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quota: Option<u64>,
-}
-
-/// A volume to create.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct VolumeSpec {
-    /// Unique name.
-    pub name: String,
-    /// Its container; a clone may leave it out and gets its origin's.
-    #[serde(default)]
-    pub container: Option<String>,
-    /// Bytes, a multiple of 4096; a clone may leave it out and gets its origin's.
-    #[serde(default)]
-    pub size: Option<u64>,
-    /// What to start from.
-    #[serde(default)]
-    pub from: Option<SnapshotRef>,
-    /// Free-form labels.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// For people.
-    #[serde(default)]
-    pub description: Option<String>,
-    /// Operations per second at most; nothing or 0: no bound.
-    #[serde(default)]
-    pub iops_limit: Option<u64>,
-    /// Bytes per second at most; nothing or 0: no bound.
-    #[serde(default)]
-    pub bandwidth_limit: Option<u64>,
-}
-
-/// What changes in a volume; what is absent stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct VolumeChange {
-    /// Labels to set, or with `null` to remove.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, Option<String>>,
-    /// For people; empty: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// Operations per second at most; 0 or `null`: no bound.
-    #[serde(
-        default,
-        deserialize_with = "null_is_zero",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub iops_limit: Option<u64>,
-    /// Bytes per second at most; 0 or `null`: no bound.
-    #[serde(
-        default,
-        deserialize_with = "null_is_zero",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub bandwidth_limit: Option<u64>,
-}
-
-/// A number that is there; `null` is 0.
-fn null_is_zero<'de, D: Deserializer<'de>>(source: D) -> Result<Option<u64>, D::Error> {
-    Ok(Some(Option::deserialize(source)?.unwrap_or(0)))
-}
-
-/// A group snapshot to take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct GroupSnapshotSpec {
-    /// Unique name; each member has it in its volume, too.
-    pub name: String,
-    /// The volumes.
-    pub volumes: Vec<String>,
-    /// Free-form labels, of the members.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-}
-
-/// Names a snapshot, or a volume as it is now.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct SnapshotRef {
-    /// The volume.
-    pub volume: String,
-    /// Name of its snapshot; nothing: the volume as it is now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<String>,
-}
-
-impl fmt::Display for SnapshotRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.snapshot {
-            Some(snapshot) => write!(f, "{}@{snapshot}", self.volume),
-            None => f.write_str(&self.volume),
-        }
-    }
-}
-
-/// When a write is durable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum SyncName {
-    /// At the next flush, as on any disk.
-    #[default]
-    Flush,
-    /// When it is acknowledged.
-    Always,
-}
-
-/// Compression of data at rest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum CompressionName {
-    /// LZ4 where it saves enough.
-    #[default]
-    Lz4,
-    /// None.
-    Off,
 }

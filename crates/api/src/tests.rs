@@ -70,6 +70,13 @@ fn every_operation() -> Vec<Operation> {
     vec![
         Operation::Status,
         Operation::Figures,
+        Operation::SessionList {
+            user: Some(text("alice")),
+        },
+        Operation::SessionEnd {
+            id: text("0123456789abcdef"),
+            user: None,
+        },
         Operation::VolumeResize {
             name: text("v"),
             size: 4096,

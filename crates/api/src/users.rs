@@ -145,6 +145,36 @@ pub struct SessionAnswer {
     pub expires_ms: Option<u64>,
 }
 
+/// A session that counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OpenSessionAnswer {
+    /// Its id, which lets nobody in: the beginning of a hash of its secret.
+    pub id: String,
+    /// Name of the user.
+    pub user: String,
+    /// When the user logged in, Unix milliseconds.
+    pub created_ms: u64,
+    /// Until when it counts, Unix milliseconds.
+    pub expires_ms: u64,
+    /// Whether it is the one that the request shows.
+    #[serde(default)]
+    pub own: bool,
+}
+
+/// Hexadecimal digits of the hash of a session's secret that are its id: 64 bits tell 4096 sessions apart.
+pub const SESSION_ID_DIGITS: usize = 16;
+
+/// Whose sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
+#[serde(deny_unknown_fields)]
+pub struct SessionQuery {
+    /// Only sessions of this user; nothing: of all for an administrator, one's own for everybody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
 macro_rules! secret {
     ($($name:ident),*) => {
         $(impl fmt::Debug for $name {

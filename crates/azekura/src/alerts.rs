@@ -5,7 +5,7 @@ use crate::cli::{
     SeverityName, TargetAddVerb, TargetArgs, TargetVerb, UrlArgs,
 };
 use crate::output::{Done, Table, columns, fields, render, time};
-use crate::verbs::{Console, query};
+use crate::verbs::{Console, name_page, query};
 use anyhow::{Context, bail};
 use api::http::path;
 use api::{
@@ -181,8 +181,9 @@ impl Console<'_> {
                     self.remote.post(&path(&["alert-targets"]), &spec)?;
                 Ok(render(&added, self.form))
             }
-            TargetVerb::List => {
-                let targets: Vec<AlertTargetAnswer> = self.remote.get(&path(&["alert-targets"]))?;
+            TargetVerb::List { page } => {
+                let path = name_page(path(&["alert-targets"]), &page);
+                let targets: Vec<AlertTargetAnswer> = self.remote.get(&path)?;
                 Ok(render(&targets, self.form))
             }
             TargetVerb::Delete { name, on } => {

@@ -3,7 +3,7 @@
 use crate::cli::{ClaimArgs, KubernetesVerb};
 use crate::output::{Done, Table, bytes, columns, fields, render, time};
 use crate::remote::RemoteError;
-use crate::verbs::{Console, query};
+use crate::verbs::{Console, number, query};
 use api::http::path;
 use api::{
     ClaimAnswer, ClaimsAnswer, KubernetesAnswer, KubernetesListAnswer, PodFacts, StorageClassFacts,
@@ -36,22 +36,28 @@ impl Console<'_> {
         }
     }
 
-    /// All claims that fit, page by page.
+    /// All claims that fit, page by page; with a limit one page.
     fn claims(&self, arguments: &ClaimArgs) -> Result<ClaimsAnswer, RemoteError> {
-        let mut all = ClaimsAnswer::default();
+        let mut all = ClaimsAnswer {
+            next: arguments.after.clone(),
+            ..ClaimsAnswer::default()
+        };
+        let limit = number(arguments.limit);
         for _ in 0..PAGES_MAX {
             let mut path = path(&["kubernetes", &arguments.name, "claims"]);
             let wanted = [
                 ("namespace", arguments.namespace.as_deref()),
                 ("status", arguments.status.as_deref()),
                 ("volume", arguments.volume.as_deref()),
+                ("name", arguments.claim.as_deref()),
+                ("limit", limit.as_deref()),
                 ("after", all.next.as_deref()),
             ];
             query(&mut path, &wanted);
             let page: ClaimsAnswer = self.remote.get(&path)?;
             all.items.extend(page.items);
             all.next = page.next;
-            if all.next.is_none() {
+            if all.next.is_none() || limit.is_some() {
                 break;
             }
         }

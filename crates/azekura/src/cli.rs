@@ -7,9 +7,11 @@ mod condition;
 mod csi;
 mod disk;
 mod kubernetes;
+mod lists;
 mod logs;
 mod metrics;
 mod preflight;
+mod session;
 mod tasks;
 mod users;
 
@@ -20,7 +22,7 @@ pub use alert::{
 pub use catalog::{CatalogVerb, DisksArgs};
 pub use cluster::{
     CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, EventsArgs,
-    GroupSnapshotVerb, InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb,
+    GroupSnapshotVerb, InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb, StoreVerb,
 };
 pub use condition::IfVersion;
 pub use csi::{
@@ -28,11 +30,13 @@ pub use csi::{
 };
 pub use disk::{DiskVerb, FormatArgs};
 pub use kubernetes::{ClaimArgs, KubernetesVerb};
+pub use lists::{IdPageArgs, ListArgs, NamePageArgs};
 pub use logs::LogsArgs;
 pub use metrics::{BusyOrder, MetricsVerb, QueryArgs, TopArgs};
 pub use preflight::{BundleArgs, PreflightArgs};
+pub use session::{OwnPasswordArgs, SessionCreateArgs, SessionVerb};
 pub use tasks::{TaskListArgs, TaskVerb};
-pub use users::{AuditArgs, PasswordArgs, Role, UserVerb};
+pub use users::{AuditArgs, AuditVerb, PasswordArgs, Role, UserVerb};
 
 use crate::config::parse_name;
 use crate::quantity::{parse_duration, parse_size};
@@ -48,14 +52,14 @@ pub const API_DEFAULT: &str = "http://127.0.0.1:7400";
 const RUN_DIR: &str = "/run/azekura/attach";
 
 /// Distributed block storage.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "azekura", version, arg_required_else_help = true)]
 #[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage.")]
 pub struct Cli {
     /// URL of any node's API.
     #[arg(long, global = true, env = "AZEKURA_API", value_name = "URL", default_value = API_DEFAULT)]
     pub api: String,
-    /// File that holds the token for the API, when that asks for one.
+    /// File that holds the token for the API, when that asks for one; or a session, as `azekura session create` makes it.
     #[arg(long, global = true, env = "AZEKURA_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Folder with this machine's certificate, in a cluster that has any; connections are encrypted then.
@@ -86,7 +90,7 @@ pub enum Form {
 }
 
 /// What to do.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
     /// Print what a shell reads to complete verbs and options
     Completion {
@@ -95,9 +99,9 @@ pub enum Verb {
     },
     /// Run a node until it is told to stop, or say what becomes of one
     Node(NodeArgs),
-    /// Stores: what becomes of them
+    /// Stores: which there are, and what becomes of them
     #[command(subcommand)]
-    Store(MemberVerb),
+    Store(StoreVerb),
     /// Disks: of all nodes, and of this machine
     #[command(subcommand)]
     Disk(DiskVerb),
@@ -116,7 +120,7 @@ pub enum Verb {
     /// Points in time of several volumes
     #[command(subcommand)]
     GroupSnapshot(GroupSnapshotVerb),
-    /// Create a volume that starts from a snapshot
+    /// Create a volume that starts from a snapshot, or from a volume as it is now
     Clone(CloneArgs),
     /// Make a volume a block device of this machine
     Attach(AttachArgs),
@@ -134,8 +138,12 @@ pub enum Verb {
     /// Users, who log in to the web pages
     #[command(subcommand)]
     User(UserVerb),
+    /// Sessions of users: log in, see who has, end one; change one's own password
+    #[command(subcommand)]
+    Session(SessionVerb),
     /// Who has changed what
-    Audit(AuditArgs),
+    #[command(subcommand)]
+    Audit(AuditVerb),
     /// Nodes, stores and volumes at a glance
     Status,
     /// How much loss the cluster can take now
@@ -172,7 +180,7 @@ pub enum Verb {
 }
 
 /// Arguments of `node`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct NodeArgs {
     /// What becomes of a node; nothing: run one here.
@@ -190,7 +198,7 @@ pub struct NodeArgs {
 }
 
 /// Verbs on containers.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum ContainerVerb {
     /// Create a container
     Create {
@@ -205,7 +213,11 @@ pub enum ContainerVerb {
         policy: PolicyArgs,
     },
     /// List containers
-    List,
+    List {
+        /// Which part.
+        #[command(flatten)]
+        page: NamePageArgs,
+    },
     /// Change a container; what is not named stays
     Set {
         /// Its name.
@@ -231,7 +243,7 @@ pub enum ContainerVerb {
 }
 
 /// Policies of a container.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PolicyArgs {
     /// Copies below which writes stop, or strict: as many as RF says [created with: 1 for RF 1 and 2, 2 for RF 3].
     #[arg(long, value_name = "N|strict")]
@@ -265,16 +277,8 @@ pub enum Compression {
     Off,
 }
 
-/// The order of a list.
-#[derive(Debug, Args)]
-pub struct OrderArgs {
-    /// By name, size or created, with `-` in front from the other end: --sort=-size.
-    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
-    pub sort: Option<api::ListSort>,
-}
-
 /// Verbs on volumes.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum VolumeVerb {
     /// Create an empty volume
     Create {
@@ -307,9 +311,9 @@ pub enum VolumeVerb {
     },
     /// List volumes
     List {
-        /// In which order.
+        /// Which, and in which order.
         #[command(flatten)]
-        order: OrderArgs,
+        list: ListArgs,
     },
     /// Show everything about a volume
     Show {
@@ -353,7 +357,7 @@ pub enum VolumeVerb {
 }
 
 /// What is said about a volume, and what its clients may do per second.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DescriptionArgs {
     /// A label; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
@@ -370,7 +374,7 @@ pub struct DescriptionArgs {
 }
 
 /// Verbs on snapshots.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum SnapshotVerb {
     /// Take a snapshot
     Create {
@@ -392,9 +396,9 @@ pub enum SnapshotVerb {
     List {
         /// Of this volume only.
         volume: Option<String>,
-        /// In which order.
+        /// Which, and in which order.
         #[command(flatten)]
-        order: OrderArgs,
+        list: ListArgs,
     },
     /// Delete a snapshot
     Delete {
@@ -413,16 +417,23 @@ pub enum SnapshotVerb {
         /// The newer snapshot; nothing: the volume as it is now.
         #[arg(long, value_name = "SNAPSHOT")]
         to: Option<String>,
+        /// The first byte that is looked at.
+        #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+        offset: Option<u64>,
+        /// Ranges at most, which are then exact; nothing: all, joined where they are many.
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
     },
 }
 
 /// Arguments of `clone`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
+#[command(allow_missing_positional = true)]
 pub struct CloneArgs {
-    /// The volume whose snapshot to start from.
+    /// The volume to start from.
     pub volume: String,
-    /// The snapshot.
-    pub snapshot: String,
+    /// Its snapshot; nothing: the volume as it is now.
+    pub snapshot: Option<String>,
     /// Name of the new volume.
     #[arg(value_parser = parse_name)]
     pub name: String,
@@ -438,7 +449,7 @@ pub struct CloneArgs {
 }
 
 /// Arguments of `attach`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct AttachArgs {
     /// The volume.
     pub volume: String,
@@ -469,7 +480,7 @@ pub struct AttachArgs {
 }
 
 /// What `attach --published` must be told: it asks nobody.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PublishedArgs {
     /// Use the attachment of this generation, which somebody else made and will give back. The API is not asked.
     #[arg(long, value_name = "GENERATION", requires_all = ["cluster", "nodes", "volume_name"])]
@@ -491,7 +502,7 @@ pub struct PublishedArgs {
 }
 
 /// Verbs on tokens.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum TokenVerb {
     /// Create a token and show it, this once
     Create {
@@ -509,7 +520,11 @@ pub enum TokenVerb {
         kubernetes: Vec<String>,
     },
     /// List tokens, without their secrets
-    List,
+    List {
+        /// Which part.
+        #[command(flatten)]
+        page: NamePageArgs,
+    },
     /// Delete a token: it is refused from now on
     Delete {
         /// Its name.
@@ -536,7 +551,7 @@ pub enum TokenScope {
 }
 
 /// Arguments of `detach`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DetachArgs {
     /// The volume.
     pub volume: String,
@@ -552,7 +567,7 @@ pub struct DetachArgs {
 }
 
 /// Arguments of `bench`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
     /// The volume, which is overwritten.
     #[arg(long, value_name = "NAME")]

@@ -3,7 +3,7 @@
 use crate::cli::{DiskVerb, IfVersion, MemberVerb};
 use crate::output::{Table, bytes, columns};
 use crate::remote::RemoteError;
-use crate::verbs::{Console, Shown};
+use crate::verbs::{Console, Shown, name_page};
 use api::http::path;
 use api::{DiskAnswer, DiskLight, DiskReplacement, DiskSpec, OperationError};
 
@@ -15,7 +15,10 @@ impl Console<'_> {
             self.member("stores", verb(store))
         };
         match verb {
-            DiskVerb::List => self.show::<Vec<DiskAnswer>>(self.remote.get(&path(&["disks"]))),
+            DiskVerb::List { page } => {
+                let path = name_page(path(&["disks"]), &page);
+                self.show::<Vec<DiskAnswer>>(self.remote.get(&path))
+            }
             DiskVerb::Add(add) => {
                 let spec = DiskSpec {
                     node: add.node,

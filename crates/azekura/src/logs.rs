@@ -53,6 +53,8 @@ impl Console<'_> {
         let mut text = path(&["logs"]);
         let number = |number: Option<u64>| number.map(|number| number.to_string());
         let (task, from) = (number(arguments.task), number(from));
+        let ago = |ago: Duration| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+        let to = number(arguments.to.map(|to| now_ms().saturating_sub(ago(to))));
         let limit = limit.to_string();
         query(
             &mut text,
@@ -64,6 +66,7 @@ impl Console<'_> {
                 ("request", arguments.request.as_deref()),
                 ("text", arguments.text.as_deref()),
                 ("from", from.as_deref()),
+                ("to", to.as_deref()),
                 ("limit", Some(&limit)),
             ],
         );

@@ -16,6 +16,7 @@
 
 mod alerts;
 mod attach;
+mod audit;
 mod authority;
 mod bay;
 mod bench;
@@ -28,6 +29,8 @@ mod config;
 #[cfg(test)]
 mod config_tests;
 mod courier;
+#[cfg(test)]
+mod coverage;
 mod credentials;
 mod csi_verbs;
 mod disk;
@@ -47,6 +50,7 @@ mod preflight;
 mod quantity;
 mod remote;
 mod seat;
+mod sessions;
 mod settings;
 mod shelf;
 mod space;
@@ -130,7 +134,8 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
     };
     let verb = match verb {
         Verb::User(verb) => return console.user(verb),
-        Verb::Audit(arguments) => return console.audit(&arguments),
+        Verb::Session(verb) => return console.session(verb),
+        Verb::Audit(arguments) => return Ok(console.audit(&arguments)?),
         Verb::Task(verb) => return console.task(verb),
         Verb::Alert(verb) => return console.alert(verb),
         other => other,
@@ -145,6 +150,7 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         Verb::Node(NodeArgs {
             verb: Some(verb), ..
         }) => match verb {
+            NodeVerb::List => console.nodes(),
             NodeVerb::Member(verb) => console.member("nodes", verb),
             NodeVerb::Token(verb) => console.join_token(verb),
             NodeVerb::Approve { name } => console.approve(&name),
@@ -152,7 +158,7 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         },
         Verb::Catalog(verb) => return console.catalog(verb),
         Verb::Disk(verb) => console.disk(verb),
-        Verb::Store(verb) => console.member("stores", verb),
+        Verb::Store(verb) => console.store(verb),
         Verb::Resiliency => console.resiliency(),
         Verb::Space => console.space(),
         Verb::Events(arguments) => console.events(&arguments),
@@ -161,6 +167,7 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
         Verb::Top(arguments) => console.top(&arguments),
         Verb::Status => console.status(),
         Verb::Cluster(ClusterVerb::Show) => console.cluster(),
+        Verb::Cluster(ClusterVerb::Api) => console.document(),
         Verb::Cluster(ClusterVerb::Settings) => console.settings(),
         Verb::Cluster(ClusterVerb::Ca(verb)) => console.authority(verb),
         Verb::Capacity(arguments) => console.capacity(&arguments),

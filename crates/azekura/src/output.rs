@@ -486,11 +486,7 @@ impl Table for StatusAnswer {
         text += "\n";
         text += &columns(&NODE_HEAD, &nodes);
         text += "\n";
-        let head = [
-            "STORE", "NODE", "STATE", "STANDING", "GROUPS", "CAPACITY", "USED", "FULL", "JOURNAL",
-            "FILL", "REASON",
-        ];
-        text += &columns(&head, &stores);
+        text += &columns(&STORE_HEAD, &stores);
         text += "\n";
         text += &space(&self.resiliency.space);
         text += "\n";
@@ -499,6 +495,41 @@ impl Table for StatusAnswer {
             text += "and more: see `azekura volume list`\n";
         }
         text
+    }
+}
+
+const STORE_HEAD: [&str; 11] = [
+    "STORE", "NODE", "STATE", "STANDING", "GROUPS", "CAPACITY", "USED", "FULL", "JOURNAL", "FILL",
+    "REASON",
+];
+
+impl Table for Vec<StoreAnswer> {
+    fn table(&self) -> String {
+        let rows: Vec<_> = self.iter().map(store_row).collect();
+        columns(&STORE_HEAD, &rows)
+    }
+}
+
+/// The nodes of a cluster.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct Nodes(pub Vec<NodeAnswer>);
+
+impl Table for Nodes {
+    fn table(&self) -> String {
+        let rows: Vec<_> = self.0.iter().map(node_row).collect();
+        columns(&NODE_HEAD, &rows)
+    }
+}
+
+/// What is the same for people and programs.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct Plain(pub serde_json::Value);
+
+impl Table for Plain {
+    fn table(&self) -> String {
+        render(self, Form::Json)
     }
 }
 

@@ -7,6 +7,7 @@ use identity::Credentials;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use world::World;
 
 /// A little more than the server's own patience, so that its answer is heard.
 const ANSWER_SECONDS_MAX: u64 = 150;
+/// Text is read no further than this: what a node with 10,000 volumes counts is about 20 MiB.
+const TEXT_BYTES_MAX: u64 = 256 << 20;
 /// What servers are told that asks.
 pub const PROGRAM: &str = concat!("azekura/", env!("CARGO_PKG_VERSION"));
 /// Longest wait for a connection.
@@ -75,7 +78,7 @@ fn read_token(path: &Path) -> anyhow::Result<Token> {
         .with_context(|| format!("cannot read the token file {}", path.display()))?;
     Token::parse(&text).with_context(|| {
         format!(
-            "{} does not hold a token: it is one word that begins with azk_",
+            "{} does not hold a token: it is one word that begins with azk_, or a session that `azekura session create` made",
             path.display()
         )
     })
@@ -239,14 +242,51 @@ impl Remote {
         self.call(&Method::DELETE, path, None, version)
     }
 
-    fn call<T: DeserializeOwned>(
-        &self,
-        method: &Method,
-        path: &str,
-        body: Option<&str>,
-        version: Option<u64>,
-    ) -> Result<T, RemoteError> {
+    /// Reads text at a path of the server.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub fn text(&self, path: &str) -> Result<String, RemoteError> {
+        let listened = self.client.listen(&self.ask(&Method::GET, path, None));
+        let mut text = String::new();
+        let reader = listened.map_err(|error| self.failed(error))?;
+        let read = reader.take(TEXT_BYTES_MAX).read_to_string(&mut text);
+        read.map_err(|cause| self.failed(ClientError::Odd(cause.to_string())))?;
+        Ok(text)
+    }
+
+    /// Logs in as a user.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub fn log_in(&self, login: &api::Login) -> Result<(api::SessionAnswer, Token), RemoteError> {
+        let (path, body) = (api::http::path(&["session"]), body_of(login));
         let ask = Ask {
+            token: None,
+            ..self.ask(&Method::POST, &path, Some(&body))
+        };
+        let asked = self.client.ask_for_session(&ask);
+        asked.map_err(|error| self.failed(error))
+    }
+
+    /// The same server, asked with a session.
+    #[must_use]
+    pub fn with_session(&self, session: Token) -> Self {
+        Self {
+            base: self.base.clone(),
+            client: self.client.clone(),
+            token: Some(session),
+        }
+    }
+
+    /// Whether requests show a session.
+    #[must_use]
+    pub fn has_session(&self) -> bool {
+        self.token.as_ref().is_some_and(Token::is_session)
+    }
+
+    fn ask<'a>(&'a self, method: &'a Method, path: &'a str, body: Option<&'a str>) -> Ask<'a> {
+        Ask {
             server: &self.base,
             method,
             path,
@@ -254,13 +294,26 @@ impl Remote {
             token: self.token.as_ref(),
             request_id: None,
             patience: Duration::from_secs(ANSWER_SECONDS_MAX),
-        };
-        let asked = self.client.ask_if(&ask, version);
-        let url = || self.base.clone();
-        asked.map_err(|error| match error {
-            ClientError::Unreachable(reason) => RemoteError::Unreachable { url: url(), reason },
-            ClientError::Odd(reason) => RemoteError::Odd { url: url(), reason },
+        }
+    }
+
+    fn failed(&self, error: ClientError) -> RemoteError {
+        let url = self.base.clone();
+        match error {
+            ClientError::Unreachable(reason) => RemoteError::Unreachable { url, reason },
+            ClientError::Odd(reason) => RemoteError::Odd { url, reason },
             ClientError::Refused(error) => RemoteError::Refused(error),
-        })
+        }
+    }
+
+    fn call<T: DeserializeOwned>(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&str>,
+        version: Option<u64>,
+    ) -> Result<T, RemoteError> {
+        let asked = self.client.ask_if(&self.ask(method, path, body), version);
+        asked.map_err(|error| self.failed(error))
     }
 }

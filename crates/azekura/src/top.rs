@@ -18,6 +18,7 @@ impl Console<'_> {
     /// `metrics ...`.
     pub fn metrics(&self, verb: &MetricsVerb) -> Shown {
         match verb {
+            MetricsVerb::Export => self.remote.text("/metrics"),
             MetricsVerb::Query(arguments) => self.query_metrics(arguments),
             MetricsVerb::Busiest { by, limit } => {
                 self.show::<BusiestAnswer>(self.busiest(*by, *limit))
@@ -31,8 +32,12 @@ impl Console<'_> {
         let now = now.duration_since(std::time::UNIX_EPOCH);
         // A clock before 1970 asks for what the node takes when nothing is said.
         let from = now
+            .as_ref()
             .ok()
             .map(|now| now.saturating_sub(arguments.last).as_millis());
+        let to = arguments
+            .to
+            .and_then(|to| Some(now.as_ref().ok()?.saturating_sub(to).as_millis()));
         let step = arguments.step.map(|step| step.as_secs());
         query(
             &mut text,
@@ -40,6 +45,7 @@ impl Console<'_> {
                 ("entity", Some(&arguments.entity)),
                 ("metric", Some(&arguments.metric)),
                 ("from", from.map(|from| from.to_string()).as_deref()),
+                ("to", to.map(|to| to.to_string()).as_deref()),
                 ("step", step.map(|step| step.to_string()).as_deref()),
             ],
         );

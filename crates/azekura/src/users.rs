@@ -1,11 +1,11 @@
-//! `azekura user` and `azekura audit`, and the first user of a cluster.
+//! `azekura user`, and the first user of a cluster.
 
-use crate::cli::{AuditArgs, PasswordArgs, Role, UserVerb};
+use crate::cli::{PasswordArgs, Role, UserVerb};
 use crate::output::{Table, columns, render, time};
-use crate::verbs::{Console, query};
+use crate::verbs::{Console, name_page};
 use anyhow::Context;
 use api::http::path;
-use api::{AuditEntry, OperationError, UserAnswer, UserChange, UserRole, UserSpec};
+use api::{OperationError, UserAnswer, UserChange, UserRole, UserSpec};
 use control::{Backend, FirstUser};
 use serde::Serialize;
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ fn role_of(role: Role) -> UserRole {
 }
 
 /// The first line of a file.
-fn read_password(path: &Path) -> anyhow::Result<String> {
+pub fn read_password(path: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     let read = match path == Path::new("-") {
         true => std::io::stdin()
@@ -44,11 +44,11 @@ fn read_password(path: &Path) -> anyhow::Result<String> {
 
 /// A user, with the password when that was made here.
 #[derive(Serialize)]
-struct Made {
+pub struct Made {
     #[serde(flatten)]
-    user: UserAnswer,
+    pub user: UserAnswer,
     #[serde(skip_serializing_if = "Option::is_none")]
-    password: Option<String>,
+    pub password: Option<String>,
 }
 
 impl Table for Made {
@@ -82,24 +82,6 @@ impl Table for Vec<UserAnswer> {
     }
 }
 
-impl Table for Vec<AuditEntry> {
-    fn table(&self) -> String {
-        let row = |entry: &AuditEntry| {
-            vec![
-                entry.id.to_string(),
-                time(entry.at_ms),
-                entry.who.clone(),
-                entry.operation.clone(),
-                entry.subject.clone(),
-                entry.outcome.clone(),
-            ]
-        };
-        let rows: Vec<Vec<String>> = self.iter().map(row).collect();
-        let head = ["ID", "TIME", "WHO", "OPERATION", "SUBJECT", "OUTCOME"];
-        columns(&head, &rows)
-    }
-}
-
 impl Console<'_> {
     /// `user ...`.
     ///
@@ -123,8 +105,9 @@ impl Console<'_> {
                 let password = made.then_some(spec.password);
                 Ok(render(&Made { user, password }, self.form))
             }
-            UserVerb::List => {
-                let users: Vec<UserAnswer> = self.remote.get(&path(&["users"]))?;
+            UserVerb::List { page } => {
+                let path = name_page(path(&["users"]), &page);
+                let users: Vec<UserAnswer> = self.remote.get(&path)?;
                 Ok(render(&users, self.form))
             }
             UserVerb::Passwd { name, password, on } => {
@@ -153,27 +136,10 @@ impl Console<'_> {
             }
         }
     }
-
-    /// `audit`.
-    ///
-    /// # Errors
-    /// What the node says.
-    pub fn audit(&self, arguments: &AuditArgs) -> anyhow::Result<String> {
-        let mut path = path(&["audit"]);
-        let limit = arguments.limit.to_string();
-        let before = arguments.before.map(|before| before.to_string());
-        let parts = [
-            ("limit", Some(limit.as_str())),
-            ("before", before.as_deref()),
-        ];
-        query(&mut path, &parts);
-        let entries: Vec<AuditEntry> = self.remote.get(&path)?;
-        Ok(render(&entries, self.form))
-    }
 }
 
 /// The password, and whether it was made here.
-fn password_from(arguments: &PasswordArgs) -> anyhow::Result<(String, bool)> {
+pub fn password_from(arguments: &PasswordArgs) -> anyhow::Result<(String, bool)> {
     match &arguments.password_file {
         Some(path) => Ok((read_password(path)?, false)),
         None => Ok((control::make_password().context("no randomness")?, true)),

@@ -2,16 +2,17 @@
 
 use crate::cli::{
     CapacityArgs, CloneArgs, Compression, ContainerVerb, DescriptionArgs, Form, GroupSnapshotVerb,
-    IfVersion, OrderArgs, PolicyArgs, SnapshotVerb, Sync, TokenScope, TokenVerb, VolumeVerb,
+    IdPageArgs, IfVersion, ListArgs, NamePageArgs, PolicyArgs, SnapshotVerb, StoreVerb, Sync,
+    TokenScope, TokenVerb, VolumeVerb,
 };
-use crate::output::{Done, Table, render};
+use crate::output::{Done, Nodes, Plain, Table, render};
 use crate::remote::{Remote, RemoteError};
 use api::http::{self, path};
 use api::{
     CapacityAnswer, ClusterAnswer, CompressionName, ContainerAnswer, ContainerChange,
     ContainerSpec, DiffAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, ListSort, Scope,
-    SnapshotAnswer, SnapshotRef, StatusAnswer, SyncName, TokenAnswer, TokenSpec, VolumeAnswer,
-    VolumeChange, VolumeSpec,
+    SnapshotAnswer, SnapshotRef, StatusAnswer, StoreAnswer, SyncName, TokenAnswer, TokenSpec,
+    VolumeAnswer, VolumeChange, VolumeSpec,
 };
 use serde::Serialize;
 
@@ -53,6 +54,29 @@ impl Console<'_> {
         self.show::<ClusterAnswer>(self.remote.get(&path(&["cluster"])))
     }
 
+    /// `node list`.
+    pub fn nodes(&self) -> Shown {
+        let answer: ClusterAnswer = self.remote.get(&path(&["cluster"]))?;
+        self.show(Ok(Nodes(answer.nodes)))
+    }
+
+    /// `store ...`.
+    pub fn store(&self, verb: StoreVerb) -> Shown {
+        match verb {
+            StoreVerb::List { page } => {
+                let path = id_page(path(&["stores"]), &page);
+                self.show::<Vec<StoreAnswer>>(self.remote.get(&path))
+            }
+            StoreVerb::Member(verb) => self.member("stores", verb),
+        }
+    }
+
+    /// `cluster api`.
+    pub fn document(&self) -> Shown {
+        let answer: serde_json::Value = self.remote.get(&path(&["openapi.json"]))?;
+        Ok(render(&Plain(answer), self.form))
+    }
+
     /// `capacity`.
     pub fn capacity(&self, arguments: &CapacityArgs) -> Shown {
         let mut path = path(&["capacity"]);
@@ -85,8 +109,9 @@ impl Console<'_> {
                 let answer = self.remote.post(&path(&["group-snapshots"]), &spec);
                 self.show::<GroupSnapshotAnswer>(answer)
             }
-            GroupSnapshotVerb::List => {
-                self.show::<Vec<GroupSnapshotAnswer>>(self.remote.get(&path(&["group-snapshots"])))
+            GroupSnapshotVerb::List { page } => {
+                let path = id_page(path(&["group-snapshots"]), &page);
+                self.show::<Vec<GroupSnapshotAnswer>>(self.remote.get(&path))
             }
             GroupSnapshotVerb::Show { id } => {
                 self.show::<GroupSnapshotAnswer>(self.remote.get(&one(&id)))
@@ -105,8 +130,9 @@ impl Console<'_> {
                 let answer = self.remote.post(&path(&["containers"]), &spec);
                 self.show::<ContainerAnswer>(answer)
             }
-            ContainerVerb::List => {
-                self.show::<Vec<ContainerAnswer>>(self.remote.get(&path(&["containers"])))
+            ContainerVerb::List { page } => {
+                let path = name_page(path(&["containers"]), &page);
+                self.show::<Vec<ContainerAnswer>>(self.remote.get(&path))
             }
             ContainerVerb::Set {
                 name,
@@ -155,7 +181,10 @@ impl Console<'_> {
                 };
                 self.show::<TokenAnswer>(self.remote.post(&path(&["tokens"]), &spec))
             }
-            TokenVerb::List => self.show::<Vec<TokenAnswer>>(self.remote.get(&path(&["tokens"]))),
+            TokenVerb::List { page } => {
+                let path = name_page(path(&["tokens"]), &page);
+                self.show::<Vec<TokenAnswer>>(self.remote.get(&path))
+            }
             TokenVerb::Delete { name, on } => {
                 let path = path(&["tokens", &name]);
                 self.deleted_on(&path, format!("token {name}"), on)
@@ -192,8 +221,8 @@ impl Console<'_> {
                 let answer = self.remote.patch_if(&path, &change, on.version);
                 self.show::<VolumeAnswer>(answer)
             }
-            VolumeVerb::List { order } => {
-                let path = ordered(path(&["volumes"]), &order);
+            VolumeVerb::List { list } => {
+                let path = listed(path(&["volumes"]), &list);
                 self.show::<Vec<VolumeAnswer>>(self.remote.get(&path))
             }
             VolumeVerb::Show { name } => {
@@ -229,7 +258,7 @@ impl Console<'_> {
             size: arguments.size,
             from: Some(SnapshotRef {
                 volume: arguments.volume,
-                snapshot: Some(arguments.snapshot),
+                snapshot: arguments.snapshot,
             }),
             labels: arguments.labels.into_iter().collect(),
             ..VolumeSpec::default()
@@ -253,23 +282,35 @@ impl Console<'_> {
                 let path = path(&["snapshots", &id.to_string()]);
                 self.show::<SnapshotAnswer>(self.remote.get(&path))
             }
-            SnapshotVerb::List { volume, order } => {
+            SnapshotVerb::List { volume, list } => {
                 let path = match &volume {
                     Some(volume) => path(&["volumes", volume, "snapshots"]),
                     None => path(&["snapshots"]),
                 };
-                let path = ordered(path, &order);
+                let path = listed(path, &list);
                 self.show::<Vec<SnapshotAnswer>>(self.remote.get(&path))
             }
             SnapshotVerb::Delete { volume, name } => self.deleted(
                 &path(&["volumes", &volume, "snapshots", &name]),
                 format!("snapshot {name} of volume {volume}"),
             ),
-            SnapshotVerb::Diff { volume, from, to } => {
+            SnapshotVerb::Diff {
+                volume,
+                from,
+                to,
+                offset,
+                limit,
+            } => {
                 let mut path = path(&["volumes", &volume, "diff"]);
+                let (offset, limit) = (number(offset), number(limit));
                 query(
                     &mut path,
-                    &[("from", from.as_deref()), ("to", to.as_deref())],
+                    &[
+                        ("from", from.as_deref()),
+                        ("to", to.as_deref()),
+                        ("offset", offset.as_deref()),
+                        ("limit", limit.as_deref()),
+                    ],
                 );
                 self.show::<DiffAnswer>(self.remote.get(&path))
             }
@@ -277,10 +318,45 @@ impl Console<'_> {
     }
 }
 
-fn ordered(mut path: String, order: &OrderArgs) -> String {
+/// A number as text, if there is one.
+pub fn number<N: ToString>(number: Option<N>) -> Option<String> {
+    number.map(|number| number.to_string())
+}
+
+/// The path of a part of a list of volumes or snapshots.
+fn listed(mut path: String, list: &ListArgs) -> String {
     let written = ListSort::WRITTEN.iter();
-    let sort = written.clone().find(|(_, sort)| Some(*sort) == order.sort);
-    query(&mut path, &[("sort", sort.map(|(text, _)| *text))]);
+    let sort = written.clone().find(|(_, sort)| Some(*sort) == list.sort);
+    let (limit, after) = (number(list.page.limit), number(list.page.after));
+    query(
+        &mut path,
+        &[
+            ("sort", sort.map(|(text, _)| *text)),
+            ("name", list.name.as_deref()),
+            ("label", list.label.as_deref()),
+            ("limit", limit.as_deref()),
+            ("after", after.as_deref()),
+        ],
+    );
+    path
+}
+
+/// The path of a part of a list that is ordered by name.
+pub fn name_page(mut path: String, page: &NamePageArgs) -> String {
+    let limit = number(page.limit);
+    let parts = [
+        ("limit", limit.as_deref()),
+        ("after", page.after.as_deref()),
+    ];
+    query(&mut path, &parts);
+    path
+}
+
+/// The path of a part of a list that is ordered by id.
+fn id_page(mut path: String, page: &IdPageArgs) -> String {
+    let (limit, after) = (number(page.limit), number(page.after));
+    let parts = [("limit", limit.as_deref()), ("after", after.as_deref())];
+    query(&mut path, &parts);
     path
 }
 

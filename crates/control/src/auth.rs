@@ -454,6 +454,8 @@ fn is_step(operation: &Operation) -> bool {
             | Operation::SessionCreate { .. }
             | Operation::SessionFind { .. }
             | Operation::SessionDelete { .. }
+            | Operation::SessionList { .. }
+            | Operation::SessionEnd { .. }
             | Operation::AuditRecord { .. }
             | Operation::Once(_)
             | Operation::NodeJoin { .. }

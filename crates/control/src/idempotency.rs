@@ -219,6 +219,7 @@ fn has_secret(operation: &Operation) -> bool {
             | Operation::UserSet { .. }
             | Operation::SessionCreate { .. }
             | Operation::SessionDelete { .. }
+            | Operation::SessionEnd { .. }
     )
 }
 

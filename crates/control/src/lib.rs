@@ -50,6 +50,7 @@ pub(crate) use auth::make_secret;
 pub use auth::{Auth, Digest, Transport, make_token};
 pub use first::{FirstUser, make_first_user};
 pub use futures_util::future::BoxFuture;
+pub use openapi::api_document;
 pub use password::make_password;
 pub use routes::{ANSWER_SECONDS_MAX, REQUESTS_MAX, router};
 pub use server::{STOP_SECONDS_MAX, serve};

@@ -5,6 +5,7 @@
 //!
 //! Read next: `table.rs`, `describe.rs`.
 
+mod accounts;
 mod alerts;
 mod describe;
 mod kubernetes;
@@ -64,6 +65,15 @@ pub(crate) async fn serve() -> Response {
         (CACHE_CONTROL, "no-store"),
     ];
     (headers, DOCUMENT.clone()).into_response()
+}
+
+/// The whole document, for programs that compare themselves with it.
+///
+/// # Panics
+/// Never: it is plain data with text keys.
+#[must_use]
+pub fn api_document() -> serde_json::Value {
+    serde_json::to_value(document()).expect("the document is plain data with text keys")
 }
 
 /// The whole document.

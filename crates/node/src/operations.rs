@@ -307,6 +307,8 @@ impl Host {
             } => self.create_session(&user, &password, hash).await,
             Operation::SessionFind { hash } => self.find_session(&hash).await,
             Operation::SessionDelete { hash } => self.delete_session(&hash).await,
+            Operation::SessionList { user } => self.list_sessions(user.as_deref()).await,
+            Operation::SessionEnd { id, user } => self.end_session(&id, user.as_deref()).await,
             Operation::Changes { after, mood } => {
                 Ok(Answer::Changes(self.changes(after, &mood).await))
             }

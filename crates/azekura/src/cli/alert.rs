@@ -1,12 +1,12 @@
 //! Arguments of the verbs on alerts.
 
-use super::IfVersion;
+use super::{IfVersion, NamePageArgs};
 use crate::config::parse_name;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Verbs on alerts.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum AlertVerb {
     /// List what is wrong, or was
     List(AlertListArgs),
@@ -25,7 +25,7 @@ pub enum AlertVerb {
 }
 
 /// Arguments of `alert list`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct AlertListArgs {
     /// Which ones.
     #[arg(long, value_enum, default_value_t = AlertStateName::Open)]
@@ -70,7 +70,7 @@ pub enum SeverityName {
 }
 
 /// Arguments of `alert acknowledge` and `alert resolve`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct AlertNoteArgs {
     /// Its id.
     pub id: u64,
@@ -80,13 +80,17 @@ pub struct AlertNoteArgs {
 }
 
 /// Verbs on those who are told.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum TargetVerb {
     /// Tell somebody of what changes from now on
     #[command(subcommand)]
     Add(TargetAddVerb),
     /// List who is told, and how that goes
-    List,
+    List {
+        /// Which part.
+        #[command(flatten)]
+        page: NamePageArgs,
+    },
     /// Tell somebody no more
     Delete {
         /// Its name.
@@ -103,7 +107,7 @@ pub enum TargetVerb {
 }
 
 /// How somebody is told.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum TargetAddVerb {
     /// By a POST of JSON for each change
     Webhook {
@@ -134,7 +138,7 @@ pub enum TargetAddVerb {
 }
 
 /// What every target has.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct TargetArgs {
     /// Unique name.
     #[arg(value_parser = parse_name)]
@@ -148,7 +152,7 @@ pub struct TargetArgs {
 }
 
 /// An address, which may be a secret.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct UrlArgs {
     /// The address, http:// or https://.
@@ -160,7 +164,7 @@ pub struct UrlArgs {
 }
 
 /// Who logs in.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct LoginArgs {
     /// Name of the user.
     #[arg(long, requires = "password_file")]
@@ -171,7 +175,7 @@ pub struct LoginArgs {
 }
 
 /// Arguments of `alert target add mail`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct MailArgs {
     /// What every target has.
     #[command(flatten)]

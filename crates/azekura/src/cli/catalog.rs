@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 /// Verbs on the catalog.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum CatalogVerb {
     /// Show where the catalog is, who keeps it, and how they are
     Status,
@@ -77,7 +77,7 @@ impl CatalogVerb {
 }
 
 /// Where the stores of a cluster are, and what goes on without.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DisksArgs {
     /// Configuration of a node whose disks are in this machine; may be repeated. The first one names the catalog.
     #[arg(long = "config", value_name = "FILE", required = true)]

@@ -1,6 +1,6 @@
 //! Verbs on what is above a single volume: the cluster, its capacity, group snapshots.
 
-use super::{IfVersion, parse_label};
+use super::{IdPageArgs, IfVersion, parse_label};
 use crate::config::parse_name;
 use crate::quantity::{parse_duration, parse_size};
 use clap::{Args, Subcommand};
@@ -9,10 +9,12 @@ use std::time::Duration;
 use world::Role;
 
 /// Verbs on the cluster.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum ClusterVerb {
     /// Show the cluster's id and its nodes
     Show,
+    /// Print the API's own description, an OpenAPI 3.1 document
+    Api,
     /// Policies and thresholds that the nodes run with, as their configurations set them
     Settings,
     /// Make the authority of a new cluster, and credentials for its first node and its administrator
@@ -26,7 +28,7 @@ pub enum ClusterVerb {
 }
 
 /// Arguments of `events`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct EventsArgs {
     /// Only events after this one, oldest first.
     #[arg(long, value_name = "ID")]
@@ -40,7 +42,7 @@ pub struct EventsArgs {
 }
 
 /// Verbs on the authority.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum CaVerb {
     /// Who signs, who is believed, and what nodes show
     Show,
@@ -58,9 +60,25 @@ pub enum CaVerb {
     },
 }
 
+/// Verbs on stores.
+#[derive(Clone, Debug, Subcommand)]
+pub enum StoreVerb {
+    /// List the stores of all nodes
+    List {
+        /// Which part.
+        #[command(flatten)]
+        page: IdPageArgs,
+    },
+    /// What any member has
+    #[command(flatten)]
+    Member(MemberVerb),
+}
+
 /// Verbs on a node.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum NodeVerb {
+    /// List the nodes
+    List,
     /// What any member has
     #[command(flatten)]
     Member(MemberVerb),
@@ -77,7 +95,7 @@ pub enum NodeVerb {
 }
 
 /// Verbs on tokens to join.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum JoinTokenVerb {
     /// Make a token, which lets one node join
     Create {
@@ -88,7 +106,7 @@ pub enum JoinTokenVerb {
 }
 
 /// Arguments of `node join`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct JoinArgs {
     /// The token, or - to read it from standard input.
     #[arg(long)]
@@ -144,7 +162,7 @@ pub struct JoinArgs {
 }
 
 /// Arguments of `cluster init`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct InitArgs {
     /// Name of the cluster.
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
@@ -158,7 +176,7 @@ pub struct InitArgs {
 }
 
 /// Verbs on certificates. They work where the authority's file is and need no running node.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum CredentialsVerb {
     /// Make a folder with a new key and certificate
     Create(CredentialsArgs),
@@ -170,7 +188,7 @@ pub enum CredentialsVerb {
 }
 
 /// Arguments of `cluster credentials create`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct CredentialsArgs {
     /// Whose they are: a person, a machine, a node.
     #[arg(value_parser = parse_name)]
@@ -190,7 +208,7 @@ pub struct CredentialsArgs {
 }
 
 /// Verbs on a node or a store.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum MemberVerb {
     /// Show what ties it to the cluster
     Show {
@@ -238,7 +256,7 @@ pub enum MemberVerb {
 }
 
 /// Arguments of `capacity`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct CapacityArgs {
     /// For volumes of this container: its policies and quota count.
@@ -250,7 +268,7 @@ pub struct CapacityArgs {
 }
 
 /// Verbs on group snapshots.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum GroupSnapshotVerb {
     /// Take one point in time of several volumes
     Create {
@@ -265,7 +283,11 @@ pub enum GroupSnapshotVerb {
         labels: Vec<(String, String)>,
     },
     /// List group snapshots
-    List,
+    List {
+        /// Which part.
+        #[command(flatten)]
+        page: IdPageArgs,
+    },
     /// Show a group snapshot and its members
     Show {
         /// Its id.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Processes of the CSI driver.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum CsiVerb {
     /// Serve the controller: one for the cluster
     Controller(CsiControllerArgs),
@@ -20,7 +20,7 @@ pub enum CsiVerb {
 }
 
 /// What both processes need.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct CsiArgs {
     /// The unix socket, as a path or as unix:PATH.
     #[arg(long, env = "CSI_ENDPOINT", value_name = "SOCKET", value_parser = parse_socket)]
@@ -34,7 +34,7 @@ pub struct CsiArgs {
 }
 
 /// Arguments of `csi controller`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("asks_kubernetes").multiple(true).args(["follow_pods", "report_claims"])))]
 pub struct CsiControllerArgs {
     /// What both processes need.
@@ -58,7 +58,7 @@ pub struct CsiControllerArgs {
 }
 
 /// Arguments of `csi controller` about pods that follow their volumes.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct FollowArgs {
     /// When a Kubernetes node is lost, fence its volumes, mark it out of service, and let its pods run elsewhere.
     #[arg(long)]
@@ -97,7 +97,7 @@ pub enum Blocks {
 }
 
 /// Arguments of `csi node`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct CsiNodeArgs {
     /// What both processes need.
     #[command(flatten)]
@@ -134,7 +134,7 @@ pub enum Home {
 }
 
 /// Arguments of `csi launch`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct LaunchArgs {
     /// Name of the control group.
     #[arg(long, value_name = "NAME", value_parser = parse_name)]

@@ -1,12 +1,13 @@
 //! Verbs on disks.
 
+use super::NamePageArgs;
 use crate::config::parse_name;
 use crate::quantity::parse_size;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 /// Verbs on disks. `format` and `show` work on this machine and need no running node; the others ask a node.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum DiskVerb {
     /// Make disks of this machine a new, empty store
     Format(FormatArgs),
@@ -16,7 +17,11 @@ pub enum DiskVerb {
         path: PathBuf,
     },
     /// List the disks of all nodes
-    List,
+    List {
+        /// Which part.
+        #[command(flatten)]
+        page: NamePageArgs,
+    },
     /// Make disks of a node a new store, which takes part at once
     Add(DiskAddArgs),
     /// Move everything away from a disk's store, while I/O goes on
@@ -53,7 +58,7 @@ pub enum DiskVerb {
 }
 
 /// Arguments of `disk add`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DiskAddArgs {
     /// Name of the node.
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
@@ -64,7 +69,7 @@ pub struct DiskAddArgs {
 }
 
 /// Arguments of `disk replace`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DiskReplaceArgs {
     /// What is replaced: NODE:PATH, or the id of its store.
     pub old: String,
@@ -77,7 +82,7 @@ pub struct DiskReplaceArgs {
 }
 
 /// Disks that become a store, and how.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct NewDiskArgs {
     /// Make files of this size where nothing is at a path.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -94,7 +99,7 @@ pub struct NewDiskArgs {
 }
 
 /// Arguments of `disk format`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct FormatArgs {
     /// Name of the cluster the store will belong to.
     #[arg(long, value_name = "NAME", value_parser = parse_name)]

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 /// Verbs on Kubernetes clusters.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum KubernetesVerb {
     /// Kubernetes clusters that drivers report of, or that labels of volumes name
     List,
@@ -22,7 +22,7 @@ pub enum KubernetesVerb {
 }
 
 /// Arguments of `kubernetes claims`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ClaimArgs {
     /// Name of the Kubernetes cluster.
     pub name: String,
@@ -35,4 +35,13 @@ pub struct ClaimArgs {
     /// Only the claim of this volume.
     #[arg(long, value_name = "NAME")]
     pub volume: Option<String>,
+    /// Only claims of this name.
+    #[arg(long = "name", value_name = "NAME", id = "claim")]
+    pub claim: Option<String>,
+    /// Claims at most, 1 to 1000; nothing: all.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: Option<u32>,
+    /// Only claims after this one: what the page before says comes next.
+    #[arg(long, value_name = "KEY")]
+    pub after: Option<String>,
 }

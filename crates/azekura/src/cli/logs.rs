@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use std::time::Duration;
 
 /// Arguments of `logs`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct LogsArgs {
     /// Only lines about this volume: its name, or volume- and its id; also a deleted one, as long as its task is kept.
     #[arg(long, value_name = "NAME")]
@@ -28,6 +28,9 @@ pub struct LogsArgs {
     /// Only lines of the last such time.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub last: Option<Duration>,
+    /// Only lines that are older than this.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "follow")]
+    pub to: Option<Duration>,
     /// Lines at most, 1 to 2000: the newest of those that fit.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub limit: u32,

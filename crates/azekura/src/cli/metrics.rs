@@ -5,8 +5,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use std::time::Duration;
 
 /// Verbs on figures.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum MetricsVerb {
+    /// Print what the node counts, as Prometheus reads it
+    Export,
     /// Show figures over time
     Query(QueryArgs),
     /// List nodes, and the busiest volumes
@@ -21,7 +23,7 @@ pub enum MetricsVerb {
 }
 
 /// Arguments of `metrics query`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct QueryArgs {
     /// cluster, node/NAME, store/ID, container/NAME or volume/NAME.
     pub entity: String,
@@ -30,13 +32,16 @@ pub struct QueryArgs {
     /// How far back: up to a day in fine steps, up to 90 days in coarse ones.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_duration)]
     pub last: Duration,
+    /// Until how long ago; nothing: until now.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub to: Option<Duration>,
     /// Length of a step, a multiple of 15s: what makes at most 360 of them, if nothing is said.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub step: Option<Duration>,
 }
 
 /// Arguments of `top`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct TopArgs {
     /// What volumes are ordered by.
     #[arg(long, value_enum, default_value_t = BusyOrder::Iops)]

@@ -4,7 +4,7 @@ use clap::Args;
 use std::path::PathBuf;
 
 /// Arguments of `preflight`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PreflightArgs {
     /// Look at the disks, ports, catalog and certificates of the node with this configuration, too.
     #[arg(long, value_name = "FILE")]
@@ -18,7 +18,7 @@ pub struct PreflightArgs {
 }
 
 /// Arguments of `support-bundle`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct BundleArgs {
     /// The file that is made, a gzip-compressed tar archive; it must not be there.
     #[arg(long, value_name = "FILE")]

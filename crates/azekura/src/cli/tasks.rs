@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 /// Verbs on tasks.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum TaskVerb {
     /// Tasks, the newest first
     List(TaskListArgs),
@@ -25,7 +25,7 @@ pub enum TaskVerb {
 }
 
 /// Arguments of `task list`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct TaskListArgs {
     /// Only these: open, or some of queued, running, succeeded, failed, cancelled, with commas between them.
     #[arg(long, value_name = "STATES")]

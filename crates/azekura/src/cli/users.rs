@@ -1,12 +1,12 @@
 //! Arguments of the verbs on users and of the audit log.
 
-use super::IfVersion;
+use super::{IfVersion, NamePageArgs};
 use crate::config::parse_name;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Verbs on users.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum UserVerb {
     /// Make a user who can log in to the web pages
     Create {
@@ -21,7 +21,11 @@ pub enum UserVerb {
         password: PasswordArgs,
     },
     /// List users
-    List,
+    List {
+        /// Which part.
+        #[command(flatten)]
+        page: NamePageArgs,
+    },
     /// Give a user another password, which ends the user's sessions
     Passwd {
         /// The name.
@@ -55,7 +59,7 @@ pub enum UserVerb {
 }
 
 /// Where a password comes from.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PasswordArgs {
     /// File with the password in its first line; `-`: standard input. Nothing: one is made and shown, this once.
     #[arg(long, value_name = "FILE")]
@@ -73,8 +77,20 @@ pub enum Role {
     Admin,
 }
 
-/// Arguments of `audit`.
-#[derive(Debug, Args)]
+/// Verbs on the audit log.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AuditVerb {
+    /// List who has changed what, newest first
+    List(AuditArgs),
+    /// Show one entry: what was there before, and what was asked for
+    Show {
+        /// Its id.
+        id: u64,
+    },
+}
+
+/// Arguments of `audit list`.
+#[derive(Clone, Debug, Args)]
 pub struct AuditArgs {
     /// Entries at most, 1 to 1000.
     #[arg(long, value_name = "N", default_value_t = 100)]

@@ -118,7 +118,7 @@ impl Scene {
     fn assert_secrets_are_kept(&self, node: &Node) {
         let shown = [
             node.ask(&["alert", "target", "list"]).to_string(),
-            node.ask(&["audit", "--limit", "1000"]).to_string(),
+            node.ask(&["audit", "list", "--limit", "1000"]).to_string(),
             std::fs::read_to_string(self.directory.path("node.log")).unwrap(),
         ];
         for text in shown {

@@ -89,6 +89,43 @@ fn told(stream: &mut BufReader<TcpStream>, kind: &str) -> String {
     }
 }
 
+/// Vera logs in with verbs, sees her sessions, ends one, and changes her password.
+fn own_session(node: &Node, directory: &Directory, admin: &[&str]) {
+    let kept = directory.path("session");
+    let kept = kept.to_str().unwrap();
+    let given = directory.path("vera");
+    let given = given.to_str().unwrap();
+    let login = ["session", "create", "vera", "--password-file", given];
+    let begun = node.ask(&[&login[..], &["--out", kept]].concat());
+    assert_eq!(begun["user"], "vera", "{begun}");
+    let own = ["--token-file", kept];
+    let shown = node.ask(&[&["session", "show"][..], &own].concat());
+    assert_eq!(shown["scope"], "viewer", "{shown}");
+    let listed = node.ask(&[&["session", "list"][..], &own].concat());
+    let sessions = listed.as_array().unwrap();
+    assert_eq!(
+        sessions.len(),
+        2,
+        "the other one was begun before: {listed}"
+    );
+    let ids = |own: bool| {
+        let found = sessions.iter().find(|session| session["own"] == own);
+        found.unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    node.ask(&[&["session", "end", &ids(false)][..], &own].concat());
+    let all = node.ask(&[&["session", "list", "--user", "vera"][..], admin].concat());
+    assert_eq!(all.as_array().unwrap().len(), 1, "{all}");
+    let change = ["session", "password", "--current-file", given];
+    let made = node.ask(&[&change[..], &own].concat());
+    let ended = node.refuse(&[&["volume", "list"][..], &own].concat());
+    assert_eq!(ended["kind"], "unauthenticated", "{ended}");
+    std::fs::write(given, made["password"].as_str().unwrap()).unwrap();
+    let again = ["session", "password", "--user", "vera"];
+    let files = ["--current-file", given];
+    let made = node.ask(&[&again[..], &files].concat());
+    assert!(made["password"].is_string(), "{made}");
+}
+
 #[test]
 fn real_sessions_count_on_every_node_until_they_are_ended() {
     let mut cluster = Cluster::start_with("console", |text| text.replace("[catalog]", TABLE));
@@ -197,11 +234,12 @@ fn real_first_user_has_the_password_of_the_file_and_the_log_has_no_secret() {
     node.ask(&[&given[..], &token].concat());
     assert!(log_in(&node.api, "vera", &first).is_err());
     log_in(&node.api, "vera", "one that was given").unwrap();
+    own_session(&node, &directory, &token);
     node.ask(&with(&["user", "set-role", "vera", "operator"]));
     let refused = node.refuse(&with(&["user", "delete", "admin"]));
     assert_eq!(refused["kind"], "refused", "{refused}");
     node.ask(&with(&["user", "delete", "vera"]));
-    let audit = node.ask(&with(&["audit", "--limit", "50"]));
+    let audit = node.ask(&with(&["audit", "list", "--limit", "50"]));
     let entries = audit.as_array().unwrap();
     let has = |operation: &str, who: &str, outcome: &str| {
         let is = |entry: &&Value| {
@@ -216,7 +254,7 @@ fn real_first_user_has_the_password_of_the_file_and_the_log_has_no_secret() {
     has("session-create", "nobody", "unauthenticated");
     has("volume-delete", "user vera", "forbidden");
     has("user-delete", "the node's own token", "done");
-    let older = node.ask(&with(&["audit", "--limit", "1", "--before", "3"]));
+    let older = node.ask(&with(&["audit", "list", "--limit", "1", "--before", "3"]));
     assert_eq!(older[0]["id"], 2);
     node.stop();
     // Users and sessions are the catalog's.

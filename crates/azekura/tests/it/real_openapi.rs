@@ -405,6 +405,15 @@ fn users(checked: &mut Checked) {
     let set = response.headers()["set-cookie"].to_str().unwrap();
     checked.cookie = set.split(';').next().unwrap().to_owned();
     checked.ask("GET", "/session", None, 200);
+    let open = checked.ask("GET", "/sessions", None, 200);
+    checked.ask("GET", "/sessions?user=admin", None, 403);
+    checked.ask("GET", "/sessions?of=u", None, 400);
+    let other = open.as_array().unwrap().iter();
+    let other = other.filter(|session| session["own"] == false);
+    let other = other.map(|session| session["id"].as_str().unwrap());
+    let end = format!("/sessions/{}", other.last().unwrap());
+    checked.ask("DELETE", &end, None, 200);
+    checked.ask("DELETE", &end, None, 404);
     checked.ask("GET", "/audit", None, 403);
     let other = json!({"current": PASSWORD, "password": "another password"});
     checked.ask("POST", "/session/password", Some(other), 200);

@@ -1,24 +1,23 @@
 //! Every route: what it takes, what it answers, who may ask.
 
+use super::accounts::{accounts, sessions};
 use super::alerts::alerts;
 use super::describe::{Describe, Described};
 use super::kubernetes::kubernetes;
 use api::ErrorKind::{
-    Exists, Failed, Forbidden, InUse, NoSpace, NotFound, Refused, Throttled, Unauthenticated,
-    Unavailable,
+    Exists, Failed, InUse, NoSpace, NotFound, Refused, Unauthenticated, Unavailable,
 };
 use api::Scope::{Admin, Client, Csi, Operator, Viewer};
 use api::stream::ChangesAnswer;
 use api::{
-    AttachmentAnswer, AuditEntry, AuditQuery, AuthorityAnswer, BusiestAnswer, BusiestQuery,
-    CapacityAnswer, CatalogAnswer, CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget,
-    ClusterAnswer, ContainerAnswer, ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer,
-    DiskLight, DiskReplacement, DiskSpec, EventQuery, EventsAnswer, GroupSnapshotAnswer,
-    GroupSnapshotSpec, IdPage, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery,
-    LogQuery, Login, LogsAnswer, MemberAnswer, MemberChange, MetricsAnswer, MetricsQuery, NamePage,
-    PasswordChange, RemoveQuery, ResiliencyAnswer, Retirement, Scope, SessionAnswer, SettingAnswer,
-    SnapshotAnswer, SpaceReportAnswer, StartedAnswer, StatusAnswer, StoreAnswer, TaskAnswer,
-    TaskQuery, TasksAnswer, TokenAnswer, TokenSpec, UserAnswer, UserChange, UserSpec, VolumeAnswer,
+    AttachmentAnswer, AuthorityAnswer, BusiestAnswer, BusiestQuery, CapacityAnswer, CatalogAnswer,
+    CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget, ClusterAnswer, ContainerAnswer,
+    ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer, DiskLight, DiskReplacement, DiskSpec,
+    EventQuery, EventsAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, IdPage, JoinAnswer,
+    JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, LogQuery, LogsAnswer, MemberAnswer,
+    MemberChange, MetricsAnswer, MetricsQuery, NamePage, RemoveQuery, ResiliencyAnswer, Retirement,
+    Scope, SettingAnswer, SnapshotAnswer, SpaceReportAnswer, StartedAnswer, StatusAnswer,
+    StoreAnswer, TaskAnswer, TaskQuery, TasksAnswer, TokenAnswer, TokenSpec, VolumeAnswer,
     VolumeChange, VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
@@ -621,97 +620,6 @@ fn tokens() -> Vec<Describe> {
         .object(DONE)
         .problems(&[NotFound])
         .scopes(ADMIN),
-    ]
-}
-
-fn accounts() -> Vec<Describe> {
-    const USER: &str = "Name of the user";
-    vec![
-        Describe::new(Get, "/users", "user-list", "Everybody who can log in")
-            .query::<NamePage>(&[])
-            .list::<UserAnswer>("Users, by name")
-            .scopes(ADMIN),
-        Describe::new(Post, "/users", "user-create", "Makes a user")
-            .body::<UserSpec>(True)
-            .tagged()
-            .answer::<UserAnswer>("The user")
-            .problems(&[Exists, Refused, Throttled])
-            .keyless()
-            .scopes(ADMIN),
-        Describe::new(
-            Patch,
-            "/users/{name}",
-            "user-set",
-            "Changes role or password, which ends the user's sessions",
-        )
-        .named("name", USER)
-        .body::<UserChange>(True)
-        .tagged()
-        .conditional()
-        .answer::<UserAnswer>("The user as it is now")
-        .problems(&[NotFound, Refused, Throttled])
-        .keyless()
-        .scopes(ADMIN),
-        Describe::new(
-            Delete,
-            "/users/{name}",
-            "user-delete",
-            "Deletes a user, whose sessions end with that",
-        )
-        .named("name", USER)
-        .conditional()
-        .object(DONE)
-        .problems(&[NotFound, Refused])
-        .scopes(ADMIN),
-    ]
-}
-
-fn sessions() -> Vec<Describe> {
-    vec![
-        Describe::new(Get, "/session", "session-show", "Who asks")
-            .answer::<SessionAnswer>("Who, and what may be asked for")
-            .problems(&[Unavailable, Failed])
-            .scopes(&[]),
-        Describe::new(
-            Post,
-            "/session",
-            "session-create",
-            "Logs in: the answer sets the cookie of the session",
-        )
-        .body::<Login>(True)
-        .answer::<SessionAnswer>("Who has logged in, and until when")
-        .problems(&[Unauthenticated, Forbidden, Throttled, Unavailable, Failed])
-        .scopes(&[]),
-        Describe::new(
-            Delete,
-            "/session",
-            "session-delete",
-            "Logs out: the session is refused from now on",
-        )
-        .object(DONE)
-        .problems(&[Forbidden, Unavailable, Failed])
-        .scopes(&[]),
-        Describe::new(
-            Post,
-            "/session/password",
-            "session-password",
-            "Changes one's own password, which ends all of one's sessions",
-        )
-        .body::<PasswordChange>(True)
-        .tagged()
-        .answer::<UserAnswer>("The user as it is now")
-        .problems(&[Throttled])
-        .keyless()
-        .scopes(LOOKING),
-        Describe::new(
-            Get,
-            "/audit",
-            "audit-list",
-            "Who has changed what, newest first",
-        )
-        .query::<AuditQuery>(&[])
-        .list::<AuditEntry>("Entries")
-        .scopes(OPERATING),
     ]
 }
 

@@ -2,12 +2,12 @@
 
 use super::paging::NameText;
 use super::{Body, PathText, Shared, bad, bytes, text};
-use crate::auth::{self, Digest, Transport};
+use crate::auth::{self, Access, Digest, Transport};
 use crate::reply::{Reply, parse, require_json};
 use crate::{audit, make_secret};
 use api::{
-    Answer, AuditQuery, ErrorKind, Login, Operation, OperationError, PasswordChange, SessionAnswer,
-    UserChange, UserSpec,
+    Answer, AuditQuery, ErrorKind, Login, Operation, OperationError, PasswordChange, Scope,
+    SessionAnswer, SessionQuery, UserChange, UserSpec,
 };
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
@@ -15,7 +15,7 @@ use axum::extract::{Query, State};
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
+use axum::routing::{delete, get, patch, post};
 use std::time::Instant;
 
 /// Their routes.
@@ -25,6 +25,8 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/users/{name}", patch(user_set).delete(user_delete))
         .route("/session", get(session).post(log_in).delete(log_out))
         .route("/session/password", post(own_password))
+        .route("/sessions", get(session_list))
+        .route("/sessions/{id}", delete(session_end))
         .route("/audit", get(audit_list))
 }
 
@@ -258,6 +260,65 @@ async fn log_out(State(shared): State<Shared>) -> Response {
         Ok(answer) => with_cookie(forget, Reply::from(Ok(answer))),
         Err(error) => Reply::from(error).into_response(),
     }
+}
+
+/// Whose sessions are meant: an administrator's question is about anybody's, everybody else's about their own.
+fn whose(access: &Access, asked: Option<String>) -> Result<Option<String>, OperationError> {
+    if access.scope == Some(Scope::Admin) {
+        return Ok(asked);
+    }
+    let refuse = |reason: &str| Err(OperationError::new(ErrorKind::Forbidden, reason));
+    let Some(session) = &access.session else {
+        return refuse(
+            "only who has logged in has sessions, and only an administrator sees those of others: log in as a user",
+        );
+    };
+    match asked {
+        Some(user) if user != session.user => {
+            refuse("these are sessions of somebody else: an administrator may look at them")
+        }
+        _ => Ok(Some(session.user.clone())),
+    }
+}
+
+/// Sessions that count.
+async fn session_list(
+    State(shared): State<Shared>,
+    query: Result<Query<SessionQuery>, QueryRejection>,
+) -> Reply {
+    let listed = async {
+        let Query(SessionQuery { user }) = query.map_err(|cause| bad(&cause))?;
+        let access = auth::current();
+        let user = whose(&access, user)?;
+        let Answer::Sessions(mut all) = shared.carry_out(Operation::SessionList { user }).await?
+        else {
+            return Err(OperationError::failed(
+                "a question for sessions was answered by something else",
+            ));
+        };
+        let own = access.session.map(|session| session.hash);
+        for session in &mut all {
+            session.own = own
+                .as_ref()
+                .is_some_and(|hash| hash.starts_with(&session.id));
+        }
+        Ok(Answer::Sessions(all))
+    };
+    listed.await.into()
+}
+
+/// Ends a session, of oneself or, for an administrator, of anybody.
+async fn session_end(State(shared): State<Shared>, path: PathText) -> Reply {
+    let ended = async {
+        let id = text(path)?;
+        let access = auth::current();
+        let user = whose(&access, None)?;
+        let end = Operation::SessionEnd { id, user };
+        let result = shared.carry_out(end.clone()).await;
+        shared.note(&access, &end, None, &result);
+        result
+    };
+    ended.await.into()
 }
 
 /// Changes the password of whoever has logged in, which ends all of the user's sessions, this one, too.

@@ -5,8 +5,8 @@ use super::Server;
 use super::tokens::{OTHERS, operator_may, viewer_may};
 use crate::{Auth, Digest};
 use api::{
-    Answer, AuditEntry, ErrorKind, Operation, OperationError, Scope, SessionAnswer, UserAnswer,
-    UserCredential, UserRole,
+    Answer, AuditEntry, ErrorKind, OpenSessionAnswer, Operation, OperationError, Scope,
+    SessionAnswer, UserAnswer, UserCredential, UserRole,
 };
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -66,6 +66,26 @@ impl Accounts {
             Operation::SessionDelete { hash } => {
                 sessions.remove(hash);
                 Ok(Answer::Done)
+            }
+            Operation::SessionList { user } => {
+                let wanted = |of: &str| user.as_deref().is_none_or(|user| user == of);
+                let open = sessions.iter().filter(|(_, of)| wanted(of));
+                let describe = |(hash, of): (&String, &String)| OpenSessionAnswer {
+                    id: hash[..16].to_owned(),
+                    user: of.clone(),
+                    ..OpenSessionAnswer::default()
+                };
+                Ok(Answer::Sessions(open.map(describe).collect()))
+            }
+            Operation::SessionEnd { id, user } => {
+                let count = sessions.len();
+                let fits = |of: &str| user.as_deref().is_none_or(|user| user == of);
+                sessions.retain(|hash, of| !(hash.starts_with(id) && fits(of)));
+                match sessions.len() < count {
+                    true => Ok(Answer::Done),
+                    false if user.is_none() => Ok(Answer::Done),
+                    false => Err(OperationError::not_found("there is no such session")),
+                }
             }
             Operation::UserCreate { name, role, .. } => Ok(Answer::User(UserAnswer {
                 name: name.clone(),
@@ -197,6 +217,50 @@ async fn a_wrong_password_and_an_unknown_user_are_told_the_same_and_slowed_down(
         "of the user who exists: {entries:?}"
     );
     assert_eq!(of("throttled"), 0);
+}
+
+async fn sessions(server: &Server, headers: &str, query: &str) -> (u16, Vec<OpenSessionAnswer>) {
+    let request = format!("GET /api/v1/sessions{query}");
+    let (status, answer) = server.send(&request, headers, b"").await;
+    (status, serde_json::from_str(&answer).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn everybody_sees_and_ends_own_sessions_and_an_administrator_those_of_all() {
+    let server = start().await;
+    let first = log_in(&server, "viewer").await;
+    let second = log_in(&server, "viewer").await;
+    let admin = log_in(&server, "admin").await;
+    let (_, own) = sessions(&server, &first, "").await;
+    assert_eq!(own.len(), 2, "and not the administrator's");
+    assert_eq!(own.iter().filter(|session| session.own).count(), 1);
+    assert_eq!(sessions(&server, &admin, "").await.1.len(), 3);
+    assert_eq!(sessions(&server, &admin, "?user=admin").await.1.len(), 1);
+    assert_eq!(sessions(&server, &first, "?user=admin").await.0, 403);
+    let admins = sessions(&server, &admin, "?user=admin").await.1.remove(0);
+    let end = |id: &str| format!("DELETE /api/v1/sessions/{id}");
+    let headers = |cookie: &str| format!("{JSON}{cookie}");
+    let (status, _) = server.send(&end(&admins.id), &headers(&first), b"").await;
+    assert_eq!(
+        status, 404,
+        "that of somebody else is not there for a viewer"
+    );
+    let other = own.iter().find(|session| !session.own).unwrap();
+    let (status, answer) = server.send(&end(&other.id), &headers(&first), b"").await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(sessions(&server, &second, "").await.0, 401);
+    let mine = own.iter().find(|session| session.own).unwrap();
+    let (status, _) = server.send(&end(&mine.id), &headers(&admin), b"").await;
+    assert_eq!(status, 200);
+    assert_eq!(sessions(&server, &first, "").await.0, 401);
+    // A token has no sessions; an administrator's sees those of others.
+    let token = "Authorization: Bearer azk_viewer\r\n";
+    assert_eq!(sessions(&server, token, "").await.0, 403);
+    let token = "Authorization: Bearer azk_administrator\r\n";
+    assert_eq!(sessions(&server, token, "").await.1.len(), 1);
+    let told = audited(&server).await;
+    let ended = told.iter().filter(|entry| entry.operation == "session-end");
+    assert_eq!(ended.count(), 2, "{told:?}");
 }
 
 async fn audited(server: &Server) -> Vec<AuditEntry> {

@@ -2,10 +2,10 @@
 
 use super::{Result, catalog_error};
 use crate::host::Host;
-use api::users::AUDIT_LIMIT_MAX;
+use api::users::{AUDIT_LIMIT_MAX, SESSION_ID_DIGITS};
 use api::{
-    Answer, AuditEntry, AuditQuery, ErrorKind, OperationError, SessionAnswer, UserAnswer,
-    UserCredential, UserRole,
+    Answer, AuditEntry, AuditQuery, ErrorKind, OpenSessionAnswer, OperationError, SessionAnswer,
+    UserAnswer, UserCredential, UserRole,
 };
 use catalog::{SessionRow, UserRow};
 
@@ -30,6 +30,11 @@ fn describe_session(session: &SessionRow, user: &UserRow) -> Result<Answer> {
         scope: Some(role_of(user)?.scope()),
         expires_ms: Some(session.expires_ms),
     }))
+}
+
+/// The id of a session, from the hash of its secret.
+fn session_id(hash: &str) -> &str {
+    hash.get(..SESSION_ID_DIGITS).unwrap_or(hash)
 }
 
 fn no_session() -> OperationError {
@@ -184,6 +189,43 @@ impl Host {
             .map_err(catalog_error)?;
         self.accounts.forget(hash);
         Ok(Answer::Done)
+    }
+
+    /// Sessions that count, of one user or of all.
+    async fn open_sessions(&self, user: Option<&str>) -> Result<Vec<SessionRow>> {
+        let users = self.catalog.list::<UserRow>().await;
+        let users = users.map_err(catalog_error)?;
+        let sessions = self.catalog.list::<SessionRow>().await;
+        let sessions = sessions.map_err(catalog_error)?;
+        let now = self.now_ms();
+        let counts = |session: &SessionRow| users.iter().any(|user| session.counts(&user.row, now));
+        let rows = sessions.into_iter().map(|found| found.row);
+        let wanted = rows.filter(|row| user.is_none_or(|user| user == row.user));
+        Ok(wanted.filter(counts).collect())
+    }
+
+    pub(super) async fn list_sessions(&self, user: Option<&str>) -> Result<Answer> {
+        let mut rows = self.open_sessions(user).await?;
+        rows.sort_by_key(|row| std::cmp::Reverse((row.created_ms, row.hash.clone())));
+        let describe = |row: SessionRow| OpenSessionAnswer {
+            id: session_id(&row.hash).to_owned(),
+            user: row.user,
+            created_ms: row.created_ms,
+            expires_ms: row.expires_ms,
+            own: false,
+        };
+        Ok(Answer::Sessions(rows.into_iter().map(describe).collect()))
+    }
+
+    pub(super) async fn end_session(&self, id: &str, user: Option<&str>) -> Result<Answer> {
+        let rows = self.open_sessions(user).await?;
+        let found = rows.iter().find(|row| session_id(&row.hash) == id);
+        let found = found.ok_or_else(|| {
+            OperationError::not_found(format!(
+                "there is no session {id}, or it has ended: `azekura session list` shows those that count"
+            ))
+        })?;
+        self.delete_session(&found.hash).await
     }
 
     pub(super) async fn record_audit(&self, entries: Vec<AuditEntry>) -> Result<Answer> {

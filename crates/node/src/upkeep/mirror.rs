@@ -258,6 +258,7 @@ pub(crate) fn changes_catalog(operation: &Operation) -> bool {
             | O::VolumeResume { .. }
             | O::SessionCreate { .. }
             | O::SessionDelete { .. }
+            | O::SessionEnd { .. }
             | O::AuditRecord { .. }
             | O::Once(_)
             | O::Alert(_)
