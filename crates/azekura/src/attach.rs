@@ -329,7 +329,7 @@ fn announce(report: &DeviceReport, form: Form) {
     let line = match form {
         Form::Table => report.table(),
         Form::Yaml => document(report),
-        Form::Json => serde_json::to_string(report).expect("plain data") + "\n",
+        Form::Json | Form::JsonLine => serde_json::to_string(report).expect("plain data") + "\n",
     };
     let mut out = std::io::stdout();
     if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {

@@ -54,7 +54,10 @@ const RUN_DIR: &str = "/run/azekura/attach";
 /// Distributed block storage.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "azekura", version, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage.")]
+#[command(
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused in this state, 5 not allowed, 6 not now, \
+    7 no space, 8 a task did not succeed."
+)]
 pub struct Cli {
     /// URL of any node's API.
     #[arg(long, global = true, env = "AZEKURA_API", value_name = "URL", default_value = API_DEFAULT)]
@@ -73,6 +76,13 @@ pub struct Cli {
     /// Form of the answer.
     #[arg(short, long, global = true, value_enum, default_value_t = Form::Table)]
     pub output: Form,
+    /// Show it again whenever something changes; of a verb that changes something: how far its tasks are, until they have
+    /// ended.
+    #[arg(long, global = true)]
+    pub watch: bool,
+    /// With --watch: look at least so often [15s while nodes tell of changes, else 2s].
+    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_duration)]
+    pub watch_interval: Option<Duration>,
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
@@ -87,6 +97,9 @@ pub enum Form {
     Json,
     /// For programs and people: one document each.
     Yaml,
+    /// As JSON, on one line each: what `--watch` makes of that.
+    #[value(skip)]
+    JsonLine,
 }
 
 /// What to do.

@@ -4,6 +4,7 @@
 //! operation. What a list can be filtered, sorted and cut by in the API are options of the verb, by the same names.
 
 use crate::cli::Cli;
+use crate::watch::Watched;
 use clap::{CommandFactory, Parser};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -270,6 +271,24 @@ fn every_operation_has_a_verb_that_asks_for_it() {
             wanted.method,
             wanted.path
         );
+    }
+}
+
+#[test]
+fn what_looks_is_shown_again_and_what_changes_is_followed() {
+    let described = described();
+    for (id, verb) in VERBS {
+        let words = ["azekura"].into_iter().chain(verb.split(' '));
+        let cli = Cli::try_parse_from(words.chain(["--watch"])).unwrap();
+        let looks = described[*id].method == "GET";
+        match crate::watch::watched(&cli.verb) {
+            Watched::Looks => assert!(looks, "`azekura {verb}` changes something"),
+            Watched::Changes => assert!(!looks, "`azekura {verb}` only looks"),
+            Watched::Not(_) => {
+                let known = ["events", "logs", "catalog-backup", "detach"];
+                assert!(known.contains(id), "`azekura {verb}` can be watched");
+            }
+        }
     }
 }
 

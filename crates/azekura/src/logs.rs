@@ -33,7 +33,7 @@ impl Console<'_> {
             let lines = seen.new_ones(answer.lines);
             let text: String = match self.form {
                 Form::Table => lines.iter().map(line).collect(),
-                Form::Json => lines.iter().map(json).collect(),
+                Form::Json | Form::JsonLine => lines.iter().map(json).collect(),
                 Form::Yaml => lines.iter().map(document).collect(),
             };
             if !say(&text) {

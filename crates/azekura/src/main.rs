@@ -6,7 +6,7 @@
 //! answers of the API into a file (`bundle.rs`); `azekura attach` is a process of its own (`attach.rs`), and so is
 //! the hidden `azekura bench` (`bench.rs`); a node that leads brings alerts to mail servers and webhooks (`courier.rs`); all other verbs are calls to a node's REST API (`verbs.rs`, `users.rs`, `remote.rs`), printed by `output.rs`.
 //!
-//! Exit status: 0 done, 1 failed, 2 wrong usage.
+//! Exit status: [`exit_code`]; docs/operating/command-line.md has the table.
 
 #![allow(
     clippy::disallowed_methods,
@@ -59,13 +59,17 @@ mod top;
 mod usage;
 mod users;
 mod verbs;
+mod watch;
 
+use api::http::status_code;
+use api::{ErrorKind, Problem};
 use clap::{CommandFactory, Parser};
 use cli::{Cli, ClusterVerb, DiskVerb, Form, NodeArgs, NodeVerb, Verb};
 use output::document;
 use remote::{Endpoint, Remote, RemoteError};
 use std::io::Write;
 use std::process::ExitCode;
+use tasks::TaskFailed;
 use verbs::Console;
 
 fn main() -> ExitCode {
@@ -79,8 +83,40 @@ fn main() -> ExitCode {
         },
         Err(error) => {
             complain(&error, form);
-            ExitCode::FAILURE
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+/// A verb that cannot be carried out as it was written.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// What a shell is told of an error.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Usage>() {
+        return 2;
+    }
+    if error.is::<TaskFailed>() {
+        return 8;
+    }
+    let said = error.downcast_ref::<RemoteError>();
+    match said.map(|said| said.to_operation_error().kind) {
+        None | Some(ErrorKind::Failed) => 1,
+        Some(ErrorKind::BadRequest) => 2,
+        Some(ErrorKind::NotFound) => 3,
+        Some(ErrorKind::Exists | ErrorKind::InUse | ErrorKind::Refused | ErrorKind::Changed) => 4,
+        Some(ErrorKind::Unauthenticated | ErrorKind::Forbidden) => 5,
+        Some(ErrorKind::Unavailable | ErrorKind::Throttled) => 6,
+        Some(ErrorKind::NoSpace) => 7,
     }
 }
 
@@ -91,6 +127,9 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         token_file: cli.token_file.as_deref(),
         credentials: cli.credentials.as_deref(),
     };
+    if cli.watch {
+        return watch::watch(endpoint, cli.clone());
+    }
     let text = match cli.verb {
         Verb::Node(arguments) if arguments.verb.is_none() => {
             node::run(&arguments).map(|()| String::new())?
@@ -113,7 +152,7 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         Verb::Preflight(arguments) => preflight::run(&arguments, cli.output)?,
         Verb::SupportBundle(arguments) => bundle::run(endpoint, &arguments, cli.output)?,
         Verb::Bench(arguments) => bench::run(endpoint, &arguments, cli.output)?,
-        verb => console(endpoint, verb, cli.output)?,
+        verb => console(&Remote::new(endpoint)?, verb, cli.output)?,
     };
     Ok(text)
 }
@@ -126,12 +165,8 @@ fn completion(shell: clap_complete::Shell) -> String {
 }
 
 /// Verbs that are one call to the API.
-fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<String> {
-    let remote = Remote::new(endpoint)?;
-    let console = Console {
-        remote: &remote,
-        form,
-    };
+fn console(remote: &Remote, verb: Verb, form: Form) -> anyhow::Result<String> {
+    let console = Console { remote, form };
     let verb = match verb {
         Verb::User(verb) => return console.user(verb),
         Verb::Session(verb) => return console.session(verb),
@@ -177,28 +212,69 @@ fn console(endpoint: Endpoint<'_>, verb: Verb, form: Form) -> anyhow::Result<Str
     Ok(shown?)
 }
 
-/// What programs are told of an error.
-fn problem(error: &anyhow::Error, said: Option<&RemoteError>) -> serde_json::Value {
-    match said {
-        Some(error) => {
-            let error = error.to_operation_error();
-            serde_json::json!({"kind": error.kind, "message": error.message})
-        }
-        None => serde_json::json!({"kind": "failed", "message": format!("{error:#}")}),
+/// What programs are told of an error: the problem as the API has it, with its kind as `code`.
+fn problem(error: &anyhow::Error) -> serde_json::Value {
+    if let Some(said) = error.downcast_ref::<RemoteError>() {
+        let said = said.to_operation_error();
+        let problem = Problem::new(&said, status_code(said.kind));
+        let mut fields = serde_json::json!(problem);
+        fields["code"] = serde_json::json!(said.kind.name());
+        return fields;
     }
+    let (code, remedy) = match (error.is::<Usage>(), error.is::<TaskFailed>()) {
+        (true, _) => ("bad-request", "see `azekura VERB --help`"),
+        (_, true) => (
+            "task-failed",
+            "look at the task with `azekura task show`, and at its log with `azekura logs --task`",
+        ),
+        _ => ("failed", "do what the message says, on this machine"),
+    };
+    let message = format!("{error:#}");
+    serde_json::json!({"code": code, "kind": code, "message": message, "remedy": remedy})
 }
 
 fn complain(error: &anyhow::Error, form: Form) {
-    match (form, error.downcast_ref::<RemoteError>()) {
-        (Form::Json, said) => eprintln!("{}", problem(error, said)),
-        (Form::Yaml, said) => eprint!("{}", document(&problem(error, said))),
-        (Form::Table, _) => eprintln!("azekura: {error:#}"),
+    match form {
+        Form::Json | Form::JsonLine => eprintln!("{}", problem(error)),
+        Form::Yaml => eprint!("{}", document(&problem(error))),
+        Form::Table => eprintln!("azekura: {error:#}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::OperationError;
+
+    #[test]
+    fn every_kind_of_error_has_its_code_its_remedy_and_its_status() {
+        let wanted = [3, 4, 4, 5, 5, 6, 4, 6, 4, 7, 1, 2];
+        for (kind, status) in ErrorKind::ALL.into_iter().zip(wanted) {
+            let said = RemoteError::Refused(OperationError::new(kind, "no volume x"));
+            let error = anyhow::Error::from(said);
+            assert_eq!(exit_code(&error), status, "{kind:?}");
+            let problem = problem(&error);
+            assert_eq!(problem["code"], kind.name());
+            assert_eq!(problem["kind"], kind.name());
+            assert_eq!(problem["remedy"], kind.remedy());
+            assert_eq!(problem["message"], "no volume x");
+            assert_eq!(problem["status"], status_code(kind));
+        }
+        let local = anyhow::anyhow!("cannot read x");
+        assert_eq!(
+            (exit_code(&local), &problem(&local)["code"]),
+            (1, &"failed".into())
+        );
+        let usage = anyhow::Error::from(Usage("no".to_owned()));
+        assert_eq!(exit_code(&usage), 2);
+        let failed = tasks::ended(&[api::TaskAnswer {
+            status: "failed".to_owned(),
+            ..api::TaskAnswer::default()
+        }]);
+        let failed = failed.unwrap_err();
+        assert_eq!(exit_code(&failed), 8);
+        assert_eq!(problem(&failed)["code"], "task-failed");
+    }
 
     #[test]
     fn shells_learn_the_verbs() {

@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use vocab::ByteCount;
 
+/// Moves to the first place of a terminal and clears what is there.
+pub const CLEAR: &str = "\x1b[H\x1b[2J";
+
 /// Something that can be shown to a person.
 pub trait Table {
     /// The text, with a line feed at its end unless it is empty.
@@ -27,6 +30,10 @@ pub fn render<T: Table + Serialize>(value: &T, form: Form) -> String {
             text.expect("answers are plain data with text keys") + "\n"
         }
         Form::Yaml => document(value),
+        Form::JsonLine => {
+            let text = serde_json::to_string(value);
+            text.expect("answers are plain data with text keys") + "\n"
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use world::World;
 
@@ -17,6 +18,8 @@ use world::World;
 const ANSWER_SECONDS_MAX: u64 = 150;
 /// Text is read no further than this: what a node with 10,000 volumes counts is about 20 MiB.
 const TEXT_BYTES_MAX: u64 = 256 << 20;
+/// A stream ends after five minutes; a little more is waited for that.
+const STREAM_SECONDS_MAX: u64 = 330;
 /// What servers are told that asks.
 pub const PROGRAM: &str = concat!("azekura/", env!("CARGO_PKG_VERSION"));
 /// Longest wait for a connection.
@@ -27,6 +30,10 @@ pub struct Remote {
     base: String,
     client: Client,
     token: Option<Token>,
+    /// Names requests in the node's log and in tasks.
+    request: Option<String>,
+    /// The task that the last answer named; 0: none.
+    task: AtomicU64,
 }
 
 /// Where the API is and who asks.
@@ -160,6 +167,8 @@ impl Remote {
             base,
             client,
             token: endpoint.token_file.map(read_token).transpose()?,
+            request: None,
+            task: AtomicU64::new(0),
         })
     }
 
@@ -273,10 +282,46 @@ impl Remote {
     #[must_use]
     pub fn with_session(&self, session: Token) -> Self {
         Self {
+            token: Some(session),
+            ..self.again()
+        }
+    }
+
+    /// The same server, asked under an id of a request.
+    #[must_use]
+    pub fn named(&self, request: &str) -> Self {
+        Self {
+            request: Some(request.to_owned()),
+            ..self.again()
+        }
+    }
+
+    fn again(&self) -> Self {
+        Self {
             base: self.base.clone(),
             client: self.client.clone(),
-            token: Some(session),
+            token: self.token.clone(),
+            request: self.request.clone(),
+            task: AtomicU64::new(0),
         }
+    }
+
+    /// The task that an answer to a change has named.
+    #[must_use]
+    pub fn begun(&self) -> Option<u64> {
+        Some(self.task.load(Ordering::Relaxed)).filter(|task| *task != 0)
+    }
+
+    /// What comes, as it comes, from a path whose answer goes on for minutes.
+    ///
+    /// # Errors
+    /// See [`RemoteError`].
+    pub fn listen(&self, path: &str) -> Result<impl Read + use<>, RemoteError> {
+        let ask = Ask {
+            patience: Duration::from_secs(STREAM_SECONDS_MAX),
+            ..self.ask(&Method::GET, path, None)
+        };
+        self.client.listen(&ask).map_err(|error| self.failed(error))
     }
 
     /// Whether requests show a session.
@@ -292,7 +337,7 @@ impl Remote {
             path,
             body,
             token: self.token.as_ref(),
-            request_id: None,
+            request_id: self.request.as_deref(),
             patience: Duration::from_secs(ANSWER_SECONDS_MAX),
         }
     }
@@ -313,7 +358,17 @@ impl Remote {
         body: Option<&str>,
         version: Option<u64>,
     ) -> Result<T, RemoteError> {
-        let asked = self.client.ask_if(&self.ask(method, path, body), version);
-        asked.map_err(|error| self.failed(error))
+        let ask = self.ask(method, path, body);
+        if *method == Method::GET {
+            let asked = self.client.ask_if(&ask, version);
+            return asked.map_err(|error| self.failed(error));
+        }
+        let asked = self.client.ask_if::<serde_json::Value>(&ask, version);
+        let answer = asked.map_err(|error| self.failed(error))?;
+        if let Some(task) = answer.get("task").and_then(serde_json::Value::as_u64) {
+            self.task.store(task, Ordering::Relaxed);
+        }
+        let read = serde_json::from_value(answer);
+        read.map_err(|cause| self.failed(ClientError::Odd(cause.to_string())))
     }
 }

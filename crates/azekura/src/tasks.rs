@@ -1,21 +1,18 @@
 //! The verbs on tasks: which there are, how far they are, and to have one stop.
 
 use crate::cli::{Form, IfVersion, TaskListArgs, TaskVerb};
-use crate::output::{Table, bytes, columns, fields, render, say, time};
+use crate::output::{CLEAR, Table, bytes, columns, fields, render, say, time};
 use crate::remote::RemoteError;
 use crate::verbs::{Console, Shown, query};
-use anyhow::anyhow;
 use api::http::path;
 use api::{StartedAnswer, TaskAnswer, TasksAnswer};
 use serde::Serialize;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::io::IsTerminal;
 use std::time::Duration;
 
 /// Pause between two looks: a task's progress is new every few seconds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Moves to the first place of a terminal and clears what is there.
-const CLEAR: &str = "\x1b[H\x1b[2J";
 /// Characters of a bar.
 const BAR: u64 = 30;
 /// Tasks that are watched at most when none is named.
@@ -76,7 +73,7 @@ impl Console<'_> {
             let tasks = self.look(ids)?;
             let text = match self.form {
                 Form::Table => tasks.iter().map(line).collect(),
-                Form::Json | Form::Yaml => render(&Watched(tasks.clone()), self.form),
+                _ => render(&Watched(tasks.clone()), self.form),
             };
             if text != said {
                 let begin = if redraws { CLEAR } else { "" };
@@ -92,35 +89,40 @@ impl Console<'_> {
         }
     }
 
-    /// `volume delete`.
-    pub fn delete_volume(&self, name: &str, on: IfVersion) -> Shown {
-        let path = path(&["volumes", name]);
-        let started: StartedAnswer = self.remote.delete_for(&path, on.version)?;
+    /// Deletes what gives its space back as a task.
+    pub fn deleted_as_task(&self, path: &str, what: String, on: IfVersion) -> Shown {
+        let started: StartedAnswer = self.remote.delete_for(path, on.version)?;
         let deleted = Deleted {
-            done: format!("deleted volume {name}"),
+            done: format!("deleted {what}"),
             task: started.task,
         };
         Ok(render(&deleted, self.form))
     }
 }
 
-/// What is printed at the end of a watch: nothing, or why it has failed.
-fn ended(tasks: &[TaskAnswer]) -> anyhow::Result<String> {
-    let bad = |task: &&TaskAnswer| task.status != "succeeded";
-    match tasks.iter().find(bad) {
-        None => Ok(String::new()),
-        Some(task) => Err(anyhow!(
-            "task {} ({} of {}) {}: {}",
-            task.id,
-            task.kind,
-            task.entity,
-            task.status,
-            task.message
-        )),
+/// A task that was watched and did not succeed.
+#[derive(Debug)]
+pub struct TaskFailed(String);
+
+impl fmt::Display for TaskFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
-/// A volume that is gone.
+impl std::error::Error for TaskFailed {}
+
+/// What is printed at the end of a watch: nothing, or why it has failed.
+pub fn ended(tasks: &[TaskAnswer]) -> anyhow::Result<String> {
+    let bad = |task: &&TaskAnswer| task.status != "succeeded";
+    let Some(task) = tasks.iter().find(bad) else {
+        return Ok(String::new());
+    };
+    let what = format!("task {} ({} of {})", task.id, task.kind, task.entity);
+    Err(TaskFailed(format!("{what} {}: {}", task.status, task.message)).into())
+}
+
+/// A volume or snapshot that is gone.
 #[derive(Serialize)]
 struct Deleted {
     done: String,
@@ -194,8 +196,8 @@ fn left(task: &TaskAnswer) -> String {
     }
 }
 
-/// One line of a watch.
-fn line(task: &TaskAnswer) -> String {
+/// One line of a watch, with a bar.
+pub fn line(task: &TaskAnswer) -> String {
     let filled = percent(task).unwrap_or(0) * BAR / 100;
     let bar: String = (0..BAR)
         .map(|at| if at < filled { '#' } else { '.' })
@@ -214,6 +216,20 @@ fn line(task: &TaskAnswer) -> String {
         text += &format!("{}  ", task.status);
     }
     text + &task.message + "\n"
+}
+
+/// One line of a watch that nobody sees drawn: for files and logs.
+pub fn plain_line(task: &TaskAnswer) -> String {
+    let (id, kind, entity) = (task.id, &task.kind, &task.entity);
+    let far = match task.is_open() && task.total > 0 {
+        true => progress(task),
+        false => task.status.clone(),
+    };
+    let eta = task.eta_ms.filter(|_| task.is_open());
+    let eta = eta.map_or_else(String::new, |_| format!(", {} left", left(task)));
+    let colon = if task.message.is_empty() { "" } else { ": " };
+    let message = &task.message;
+    format!("task {id} ({kind} of {entity}) {far}{eta}{colon}{message}\n")
 }
 
 impl Table for TaskAnswer {

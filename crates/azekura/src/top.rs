@@ -1,7 +1,7 @@
 //! The verbs that say what clients do: over time, and now.
 
 use crate::cli::{BusyOrder, Form, MetricsVerb, QueryArgs, TopArgs};
-use crate::output::{Table, bytes, columns, render, say, time};
+use crate::output::{CLEAR, Table, bytes, columns, render, say, time};
 use crate::remote::RemoteError;
 use crate::verbs::{Console, Shown, query};
 use api::http::path;
@@ -11,8 +11,6 @@ use std::time::Duration;
 
 /// Pause between two looks of `top`: figures are new every 15 s.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// Moves to the first place of a terminal and clears what is there.
-const CLEAR: &str = "\x1b[H\x1b[2J";
 
 impl Console<'_> {
     /// `metrics ...`.

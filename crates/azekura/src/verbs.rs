@@ -228,7 +228,10 @@ impl Console<'_> {
             VolumeVerb::Show { name } => {
                 self.show::<VolumeAnswer>(self.remote.get(&path(&["volumes", &name])))
             }
-            VolumeVerb::Delete { name, on } => self.delete_volume(&name, on),
+            VolumeVerb::Delete { name, on } => {
+                let path = path(&["volumes", &name]);
+                self.deleted_as_task(&path, format!("volume {name}"), on)
+            }
             VolumeVerb::Resize { name, size, on } => {
                 let path = path(&["volumes", &name, "resize"]);
                 let body = http::Resize { size };
@@ -290,9 +293,10 @@ impl Console<'_> {
                 let path = listed(path, &list);
                 self.show::<Vec<SnapshotAnswer>>(self.remote.get(&path))
             }
-            SnapshotVerb::Delete { volume, name } => self.deleted(
+            SnapshotVerb::Delete { volume, name } => self.deleted_as_task(
                 &path(&["volumes", &volume, "snapshots", &name]),
                 format!("snapshot {name} of volume {volume}"),
+                IfVersion::default(),
             ),
             SnapshotVerb::Diff {
                 volume,

@@ -410,8 +410,8 @@ fn users(checked: &mut Checked) {
     checked.ask("GET", "/sessions?of=u", None, 400);
     let other = open.as_array().unwrap().iter();
     let other = other.filter(|session| session["own"] == false);
-    let other = other.map(|session| session["id"].as_str().unwrap());
-    let end = format!("/sessions/{}", other.last().unwrap());
+    let mut other = other.map(|session| session["id"].as_str().unwrap());
+    let end = format!("/sessions/{}", other.next().unwrap());
     checked.ask("DELETE", &end, None, 200);
     checked.ask("DELETE", &end, None, 404);
     checked.ask("GET", "/audit", None, 403);

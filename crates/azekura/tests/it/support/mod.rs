@@ -209,9 +209,12 @@ impl Node {
     /// Runs a verb that must fail; its error.
     pub fn refuse(&self, words: &[&str]) -> Value {
         let output = self.run(words);
-        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(matches!(output.status.code(), Some(1..=8)), "{words:?}");
         assert!(output.stdout.is_empty());
-        serde_json::from_slice(&output.stderr).expect("-o json gives errors as JSON")
+        let said: Value = serde_json::from_slice(&output.stderr).expect("errors are JSON");
+        assert_eq!(said["code"], said["kind"], "{words:?}: {said}");
+        assert!(said["remedy"].is_string(), "{words:?}: {said}");
+        said
     }
 
     fn run(&self, words: &[&str]) -> Output {
