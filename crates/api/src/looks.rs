@@ -27,6 +27,7 @@ impl O {
             | O::ContainerList
             | O::VolumeList(_)
             | O::VolumeShow { .. }
+            | O::Glance { .. }
             | O::SnapshotList(_)
             | O::SnapshotShow { .. }
             | O::SnapshotDiff { .. }

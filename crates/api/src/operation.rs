@@ -187,6 +187,15 @@ pub enum Operation {
         /// Its name.
         name: String,
     },
+    /// One volume, or one of its snapshots, as the catalog alone has it: what the audit log says was there before a change
+    /// -> `Answer::Volume`, `Answer::Snapshot`.
+    Glance {
+        /// The volume.
+        volume: String,
+        /// Its snapshot.
+        #[serde(default)]
+        snapshot: Option<String>,
+    },
     /// Changes labels, description and limits; what is absent stays -> `Answer::Volume`.
     VolumeSet {
         /// Its name.
@@ -254,7 +263,7 @@ pub enum Operation {
         /// Its id.
         id: u64,
     },
-    /// Deletes a snapshot -> `Answer::Done`.
+    /// Deletes a snapshot -> `Answer::Started`.
     SnapshotDelete {
         /// The volume.
         volume: String,
@@ -587,6 +596,7 @@ impl Operation {
             Self::SessionList { .. } | Self::SessionEnd { .. } => self.name_of_users(),
             Self::Changes { .. } | Self::AuditList(_) => self.name_of_records(),
             Self::AuditRecord { .. } | Self::Once(_) => self.name_of_records(),
+            Self::Glance { .. } => self.name_of_records(),
             Self::Conditional { .. } => self.bare().name(),
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",
@@ -598,6 +608,7 @@ impl Operation {
         match self {
             Self::AuditRecord { .. } => "audit-record",
             Self::AuditList(_) => "audit-list",
+            Self::Glance { .. } => "glance",
             Self::Once(OnceStep::Begin { .. }) => "once-begin",
             Self::Once(OnceStep::End { .. }) => "once-end",
             _ => "changes",

@@ -73,6 +73,10 @@ fn every_operation() -> Vec<Operation> {
         Operation::SessionList {
             user: Some(text("alice")),
         },
+        Operation::Glance {
+            volume: text("v"),
+            snapshot: Some(text("s")),
+        },
         Operation::SessionEnd {
             id: text("0123456789abcdef"),
             user: None,

@@ -215,11 +215,12 @@ pub struct AuditEntry {
     /// Why it was not done, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What was there before, where that is cheap to know.
+    /// What was there before, without secrets; absent where there was nothing, or nothing changes. At most 4 KiB: `cut` names
+    /// what had to be shortened or left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<std::collections::BTreeMap<String, serde_json::Value>>))]
     pub before: Option<serde_json::Value>,
-    /// What was asked for, without secrets.
+    /// What was asked for, without secrets, and where the answer says it, what is there now. At most 4 KiB, as `before`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<std::collections::BTreeMap<String, serde_json::Value>>))]
     pub after: Option<serde_json::Value>,

@@ -7,6 +7,12 @@
 //! Invariants
 //! - No secret, no hash of one, and no password comes into an entry.
 //! - Looking at something makes no entry, unless it was forbidden.
+//!
+//! Read next: `audit/states.rs`, what was there before and what is there after.
+
+mod states;
+
+pub(crate) use self::states::{before, look};
 
 use crate::Backend;
 use crate::auth::Access;
@@ -18,23 +24,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Entries that wait at most, of about 500 bytes each.
+/// Entries that wait at most, of about 500 bytes each, and 9 KiB at most.
 const ENTRIES_MAX: usize = 1024;
 /// Entries written at once, as `Operation::AuditRecord` takes them.
 const BATCH_MAX: usize = 48;
 /// Tries to write a batch, and the pause between two.
 const TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_secs(2);
-/// How long it is asked what was there before a change.
-pub(crate) const LOOK_MAX: Duration = Duration::from_secs(2);
+/// How long it is asked what was there before a change: it waits for that.
+pub(crate) const LOOK_MAX: Duration = Duration::from_secs(1);
 /// How long a reader of the log waits for what is not written yet.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 /// Names of fields that hold secrets or hashes of them, and of those that are told apart anyhow.
-const LEFT_OUT: [&str; 8] = [
+const LEFT_OUT: [&str; 9] = [
     "operation",
     "alert",
     // The address of a target of alerts often has a key in it.
     "url",
+    // Certificates, which say little and are long.
+    "ca",
     "hash",
     "password",
     "request",
@@ -69,7 +77,7 @@ pub(crate) fn is_told(operation: &Operation) -> bool {
 }
 
 /// What an operation asks for, without secrets; and what it is about.
-fn told(operation: &Operation) -> (String, Option<Value>) {
+fn told(operation: &Operation) -> (String, Map<String, Value>) {
     let mut fields = match serde_json::to_value(operation.bare()) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
@@ -79,67 +87,17 @@ fn told(operation: &Operation) -> (String, Option<Value>) {
         fields.retain(|name, _| !["kubernetes", "report"].contains(&name.as_str()));
     }
     fields.retain(|name, value| !LEFT_OUT.contains(&name.as_str()) && !value.is_null());
-    let subject = ["volume", "name", "user", "id"].iter().find_map(|name| {
-        let value = fields.get(*name)?;
-        Some(
-            value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned),
-        )
-    });
-    (subject.unwrap_or_default(), Some(Value::Object(fields)))
-}
-
-/// Some fields of an answer.
-fn fields(value: &Value, names: &[&str]) -> Value {
-    let chosen = names.iter().filter_map(|name| {
-        let value = value.get(*name)?;
-        Some(((*name).to_owned(), value.clone()))
-    });
-    Value::Object(chosen.collect())
-}
-
-/// The look that tells what is there before a change, where one does.
-pub(crate) fn look(operation: &Operation) -> Option<Operation> {
-    Some(match operation.bare() {
-        Operation::NodeSet { name, .. } => Operation::NodeShow { name: name.clone() },
-        Operation::StoreSet { id, .. } => Operation::StoreShow { id: *id },
-        Operation::VolumeSet { name, .. } | Operation::VolumeResize { name, .. } => {
-            Operation::VolumeShow { name: name.clone() }
-        }
-        Operation::ContainerSet { .. } => Operation::ContainerList,
-        Operation::UserSet { name, .. } => Operation::UserFind { name: name.clone() },
-        _ => return None,
-    })
-}
-
-/// What [`look`] found, as far as the change may have changed it.
-pub(crate) fn before(operation: &Operation, answer: Answer) -> Option<Value> {
-    match answer {
-        Answer::Credential(user) => Some(json!({"role": user.role})),
-        Answer::Containers(all) => {
-            let Operation::ContainerSet { name, .. } = operation.bare() else {
-                return None;
-            };
-            let found = all.iter().find(|container| container.name == *name)?;
-            let value = serde_json::to_value(found).ok()?;
-            let names = ["rf", "min_copies", "sync", "compression", "quota"];
-            Some(fields(&value, &names))
-        }
-        answer => {
-            let names = [
-                "size",
-                "labels",
-                "description",
-                "iops_limit",
-                "bandwidth_limit",
-                "draining",
-                "maintenance_until_ms",
-                "candidate",
-            ];
-            Some(fields(&answer.to_value().ok()?, &names))
-        }
-    }
+    let subject = ["volume", "name", "user", "id", "store"]
+        .iter()
+        .find_map(|name| {
+            let value = fields.get(*name)?;
+            Some(
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned),
+            )
+        });
+    (subject.unwrap_or_default(), fields)
 }
 
 /// An entry of an operation that was answered. Nothing when it need not be there: reading, and what certainly changed nothing
@@ -161,8 +119,11 @@ pub(crate) fn entry(
         return None;
     }
     let (subject, mut after) = told(operation);
-    if let (Some(version), Some(Value::Object(fields))) = (operation.version(), &mut after) {
-        fields.insert("if_version".to_owned(), json!(version));
+    if let Some(version) = operation.version() {
+        after.insert("if_version".to_owned(), json!(version));
+    }
+    if let Some(now) = result.as_ref().ok().and_then(states::state) {
+        after.extend(now);
     }
     Some(AuditEntry {
         id: 0,
@@ -175,7 +136,7 @@ pub(crate) fn entry(
         outcome: error.map_or("done", |error| error.kind.name()).to_owned(),
         reason: error.map(|error| error.message.clone()),
         before,
-        after,
+        after: Some(states::bounded(after)),
     })
 }
 
@@ -279,18 +240,25 @@ mod tests {
         };
         let (subject, told_of) = told(&create);
         assert_eq!(subject, "alice");
-        assert_eq!(told_of, Some(json!({"name": "alice", "role": "operator"})));
+        assert_eq!(
+            Value::Object(told_of),
+            json!({"name": "alice", "role": "operator"})
+        );
         let mut target = api::AlertTargetSpec::new("pager", api::TargetKind::Webhook);
         target.url = Some("https://pager.test/hush".to_owned());
         target.secret = Some("hush".to_owned());
         let add = Operation::Alert(api::AlertOperation::TargetAdd(target));
         let (subject, told_of) = told(&add);
         assert_eq!(subject, "pager");
-        assert_eq!(told_of, Some(json!({"name": "pager", "kind": "webhook"})));
+        assert_eq!(
+            Value::Object(told_of),
+            json!({"name": "pager", "kind": "webhook"})
+        );
         let forget = Operation::Kubernetes(KubernetesOperation::Forget {
             name: "prod".to_owned(),
         });
-        let told_of = ("prod".to_owned(), Some(json!({"name": "prod"})));
+        let name = [("name".to_owned(), json!("prod"))];
+        let told_of = ("prod".to_owned(), name.into_iter().collect());
         assert_eq!((told(&forget), is_told(&forget)), (told_of.clone(), true));
         let report = Operation::Kubernetes(KubernetesOperation::Report {
             name: "prod".to_owned(),
@@ -302,6 +270,6 @@ mod tests {
             password: "p".to_owned(),
             hash: "h".to_owned(),
         };
-        assert_eq!(told(&session).1, Some(json!({"user": "alice"})));
+        assert_eq!(Value::Object(told(&session).1), json!({"user": "alice"}));
     }
 }

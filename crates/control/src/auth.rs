@@ -463,6 +463,7 @@ fn is_step(operation: &Operation) -> bool {
             | Operation::VolumePause { .. }
             | Operation::VolumeResume { .. }
             | Operation::MetricsPart { .. }
+            | Operation::Glance { .. }
             | Operation::LogsPart(_)
     )
 }

@@ -120,11 +120,11 @@ impl Shared {
         })
     }
 
-    /// What is there before a change, where that is cheap to know.
-    async fn before(&self, operation: &Operation) -> Option<serde_json::Value> {
+    /// What is there before a change, as far as it is known in time.
+    pub(crate) async fn before(&self, operation: &Operation) -> Option<serde_json::Value> {
         let look = self.carry_out(audit::look(operation)?);
         let answer = tokio::time::timeout(audit::LOOK_MAX, look).await;
-        audit::before(operation, answer.ok()?.ok()?)
+        audit::before(operation, &answer.ok()?.ok()?)
     }
 
     /// Has the audit log say what was done, if it is worth saying.

@@ -254,6 +254,7 @@ impl Host {
             Operation::CatalogMove(target) => self.move_catalog(target).await,
             Operation::VolumeList(query) => self.list_volumes(&query).await,
             Operation::VolumeShow { name } => self.show_volume(&name).await,
+            Operation::Glance { volume, snapshot } => self.glance(&volume, snapshot).await,
             Operation::VolumeDelete { name } => self.delete_volume(&name, None).await,
             Operation::SnapshotList(query) => self.list_snapshots(&query).await,
             Operation::SnapshotShow { id } => self.show_snapshot(id).await,

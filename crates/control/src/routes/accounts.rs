@@ -5,6 +5,7 @@ use super::{Body, PathText, Shared, bad, bytes, text};
 use crate::auth::{self, Access, Digest, Transport};
 use crate::reply::{Reply, parse, require_json};
 use crate::{audit, make_secret};
+use api::users::SESSION_ID_DIGITS;
 use api::{
     Answer, AuditQuery, ErrorKind, Login, Operation, OperationError, PasswordChange, Scope,
     SessionAnswer, SessionQuery, UserChange, UserSpec,
@@ -256,6 +257,15 @@ async fn log_out(State(shared): State<Shared>) -> Response {
         hash: session.hash.clone(),
     };
     let result = shared.carry_out(end).await;
+    let told = Operation::SessionEnd {
+        id: session
+            .hash
+            .get(..SESSION_ID_DIGITS)
+            .unwrap_or_default()
+            .to_owned(),
+        user: Some(session.user.clone()),
+    };
+    shared.note(&access, &told, None, &result);
     match result {
         Ok(answer) => with_cookie(forget, Reply::from(Ok(answer))),
         Err(error) => Reply::from(error).into_response(),
@@ -314,8 +324,9 @@ async fn session_end(State(shared): State<Shared>, path: PathText) -> Reply {
         let access = auth::current();
         let user = whose(&access, None)?;
         let end = Operation::SessionEnd { id, user };
+        let before = shared.before(&end).await;
         let result = shared.carry_out(end.clone()).await;
-        shared.note(&access, &end, None, &result);
+        shared.note(&access, &end, before, &result);
         result
     };
     ended.await.into()
@@ -337,8 +348,9 @@ async fn own_password(State(shared): State<Shared>, headers: HeaderMap, body: Bo
             role: None,
             hash: Some(shared.passwords.hash(password).await?),
         };
+        let before = shared.before(&set).await;
         let result = shared.carry_out(set.clone()).await;
-        shared.note(&access, &set, None, &result);
+        shared.note(&access, &set, before, &result);
         result
     };
     match changed.await {

@@ -167,7 +167,7 @@ async fn a_condition_is_part_of_what_an_idempotency_key_is_for() {
         let (status, _) = on(&server, delete, &seven, "").await;
         assert_eq!(status, 200);
     }
-    assert_eq!(server.fake.asked.lock().unwrap().len(), 1, "and not twice");
+    assert_eq!(server.fake.changes_asked(), 1, "and not twice");
     let other = format!("{keyed}\"8\"");
     let (status, body) = on(&server, delete, &other, "").await;
     assert!(status == 400 && body.contains("another request"), "{body}");

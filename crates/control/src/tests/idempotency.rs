@@ -91,8 +91,7 @@ async fn what_was_begun_ends_without_its_client() {
         answered.0 == 200 && answered.1,
         "it went on without the client"
     );
-    let asked = server.fake.asked.lock().unwrap().len();
-    assert_eq!(asked, 1);
+    assert_eq!(server.fake.changes_asked(), 1);
 }
 
 #[tokio::test]

@@ -422,6 +422,14 @@ impl Host {
         self.volume_answer(row.id).await
     }
 
+    /// What the catalog says of a volume or snapshot: asks no other node.
+    pub(super) async fn glance(&self, volume: &str, snapshot: Option<String>) -> Result<Answer> {
+        match snapshot {
+            None => self.show_volume_here(volume).await,
+            Some(name) => self.find_snapshot(volume, &name).await,
+        }
+    }
+
     pub(super) async fn resize_volume(&self, volume: &Volume, size: u64) -> Result<Answer> {
         let row = self.catalog.volume(volume.id()).await;
         let row = row.map_err(catalog_error)?.row;
