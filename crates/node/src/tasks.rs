@@ -6,12 +6,13 @@ use crate::host::Host;
 use catalog::{CatalogError, TaskRow, TaskStatus};
 use std::future::Future;
 use std::rc::Rc;
-use vocab::{NodeId, StoreId, VolumeId};
+use vocab::{NodeId, SnapshotId, StoreId, VolumeId};
 use world::Duration;
 
 /// Kinds of tasks, as people and programs see them: docs/operating/tasks.md.
 pub(crate) mod kind {
     pub(crate) const VOLUME_DELETE: &str = "volume-delete";
+    pub(crate) const SNAPSHOT_DELETE: &str = "snapshot-delete";
     pub(crate) const VOLUME_CLONE: &str = "volume-clone";
     pub(crate) const VOLUME_RESTORE: &str = "volume-restore";
     pub(crate) const NODE_DRAIN: &str = "node-drain";
@@ -35,6 +36,11 @@ const END_PAUSE: Duration = Duration::from_secs(2);
 /// What a volume is called in tasks by its id.
 pub(crate) fn volume_subject(id: VolumeId) -> String {
     format!("volume/{}", id.0)
+}
+
+/// What a snapshot is called in tasks by its id.
+pub(crate) fn snapshot_subject(id: SnapshotId) -> String {
+    format!("snapshot/{}", id.0)
 }
 
 /// The same of a node.

@@ -514,7 +514,7 @@ fn snapshots() -> Vec<Describe> {
         )
         .named("name", VOLUME)
         .named("snapshot", SNAPSHOT)
-        .object(DONE)
+        .answer::<StartedAnswer>("Deleted; the task ends when its space is back")
         .problems(&[NotFound, Refused])
         .scopes(DRIVING),
         Describe::new(

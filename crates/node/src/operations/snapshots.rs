@@ -3,9 +3,11 @@
 use super::ledger::Usages;
 use super::{Result, catalog_error, volume_error};
 use crate::host::Host;
-use api::{Answer, DiffAnswer, DiffRun, ListQuery, OperationError, SnapshotAnswer};
+use crate::tasks::{kind, new_task, snapshot_subject};
+use api::{Answer, DiffAnswer, DiffRun, ListQuery, OperationError, SnapshotAnswer, StartedAnswer};
 use catalog::{
-    CatalogError, ContainerRow, MapRoot, SnapshotMarks, SnapshotRow, SnapshotState, VolumeRow,
+    CatalogError, ContainerRow, MapRoot, SnapshotMarks, SnapshotRow, SnapshotState, TaskRow,
+    VolumeRow,
 };
 use futures_util::future::{OptionFuture, join};
 use std::collections::{BTreeMap, BTreeSet};
@@ -243,7 +245,15 @@ impl Host {
     ) -> Result<Answer> {
         let row = self.snapshot_row(volume, name).await?;
         self.delete_settled(row.id).await?;
-        Ok(Answer::Done)
+        let entity = format!("snapshot/{volume}@{}", row.name);
+        let task = self
+            .begin_task(TaskRow {
+                unit: "bytes".to_owned(),
+                lineage: row.lineage.0,
+                ..new_task(kind::SNAPSHOT_DELETE, entity, snapshot_subject(row.id))
+            })
+            .await;
+        Ok(Answer::Started(StartedAnswer { task }))
     }
 
     /// Deletes a snapshot once it has its root.

@@ -8,8 +8,8 @@ use super::tasks::Walk;
 use crate::health;
 use crate::host::Host;
 use catalog::{LineageRow, SnapshotRow, Versioned, VolumeRow, VolumeState};
-use curator::{CollectReport, LineageSpace};
-use std::collections::BTreeMap;
+use curator::{CollectReport, LineageSpace, RootOf};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use vocab::{LineageId, VolumeId};
 use world::Duration;
@@ -148,9 +148,9 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
     done.retain(|id, _| present.contains_key(id));
     let listed = present.keys().copied().collect();
     host.upkeep.collecting.borrow_mut().on_list(listed);
-    let volumes_of: BTreeMap<LineageId, &[VolumeId]> = lineages
+    let roots_of: BTreeMap<LineageId, BTreeSet<RootOf>> = lineages
         .iter()
-        .map(|found| (found.row.id, &*found.row.volumes))
+        .map(|found| (found.row.id, roots_in(&found.row)))
         .collect();
     host.upkeep
         .ledger
@@ -163,6 +163,13 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
         }
         if let Some(space) = untouched.get(&id).filter(|_| !rootless) {
             record(host, id, &CollectReport::default(), space.clone());
+            let walk = Walk {
+                freed: 0,
+                whole: true,
+                finished: false,
+            };
+            let roots = roots_of.get(&id).cloned().unwrap_or_default();
+            host.upkeep.collecting.borrow_mut().on_walk(id, roots, walk);
             done.insert(id, fingerprint);
             continue;
         }
@@ -170,7 +177,7 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
         if !host.leads().await.map_err(|error| error.to_string())? {
             return Ok(false);
         }
-        let before = volumes_of.get(&id).copied().unwrap_or_default();
+        let before = roots_of.get(&id).cloned().unwrap_or_default();
         if collect(host, id, before).await {
             done.insert(id, fingerprint);
         } else {
@@ -180,8 +187,15 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
     Ok(finished)
 }
 
-/// Collects one lineage, which had these volumes, and rests in proportion; whether nothing is left to do.
-async fn collect(host: &Host, id: LineageId, volumes: &[VolumeId]) -> bool {
+/// Everything in a lineage that refers to data.
+fn roots_in(row: &LineageRow) -> BTreeSet<RootOf> {
+    let volumes = row.volumes.iter().map(|&id| RootOf::Volume(id));
+    let snapshots = row.snapshots.iter().map(|&id| RootOf::Snapshot(id));
+    volumes.chain(snapshots).collect()
+}
+
+/// Collects one lineage, which had these roots, and rests in proportion; whether nothing is left to do.
+async fn collect(host: &Host, id: LineageId, roots: BTreeSet<RootOf>) -> bool {
     let (limits, duty) = pace(host);
     let began = host.world.now();
     let mut attempts = host.upkeep.attempts.take();
@@ -216,10 +230,7 @@ async fn collect(host: &Host, id: LineageId, volumes: &[VolumeId]) -> bool {
                 whole,
                 finished: report.finished,
             };
-            host.upkeep
-                .collecting
-                .borrow_mut()
-                .on_walk(id, volumes, walk);
+            host.upkeep.collecting.borrow_mut().on_walk(id, roots, walk);
             whole
         }
         Err(error) => {

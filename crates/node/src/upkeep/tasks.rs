@@ -24,7 +24,7 @@ use catalog::{
 use curator::RootOf;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use vocab::{LineageId, VolumeId};
+use vocab::{LineageId, SnapshotId, VolumeId};
 use world::{Duration, Time};
 
 /// Pause between two looks.
@@ -42,8 +42,8 @@ const TIES_PAUSE_EACH: Duration = Duration::from_millis(2);
 pub(crate) struct Collecting {
     /// Bytes that lineages gave back.
     freed: BTreeMap<LineageId, u64>,
-    /// The last walks that left nothing to collect: the volumes that were in the lineage then.
-    walked: BTreeMap<LineageId, BTreeSet<VolumeId>>,
+    /// The last walks that left nothing to collect: the volumes and snapshots that were in the lineage then.
+    walked: BTreeMap<LineageId, BTreeSet<RootOf>>,
     /// Lineages that there are, and how often they were listed.
     listed: BTreeSet<LineageId>,
     lists: u64,
@@ -58,15 +58,15 @@ impl Collecting {
         self.lists += 1;
     }
 
-    /// A lineage was collected that had these volumes.
-    pub(super) fn on_walk(&mut self, id: LineageId, volumes: &[VolumeId], walk: Walk) {
+    /// A lineage was collected that had these volumes and snapshots.
+    pub(super) fn on_walk(&mut self, id: LineageId, roots: BTreeSet<RootOf>, walk: Walk) {
         *self.freed.entry(id).or_default() += walk.freed;
         if walk.finished {
             self.listed.remove(&id);
             self.lists += 1;
         }
         if walk.whole {
-            self.walked.insert(id, volumes.iter().copied().collect());
+            self.walked.insert(id, roots);
         }
     }
 
@@ -316,14 +316,19 @@ impl Desk {
         let collecting = host.upkeep.collecting.borrow();
         let ledger = host.upkeep.ledger.borrow();
         let open = self.open.iter().map(|found| &found.row);
-        for row in open.filter(|row| row.kind == kind::VOLUME_DELETE) {
+        for row in open {
+            let number = number_of(&row.subject).unwrap_or_default();
+            let deleted = match &*row.kind {
+                kind::VOLUME_DELETE => RootOf::Volume(VolumeId(number)),
+                kind::SNAPSHOT_DELETE => RootOf::Snapshot(SnapshotId(number)),
+                _ => continue,
+            };
             let lineage = LineageId(row.lineage);
-            let volume = VolumeId(number_of(&row.subject).unwrap_or_default());
             let freed = collecting.freed.get(&lineage).copied().unwrap_or(0);
             let first = self.deletions.entry(row.id).or_insert_with(|| {
                 let space = ledger.get(&lineage).map(|(_, space)| &space.roots);
                 let mut roots = space.into_iter().flatten();
-                let root = roots.find(|root| root.of == RootOf::Volume(volume));
+                let root = roots.find(|root| root.of == deleted);
                 FirstLook {
                     // What another leader counted stays counted.
                     freed: freed.saturating_sub(row.done),
@@ -332,7 +337,7 @@ impl Desk {
                 }
             });
             let walked = collecting.walked.get(&lineage);
-            let without = walked.is_some_and(|volumes| !volumes.contains(&volume));
+            let without = walked.is_some_and(|roots| !roots.contains(&deleted));
             let gone = collecting.lists > first.lists && !collecting.listed.contains(&lineage);
             let seen = DeletionScene {
                 freed: freed.saturating_sub(first.freed),

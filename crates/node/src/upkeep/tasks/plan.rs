@@ -150,7 +150,7 @@ fn look_at(row: &TaskRow, open: &[TaskRow], scene: &Scene) -> Look {
         kind::REPAIR => store().map(|id| repair(id, scene)),
         kind::DISK_REPLACE => store().map(|id| refill(id, scene)),
         kind::BALANCE => Some(balance(row, open, scene)),
-        kind::VOLUME_DELETE => scene.deletions.get(&row.id).map(deletion),
+        kind::VOLUME_DELETE | kind::SNAPSHOT_DELETE => scene.deletions.get(&row.id).map(deletion),
         kind::VOLUME_CLONE => number_of(&row.subject)
             .and_then(|id| scene.clones.get(&VolumeId(id)))
             .map(clone),
