@@ -25,8 +25,7 @@
 //! | `GET, POST /api/v1/tokens`, `DELETE /api/v1/tokens/{name}` | token-list, token-create, token-delete |
 //! | `GET, POST /api/v1/users`, `PATCH, DELETE .../{name}` `{"name", "role", "password"}` | user-list, -create, -set, -delete |
 //! | `GET, POST, DELETE /api/v1/session` `{"user", "password"}`, `POST .../password` `{"current", "password"}` | who asks; logs in and out; user-set, of oneself |
-//! | `GET /api/v1/sessions?user=`, `DELETE .../{id}` | session-list, session-end |
-//! | `GET /api/v1/audit?limit=&before=` | audit-list |
+//! | `GET /api/v1/sessions?user=`, `DELETE .../{id}`, `GET /api/v1/audit?limit=&before=` | session-list, session-end, audit-list |
 //! | `POST /api/v1/join-tokens` `{"ttl_seconds"}` | join-token-create |
 //! | `POST /api/v1/join` `{"secret", "name", "request", "stores"}` | node-join |
 //! | `GET /api/v1/authority`, `POST .../rotate`, `POST .../retire` `{"force"}` | authority-show, -rotate, -retire |

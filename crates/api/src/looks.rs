@@ -13,7 +13,7 @@ impl O {
             O::Alert(operation) => operation.looks(),
             O::Kubernetes(operation) => operation.looks(),
             O::TokenList | O::UserList | O::AuditList(_) | O::SessionList { .. } => true,
-            O::Logs(_) | O::LogsPart(_) | O::SettingList => true,
+            O::Logs(_) | O::LogsPart(_) | O::SettingList | O::Glance { .. } => true,
             O::Status
             | O::Cluster
             | O::Capacity { .. }
@@ -27,7 +27,6 @@ impl O {
             | O::ContainerList
             | O::VolumeList(_)
             | O::VolumeShow { .. }
-            | O::Glance { .. }
             | O::SnapshotList(_)
             | O::SnapshotShow { .. }
             | O::SnapshotDiff { .. }

@@ -512,6 +512,16 @@ impl Operation {
         }
     }
 
+    /// As [`Operation::name`], of those on containers.
+    fn name_of_containers(&self) -> &'static str {
+        match self {
+            Self::ContainerCreate(_) => "container-create",
+            Self::ContainerList => "container-list",
+            Self::ContainerSet { .. } => "container-set",
+            _ => "container-delete",
+        }
+    }
+
     /// As [`Operation::name`], of those on users and their sessions.
     fn name_of_users(&self) -> &'static str {
         match self {
@@ -551,13 +561,10 @@ impl Operation {
             Self::StoreRemove { .. } => "store-remove",
             Self::DiskList | Self::DiskAdd(_) => self.name_of_disks(),
             Self::DiskReplace { .. } | Self::DiskLocate { .. } => self.name_of_disks(),
-            Self::CatalogShow => "catalog-show",
-            Self::CatalogBackup => "catalog-backup",
+            Self::CatalogShow | Self::CatalogBackup => self.name_of_records(),
             Self::CatalogMove(_) => "catalog-move",
-            Self::ContainerCreate(_) => "container-create",
-            Self::ContainerList => "container-list",
-            Self::ContainerSet { .. } => "container-set",
-            Self::ContainerDelete { .. } => "container-delete",
+            Self::ContainerCreate(_) | Self::ContainerList => self.name_of_containers(),
+            Self::ContainerSet { .. } | Self::ContainerDelete { .. } => self.name_of_containers(),
             Self::VolumeCreate(_) => "volume-create",
             Self::VolumeList(_) => "volume-list",
             Self::VolumeShow { .. } => "volume-show",
@@ -591,23 +598,26 @@ impl Operation {
             Self::SettingList => "setting-list",
             Self::UserCreate { .. } | Self::UserList => self.name_of_users(),
             Self::UserSet { .. } | Self::UserDelete { .. } => self.name_of_users(),
+            Self::SessionList { .. } | Self::SessionEnd { .. } => self.name_of_users(),
             Self::UserFind { .. } | Self::SessionCreate { .. } => self.name_of_users(),
             Self::SessionFind { .. } | Self::SessionDelete { .. } => self.name_of_users(),
-            Self::SessionList { .. } | Self::SessionEnd { .. } => self.name_of_users(),
             Self::Changes { .. } | Self::AuditList(_) => self.name_of_records(),
-            Self::AuditRecord { .. } | Self::Once(_) => self.name_of_records(),
-            Self::Glance { .. } => self.name_of_records(),
+            Self::AuditRecord { .. } | Self::Once(_) | Self::Glance { .. } => {
+                self.name_of_records()
+            }
             Self::Conditional { .. } => self.bare().name(),
             Self::Attach { .. } => "attach",
             Self::Detach { .. } => "detach",
         }
     }
 
-    /// As [`Operation::name`], of those that keep and tell what others did.
+    /// As [`Operation::name`], of those that keep and tell what others did, and on the catalog as it is.
     fn name_of_records(&self) -> &'static str {
         match self {
             Self::AuditRecord { .. } => "audit-record",
             Self::AuditList(_) => "audit-list",
+            Self::CatalogShow => "catalog-show",
+            Self::CatalogBackup => "catalog-backup",
             Self::Glance { .. } => "glance",
             Self::Once(OnceStep::Begin { .. }) => "once-begin",
             Self::Once(OnceStep::End { .. }) => "once-end",
