@@ -5,6 +5,7 @@ import type { Task } from "./types";
 
 export const KINDS: Record<string, Word> = {
   "volume-delete": "taskVolumeDelete",
+  "snapshot-delete": "taskSnapshotDelete",
   "volume-clone": "taskVolumeClone",
   "volume-restore": "taskVolumeRestore",
   "node-drain": "taskNodeDrain",

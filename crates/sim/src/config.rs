@@ -106,9 +106,15 @@ impl Config {
     #[must_use]
     pub fn draw(seed: u64, planted: Option<Planted>) -> Self {
         let drawn = Self::draw_at_ease(seed, planted);
+        let steady = !drawn.moving.joins && Cramped::draw(seed).is_none();
+        // Runs with a planted bug are without what came later: they keep the histories that find it.
+        let operating = match planted {
+            Some(_) => Operating::default(),
+            None => Operating::draw(seed, steady),
+        };
+        let drawn = Self { operating, ..drawn };
         match Cramped::draw(seed) {
             Some(cramped) => Self {
-                operating: Operating::draw(seed, false),
                 full: true,
                 disk_bytes: cramped.disk_bytes,
                 journal_bytes: 4 << 20,
@@ -117,10 +123,8 @@ impl Config {
                 blocks: drawn.blocks.min(512),
                 ..drawn
             },
-            None => Self {
-                operating: Operating::draw(seed, !drawn.moving.joins),
-                ..drawn.with_many(seed)
-            },
+            None if planted.is_none() => drawn.with_many(seed),
+            None => drawn,
         }
     }
 
