@@ -406,9 +406,12 @@ fn decode_all(text: &[u8]) {
 #[test]
 fn fuzz_corpus_of_operations() {
     let target = fuzz::target!("operation");
-    for (index, operation) in every_operation().into_iter().enumerate() {
-        // More than one example of some: by number, and they may change; each says what it was when it was committed.
-        let name = format!("{}-{index:03}", operation.name());
+    let mut seen = BTreeMap::<&str, u32>::new();
+    for operation in every_operation() {
+        // More than one example of some.
+        let number = seen.entry(operation.name()).or_default();
+        *number += 1;
+        let name = format!("{}-{number}", operation.name());
         let committed = target.sample(&name, json(&operation).as_bytes());
         let read = serde_json::from_slice::<Operation>(&committed);
         assert_eq!(read.ok(), Some(operation), "{name}");

@@ -508,6 +508,8 @@ fn racks_are_judged_and_a_drain_leaves_enough_of_them() {
         row.members.len() == 3 && row.filling.is_empty() && left.count() == 1
     };
     until(&cluster, 0, "groups have a member in each rack", settled);
+    // The last store has only just begun to answer.
+    cluster.sim.run_for(Duration::from_secs(10));
     let answer = verdict(&cluster, 0);
     let data = answer.data.iter().find(|data| data.rf == 3);
     let data = data.expect("groups of three copies");
