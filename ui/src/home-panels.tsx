@@ -4,7 +4,7 @@ import { Group, Stack, Table, Text } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { bytes, signed, time } from "./format";
 import { largestContainers, newest, partRows, reductions } from "./home";
-import { useLanguage, type Word, word } from "./i18n";
+import { useLanguage, valueWord, type Word, word } from "./i18n";
 import { Facts, Loaded, Panel, State } from "./parts";
 import { useEvents, useSpace } from "./queries";
 import type { Part, SpaceReport } from "./types";
@@ -13,7 +13,6 @@ const CONTAINERS_MAX = 3;
 const EVENTS_MAX = 8;
 export const VERDICTS: Record<string, Word> = { ok: "healthy", degraded: "degraded", critical: "critical" };
 const PARTS: Record<string, Word> = { data: "partData", capacity: "partCapacity", catalog: "partCatalog" };
-const DOMAINS: Record<string, Word> = { store: "domainStore", node: "domainNode", member: "domainMember" };
 
 /** The word for what the API says, or just that. */
 function said(words: Record<string, Word>, text: string): string {
@@ -109,7 +108,7 @@ export function Parts({ parts }: { parts: Part[] }) {
         {partRows(parts).map((part) => (
           <Table.Tr key={part.key}>
             <Table.Td>{said(PARTS, part.component)}</Table.Td>
-            <Table.Td>{said(DOMAINS, part.domain)}</Table.Td>
+            <Table.Td>{valueWord("domain", part.domain)}</Table.Td>
             <Table.Td>{part.rf ?? "–"}</Table.Td>
             <Table.Td>{part.tolerates}</Table.Td>
             <Table.Td>

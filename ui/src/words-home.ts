@@ -14,9 +14,6 @@ export const homeEn = {
   partCapacity: "Room to make copies again",
   partCatalog: "Catalog",
   lostAtATime: "Lost at a time",
-  domainStore: "store",
-  domainNode: "node",
-  domainMember: "member",
   eventsRecent: "Recent events",
   eventsMore: "All events",
 };
@@ -35,9 +32,6 @@ export const homeJa: Record<keyof typeof homeEn, string> = {
   partCapacity: "コピーを作り直す空き",
   partCatalog: "カタログ",
   lostAtATime: "失う単位",
-  domainStore: "ストア",
-  domainNode: "ノード",
-  domainMember: "メンバー",
   eventsRecent: "最近のイベント",
   eventsMore: "すべてのイベント",
 };

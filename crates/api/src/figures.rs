@@ -105,6 +105,67 @@ pub struct ProcessFigures {
     pub resident: u64,
 }
 
+/// Map pages that a node has in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheFigures {
+    /// Pages that were asked for and were there.
+    pub hits: u64,
+    /// Those that were read from a store.
+    pub misses: u64,
+    /// Bytes of pages now.
+    pub bytes: u64,
+    /// Bytes at most.
+    pub bytes_max: u64,
+}
+
+/// What a node has read to see whether it is still good, since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubFigures {
+    /// Bytes of extents.
+    pub bytes: u64,
+    /// Copies that did not verify.
+    pub damaged: u64,
+    /// Those of them that were made good.
+    pub repaired: u64,
+}
+
+/// What was collected by the node that leads, since it leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectionFigures {
+    /// Extents deleted.
+    pub deleted: u64,
+    /// Bytes that all members gave back.
+    pub freed_bytes: u64,
+    /// Extents rewritten without their dead blocks.
+    pub compacted: u64,
+}
+
+/// What the walks of all volumes and snapshots found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReductionFigures {
+    /// Bytes that volumes and snapshots map, each for itself.
+    pub mapped: u64,
+    /// Bytes of distinct blocks among them.
+    pub distinct: u64,
+    /// Bytes of one copy of those as stored.
+    pub stored: u64,
+}
+
+/// A container, by the rows of its volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerFigures {
+    /// Its name.
+    pub name: String,
+    /// Its volumes.
+    pub volumes: u64,
+    /// Bytes that they are promised.
+    pub size: u64,
+    /// Bytes that they map.
+    pub mapped: u64,
+    /// Bytes that may be promised.
+    pub quota: Option<u64>,
+}
+
 /// What one node of the cluster says for all of them: the one that leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterFigures {
@@ -119,6 +180,15 @@ pub struct ClusterFigures {
     pub volumes: Option<u64>,
     /// Those of them that no node serves.
     pub unserved: Vec<VolumeFigures>,
+    /// Containers, by name; empty while the catalog does not answer.
+    #[serde(default)]
+    pub containers: Vec<ContainerFigures>,
+    /// What snapshots, clones and compression save; absent before anything was walked.
+    #[serde(default)]
+    pub reduction: Option<ReductionFigures>,
+    /// Garbage.
+    #[serde(default)]
+    pub collection: CollectionFigures,
 }
 
 /// All of it.
@@ -136,6 +206,12 @@ pub struct FiguresAnswer {
     pub activity: ActivityAnswer,
     /// How long their requests took.
     pub latency: LatencyFigures,
+    /// Map pages in memory.
+    #[serde(default)]
+    pub cache: CacheFigures,
+    /// Reading of copies that nobody asks for.
+    #[serde(default)]
+    pub scrub: ScrubFigures,
     /// Its stores.
     pub stores: Vec<StoreFigures>,
     /// Volumes that it owns, by id.

@@ -60,8 +60,9 @@ pub use disks::{DiskAnswer, DiskLight, DiskReplacement, DiskSpec};
 pub use error::Problem;
 pub use event::{EVENTS_DEFAULT, EVENTS_LIMIT_MAX, EventAnswer, EventQuery, EventsAnswer};
 pub use figures::{
-    ActivityAnswer, ClusterFigures, DiskFigures, FiguresAnswer, LatencyFigures, ProcessFigures,
-    ServedFigures, StoreFigures, VolumeFigures,
+    ActivityAnswer, CacheFigures, ClusterFigures, CollectionFigures, ContainerFigures, DiskFigures,
+    FiguresAnswer, LatencyFigures, ProcessFigures, ReductionFigures, ScrubFigures, ServedFigures,
+    StoreFigures, VolumeFigures,
 };
 pub use join::{
     AuthorityAnswer, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec,

@@ -10,12 +10,13 @@ use crate::operation::{
 };
 use crate::query::ListQuery;
 use crate::token::{Scope, TokenAnswer, TokenSpec};
+use crate::{Asker, Forwarded, VolumeAnswer};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::collections::BTreeMap;
 
-fn json(operation: &Operation) -> String {
-    serde_json::to_string(operation).expect("plain data")
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("plain data")
 }
 
 #[test]
@@ -385,6 +386,7 @@ fn decode_all(text: &[u8]) {
     one::<Operation>(text);
     one::<Result<Answer, OperationError>>(text);
     one::<OperationError>(text);
+    one::<Forwarded>(text);
     one::<ContainerSpec>(text);
     one::<ContainerChange>(text);
     one::<VolumeSpec>(text);
@@ -415,6 +417,46 @@ fn fuzz_corpus_of_operations() {
         let committed = target.sample(&name, json(&operation).as_bytes());
         let read = serde_json::from_slice::<Operation>(&committed);
         assert_eq!(read.ok(), Some(operation), "{name}");
+    }
+    target.play(decode_all);
+}
+
+#[test]
+fn fuzz_corpus_of_what_nodes_forward() {
+    let target = fuzz::target!("forwarded");
+    let asked = Forwarded {
+        asker: Asker {
+            who: "user eve".to_owned(),
+            request: "request-1".to_owned(),
+        },
+        operation: Operation::VolumeDelete {
+            name: "db".to_owned(),
+        },
+    };
+    let committed = target.sample("volume-delete", json(&asked).as_bytes());
+    assert_eq!(serde_json::from_slice(&committed).ok(), Some(asked));
+    let volume = VolumeAnswer {
+        id: 9,
+        name: "db".to_owned(),
+        ..VolumeAnswer::default()
+    };
+    let answers: [(&str, Result<Answer, OperationError>); 5] = [
+        ("done", Ok(Answer::Done)),
+        ("volume", Ok(Answer::Volume(volume.clone()))),
+        ("volumes", Ok(Answer::Volumes(vec![volume]))),
+        ("figures", Ok(Answer::Figures(Box::default()))),
+        (
+            "refused",
+            Err(OperationError::not_found("there is no volume db")),
+        ),
+    ];
+    for (name, answer) in answers {
+        let committed = target.sample(name, json(&answer).as_bytes());
+        assert_eq!(
+            serde_json::from_slice(&committed).ok(),
+            Some(answer),
+            "{name}"
+        );
     }
     target.play(decode_all);
 }

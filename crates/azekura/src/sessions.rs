@@ -112,6 +112,11 @@ impl Console<'_> {
     }
 
     fn own_password(&self, arguments: &OwnPasswordArgs) -> anyhow::Result<String> {
+        let input = Path::new("-");
+        anyhow::ensure!(
+            arguments.current_file != input || arguments.password_file.as_deref() != Some(input),
+            "both passwords cannot come from standard input: write one of them to a file"
+        );
         let current = read_password(&arguments.current_file)?;
         let (password, made) = password_from(&PasswordArgs {
             password_file: arguments.password_file.clone(),

@@ -183,6 +183,7 @@ impl Bell {
     fn new(remote: Remote, interval: Option<Duration>) -> Self {
         let (sender, rings) = mpsc::channel();
         std::thread::spawn(move || listen(&remote, &sender));
+        let interval = interval.map(|wanted| wanted.max(GAP));
         Self { rings, interval }
     }
 
@@ -256,7 +257,24 @@ struct Tasks<'a> {
     known: BTreeSet<u64>,
 }
 
-impl Tasks<'_> {
+impl<'a> Tasks<'a> {
+    fn of(remote: &'a Remote, request: String) -> Self {
+        Self {
+            remote,
+            request,
+            known: BTreeSet::new(),
+        }
+    }
+
+    /// Fails where nobody may look at them: whatever else is wrong now may be over when it matters.
+    fn check(mut self) -> anyhow::Result<()> {
+        match self.look() {
+            Err(error) if is_forbidden(&error) => Err(anyhow::Error::from(error)
+                .context("nothing was asked for: who watches must be allowed to see tasks")),
+            _ => Ok(()),
+        }
+    }
+
     /// All of them as they are now, the oldest first.
     fn look(&mut self) -> Result<Vec<TaskAnswer>, RemoteError> {
         let text = format!("{}?limit={TASKS_MAX}", path(&["tasks"]));
@@ -275,6 +293,11 @@ impl Tasks<'_> {
         self.known.extend(tasks.iter().map(|task| task.id));
         Ok(tasks)
     }
+}
+
+fn is_forbidden(error: &RemoteError) -> bool {
+    let kind = error.to_operation_error().kind;
+    matches!(kind, ErrorKind::Forbidden | ErrorKind::Unauthenticated)
 }
 
 /// How far tasks are: drawn on a terminal, lines elsewhere.
@@ -334,6 +357,8 @@ impl Progress {
 
 /// Carries a change out, and shows its tasks until they have ended.
 fn follow(remote: Remote, verb: Verb, form: Form, bell: &Bell) -> anyhow::Result<String> {
+    // Who may not see tasks is to hear it before anything is changed.
+    Tasks::of(&remote, request_id()?).check()?;
     let request = request_id()?;
     let asking = remote.named(&request);
     let (sender, answered) = mpsc::channel();
@@ -342,11 +367,7 @@ fn follow(remote: Remote, verb: Verb, form: Form, bell: &Bell) -> anyhow::Result
         // Nobody waits for it any more when the watch has failed.
         let _ = sender.send((result, asking.begun()));
     });
-    let mut tasks = Tasks {
-        remote: &remote,
-        request,
-        known: BTreeSet::new(),
-    };
+    let mut tasks = Tasks::of(&remote, request);
     let mut progress = Progress::new(form);
     // Until it is answered: nothing tells this thread but the answer.
     let (result, begun) = loop {

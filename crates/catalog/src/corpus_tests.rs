@@ -341,3 +341,32 @@ fn fuzz_corpus_of_backups() {
         sealed
     });
 }
+
+#[test]
+fn fuzz_corpus_of_notes_of_logs() {
+    let target = target!("log-note");
+    let row: VolumeRow = serde_json::from_value(volume()).expect("a volume");
+    let whole = LogNote {
+        volume: row.id,
+        epoch: row.epoch,
+        root: row.root,
+        segments: row.segments,
+        next_segment: row.next_segment,
+        settled: vec![(vocab::SnapshotId(7), row.root.map)],
+    };
+    let new = LogNote {
+        segments: Vec::new(),
+        settled: Vec::new(),
+        ..whole.clone()
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    for (name, note) in [("whole", whole), ("new", new)] {
+        let committed = target.sample(name, note.encode().as_bytes());
+        assert_eq!(LogNote::decode(&text(&committed)), Ok(note), "{name}");
+    }
+    target.play(|bytes| {
+        if let Ok(note) = LogNote::decode(&text(bytes)) {
+            assert_eq!(LogNote::decode(&note.encode()), Ok(note));
+        }
+    });
+}

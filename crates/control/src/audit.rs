@@ -87,6 +87,9 @@ fn told(operation: &Operation) -> (String, Map<String, Value>) {
         fields.retain(|name, _| !["kubernetes", "report"].contains(&name.as_str()));
     }
     fields.retain(|name, value| !LEFT_OUT.contains(&name.as_str()) && !value.is_null());
+    if let Operation::UserSet { hash: Some(_), .. } = operation.bare() {
+        fields.insert("password".to_owned(), Value::from("changed"));
+    }
     let subject = ["volume", "name", "user", "id", "store"]
         .iter()
         .find_map(|name| {

@@ -8,8 +8,9 @@
 //!   a node have all of its volumes.
 
 use api::{
-    ActivityAnswer, AlertCountsAnswer, ClusterFigures, ComponentAnswer, DiskFigures, FiguresAnswer,
-    LatencyFigures, ResiliencyAnswer, ServedFigures, SpaceAnswer, StoreFigures, VolumeFigures,
+    ActivityAnswer, AlertCountsAnswer, ClusterFigures, ComponentAnswer, ContainerFigures,
+    DiskFigures, FiguresAnswer, LatencyFigures, ReductionFigures, ResiliencyAnswer, ServedFigures,
+    SpaceAnswer, StoreFigures, VolumeFigures,
 };
 use std::fmt::{Display, Write};
 
@@ -118,6 +119,7 @@ pub(crate) fn render(figures: &FiguresAnswer) -> String {
         .map(|&bound| Seconds(bound).to_string())
         .collect();
     node(&mut out, figures, &bounds);
+    caches(&mut out, figures);
     stores(&mut out, figures);
     disks(&mut out, figures);
     let unserved = figures.cluster.iter().flat_map(|cluster| &cluster.unserved);
@@ -134,6 +136,8 @@ pub(crate) fn render(figures: &FiguresAnswer) -> String {
         cluster(&mut out, all);
         resiliency(&mut out, &all.resiliency);
         space(&mut out, &all.resiliency);
+        containers(&mut out, all);
+        reduction(&mut out, all);
     }
     out.0
 }
@@ -221,6 +225,59 @@ fn node(out: &mut Text, figures: &FiguresAnswer, bounds: &[String]) {
     for timed in timed(&figures.latency, &figures.activity) {
         let labels = format!("{node},operation=\"{}\"", timed.operation);
         out.histogram(LATENCY, &labels, bounds, &timed);
+    }
+}
+
+/// Map pages in memory, and copies read to see whether they are good.
+fn caches(out: &mut Text, figures: &FiguresAnswer) {
+    let node = format!("node=\"{}\"", escape(&figures.node));
+    let (cache, scrub) = (&figures.cache, &figures.scrub);
+    let one: [(&str, &str, &str, u64); 7] = [
+        (
+            "azekura_map_cache_hits_total",
+            "counter",
+            "Map pages that were asked for and were in memory.",
+            cache.hits,
+        ),
+        (
+            "azekura_map_cache_misses_total",
+            "counter",
+            "Map pages that had to be read.",
+            cache.misses,
+        ),
+        (
+            "azekura_map_cache_bytes",
+            "gauge",
+            "Bytes of map pages in memory.",
+            cache.bytes,
+        ),
+        (
+            "azekura_map_cache_limit_bytes",
+            "gauge",
+            "Bytes of map pages in memory at most.",
+            cache.bytes_max,
+        ),
+        (
+            "azekura_scrub_bytes_total",
+            "counter",
+            "Bytes of copies read to see whether they are good.",
+            scrub.bytes,
+        ),
+        (
+            "azekura_scrub_damaged_total",
+            "counter",
+            "Copies that did not verify.",
+            scrub.damaged,
+        ),
+        (
+            "azekura_scrub_repaired_total",
+            "counter",
+            "Those that were made good from another member.",
+            scrub.repaired,
+        ),
+    ];
+    for (name, kind, help, value) in one {
+        out.metric(name, kind, help, std::iter::once((node.clone(), value)));
     }
 }
 
@@ -521,6 +578,87 @@ fn resiliency(out: &mut Text, answer: &ResiliencyAnswer) {
         "Seconds until the last is filled, when that can be told.",
         eta.into_iter(),
     );
+}
+
+/// Labels are bounded by the containers there are.
+fn containers(out: &mut Text, all: &ClusterFigures) {
+    type Field = fn(&ContainerFigures) -> Option<u64>;
+    let fields: [(&str, &str, Field); 4] = [
+        (
+            "azekura_container_volumes",
+            "Volumes of the container.",
+            |one| Some(one.volumes),
+        ),
+        (
+            "azekura_container_size_bytes",
+            "Bytes that its volumes are promised.",
+            |one| Some(one.size),
+        ),
+        (
+            "azekura_container_mapped_bytes",
+            "Bytes that its volumes map.",
+            |one| Some(one.mapped),
+        ),
+        (
+            "azekura_container_quota_bytes",
+            "Bytes that may be promised.",
+            |one| one.quota,
+        ),
+    ];
+    for (name, help, field) in fields {
+        let series = all.containers.iter().filter_map(|one| {
+            let labels = format!("container=\"{}\"", escape(&one.name));
+            Some((labels, field(one)?))
+        });
+        out.metric(name, "gauge", help, series);
+    }
+}
+
+/// What snapshots, clones and compression save, and what was collected.
+fn reduction(out: &mut Text, all: &ClusterFigures) {
+    let walked = |field: fn(&ReductionFigures) -> u64| {
+        let found = all.reduction.as_ref().map(field);
+        found.map(|value| (String::new(), value)).into_iter()
+    };
+    out.metric(
+        "azekura_data_mapped_bytes",
+        "gauge",
+        "Bytes that volumes and snapshots map, each for itself.",
+        walked(|sum| sum.mapped),
+    );
+    out.metric(
+        "azekura_data_distinct_bytes",
+        "gauge",
+        "Bytes of distinct blocks among them.",
+        walked(|sum| sum.distinct),
+    );
+    out.metric(
+        "azekura_data_stored_bytes",
+        "gauge",
+        "Bytes of one copy of those as stored.",
+        walked(|sum| sum.stored),
+    );
+    let collected = &all.collection;
+    for (name, help, value) in [
+        (
+            "azekura_collected_extents_total",
+            "Extents deleted by the collection of garbage.",
+            collected.deleted,
+        ),
+        (
+            "azekura_collected_bytes_total",
+            "Bytes that all members gave back.",
+            collected.freed_bytes,
+        ),
+        (
+            "azekura_compacted_extents_total",
+            "Extents rewritten without their dead blocks.",
+            collected.compacted,
+        ),
+    ] {
+        let one = std::iter::once((String::new(), value));
+        out.metric(name, "counter", help, one);
+    }
 }
 
 fn space(out: &mut Text, answer: &ResiliencyAnswer) {

@@ -163,7 +163,12 @@ impl Shared {
             ))
         });
         let result = result.and_then(|answer| answer);
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && name == "glance"
+        {
+            // The change that it is about says the same.
+            tracing::debug!(operation = name, volume = subject, request, %error, "nothing to see before a change");
+        } else if let Err(error) = &result {
             tracing::info!(operation = name, volume = subject, request, kind = ?error.kind, %error, "operation refused");
         } else if looks {
             tracing::debug!(

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use vocab::StoreId;
 use world::{Address, Duration};
-use world_sim::{SimDisk, Simulation};
+use world_sim::{SimDisk, SimRng, Simulation};
 
 /// Name of the simulated cluster.
 pub const CLUSTER: &str = "sim";
@@ -105,6 +105,7 @@ impl Cluster {
             client,
             nodes,
         };
+        cluster.slow_catalog_down();
         for index in 0..cluster.nodes.len() {
             cluster.lay_out(index, 0);
         }
@@ -190,6 +191,15 @@ impl Cluster {
     /// An empty catalog takes the place of the one that is there. No node may run.
     pub fn forget_catalog(&mut self) {
         self.kv = MemoryKv::new(self.keeper.world());
+        self.slow_catalog_down();
+    }
+
+    fn slow_catalog_down(&self) {
+        if let Some(longest) = self.config.temper.latency {
+            let rng = SimRng::named(self.sim.seed(), "latency of the catalog");
+            let draw = move || rng.duration(longest / 10..longest);
+            self.kv.set_latency(draw);
+        }
     }
 
     /// Starts the node's process on its machine, again and again until it runs.

@@ -60,6 +60,8 @@ pub struct Config {
     pub moving: Moving,
     /// What operators do.
     pub operating: Operating,
+    /// How the catalog answers.
+    pub temper: Temper,
     /// The simulation's own.
     pub options: Options,
     /// A deliberate bug.
@@ -101,6 +103,32 @@ pub struct Faults {
     pub misdirect: bool,
 }
 
+/// How the catalog answers: as a real one does, not at once and not always when it has done what it was asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Temper {
+    /// A request takes so long at most; nothing: no time.
+    pub latency: Option<Duration>,
+    /// While it is out of reach it may do what it is asked, and the answer is lost.
+    pub loses_answers: bool,
+}
+
+impl Temper {
+    /// What a seed draws, apart from everything else.
+    pub fn draw(seed: u64) -> Self {
+        let rng = SimRng::named(seed, "temper of the catalog");
+        let latencies = [
+            Duration::from_micros(500),
+            Duration::from_millis(3),
+            Duration::from_millis(20),
+        ];
+        let latency = *rng.pick(&latencies);
+        Self {
+            latency: rng.chance(0.4).then_some(latency),
+            loses_answers: rng.chance(0.4),
+        }
+    }
+}
+
 impl Config {
     /// The configuration of a seed.
     #[must_use]
@@ -112,7 +140,15 @@ impl Config {
             Some(_) => Operating::default(),
             None => Operating::draw(seed, steady),
         };
-        let drawn = Self { operating, ..drawn };
+        let temper = match planted {
+            Some(_) => Temper::default(),
+            None => Temper::draw(seed),
+        };
+        let drawn = Self {
+            operating,
+            temper,
+            ..drawn
+        };
         match Cramped::draw(seed) {
             Some(cramped) => Self {
                 full: true,
@@ -185,6 +221,7 @@ impl Config {
             groups: 1 + rng.index(6) as u32,
             moving: Moving::draw(seed),
             operating: Operating::default(),
+            temper: Temper::default(),
             options: if rng.chance(0.5) {
                 Options::rough()
             } else {

@@ -181,7 +181,7 @@ impl<'a> Nemesis<'a> {
         let Some(kv) = nodes[index].kv.borrow().clone() else {
             return "calm".to_owned();
         };
-        kv.set_outage_here(Outage::Before);
+        kv.set_outage_here(self.outage());
         let sim_length = self
             .rng
             .duration(Duration::from_secs(2)..Duration::from_secs(9));
@@ -220,7 +220,8 @@ impl<'a> Nemesis<'a> {
             self.cluster.kv.expire_leases();
             return "the catalog forgets its leases".to_owned();
         }
-        self.cluster.kv.set_available(false);
+        let outage = self.outage();
+        self.cluster.kv.set_outage(outage);
         let kv = self.cluster.kv.clone();
         let length = self
             .rng
@@ -228,7 +229,15 @@ impl<'a> Nemesis<'a> {
         self.cluster
             .sim
             .after(length, move || kv.set_available(true));
-        "the catalog is out of reach".to_owned()
+        format!("the catalog is out of reach: {outage:?}")
+    }
+
+    /// How the catalog is out of reach: requests do not arrive, or answers do not.
+    fn outage(&self) -> Outage {
+        match self.cluster.config.temper.loses_answers && self.later.chance(0.5) {
+            true => Outage::After,
+            false => Outage::Before,
+        }
     }
 
     fn rot(&mut self) -> String {

@@ -122,12 +122,24 @@ fn watch<I>(board: &mut Board<I>) {
     }
 }
 
-#[derive(Default)]
 struct Tally {
+    began: Instant,
     passed: u64,
     failed: u64,
     skipped: u64,
     requests: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            passed: 0,
+            failed: 0,
+            skipped: 0,
+            requests: 0,
+        }
+    }
 }
 
 impl Tally {
@@ -159,7 +171,8 @@ impl Tally {
                 self.skipped
             );
         }
-        println!("{} requests", self.requests);
+        let seconds = self.began.elapsed().as_secs();
+        println!("{} requests in {seconds} s", self.requests);
         println!(
             "{} passed, {} failed, {} skipped",
             self.passed, self.failed, self.skipped

@@ -13,16 +13,16 @@ import type { AuditEntry } from "../types";
 
 /** What changed, in one line that opens everything about it. */
 function Change({ entry, open }: { entry: AuditEntry; open: (entry: AuditEntry) => void }) {
-  const text = changeText(entry, useLanguage());
+  const text = changeText(entry, useLanguage()) || word("verdictMore");
   return (
     <button
       type="button"
       className="grid-sort"
       title={text}
-      aria-label={`${word("auditEntry", entry.id)}${text === "" ? "" : `: ${text}`}`}
+      aria-label={`${word("auditEntry", entry.id)}: ${text}`}
       onClick={() => open(entry)}
     >
-      {text || word("verdictMore")}
+      {text}
     </button>
   );
 }

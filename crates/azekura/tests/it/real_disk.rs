@@ -201,7 +201,7 @@ fn real_address_in_use_and_absent_api_are_explained() {
     drop(taken);
     let url = format!("http://{address}");
     let (code, out, errors) = azekura(&["status", "--api", &url]);
-    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert_eq!((code, out.as_str()), (Some(6), ""));
     assert!(errors.contains("is a node running there?"), "{errors}");
     assert_eq!(azekura(&["volume", "create"]).0, Some(2));
 }

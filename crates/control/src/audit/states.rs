@@ -231,21 +231,28 @@ fn chosen(value: &impl Serialize, names: &[&str]) -> Map<String, Value> {
     all
 }
 
-/// Takes user and password out of an address: `http://user:secret@host` is `http://***@host`.
-fn without_login(text: &str) -> Option<String> {
-    let (scheme, rest) = text.split_once("://")?;
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let at = rest[..end].rfind('@')?;
-    Some(format!("{scheme}://***{}", &rest[at..]))
+/// Takes user and password out of every address in a text: `http://user:secret@host` is `http://***@host`.
+fn without_logins(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for rest in parts {
+        let ends = |one: char| "/?#,;\"'<>".contains(one) || one.is_whitespace();
+        let end = rest.find(ends).unwrap_or(rest.len());
+        out.push_str("://");
+        match rest[..end].rfind('@') {
+            Some(at) => {
+                out.push_str("***");
+                out.push_str(&rest[at..]);
+            }
+            None => out.push_str(rest),
+        }
+    }
+    out
 }
 
 fn redact(value: &mut Value) {
     match value {
-        Value::String(text) => {
-            if let Some(without) = without_login(text) {
-                *text = without;
-            }
-        }
+        Value::String(text) => *text = without_logins(text),
         Value::Array(items) => items.iter_mut().for_each(redact),
         Value::Object(fields) => fields.values_mut().for_each(redact),
         _ => {}
@@ -333,6 +340,13 @@ mod tests {
             said,
             json!({"endpoints": ["https://***@etcd:2379/x@y", "http://etcd:2379"], "note": "a@b"})
         );
+        let second = "primary http://a/x, replica http://root:hush@b";
+        assert_eq!(
+            without_logins(second),
+            "primary http://a/x, replica http://***@b"
+        );
+        let innocent = "see http://docs, mail a@b";
+        assert_eq!(without_logins(innocent), innocent);
     }
 
     #[test]

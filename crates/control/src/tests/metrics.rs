@@ -2,8 +2,9 @@
 
 use crate::metrics::render;
 use api::{
-    ActivityAnswer, AlertCountsAnswer, AlertKindFigures, ClusterFigures, ComponentAnswer,
-    DiskFigures, FiguresAnswer, LatencyFigures, NodeAnswer, ProcessFigures, ResiliencyAnswer,
+    ActivityAnswer, AlertCountsAnswer, AlertKindFigures, CacheFigures, ClusterFigures,
+    CollectionFigures, ComponentAnswer, ContainerFigures, DiskFigures, FiguresAnswer,
+    LatencyFigures, NodeAnswer, ProcessFigures, ReductionFigures, ResiliencyAnswer, ScrubFigures,
     ServedFigures, SpaceAnswer, StoreAnswer, StoreFigures, VolumeFigures,
 };
 use std::collections::BTreeSet;
@@ -65,6 +66,12 @@ pub(super) fn figures(volumes: u64) -> FiguresAnswer {
         latency_bounds_us: (0..9).map(|power| 64 << (2 * power)).collect(),
         activity: activity(),
         latency: latency(),
+        cache: CacheFigures {
+            hits: 90,
+            misses: 10,
+            ..CacheFigures::default()
+        },
+        scrub: ScrubFigures::default(),
         stores: vec![StoreFigures {
             store: StoreAnswer {
                 id: 3,
@@ -105,6 +112,14 @@ pub(super) fn figures(volumes: u64) -> FiguresAnswer {
                 served: None,
                 ..volume(0)
             }],
+            containers: vec![ContainerFigures {
+                name: "gold".to_owned(),
+                volumes: 2,
+                quota: Some(1 << 40),
+                ..ContainerFigures::default()
+            }],
+            reduction: Some(ReductionFigures::default()),
+            collection: CollectionFigures::default(),
         }),
     }
 }

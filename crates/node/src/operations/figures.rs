@@ -8,8 +8,9 @@ use super::status::{describe, nodes_of, place};
 use crate::health::Seen;
 use crate::host::Host;
 use api::{
-    ActivityAnswer, Answer, ClusterFigures, DiskFigures, FiguresAnswer, LatencyFigures,
-    ProcessFigures, ServedFigures, StoreFigures, VolumeFigures,
+    ActivityAnswer, Answer, CacheFigures, ClusterFigures, CollectionFigures, ContainerFigures,
+    DiskFigures, FiguresAnswer, LatencyFigures, ProcessFigures, ReductionFigures, ScrubFigures,
+    ServedFigures, StoreFigures, VolumeFigures,
 };
 use blockdev::BlockDevice;
 use catalog::{ContainerRow, VolumeRow};
@@ -98,6 +99,8 @@ impl Host {
             latency_bounds_us: shown_classes().filter_map(end_us).collect(),
             activity: activity(&total),
             latency: latency(&total),
+            cache: self.cache_figures(),
+            scrub: self.scrub_figures(),
             stores: self.own_store_figures(),
             volumes: self.own_volume_figures(),
             cluster: match self.upkeep.leading.get() {
@@ -105,6 +108,50 @@ impl Host {
                 false => None,
             },
         })))
+    }
+
+    fn cache_figures(&self) -> CacheFigures {
+        let pages = self.pages();
+        let (hits, misses) = pages.lookups();
+        CacheFigures {
+            hits,
+            misses,
+            bytes: pages.bytes() as u64,
+            bytes_max: pages.bytes_max() as u64,
+        }
+    }
+
+    fn scrub_figures(&self) -> ScrubFigures {
+        let report = self.scrubbed();
+        ScrubFigures {
+            bytes: report.bytes,
+            damaged: report.damaged,
+            repaired: report.repaired,
+        }
+    }
+
+    fn collection_figures(&self) -> CollectionFigures {
+        let report = self.upkeep.collected.borrow();
+        CollectionFigures {
+            deleted: report.deleted,
+            freed_bytes: report.freed_bytes,
+            compacted: report.compacted,
+        }
+    }
+
+    /// The sums of the leader's walks.
+    fn reduction_figures(&self) -> Option<ReductionFigures> {
+        let ledger = self.upkeep.ledger.borrow();
+        if ledger.is_empty() {
+            return None;
+        }
+        let mut sum = ReductionFigures::default();
+        for (_, space) in ledger.values() {
+            sum.mapped += space.roots.iter().map(|root| root.mapped.0).sum::<u64>();
+            sum.distinct += space.distinct.0;
+            sum.stored += space.stored.0;
+        }
+        Some(sum)
     }
 
     /// The stores that this node runs, or should.
@@ -172,15 +219,48 @@ impl Host {
             mapped: row.root.map.mapped_blocks * BLOCK_BYTES,
             served: None,
         };
-        let all = rows.iter().flatten().map(|found| &found.row);
+        let all = || rows.iter().flatten().map(|found| &found.row);
+        let containers = match rows.is_some() {
+            true => of_containers(&view.containers, all()),
+            false => Vec::new(),
+        };
         ClusterFigures {
-            unserved: all.filter(|row| is_unserved(row)).map(figures).collect(),
+            containers,
+            reduction: self.reduction_figures(),
+            collection: self.collection_figures(),
+            unserved: all().filter(|row| is_unserved(row)).map(figures).collect(),
             alerts,
             volumes: rows.as_ref().map(|rows| rows.len() as u64),
             resiliency: self.verdict(),
             nodes: nodes_of(&view),
         }
     }
+}
+
+/// What the rows of volumes say of each container.
+fn of_containers<'a>(
+    containers: &BTreeMap<ContainerId, ContainerRow>,
+    volumes: impl Iterator<Item = &'a VolumeRow>,
+) -> Vec<ContainerFigures> {
+    let empty = |row: &ContainerRow| ContainerFigures {
+        name: row.name.clone(),
+        quota: row.quota.map(|quota| quota.0),
+        ..ContainerFigures::default()
+    };
+    let mut sums: BTreeMap<ContainerId, ContainerFigures> = containers
+        .iter()
+        .map(|(&id, row)| (id, empty(row)))
+        .collect();
+    for row in volumes {
+        if let Some(sum) = sums.get_mut(&row.container) {
+            sum.volumes += 1;
+            sum.size += row.size.0;
+            sum.mapped += row.root.map.mapped_blocks * BLOCK_BYTES;
+        }
+    }
+    let mut sums: Vec<ContainerFigures> = sums.into_values().collect();
+    sums.sort_by(|one, other| one.name.cmp(&other.name));
+    sums
 }
 
 #[cfg(test)]

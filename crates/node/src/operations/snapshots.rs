@@ -245,6 +245,9 @@ impl Host {
     ) -> Result<Answer> {
         let row = self.snapshot_row(volume, name).await?;
         self.delete_settled(row.id).await?;
+        // Drivers say the volume's id; tasks are found by its name.
+        let named = self.catalog.volume(row.volume).await;
+        let volume = named.map_or_else(|_| volume.to_owned(), |found| found.row.name);
         let entity = format!("snapshot/{volume}@{}", row.name);
         let task = self
             .begin_task(TaskRow {

@@ -7,7 +7,7 @@ use api::{
     Answer, AuditEntry, AuditQuery, ErrorKind, OpenSessionAnswer, OperationError, SessionAnswer,
     UserAnswer, UserCredential, UserRole,
 };
-use catalog::{SessionRow, UserRow};
+use catalog::{SessionRow, UserRow, Versioned};
 
 /// How long a session counts.
 const SESSION_MS: u64 = 12 * 3600 * 1000;
@@ -49,7 +49,15 @@ impl Host {
 
     async fn describe_user(&self, row: &UserRow, version: Option<u64>) -> Result<UserAnswer> {
         let sessions = self.catalog.list::<SessionRow>().await;
-        let sessions = sessions.map_err(catalog_error)?;
+        self.describe_with(row, version, &sessions.map_err(catalog_error)?)
+    }
+
+    fn describe_with(
+        &self,
+        row: &UserRow,
+        version: Option<u64>,
+        sessions: &[Versioned<SessionRow>],
+    ) -> Result<UserAnswer> {
         let now = self.now_ms();
         let open = sessions
             .iter()
@@ -91,12 +99,14 @@ impl Host {
             .list::<UserRow>()
             .await
             .map_err(catalog_error)?;
-        let mut users = Vec::new();
-        for found in rows {
-            let version = Some(self.catalog.version_of(&found));
-            users.push(self.describe_user(&found.row, version).await?);
-        }
-        Ok(Answer::Users(users))
+        let sessions = self.catalog.list::<SessionRow>().await;
+        let sessions = sessions.map_err(catalog_error)?;
+        let describe = |found: &Versioned<UserRow>| {
+            let version = Some(self.catalog.version_of(found));
+            self.describe_with(&found.row, version, &sessions)
+        };
+        let users: Result<Vec<UserAnswer>> = rows.iter().map(describe).collect();
+        Ok(Answer::Users(users?))
     }
 
     pub(super) async fn set_user(

@@ -7,6 +7,7 @@
 use super::tasks::Walk;
 use crate::health;
 use crate::host::Host;
+use catalog::kv::Revision;
 use catalog::{LineageRow, SnapshotRow, Versioned, VolumeRow, VolumeState};
 use curator::{CollectReport, LineageSpace, RootOf};
 use std::collections::{BTreeMap, BTreeSet};
@@ -165,11 +166,11 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
             record(host, id, &CollectReport::default(), space.clone());
             let walk = Walk {
                 freed: 0,
-                whole: true,
                 finished: false,
             };
             let roots = roots_of.get(&id).cloned().unwrap_or_default();
-            host.upkeep.collecting.borrow_mut().on_walk(id, roots, walk);
+            let seen = (fingerprint.0, roots);
+            host.upkeep.collecting.borrow_mut().on_walk(id, seen, walk);
             done.insert(id, fingerprint);
             continue;
         }
@@ -178,7 +179,7 @@ async fn round(host: &Host, done: &mut BTreeMap<LineageId, Fingerprint>) -> Resu
             return Ok(false);
         }
         let before = roots_of.get(&id).cloned().unwrap_or_default();
-        if collect(host, id, before).await {
+        if collect(host, id, (fingerprint.0, before)).await {
             done.insert(id, fingerprint);
         } else {
             finished = false;
@@ -194,8 +195,8 @@ fn roots_in(row: &LineageRow) -> BTreeSet<RootOf> {
     volumes.chain(snapshots).collect()
 }
 
-/// Collects one lineage, which had these roots, and rests in proportion; whether nothing is left to do.
-async fn collect(host: &Host, id: LineageId, roots: BTreeSet<RootOf>) -> bool {
+/// Collects one lineage, whose row had this version and these roots, and rests in proportion; whether nothing is left to do.
+async fn collect(host: &Host, id: LineageId, seen: (Revision, BTreeSet<RootOf>)) -> bool {
     let (limits, duty) = pace(host);
     let began = host.world.now();
     let mut attempts = host.upkeep.attempts.take();
@@ -227,10 +228,9 @@ async fn collect(host: &Host, id: LineageId, roots: BTreeSet<RootOf>) -> bool {
             let whole = !rest && !report.postponed;
             let walk = Walk {
                 freed: report.freed_bytes,
-                whole,
                 finished: report.finished,
             };
-            host.upkeep.collecting.borrow_mut().on_walk(id, roots, walk);
+            host.upkeep.collecting.borrow_mut().on_walk(id, seen, walk);
             whole
         }
         Err(error) => {

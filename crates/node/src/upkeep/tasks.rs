@@ -22,6 +22,7 @@ use catalog::{
     TaskStatus, Versioned, VolumeRow, VolumeState,
 };
 use curator::RootOf;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use vocab::{LineageId, SnapshotId, VolumeId};
@@ -42,8 +43,9 @@ const TIES_PAUSE_EACH: Duration = Duration::from_millis(2);
 pub(crate) struct Collecting {
     /// Bytes that lineages gave back.
     freed: BTreeMap<LineageId, u64>,
-    /// The last walks that left nothing to collect: the volumes and snapshots that were in the lineage then.
-    walked: BTreeMap<LineageId, BTreeSet<RootOf>>,
+    /// The last walks: which version of its row the lineage had when it was listed for it, at least, and the volumes and snapshots
+    /// that were in it then. What only others had was deleted.
+    walked: BTreeMap<LineageId, (Revision, BTreeSet<RootOf>)>,
     /// Lineages that there are, and how often they were listed.
     listed: BTreeSet<LineageId>,
     lists: u64,
@@ -58,16 +60,25 @@ impl Collecting {
         self.lists += 1;
     }
 
-    /// A lineage was collected that had these volumes and snapshots.
-    pub(super) fn on_walk(&mut self, id: LineageId, roots: BTreeSet<RootOf>, walk: Walk) {
+    /// A lineage was collected that had these volumes and snapshots at this version of its row.
+    pub(super) fn on_walk(
+        &mut self,
+        id: LineageId,
+        (version, roots): (Revision, BTreeSet<RootOf>),
+        walk: Walk,
+    ) {
         *self.freed.entry(id).or_default() += walk.freed;
         if walk.finished {
             self.listed.remove(&id);
             self.lists += 1;
         }
-        if walk.whole {
-            self.walked.insert(id, roots);
-        }
+        self.walked.insert(id, (version, roots));
+    }
+
+    /// Whether what only `deleted` referred to was deleted, by a walk of the lineage as it was at `version` or later.
+    fn is_swept(&self, id: LineageId, deleted: RootOf, version: Revision) -> bool {
+        let walked = self.walked.get(&id);
+        walked.is_some_and(|(at, roots)| *at >= version && !roots.contains(&deleted))
     }
 
     pub(super) fn clear(&mut self) {
@@ -80,14 +91,14 @@ impl Collecting {
 pub(super) struct Walk {
     /// Bytes given back, all copies.
     pub(super) freed: u64,
-    /// Whether nothing is left to do.
-    pub(super) whole: bool,
     /// Whether the lineage is gone.
     pub(super) finished: bool,
 }
 
 /// What was known of a deletion when it was first looked at here.
 struct FirstLook {
+    /// Of the lineage's row, which the deletion had changed by then: a walk of before proves nothing.
+    version: Revision,
     freed: u64,
     lists: u64,
     expected: u64,
@@ -277,7 +288,7 @@ impl Desk {
         if drains || self.has(kind::NODE_DRAIN) || self.has(kind::STORE_DRAIN) {
             scene.ties = Some(self.ties(host).await?);
         }
-        self.look_at_deletions(host, &mut scene);
+        self.look_at_deletions(host, &mut scene).await?;
         self.look_at_clones(host, &mut scene).await?;
         if self.has(kind::AUTHORITY_ROTATE) {
             scene.behind = behind(host, &view).await?;
@@ -312,40 +323,31 @@ impl Desk {
         Ok(ties)
     }
 
-    fn look_at_deletions(&mut self, host: &Host, scene: &mut Scene) {
-        let collecting = host.upkeep.collecting.borrow();
-        let ledger = host.upkeep.ledger.borrow();
-        let open = self.open.iter().map(|found| &found.row);
-        for row in open {
-            let number = number_of(&row.subject).unwrap_or_default();
-            let deleted = match &*row.kind {
-                kind::VOLUME_DELETE => RootOf::Volume(VolumeId(number)),
-                kind::SNAPSHOT_DELETE => RootOf::Snapshot(SnapshotId(number)),
-                _ => continue,
+    async fn look_at_deletions(
+        &mut self,
+        host: &Host,
+        scene: &mut Scene,
+    ) -> Result<(), CatalogError> {
+        for row in self.open.iter().map(|found| &found.row) {
+            let Some(deleted) = deleted_by(row) else {
+                continue;
             };
             let lineage = LineageId(row.lineage);
+            if let Entry::Vacant(vacant) = self.deletions.entry(row.id) {
+                vacant.insert(first_look(host, row, deleted).await?);
+            }
+            let first = &self.deletions[&row.id];
+            let collecting = host.upkeep.collecting.borrow();
             let freed = collecting.freed.get(&lineage).copied().unwrap_or(0);
-            let first = self.deletions.entry(row.id).or_insert_with(|| {
-                let space = ledger.get(&lineage).map(|(_, space)| &space.roots);
-                let mut roots = space.into_iter().flatten();
-                let root = roots.find(|root| root.of == deleted);
-                FirstLook {
-                    // What another leader counted stays counted.
-                    freed: freed.saturating_sub(row.done),
-                    lists: collecting.lists,
-                    expected: row.total.max(root.map_or(0, |root| root.frees.0)),
-                }
-            });
-            let walked = collecting.walked.get(&lineage);
-            let without = walked.is_some_and(|roots| !roots.contains(&deleted));
             let gone = collecting.lists > first.lists && !collecting.listed.contains(&lineage);
             let seen = DeletionScene {
                 freed: freed.saturating_sub(first.freed),
                 expected: first.expected,
-                over: without || gone,
+                over: gone || collecting.is_swept(lineage, deleted, first.version),
             };
             scene.deletions.insert(row.id, seen);
         }
+        Ok(())
     }
 
     async fn look_at_clones(&self, host: &Host, scene: &mut Scene) -> Result<(), CatalogError> {
@@ -356,6 +358,42 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+/// What a task deletes.
+fn deleted_by(row: &TaskRow) -> Option<RootOf> {
+    let number = number_of(&row.subject).unwrap_or_default();
+    match &*row.kind {
+        kind::VOLUME_DELETE => Some(RootOf::Volume(VolumeId(number))),
+        kind::SNAPSHOT_DELETE => Some(RootOf::Snapshot(SnapshotId(number))),
+        _ => None,
+    }
+}
+
+async fn first_look(
+    host: &Host,
+    row: &TaskRow,
+    deleted: RootOf,
+) -> Result<FirstLook, CatalogError> {
+    let lineage = LineageId(row.lineage);
+    let version = match host.catalog.lineage(lineage).await {
+        Ok(found) => found.version,
+        // Gone: what there was of it was deleted with it.
+        Err(CatalogError::NotFound { .. }) => 0,
+        Err(error) => return Err(error),
+    };
+    let collecting = host.upkeep.collecting.borrow();
+    let freed = collecting.freed.get(&lineage).copied().unwrap_or(0);
+    let ledger = host.upkeep.ledger.borrow();
+    let space = ledger.get(&lineage).map(|(_, space)| &space.roots);
+    let root = space.into_iter().flatten().find(|root| root.of == deleted);
+    Ok(FirstLook {
+        version,
+        // What another leader counted stays counted.
+        freed: freed.saturating_sub(row.done),
+        lists: collecting.lists,
+        expected: row.total.max(root.map_or(0, |root| root.frees.0)),
+    })
 }
 
 async fn look_at_clone(host: &Host, id: VolumeId) -> Result<CloneScene, CatalogError> {

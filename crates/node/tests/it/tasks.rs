@@ -271,3 +271,53 @@ fn tasks_are_forgotten_some_time_after_their_end() {
     assert!(cluster.try_operate(0, Operation::TaskShow { id }).is_err());
     assert!(list(&cluster, 1, TaskQuery::default()).tasks.is_empty());
 }
+
+#[test]
+fn a_snapshots_deletion_waits_for_a_walk_that_came_after_it() {
+    let cluster = start(76, 3, |options| {
+        options.tasks = true;
+        options.collect.interval = Duration::from_secs(40);
+    });
+    let drain = || {
+        let name = "v".to_owned();
+        cluster.operate(1, Operation::VolumeDrain { name });
+    };
+    drain();
+    // Walked before there was a snapshot: that says nothing of it.
+    cluster.sim.run_for(Duration::from_secs(100));
+    let (volume, name) = ("v".to_owned(), "s".to_owned());
+    let create = Operation::SnapshotCreate {
+        volume: volume.clone(),
+        name: name.clone(),
+        labels: std::collections::BTreeMap::new(),
+        group: None,
+    };
+    cluster.operate(1, create);
+    let device = cluster.device(0, "v");
+    // More than once: the catalog does not hear of every root.
+    for fill in 8..12 {
+        (0..64).for_each(|block| cluster.write(0, &device, block, fill));
+        drain();
+    }
+    let id = cluster.show(1, "v").id;
+    let delete = Operation::SnapshotDelete {
+        volume: format!("volume-{id}"),
+        name,
+    };
+    let used = || -> u64 {
+        let stores = (0..3).map(|index| cluster.node(index).stores());
+        let status = stores.flatten().map(|store| store.status().used.0);
+        status.sum()
+    };
+    let Answer::Started(StartedAnswer { task: Some(task) }) = ask(&cluster, 1, delete) else {
+        panic!("no task");
+    };
+    let before = used();
+    let ended = await_end(&cluster, 2, task);
+    assert_eq!(
+        (&*ended.status, &*ended.entity),
+        ("succeeded", "snapshot/v@s")
+    );
+    let after = used();
+    assert!(after < before, "nothing was given back: {before} {after}");
+}

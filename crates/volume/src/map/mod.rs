@@ -71,6 +71,8 @@ pub struct PageCache {
     order: RefCell<VecDeque<PagePointer>>,
     bytes: Cell<usize>,
     bytes_max: usize,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
     /// For the simulator: an update changes the old page too.
     #[cfg(feature = "bugs")]
     shared: Cell<bool>,
@@ -91,6 +93,8 @@ impl PageCache {
             order: RefCell::default(),
             bytes: Cell::new(0),
             bytes_max,
+            hits: Cell::new(0),
+            misses: Cell::new(0),
             #[cfg(feature = "bugs")]
             shared: Cell::new(false),
         })
@@ -108,6 +112,18 @@ impl PageCache {
         self.bytes.get()
     }
 
+    /// Bytes of decoded pages at most.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// Pages that were asked for and were in memory, and those that had to be read, since the node started.
+    #[must_use]
+    pub fn lookups(&self) -> (u64, u64) {
+        (self.hits.get(), self.misses.get())
+    }
+
     /// The page if it is in memory.
     #[must_use]
     pub fn get(&self, pointer: PagePointer) -> Option<Rc<Page>> {
@@ -123,8 +139,10 @@ impl PageCache {
     /// [`MapError::Unreadable`], [`MapError::Damaged`].
     pub async fn page(&self, pointer: PagePointer) -> Result<Rc<Page>, MapError> {
         if let Some(page) = self.get(pointer) {
+            self.hits.set(self.hits.get() + 1);
             return Ok(page);
         }
+        self.misses.set(self.misses.get() + 1);
         let (extent, frame) = (pointer.extent, pointer.frame);
         let bytes = self.source.load(pointer).await;
         let bytes = bytes.map_err(|reason| MapError::Unreadable {
