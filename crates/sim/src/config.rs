@@ -134,22 +134,23 @@ impl Config {
     #[must_use]
     pub fn draw(seed: u64, planted: Option<Planted>) -> Self {
         let drawn = Self::draw_at_ease(seed, planted);
-        let steady = !drawn.moving.joins && Cramped::draw(seed).is_none();
+        let cramped = Cramped::draw(seed);
+        let steady = !drawn.moving.joins && cramped.is_none();
         // Runs with a planted bug are without what came later: they keep the histories that find it.
         let operating = match planted {
             Some(_) => Operating::default(),
             None => Operating::draw(seed, steady),
         };
-        let temper = match planted {
-            Some(_) => Temper::default(),
-            None => Temper::draw(seed),
+        let temper = match planted.is_some() || cramped.is_some() {
+            true => Temper::default(),
+            false => Temper::draw(seed),
         };
         let drawn = Self {
             operating,
             temper,
             ..drawn
         };
-        match Cramped::draw(seed) {
+        match cramped {
             Some(cramped) => Self {
                 full: true,
                 disk_bytes: cramped.disk_bytes,
