@@ -38,6 +38,10 @@ pub struct Attachment {
     /// The generation that let each client in. One that is missing here came with `generation`: rows of before.
     #[serde(default)]
     pub granted: BTreeMap<String, AttachmentGeneration>,
+    /// By client: the newest of its processes that a session was opened for, in the order in which they started; the owner
+    /// lets no older one in. One that is missing here has opened none since it was attached, or rows of before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub processes: BTreeMap<String, u64>,
 }
 
 /// Other clients hold the volume.
@@ -65,8 +69,32 @@ impl Attachment {
     /// Whether a session of this generation is one of a client that is attached.
     #[must_use]
     pub fn admits(&self, generation: AttachmentGeneration) -> bool {
+        self.client_of(generation).is_some()
+    }
+
+    fn client_of(&self, generation: AttachmentGeneration) -> Option<&String> {
         let mut clients = self.clients.iter();
-        clients.any(|client| self.granted_to(client) == Some(generation))
+        clients.find(|client| self.granted_to(client) == Some(generation))
+    }
+
+    /// The newest process of the client of this generation that a session was opened for.
+    #[must_use]
+    pub fn newest_process(&self, generation: AttachmentGeneration) -> Option<u64> {
+        let client = self.client_of(generation)?;
+        self.processes.get(client).copied()
+    }
+
+    /// Notes that a process of the client of this generation comes; `false`: the client is not attached, or that process
+    /// or a newer one was noted before.
+    pub fn note_process(&mut self, generation: AttachmentGeneration, process: u64) -> bool {
+        let Some(client) = self.client_of(generation).cloned() else {
+            return false;
+        };
+        if self.newest_process(generation) >= Some(process) {
+            return false;
+        }
+        self.processes.insert(client, process);
+        true
     }
 
     fn next(
@@ -74,11 +102,14 @@ impl Attachment {
         grants: BTreeMap<String, AttachmentGeneration>,
         mode: AttachmentMode,
     ) -> Attachment {
+        let mut processes = self.processes.clone();
+        processes.retain(|client, _| grants.get(client).copied() == self.granted_to(client));
         Self {
             generation: self.generation.next(),
             clients: grants.keys().cloned().collect(),
             mode,
             granted: grants,
+            processes,
         }
     }
 
@@ -155,6 +186,24 @@ impl Catalog {
         })
         .await
     }
+
+    /// Notes, as the volume's owner of term `epoch`, that a session is opened for this process of an attached client
+    /// ([`Attachment::note_process`]). Durable when it returns, so that no owner to come lets an older one in. Idempotent.
+    ///
+    /// # Errors
+    /// [`CatalogError::StaleOwner`], [`CatalogError::NotFound`], [`CatalogError::Kv`].
+    pub async fn note_process(
+        &self,
+        id: VolumeId,
+        epoch: Epoch,
+        generation: AttachmentGeneration,
+        process: u64,
+    ) -> Result<VolumeRow, CatalogError> {
+        self.update_as_owner(id, epoch, |row| {
+            row.attachment.note_process(generation, process)
+        })
+        .await
+    }
 }
 
 #[cfg(test)]
@@ -217,6 +266,27 @@ mod tests {
         assert_eq!((nobody.mode, nobody.clients.len()), (ReadWrite, 0));
         assert_eq!(nobody.plan_detach(None), None);
         assert_eq!(nobody.plan_detach(Some("a")), None);
+    }
+
+    #[test]
+    fn a_process_is_known_until_its_client_leaves() {
+        let mut readers = attached(&[("a", ReadOnly), ("b", ReadOnly)]);
+        let (a, b) = (AttachmentGeneration(1), AttachmentGeneration(2));
+        assert!(readers.note_process(a, 7) && readers.note_process(b, 5));
+        assert!(!readers.note_process(a, 7), "noted before");
+        assert!(!readers.note_process(a, 6), "there is a newer one");
+        assert!(!readers.note_process(AttachmentGeneration(3), 9), "nobody's");
+        let left = readers.plan_detach(Some("a")).expect("a was there");
+        assert_eq!((left.newest_process(a), left.newest_process(b)), (None, Some(5)));
+        assert_eq!(left.processes.len(), 1);
+        let back = left.plan_attach("a", ReadOnly).expect("a reader").expect("it was away");
+        let again = back.granted_to("a").expect("attached");
+        assert_eq!((back.newest_process(again), back.newest_process(b)), (None, Some(5)));
+        // Another mode is another generation.
+        let writer = attached(&[("a", ReadOnly)]);
+        let noted = |mut attachment: Attachment| attachment.note_process(a, 3).then_some(attachment);
+        let writer = noted(writer).expect("the first").plan_attach("a", ReadWrite);
+        assert!(writer.expect("alone").expect("another mode").processes.is_empty());
     }
 
     #[test]

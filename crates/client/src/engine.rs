@@ -22,7 +22,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use vocab::Lba;
-use wire::{NodeError, NodeReply, NodeRequest, VolumeInfo};
+use wire::{NodeError, NodeReply, NodeRequest, SessionNumber, VolumeInfo};
 use world::sync::Notify;
 use world::{Duration, Time, World};
 
@@ -69,7 +69,7 @@ impl Command {
 
 /// A session on the owner. It lives and dies with its connection.
 pub(crate) struct Session {
-    pub(crate) number: u64,
+    pub(crate) number: SessionNumber,
     pub(crate) peer: Peer,
     pub(crate) handle: u64,
 }
@@ -204,7 +204,7 @@ impl Engine {
     }
 
     /// Session `number` cannot be used any more.
-    fn on_session_failed(&self, number: u64, reason: String) {
+    fn on_session_failed(&self, number: SessionNumber, reason: String) {
         let mut state = self.state.borrow_mut();
         if state
             .session

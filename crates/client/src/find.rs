@@ -4,7 +4,7 @@ use crate::ClientOptions;
 use crate::engine::Session;
 use rpc::{Hello, Peer, Reply, Request, RpcError};
 use vocab::NodeId;
-use wire::{NodeError, NodeReply, NodeRequest, VolumeInfo};
+use wire::{NodeError, NodeReply, NodeRequest, SessionNumber, VolumeInfo};
 use world::{Address, Duration, World};
 
 /// First bound of waiting for an answer; a node that hangs must not cost more than that.
@@ -33,7 +33,7 @@ pub(crate) struct Finder {
     options: ClientOptions,
     hello: Hello,
     client: u64,
-    last_session: u64,
+    last_session: SessionNumber,
     learned: Vec<Address>,
     /// Where the last session was: asked last when it failed.
     last_owner: Option<Address>,
@@ -52,7 +52,7 @@ impl Finder {
                 start: world.rng.next_u64(),
             },
             client,
-            last_session: world.clock.unix_ms(),
+            last_session: SessionNumber::before_first(world.clock.unix_ms()),
             learned: Vec::new(),
             last_owner: None,
             world,
@@ -134,7 +134,7 @@ impl Finder {
 
     async fn open(&mut self, peer: Peer, wait: Duration) -> Result<(Session, VolumeInfo), Setback> {
         // Counted also when the answer is lost: the owner may have seen it.
-        self.last_session += 1;
+        self.last_session = self.last_session.next();
         let number = self.last_session;
         let request = NodeRequest::Open {
             volume: self.options.volume.clone(),

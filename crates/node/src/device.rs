@@ -17,7 +17,7 @@ use client::{ClientError, ClientOptions, RemoteDevice};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use vocab::{AttachmentGeneration, BLOCK_SIZE, ByteCount, Lba, NodeId, VolumeId};
-use wire::{NodeError, NodeReply, NodeRequest};
+use wire::{NodeError, NodeReply, NodeRequest, SessionNumber};
 use world::sync::{Lock, Notify};
 use world::{Address, Duration, LocalBoxFuture};
 
@@ -84,7 +84,7 @@ struct Gateway {
     /// Local sessions of this device: connection, client and counter.
     connection: u64,
     client: u64,
-    counter: Cell<u64>,
+    counter: Cell<SessionNumber>,
     route: RefCell<Option<Rc<Route>>>,
     routing: Lock,
     /// Ranges that are being changed.
@@ -184,7 +184,7 @@ impl Host {
             wants_read_only: read_only,
             connection: self.world.rng.next_u64(),
             client: self.world.rng.next_u64(),
-            counter: Cell::new(0),
+            counter: Cell::new(SessionNumber::before_first(0)),
             route: RefCell::new(None),
             routing: Lock::default(),
             changing: RefCell::default(),
@@ -288,7 +288,7 @@ impl Gateway {
     }
 
     async fn open_here(&self) -> Result<Way, NodeError> {
-        self.counter.set(self.counter.get() + 1);
+        self.counter.set(self.counter.get().next());
         let request = NodeRequest::Open {
             volume: self.volume.clone(),
             client: self.client,

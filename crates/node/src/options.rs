@@ -119,6 +119,8 @@ pub enum Bug {
     KeepOlder,
     /// Sessions of any attachment generation are let in.
     AdmitAnyGeneration,
+    /// The newest process of an attached client is not noted for the owners to come.
+    ForgetProcess,
 }
 
 /// Whether a deliberate bug is planted: constant false without the feature.

@@ -4,8 +4,10 @@
 //! - Of one client and volume at most one session serves. An older one is ended first, and the newer one
 //!   starts only when the older one's last request is done, so a request that a client repeats cannot
 //!   land after what the client did next.
-//! - A session counter older than seen is refused, and so is a session whose attachment generation is not that of a
-//!   client that is attached: readers of one volume are let in and sent away one by one.
+//! - A session older than seen is refused, and so is one whose attachment generation is not that of a client that is
+//!   attached: readers of one volume are let in and sent away one by one.
+//! - Of a client that is attached, no process older than the newest that was ever let in comes in again, whoever owns the
+//!   volume by then: the row names it before it is let in.
 //! - A request of a remote client that has begun is finished, also when its connection ends. One of a local
 //!   gateway may be dropped: what it has put into the log keeps its place, what it has not is never done.
 //!
@@ -27,13 +29,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use vocab::{AttachmentGeneration, BLOCK_SIZE, Epoch, Lba, VolumeId};
 use volume::{Device, Volume};
-use wire::{NodeError, NodeReply, NodeRequest, VolumeInfo};
+use wire::{NodeError, NodeReply, NodeRequest, SessionNumber, VolumeInfo};
 use world::sync::Notify;
 use world::{Duration, Time};
 
 /// How long the requests of an older session are waited for.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
-/// Clients whose session counters are remembered; far more than can be attached to one node.
+/// Clients whose newest session is remembered; far more than can be attached to one node.
 const COUNTERS_MAX: usize = 65_536;
 /// Largest read or write of one request, in blocks: 16 MiB.
 const BLOCKS_MAX: u32 = 4096;
@@ -67,7 +69,7 @@ struct Session {
 #[derive(Clone, Copy)]
 struct Newest {
     /// Orders the sessions of one generation.
-    order: (AttachmentGeneration, u64),
+    order: (AttachmentGeneration, SessionNumber),
     ticket: u64,
 }
 
@@ -267,9 +269,17 @@ fn is_whole(body: &Bytes) -> bool {
 pub(crate) struct Wanted {
     pub(crate) volume: String,
     pub(crate) client: u64,
-    pub(crate) counter: u64,
+    pub(crate) session: SessionNumber,
     pub(crate) attachment: AttachmentGeneration,
     pub(crate) read_only: bool,
+}
+
+fn superseded() -> NodeError {
+    let reason = "a newer session of the same client exists; if there is none, the client's clock went back: detach \
+                  the volume and attach it again";
+    NodeError::Detached {
+        reason: reason.to_owned(),
+    }
 }
 
 /// Whether the attachment lets a session in, and whether it may only read. Pure.
@@ -283,6 +293,9 @@ fn admit(name: &str, attachment: &Attachment, wanted: &Wanted) -> Result<bool, N
         return refuse(format!(
             "volume {name} is attached to {clients}; detach it there first"
         ));
+    }
+    if attachment.newest_process(wanted.attachment) > Some(wanted.session.process()) {
+        return Err(superseded());
     }
     if attachment.admits(wanted.attachment) {
         return Ok(wanted.read_only || attachment.mode != AttachmentMode::ReadWrite);
@@ -433,12 +446,9 @@ impl Sessions {
     fn note_newest(&self, id: VolumeId, wanted: &Wanted) -> Result<u64, NodeError> {
         let mut newest = self.newest.borrow_mut();
         let key = (id, wanted.client);
-        let order = (wanted.attachment, wanted.counter);
+        let order = (wanted.attachment, wanted.session);
         if newest.get(&key).is_some_and(|known| known.order > order) {
-            let reason = "a newer session of the same client exists; if there is none, the client's clock went \
-                          back: detach the volume and attach it again"
-                .to_owned();
-            return Err(NodeError::Detached { reason });
+            return Err(superseded());
         }
         if newest.len() >= COUNTERS_MAX {
             newest.pop_first();
@@ -560,11 +570,10 @@ impl Host {
                 attachment,
                 read_only,
             } => {
-                let counter = session;
                 let wanted = Wanted {
                     volume,
                     client,
-                    counter,
+                    session,
                     attachment,
                     read_only,
                 };

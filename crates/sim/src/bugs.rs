@@ -98,6 +98,7 @@ pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Node(node::Bug::KeepDetached), 5),
     (Planted::Node(node::Bug::KeepOlder), 5),
     (Planted::Node(node::Bug::AdmitAnyGeneration), 5),
+    (Planted::Node(node::Bug::ForgetProcess), 83),
     (Planted::Store(store::Bug::IgnoreFlushError), 7),
     (Planted::Store(store::Bug::SkipReserve), 44),
     (Planted::Volume(volume::Bug::SharePages), 1),
@@ -150,6 +151,7 @@ fn all() -> Vec<Planted> {
         node::Bug::KeepDetached,
         node::Bug::KeepOlder,
         node::Bug::AdmitAnyGeneration,
+        node::Bug::ForgetProcess,
     ];
     all.extend(nodes.into_iter().map(Planted::Node));
     all.extend([

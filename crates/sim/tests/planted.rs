@@ -149,6 +149,11 @@ fn a_session_of_a_generation_that_is_over_is_found() {
 }
 
 #[test]
+fn a_session_that_was_ended_and_is_let_in_by_another_owner_is_found() {
+    assert_found("node-ForgetProcess");
+}
+
+#[test]
 fn a_flush_that_failed_and_counts_is_found() {
     assert_found("store-IgnoreFlushError");
 }

@@ -281,7 +281,7 @@ fn node_requests() -> Vec<NodeRequest> {
         R::Open {
             volume: "lab/db".to_owned(),
             client: u64::MAX,
-            session: 3,
+            session: SessionNumber(3),
             attachment: AttachmentGeneration(4),
             read_only: true,
         },

@@ -29,4 +29,4 @@ pub use store::{
     CallError, ExtentInfo, FramePiece, FrameRead, GRANULE_BYTES, Lane, SegmentTail, StoreCall,
     StoreError, StoreReply, StoreRequest, StoreStatus, Stores, Trust, occupied_by,
 };
-pub use volume::{NodeError, NodeReply, NodeRequest, VolumeInfo};
+pub use volume::{NodeError, NodeReply, NodeRequest, SessionNumber, VolumeInfo};

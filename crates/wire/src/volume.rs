@@ -3,6 +3,37 @@
 use serde::{Deserialize, Serialize};
 use vocab::{AttachmentGeneration, ByteCount, Lba, NodeId, VolumeId};
 
+/// Bits of a session's number that count the sessions of one process.
+const SESSION_BITS: u32 = 20;
+
+/// Orders the sessions of a client: first by the process that opens them, then one after the other.
+///
+/// 44 bits of the wall clock's milliseconds at the process's start, and 20 that count. What overflows the count looks like
+/// a process that started a millisecond later. A bare count of milliseconds, which releases before this one sent, is less
+/// than any number made from a clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionNumber(pub u64);
+
+impl SessionNumber {
+    /// What comes before the first session of a process that started at this time.
+    #[must_use]
+    pub fn before_first(started_ms: u64) -> Self {
+        Self(started_ms << SESSION_BITS)
+    }
+
+    /// The session after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// Orders the processes of a client.
+    #[must_use]
+    pub fn process(self) -> u64 {
+        self.0 >> SESSION_BITS
+    }
+}
+
 /// A request to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeRequest {
@@ -18,8 +49,9 @@ pub enum NodeRequest {
         volume: String,
         /// Random name of the client, kept over reconnects.
         client: u64,
-        /// Counts the sessions of this client; an older one than seen is refused.
-        session: u64,
+        /// Orders the sessions of this client; an older one than seen is refused, and of a client with an attachment also
+        /// one of an older process than was ever let in.
+        session: SessionNumber,
         /// Attachment generation the client was given; 0 = whatever is current.
         attachment: AttachmentGeneration,
         /// No writes wanted.

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::{AttachmentGeneration, BLOCK_SIZE, ByteCount, Lba, NodeId, VolumeId};
-use wire::{NodeError, NodeReply, NodeRequest, VolumeInfo};
+use wire::{NodeError, NodeReply, NodeRequest, SessionNumber, VolumeInfo};
 use world::sync::Notify;
 use world::{Address, Duration, LocalBoxFuture, World};
 use world_sim::{Host, Simulation};
@@ -17,7 +17,7 @@ type Answer = (Result<NodeReply, NodeError>, Vec<Bytes>);
 
 /// A session of a client; dead once a newer one exists.
 struct Session {
-    number: u64,
+    number: SessionNumber,
     node: u32,
     connection: u64,
     handle: u64,
@@ -194,7 +194,12 @@ impl Node {
         (Ok(located), Vec::new())
     }
 
-    fn open(&self, connection: u64, client: u64, number: u64) -> Result<NodeReply, NodeError> {
+    fn open(
+        &self,
+        connection: u64,
+        client: u64,
+        number: SessionNumber,
+    ) -> Result<NodeReply, NodeError> {
         if self.volume.owner.get() != self.index {
             return Err(NodeError::NotOwner);
         }

@@ -4,8 +4,13 @@
 //! client that served here before comes back by that memory alone: the loss of a connection, or of one answer, must not
 //! stop its volume until the catalog is there again.
 //!
+//! The first session of each process of an attached client is noted in the row before it is let in, so that the owners to
+//! come refuse the processes that it took the place of. Later sessions of that process need no write: whoever reads the
+//! row finds it there.
+//!
 //! Invariants
-//! - By memory nobody is let in who had no session with this very volume in this term under the same generation.
+//! - By memory nobody is let in who had no session with this very volume in this term under the same generation, and no
+//!   process but the newest that the row names.
 //! - What is remembered never goes back to an older generation; it ends with the term.
 //! - Memory never refuses for good: who is not remembered waits for the catalog.
 
@@ -40,14 +45,20 @@ impl Sessions {
     /// Remembers what the catalog says of a volume served here in this term.
     pub(super) fn remember(&self, id: VolumeId, epoch: Epoch, attachment: &Attachment) {
         let mut known = self.known.borrow_mut();
+        let mut attachment = attachment.clone();
         let order = |known: &Known| (known.epoch, known.attachment.generation);
-        if known
-            .get(&id)
-            .is_some_and(|known| order(known) > (epoch, attachment.generation))
-        {
-            return;
+        if let Some(known) = known.get(&id) {
+            if order(known) > (epoch, attachment.generation) {
+                return;
+            }
+            // Of the same generation an older row may be read later, and lack a process.
+            for (client, process) in &known.attachment.processes {
+                if let Some(generation) = attachment.granted_to(client) {
+                    let same = known.attachment.granted_to(client) == Some(generation);
+                    let _ = same && attachment.note_process(generation, *process);
+                }
+            }
         }
-        let attachment = attachment.clone();
         known.insert(id, Known { epoch, attachment });
     }
 
@@ -62,9 +73,19 @@ impl Sessions {
         let known = known
             .get(&volume.id())
             .filter(|known| known.epoch == volume.epoch())?;
+        if is_news(&known.attachment, wanted) {
+            return None;
+        }
         let read_only = admit(volume.name(), &known.attachment, wanted).ok()?;
         Some((read_only, known.attachment.generation))
     }
+}
+
+/// Whether the row does not name the process yet that wants a session.
+fn is_news(attachment: &Attachment, wanted: &Wanted) -> bool {
+    let process = wanted.session.process();
+    attachment.admits(wanted.attachment)
+        && attachment.newest_process(wanted.attachment) < Some(process)
 }
 
 impl Host {
@@ -75,7 +96,9 @@ impl Host {
         };
         let look = self.catalog.volume_named(&wanted.volume);
         match self.world.timeout(CATALOG_PATIENCE, look).await {
-            Ok(Ok(found)) if found.row.id == served.id() => self.let_in(served, &found.row, wanted),
+            Ok(Ok(found)) if found.row.id == served.id() => {
+                self.let_in(served, found.row, wanted).await
+            }
             // Another one has the name by now.
             Ok(Ok(_)) => self.acquired(wanted).await,
             Ok(Err(away @ CatalogError::Kv(_))) => self.let_back(served, wanted, away.to_string()),
@@ -89,16 +112,19 @@ impl Host {
         let volume = self.acquire(row.id).await?;
         let read = self.catalog.volume(row.id).await;
         let row = read.map_err(Refusal::from)?.row;
-        self.let_in(volume, &row, wanted)
+        self.let_in(volume, row, wanted).await
     }
 
     /// By a row that was read after the volume was ours: whoever changes the attachment from then on tells this node.
-    fn let_in(
+    async fn let_in(
         &self,
         volume: Rc<Volume>,
-        row: &VolumeRow,
+        mut row: VolumeRow,
         wanted: &Wanted,
     ) -> Result<Admitted, NodeError> {
+        if admit(&row.name, &row.attachment, wanted).is_ok() && is_news(&row.attachment, wanted) {
+            row = self.noted(&volume, row, wanted).await?;
+        }
         let read_only = match bug!(self.options.faults, AdmitAnyGeneration) {
             true => wanted.read_only,
             false => admit(&row.name, &row.attachment, wanted)?,
@@ -109,6 +135,26 @@ impl Host {
             volume,
             read_only,
             generation: row.attachment.generation,
+        })
+    }
+
+    /// The row, with the process that wants a session: it may have changed since it was read.
+    async fn noted(
+        &self,
+        volume: &Volume,
+        row: VolumeRow,
+        wanted: &Wanted,
+    ) -> Result<VolumeRow, NodeError> {
+        if bug!(self.options.faults, ForgetProcess) {
+            return Ok(row);
+        }
+        let (generation, process) = (wanted.attachment, wanted.session.process());
+        let noting = self
+            .catalog
+            .note_process(row.id, volume.epoch(), generation, process);
+        noting.await.map_err(|error| match error {
+            CatalogError::StaleOwner { .. } => NodeError::NotOwner,
+            other => Refusal::from(other).into(),
         })
     }
 

@@ -184,6 +184,45 @@ fn a_client_comes_back_to_its_owner_without_the_catalog_and_nobody_else_does() {
 }
 
 #[test]
+fn an_older_process_is_let_in_by_no_later_owner() {
+    let cluster = three_and_a_client(25);
+    let (generation, first) = writing_client(&cluster);
+    // Processes are ordered by the milliseconds of their starts.
+    cluster.sim.run_for(Duration::from_millis(20));
+    let open = || Client::open_as(&cluster, CLIENT, "v", generation, 71);
+    let second = open().expect("the same client");
+    second.write(6).unwrap();
+    // It is gone before its forerunner asks for anything, and with it everybody who knows of it but the row.
+    drop(second);
+    let owner = cluster.owner(CLIENT, "v");
+    cluster.crash(owner);
+    cluster.restart(owner);
+    let error = first.write(7).expect_err("there was a newer process");
+    assert!(error.contains("newer session"), "{error}");
+    cluster.sim.run_for(Duration::from_millis(20));
+    let third = open().expect("the newest");
+    assert_eq!(third.read().unwrap(), 6);
+
+    // What the row names already comes back without the catalog, also under an owner that has just been told.
+    let owner = cluster.owner(CLIENT, "v");
+    cluster.crash(owner);
+    cluster.restart(owner);
+    assert_eq!(third.read().unwrap(), 6, "another owner");
+    cluster.kv.set_available(false);
+    break_connections(&cluster, CLIENT);
+    third.write(8).unwrap();
+    // One that the row does not name waits for the catalog.
+    let error = open().err().expect("nobody could note it").to_string();
+    assert!(error.contains("catalog"), "{error}");
+    third.write(9).unwrap();
+    cluster.kv.set_available(true);
+    cluster.sim.run_for(Duration::from_secs(10));
+    let fourth = open().expect("the newest again");
+    assert_eq!(fourth.read().unwrap(), 9);
+    assert!(third.write(10).is_err());
+}
+
+#[test]
 fn who_was_detached_does_not_come_back_without_the_catalog() {
     let cluster = three_and_a_client(24);
     let (_, client) = writing_client(&cluster);
