@@ -323,6 +323,7 @@ pub fn plan_groups(
             filling: Vec::new(),
             former: Vec::new(),
             returning: Vec::new(),
+            leaving: None,
         });
     }
     groups

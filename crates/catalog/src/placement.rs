@@ -80,6 +80,8 @@ pub struct GroupChange {
     pub former: Vec<StoreId>,
     /// Which of the filling ones were members before.
     pub returning: Vec<StoreId>,
+    /// Which member leaves once the others are complete.
+    pub leaving: Option<StoreId>,
 }
 
 fn group_key(group: GroupId) -> String {
@@ -118,6 +120,7 @@ impl Catalog {
             filling: change.filling.clone(),
             former: change.former.clone(),
             returning: change.returning.clone(),
+            leaving: change.leaving,
             ..found.row.clone()
         };
         row.returning.retain(|store| row.filling.contains(store));

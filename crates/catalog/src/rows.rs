@@ -257,6 +257,10 @@ pub struct GroupRow {
     /// Filling members that were members before: they lack less than a newcomer would.
     #[serde(default)]
     pub returning: Vec<StoreId>,
+    /// The member whose place another one takes: it leaves once enough others are complete, and does not count as a load of
+    /// its store until then. None: nobody leaves, or whoever has most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<StoreId>,
 }
 
 impl GroupRow {
@@ -264,6 +268,12 @@ impl GroupRow {
     pub fn complete(&self) -> impl Iterator<Item = StoreId> + '_ {
         let complete = |member: &&StoreId| !self.filling.contains(member);
         self.members.iter().filter(complete).copied()
+    }
+
+    /// Members that stay.
+    pub fn staying(&self) -> impl Iterator<Item = StoreId> + '_ {
+        let stays = |member: &StoreId| self.leaving != Some(*member);
+        self.members.iter().copied().filter(stays)
     }
 }
 

@@ -5,6 +5,8 @@
 //! - A store joins as filling and leaves as former; a plan never takes a member away before enough others are complete,
 //!   unless it is lost.
 //! - Redundancy comes before balance, the least redundant groups first; few groups move at a time.
+//! - A move for balance or off a store that drains ends as it began: the row names the member that leaves, and loads count a group
+//!   where it will be. So each move brings two stores nearer to their shares, and moves come to an end.
 //! - Balance is of bytes where the sizes of groups are known, and of groups where they are not: owners write to groups of their own
 //!   stores, so that groups differ.
 //! - The same input gives the same plan.
@@ -153,7 +155,7 @@ pub fn plan(
 #[must_use]
 pub fn deficit(groups: &[GroupRow], stores: &[StoreFacts], sizes: &GroupSizes) -> u64 {
     let planner = Planner::new(groups, stores, sizes);
-    let memberships: usize = groups.iter().map(|group| group.members.len()).sum();
+    let memberships: usize = groups.iter().map(|group| group.staying().count()).sum();
     let average = planner.total as f64 / memberships.max(1) as f64;
     let present = stores
         .iter()
@@ -180,6 +182,7 @@ struct Planner<'a> {
     total: u64,
     /// Members that are planned and not in the row yet.
     planned: BTreeSet<GroupId>,
+    /// Members that stay, by group.
     members: BTreeMap<GroupId, Vec<StoreId>>,
     capacity: u128,
 }
@@ -233,8 +236,8 @@ impl<'a> Planner<'a> {
         let weights = Weights::new(groups, sizes);
         let mut load: BTreeMap<StoreId, u64> = stores.iter().map(|store| (store.id, 0)).collect();
         for group in groups {
-            for member in &group.members {
-                *load.entry(*member).or_default() += weights.of(group.id);
+            for member in group.staying() {
+                *load.entry(member).or_default() += weights.of(group.id);
             }
         }
         let present = stores
@@ -249,7 +252,7 @@ impl<'a> Planner<'a> {
             planned: BTreeSet::new(),
             members: groups
                 .iter()
-                .map(|group| (group.id, group.members.clone()))
+                .map(|group| (group.id, group.staying().collect()))
                 .collect(),
             capacity: present
                 .map(|store| u128::from(store.capacity))
@@ -284,13 +287,15 @@ impl<'a> Planner<'a> {
 
     /// Notes a planned step in the loads.
     fn take(&mut self, step: &GroupChange) {
-        let before = self.members.insert(step.group, step.members.clone());
+        let stays = |member: &&StoreId| step.leaving != Some(**member);
+        let staying: Vec<StoreId> = step.members.iter().filter(stays).copied().collect();
+        let before = self.members.insert(step.group, staying.clone());
         let weight = self.weights.of(step.group);
         for member in before.unwrap_or_default() {
             *self.load.entry(member).or_default() -= weight;
             self.total -= weight;
         }
-        for &member in &step.members {
+        for member in staying {
             *self.load.entry(member).or_default() += weight;
             self.total += weight;
         }
@@ -354,11 +359,17 @@ impl<'a> Planner<'a> {
 
     /// What restores the redundancy of a group, or ends a move.
     fn mend(&self, group: &GroupRow) -> Option<GroupChange> {
-        self.return_former(group)
+        let mut change = self
+            .return_former(group)
             .or_else(|| self.replace_lost(group))
             .or_else(|| self.give_up_full(group))
             .or_else(|| self.add_missing(group))
-            .or_else(|| self.drop_surplus(group))
+            .or_else(|| self.drop_surplus(group))?;
+        // Whoever was to leave stays when nobody takes its place any more.
+        let surplus = change.members.len() > usize::from(group.replication_factor);
+        let leaves = |store: &StoreId| surplus && change.members.contains(store);
+        change.leaving = change.leaving.filter(leaves);
+        Some(change)
     }
 
     /// A store that turned out to be full cannot be filled: enough others are complete without it, or another one
@@ -435,13 +446,16 @@ impl<'a> Planner<'a> {
             return None;
         }
         let level = self.level(group.replication_factor);
-        Some(self.joined(group, self.target(group, &group.members, level)?))
+        let mut change = change_of(group);
+        join(&mut change, self.target(group, &group.members, level)?);
+        Some(change)
     }
 
-    fn joined(&self, group: &GroupRow, joins: StoreId) -> GroupChange {
+    /// One store takes the place of another.
+    fn replaced(&self, group: &GroupRow, leaves: StoreId, joins: StoreId) -> GroupChange {
         let mut change = change_of(group);
-        change.members = group.members.clone();
         join(&mut change, joins);
+        change.leaving = Some(leaves);
         change
     }
 
@@ -452,7 +466,8 @@ impl<'a> Planner<'a> {
             return None;
         }
         let level = self.level(group.replication_factor);
-        let leaves = self.misfit(group, level).or_else(|| {
+        let meant = || group.leaving.filter(|store| group.members.contains(store));
+        let leaves = self.misfit(group, level).or_else(meant).or_else(|| {
             let complete = group.complete();
             complete.max_by(|&one, &other| self.compare_excess(one, other))
         })?;
@@ -509,7 +524,7 @@ impl<'a> Planner<'a> {
         let joins = self
             .target(group, &stays, level)
             .filter(|&joins| joins != misfit)?;
-        Some(self.joined(group, joins))
+        Some(self.replaced(group, misfit, joins))
     }
 
     /// Stores that take part by how much more than their share they hold, least first.
@@ -607,7 +622,7 @@ impl<'a> Planner<'a> {
         if !self.stores.get(&to)?.has_room || stays.iter().any(shares) {
             return None;
         }
-        Some(self.joined(group, to))
+        Some(self.replaced(group, from, to))
     }
 }
 
@@ -618,6 +633,7 @@ fn change_of(group: &GroupRow) -> GroupChange {
         filling: group.filling.clone(),
         former: group.former.clone(),
         returning: group.returning.clone(),
+        leaving: group.leaving,
     }
 }
 

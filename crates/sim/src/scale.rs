@@ -118,6 +118,7 @@ fn apply(groups: &mut [GroupRow], changes: &[GroupChange]) -> usize {
         row.filling.clone_from(&change.filling);
         row.former.clone_from(&change.former);
         row.returning.clone_from(&change.returning);
+        row.leaving = change.leaving;
     }
     joined
 }

@@ -53,6 +53,7 @@ fn step(groups: &mut [GroupRow], stores: &[StoreFacts], sizes: &GroupSizes) -> u
         row.filling.clone_from(&change.filling);
         row.former.clone_from(&change.former);
         row.returning.clone_from(&change.returning);
+        row.leaving = change.leaving;
         row.returning.retain(|store| row.filling.contains(store));
         check(row);
     }
@@ -210,6 +211,7 @@ fn who_returned_is_filled_however_long_that_takes() {
             row.filling.clone_from(&change.filling);
             row.former.clone_from(&change.former);
             row.returning.clone_from(&change.returning);
+            row.leaving = change.leaving;
         }
         changes.len()
     };
@@ -314,6 +316,7 @@ fn a_full_store_comes_back_when_its_substitute_is_fuller() {
     row.filling.clone_from(&change.filling);
     row.former.clone_from(&change.former);
     row.returning.clone_from(&change.returning);
+    row.leaving = change.leaving;
     assert_eq!(
         plan(&groups, &stores, &GroupSizes::new(), limits),
         [],
@@ -405,6 +408,7 @@ fn a_member_that_is_not_filled_yet_can_leave_again() {
             row.filling.clone_from(&change.filling);
             row.former.clone_from(&change.former);
             row.returning.clone_from(&change.returning);
+            row.leaving = change.leaving;
             check(row);
         }
         // Nothing is ever filled, and another store drains in every round.
@@ -528,6 +532,54 @@ fn balance_ends_and_is_even_however_groups_differ() {
             "seed {seed}: {moved} of {} moved",
             groups.len()
         );
+    }
+}
+
+/// Few heavy groups of one copy on few stores, whose fills end one after the other, the lightest or the heaviest first: whichever half of an
+/// exchange ends first, it is not taken back.
+#[test]
+fn balance_ends_whichever_fill_ends_first() {
+    for seed in 1..200_u64 {
+        let stores = one_per_node(3 + (seed % 3) as u32);
+        let mut groups = groups_over(&stores, 1, 6);
+        let sizes: GroupSizes = groups
+            .iter()
+            .zip(1..)
+            .map(|(row, place)| (row.id, (seed * place * 7919 % 64) << 16))
+            .collect();
+        let weight = |row: &GroupRow| sizes.get(&row.id).copied();
+        let mut joined = 0;
+        for round in 0.. {
+            assert!(round < 500, "seed {seed}: {joined} joined, and no end");
+            let before = groups.clone();
+            let filling: Vec<GroupRow> = before.clone();
+            joined += step(&mut groups, &stores, &sizes);
+            // `step` ends all fills: all but one go on.
+            for row in &mut groups {
+                let was = filling.iter().find(|was| was.id == row.id);
+                let was = was.expect("it was there");
+                let newcomers = row.members.iter().copied();
+                let new = |member: &StoreId| !was.members.contains(member);
+                row.filling = newcomers.filter(new).collect();
+                row.filling.extend(
+                    was.filling
+                        .iter()
+                        .filter(|store| row.members.contains(store)),
+                );
+                row.former.clear();
+            }
+            let waits = groups.iter_mut().filter(|row| !row.filling.is_empty());
+            let ends = match seed % 4 < 2 {
+                true => waits.min_by_key(|row| weight(row)),
+                false => waits.max_by_key(|row| weight(row)),
+            };
+            if let Some(row) = ends {
+                row.filling.clear();
+            }
+            if groups == before {
+                break;
+            }
+        }
     }
 }
 

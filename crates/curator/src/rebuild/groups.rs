@@ -55,6 +55,7 @@ pub(super) fn find(merged: &Merged<'_>) -> Result<Vec<GroupRow>, RebuildError> {
             filling: Vec::new(),
             former: Vec::new(),
             returning: Vec::new(),
+            leaving: None,
         };
         groups.push(renew(row, &seen));
     }

@@ -292,6 +292,7 @@ mod tests {
             filling: ids(filling),
             former: Vec::new(),
             returning: Vec::new(),
+            leaving: None,
         }
     }
 

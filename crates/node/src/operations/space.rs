@@ -133,6 +133,7 @@ mod tests {
             filling: Vec::new(),
             former: Vec::new(),
             returning: Vec::new(),
+            leaving: None,
         }
     }
 

@@ -15,6 +15,7 @@ fn group(id: u32, members: &[u32], filling: &[u32], former: &[u32]) -> GroupRow 
         filling: stores(filling),
         former: stores(former),
         returning: Vec::new(),
+        leaving: None,
     }
 }
 
