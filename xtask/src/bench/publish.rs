@@ -19,6 +19,11 @@ const STORAGE: Markers = Markers {
     begin: "<!-- bench:begin: written by `cargo xtask bench --publish` -->",
     end: "<!-- bench:end -->",
 };
+/// Apart from the results it is compared with: a run without the peer leaves what was measured before.
+const PEER: Markers = Markers {
+    begin: "<!-- bench-peer:begin: written by `cargo xtask bench --peer ceph --publish` -->",
+    end: "<!-- bench-peer:end -->",
+};
 const DRIVER: Markers = Markers {
     begin: "<!-- bench-csi:begin: written by `cargo xtask bench --csi --publish` -->",
     end: "<!-- bench-csi:end -->",
@@ -62,8 +67,11 @@ pub fn publish(folder: &Path) -> Result<()> {
     let mut text =
         fs::read_to_string(DOCUMENT).with_context(|| format!("cannot read {DOCUMENT}"))?;
     if let Some(results) = results {
-        let peer = read(&folder.join("peer.json"))?;
-        text = STORAGE.replaced(&text, &section(&results, peer.as_ref()))?;
+        let section = format!("## Results\n\n{}", report::markdown(&results));
+        text = STORAGE.replaced(&text, &section)?;
+        if let Some(peer) = read(&folder.join("peer.json"))? {
+            text = PEER.replaced(&text, &beside(&results, &peer))?;
+        }
     }
     if let Some(driver) = driver {
         text = DRIVER.replaced(&text, &csi::markdown(&driver))?;
@@ -96,21 +104,13 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     })
 }
 
-fn section(results: &Results, peer: Option<&Results>) -> String {
-    let mut out = format!("## Results\n\n{}", report::markdown(results));
-    match peer {
-        None => out.push_str("\n## Ceph on the same machine\n\nNot measured.\n"),
-        Some(peer) => {
-            out.push_str("\n## Ceph on the same machine\n\n");
-            out.push_str(
-                "Rates are of different runs, one after the other; each ratio is to the raw disk in its own run. \
-                 CPU is that of the OSDs and of the nodes, during the job.\n\n",
-            );
-            out.push_str(&report::comparison(results, peer));
-            out.push_str("\nThe run with Ceph:\n\n");
-            out.push_str(&report::markdown(peer));
-        }
-    }
+fn beside(results: &Results, peer: &Results) -> String {
+    let mut out = "## Ceph on the same machine\n\nRates are of different runs, one after the other; each ratio is to the \
+                   raw disk in its own run. CPU is that of the OSDs and of the nodes, during the job.\n\n"
+        .to_owned();
+    out.push_str(&report::comparison(results, peer));
+    out.push_str("\nThe run with Ceph:\n\n");
+    out.push_str(&report::markdown(peer));
     out
 }
 
@@ -153,16 +153,14 @@ mod tests {
     fn the_document_has_the_markers() {
         let root = crate::process::workspace_root();
         let text = fs::read_to_string(root.join(DOCUMENT)).expect("the document is there");
-        for markers in [STORAGE, DRIVER, REPAIR, ENCRYPTION, MANAGE] {
+        for markers in [STORAGE, PEER, DRIVER, REPAIR, ENCRYPTION, MANAGE] {
             markers.replaced(&text, "new").expect("it has markers");
         }
     }
 
     #[test]
     fn a_peer_is_shown_beside() {
-        let alone = section(&sample(), None);
-        assert!(alone.contains("Not measured."));
-        let both = section(&sample(), Some(&sample()));
+        let both = beside(&sample(), &sample());
         assert!(both.contains("Ceph 3 / raw"));
     }
 }
