@@ -305,6 +305,18 @@ pub fn verify_live(cluster: &Cluster, subject: &Subject) -> Result<(), String> {
     verified.map_err(|violation| format!("{}: {violation}", subject.name))
 }
 
+/// Invariant 6: with an empty log the map alone is what the log was.
+pub fn verify_drained(cluster: &Cluster, rng: &SimRng, subject: &Subject) -> Result<(), String> {
+    within_bound(cluster, "draining", || {
+        let name = subject.name.clone();
+        match operate(cluster, rng, Operation::VolumeDrain { name }) {
+            Some(Ok(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })?;
+    verify_live(cluster, subject)
+}
+
 /// Invariant 6: a snapshot holds what it held when it was taken; read through a fresh clone, whose name and contents it
 /// returns.
 pub fn verify_snapshot(

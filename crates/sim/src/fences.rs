@@ -1,4 +1,5 @@
 //! What fences rest on, seen from outside: promises and lives of stores (invariants 1 and 8).
+//! A promise that is on the device never decreases in one life of its store, over any crash.
 
 use crate::cluster::{Cluster, rows};
 use catalog::VolumeRow;
@@ -9,9 +10,13 @@ use wire::SegmentTail;
 /// One replica of a segment in one life of its store.
 type Replica = (StoreId, Incarnation, VolumeId, SegmentId, Epoch);
 
-/// How far each replica reached when its store was first seen to have promised a newer epoch.
 #[derive(Default)]
-pub struct Fences(BTreeMap<Replica, Position>);
+pub struct Fences {
+    /// How far each replica reached when its store was first seen to have promised a newer epoch.
+    ends: BTreeMap<Replica, Position>,
+    /// The highest promise that was on the device, by store, its life and volume.
+    promises: BTreeMap<(StoreId, Incarnation, VolumeId), Epoch>,
+}
 
 impl Fences {
     /// Looks at every store that runs.
@@ -22,9 +27,30 @@ impl Fences {
                 let promised = store.inspect_promise(row.id);
                 let tails = store.inspect_log(row.id);
                 promise_is_kept(&store, row, promised)?;
+                self.promise_never_decreases(&store, row, promised)?;
                 no_former_life_serves(&store, row, &tails)?;
                 self.nothing_older_is_accepted(&store, row, promised, &tails)?;
             }
+        }
+        Ok(())
+    }
+
+    fn promise_never_decreases(
+        &mut self,
+        store: &store::Store,
+        row: &VolumeRow,
+        promised: Epoch,
+    ) -> Result<(), String> {
+        let life = (store.id(), store.incarnation(), row.id);
+        let before = self.promises.get(&life).copied().unwrap_or_default();
+        if promised < before {
+            let (id, name) = (store.id(), &row.name);
+            return Err(format!(
+                "{id} had promised {before} of {name} for good, and promises {promised} now"
+            ));
+        }
+        if let Some(durable) = store.inspect_durable_promise(row.id) {
+            self.promises.insert(life, durable);
         }
         Ok(())
     }
@@ -40,7 +66,7 @@ impl Fences {
         for tail in tails.iter().filter(|tail| tail.epoch < promised) {
             let (id, life) = (store.id(), store.incarnation());
             let replica = (id, life, row.id, tail.segment, tail.epoch);
-            let end = *self.0.entry(replica).or_insert(tail.last);
+            let end = *self.ends.entry(replica).or_insert(tail.last);
             if tail.last > end {
                 return Err(format!(
                     "{id} promised {promised} of {} when {} of {} ended at {end}, and now it ends at {}",

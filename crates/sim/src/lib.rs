@@ -13,6 +13,7 @@
 //!
 //! Read next: `run.rs`, `config.rs`, `check.rs`.
 
+mod accounting;
 mod attached;
 mod bay;
 mod bugs;
@@ -29,6 +30,7 @@ mod manage;
 mod moving;
 mod operators;
 mod others;
+mod positions;
 mod rebuilding;
 mod run;
 mod served;

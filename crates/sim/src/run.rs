@@ -1,5 +1,6 @@
 //! One run: configure, start, acts of disturbance, calm and checks, and the end.
 
+use crate::accounting;
 use crate::attached::Attached;
 use crate::bugs::{FOUND_WITHIN, Planted};
 use crate::check;
@@ -14,6 +15,7 @@ use crate::full;
 use crate::manage::{Inventory, operate};
 use crate::moving;
 use crate::others::Others;
+use crate::positions::Positions;
 use crate::rebuilding::{Rebuilding, lose_catalog};
 use crate::served;
 use api::operation::{CompressionName, ContainerSpec, Operation, SyncName, VolumeSpec};
@@ -377,7 +379,11 @@ impl Run {
         volumes.extend(self.others.volume());
         for subject in &self.inventory.subjects {
             check::verify_live(cluster, subject)?;
+            check::verify_drained(cluster, rng, subject)?;
         }
+        check::within_bound(cluster, "accounting for space", || {
+            accounting::all_use_is_known(cluster)
+        })?;
         if cluster.config.faults.rot {
             served::only_sound_bytes_are_served(cluster)?;
         }
@@ -392,6 +398,7 @@ struct Eyes {
     epochs: check::Epochs,
     fences: Fences,
     flush_errors: FlushErrors,
+    positions: Positions,
 }
 
 impl Eyes {
@@ -402,6 +409,8 @@ impl Eyes {
         self.epochs.observe(cluster)?;
         self.fences.observe(cluster)?;
         self.flush_errors.observe(cluster)?;
+        self.positions.observe(cluster)?;
+        accounting::nothing_in_use_is_free(cluster)?;
         check::committed_is_everywhere(cluster)?;
         check::open_segments_are_known(cluster)?;
         check::bounds_hold(cluster)

@@ -5,6 +5,7 @@ use crate::options::bug;
 use crate::space::{LARGEST, Taker, reserve_of};
 use crate::state::Run;
 use crate::store::Store;
+use vocab::{ByteCount, ExtentId};
 use wire::StoreError;
 use world::Duration;
 
@@ -18,6 +19,34 @@ impl Store {
         let waiting = freed.iter().map(|(_, run)| u64::from(run.granules));
         let space = self.0.space.borrow();
         (space.granules() - space.free() - waiting.sum::<u64>()) * GRANULE_BYTES
+    }
+
+    /// Bytes that extents occupy, and what a walk over the index finds: less while puts and rewrites are under way, never more.
+    /// For checks.
+    ///
+    /// # Errors
+    /// Two extents that share space.
+    pub fn inspect_space(&self) -> Result<(ByteCount, ByteCount), String> {
+        let state = self.0.state.borrow();
+        let mut runs: Vec<(Run, ExtentId)> = state
+            .extents
+            .iter()
+            .map(|(id, extent)| (extent.run(), *id))
+            .collect();
+        runs.sort_by_key(|(run, _)| (run.disk, run.granule));
+        for pair in runs.windows(2) {
+            let [(one, of_one), (next, of_next)] = pair else {
+                continue;
+            };
+            if one.disk == next.disk && one.granule + one.granules > next.granule {
+                return Err(format!("{of_one} and {of_next} share space on {}", self.id()));
+            }
+        }
+        let granules: u64 = runs.iter().map(|(run, _)| u64::from(run.granules)).sum();
+        Ok((
+            ByteCount(self.used_bytes()),
+            ByteCount(granules * GRANULE_BYTES),
+        ))
     }
 
     /// Granules kept back.

@@ -519,6 +519,14 @@ impl Store {
         state.logs.get(&volume).map_or(Epoch(0), |log| log.promised)
     }
 
+    /// As [`Store::inspect_promise`], once all that was written here is on the device, so that a loss of power keeps it.
+    #[must_use]
+    pub fn inspect_durable_promise(&self, volume: VolumeId) -> Option<Epoch> {
+        let journal = &self.0.journal;
+        let durable = journal.flushed() >= journal.last_ticket();
+        durable.then(|| self.inspect_promise(volume))
+    }
+
     pub(crate) fn list_logs(
         &self,
         after: Option<VolumeId>,
