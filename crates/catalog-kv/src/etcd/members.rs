@@ -103,41 +103,41 @@ pub(super) async fn members(connections: &Connections) -> Result<KvMembers, KvEr
             .get(&list.by)
             .is_some_and(|said| said.leader == list.by)
     };
-    let mut listed: Option<List> = None;
+    let mut best: Option<List> = None;
     for list in lists {
         match list {
             Ok(list) => {
                 // Of several that differ, one lags behind: the leader knows best, then the longest is the safe one to
                 // judge by.
                 let weight = |list: &List| (leads(list), list.members.len());
-                if listed
+                if best
                     .as_ref()
                     .is_none_or(|best| weight(&list) > weight(best))
                 {
-                    listed = Some(list);
+                    best = Some(list);
                 }
             }
             Err(status) => refused = status,
         }
     }
-    let listed = listed.ok_or_else(|| error_of("every endpoint", &refused))?;
+    let list = best.ok_or_else(|| error_of("every endpoint", &refused))?;
     let alarms: Vec<proto::AlarmMember> = alarms.into_iter().flatten().collect();
-    let members = listed.members.into_iter().take(MEMBERS_MAX);
+    let members = list.members.into_iter().take(MEMBERS_MAX);
     let judged = members.map(|member| async {
         let learns = member.is_learner;
         (
             learns,
-            judge(connections, member, listed.cluster, &known, &alarms).await,
+            judge(connections, member, list.cluster, &known, &alarms).await,
         )
     });
     let (learners, voters): (Vec<_>, Vec<_>) = join_all(judged)
         .await
         .into_iter()
         .partition(|(learns, _)| *learns);
-    let only = |list: Vec<(bool, KvMember)>| list.into_iter().map(|(_, member)| member).collect();
+    let only = |all: Vec<(bool, KvMember)>| all.into_iter().map(|(_, member)| member).collect();
     Ok(KvMembers {
         embedded: false,
-        cluster: listed.cluster,
+        cluster: list.cluster,
         members: only(voters),
         learners: only(learners),
     })
@@ -154,6 +154,18 @@ async fn judge(
         Some(said) => Ok(said.clone()),
         None => reach(connections, &member).await,
     };
+    let judged = listed(member, alarms);
+    match said {
+        Err(problem) => KvMember {
+            problem: Some(problem),
+            ..judged
+        },
+        Ok(said) => describe(judged, said, cluster),
+    }
+}
+
+/// A member as the list has it, with what is warned of.
+fn listed(member: proto::Member, alarms: &[proto::AlarmMember]) -> KvMember {
     let name = match member.name.is_empty() {
         true => format!("{:x}", member.id),
         false => member.name.clone(),
@@ -164,7 +176,7 @@ async fn judge(
         .collect();
     alarms.sort();
     alarms.dedup();
-    let judged = KvMember {
+    KvMember {
         name,
         id: member.id,
         started: !member.name.is_empty(),
@@ -172,13 +184,6 @@ async fn judge(
         clients: member.client_ur_ls,
         alarms,
         ..KvMember::default()
-    };
-    match said {
-        Err(problem) => KvMember {
-            problem: Some(problem),
-            ..judged
-        },
-        Ok(said) => describe(judged, said, cluster),
     }
 }
 
@@ -309,5 +314,94 @@ async fn defragment(connections: &Connections, client: &str) -> Result<(), KvErr
             &member.address,
             &Status::deadline_exceeded("it is still being defragmented"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+
+    fn header() -> Option<proto::ResponseHeader> {
+        Some(proto::ResponseHeader {
+            cluster_id: 3,
+            member_id: 5,
+            revision: 7,
+        })
+    }
+
+    fn status() -> proto::StatusResponse {
+        proto::StatusResponse {
+            header: header(),
+            version: "3.4.23".to_owned(),
+            db_size: 20_480,
+            leader: 5,
+            raft_applied_index: 99,
+            db_size_in_use: -1,
+        }
+    }
+
+    fn list() -> proto::MemberListResponse {
+        let member = proto::Member {
+            id: 5,
+            name: "n1".to_owned(),
+            peer_ur_ls: vec!["http://10.0.0.1:2380".to_owned()],
+            client_ur_ls: vec!["http://10.0.0.1:2379".to_owned()],
+            is_learner: true,
+        };
+        proto::MemberListResponse {
+            header: header(),
+            members: vec![member, proto::Member::default()],
+        }
+    }
+
+    fn warned() -> proto::AlarmResponse {
+        let alarm = |alarm| proto::AlarmMember {
+            member_id: 5,
+            alarm,
+        };
+        proto::AlarmResponse {
+            header: header(),
+            alarms: vec![alarm(proto::AlarmType::Nospace.into()), alarm(77)],
+        }
+    }
+
+    /// All that is done with what members say of themselves and of each other.
+    fn judge_all(bytes: &[u8]) {
+        let alarms = proto::AlarmResponse::decode(bytes).map(|said| said.alarms);
+        let alarms = alarms.unwrap_or_else(|_| warned().alarms);
+        let members = proto::MemberListResponse::decode(bytes).map(|said| said.members);
+        for member in members.unwrap_or_else(|_| list().members) {
+            let judged = listed(member, &alarms);
+            if let Ok(said) = proto::StatusResponse::decode(bytes) {
+                let of = said.header.as_ref().map(|header| header.cluster_id);
+                let leader = said.leader;
+                let described = describe(judged, said, 3);
+                let well = of == Some(3) && leader != 0;
+                assert_eq!(described.problem.is_none(), well);
+            }
+        }
+    }
+
+    #[test]
+    fn fuzz_corpus_of_what_members_say() {
+        let target = fuzz::target!("etcd-members");
+        let committed = target.sample("status", &status().encode_to_vec());
+        assert_eq!(proto::StatusResponse::decode(&committed[..]), Ok(status()));
+        let committed = target.sample("list", &list().encode_to_vec());
+        assert_eq!(proto::MemberListResponse::decode(&committed[..]), Ok(list()));
+        let committed = target.sample("alarms", &warned().encode_to_vec());
+        assert_eq!(proto::AlarmResponse::decode(&committed[..]), Ok(warned()));
+        target.play(judge_all);
+    }
+
+    #[test]
+    fn odd_numbers_of_a_member_are_none() {
+        let judged = describe(listed(list().members.remove(0), &warned().alarms), status(), 3);
+        assert_eq!((judged.bytes, judged.bytes_used), (20_480, 0));
+        assert!(judged.leads && judged.problem.is_none(), "{judged:?}");
+        assert_eq!(judged.alarms, ["NONE", "NOSPACE"]);
+        let elsewhere = describe(listed(list().members.remove(0), &[]), status(), 4);
+        assert!(elsewhere.problem.is_some());
     }
 }
