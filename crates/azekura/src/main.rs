@@ -38,6 +38,7 @@ mod disk_verbs;
 mod events;
 mod joining;
 mod kept;
+mod last_words;
 mod launch;
 mod light;
 mod local;

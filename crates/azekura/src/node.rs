@@ -15,6 +15,7 @@ use crate::catalog_place;
 use crate::cli::NodeArgs;
 use crate::config::{ApiAuth, Config, TlsConfig, Tuning};
 use crate::disk::{self, Prepared};
+use crate::last_words;
 use crate::log_window::{WINDOW_BYTES, Window};
 use crate::remote::secured;
 use crate::seat::{self, Seat};
@@ -378,6 +379,8 @@ async fn serve(
     }
     let mut options = options(&config, api.as_ref().map(|api| &api.socket))?;
     options.logs = Some(Arc::new(window));
+    options.last_words = last_words::take(&config.state);
+    last_words::listen(&config.state);
     options.cluster_id = format!("{:016x}", world.rng.next_u64());
     if let Some(path) = config.tls.as_ref().and_then(|tls| tls.authority.as_deref()) {
         options.signer = Some(Rc::new(FileSigner::read(&config.cluster, path)?));

@@ -38,8 +38,8 @@ pub struct Attachment {
     /// The generation that let each client in. One that is missing here came with `generation`: rows of before.
     #[serde(default)]
     pub granted: BTreeMap<String, AttachmentGeneration>,
-    /// By client: the newest of its processes that a session was opened for, in the order in which they started; the owner
-    /// lets no older one in. One that is missing here has opened none since it was attached, or rows of before.
+    /// Of the client that writes: the newest of its processes that a session was opened for, in the order in which they
+    /// started; the owner lets no older one in. Missing: none was opened since it was attached, or a row of before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub processes: BTreeMap<String, u64>,
 }
@@ -77,24 +77,35 @@ impl Attachment {
         clients.find(|client| self.granted_to(client) == Some(generation))
     }
 
+    /// The client of this generation, if it writes: of those that read, an older process does no harm, and in rows of
+    /// before several may have one generation.
+    fn writer_of(&self, generation: AttachmentGeneration) -> Option<&String> {
+        let writes = self.mode == AttachmentMode::ReadWrite;
+        writes.then(|| self.client_of(generation))?
+    }
+
     /// The newest process of the client of this generation that a session was opened for.
     #[must_use]
     pub fn newest_process(&self, generation: AttachmentGeneration) -> Option<u64> {
-        let client = self.client_of(generation)?;
+        let client = self.writer_of(generation)?;
         self.processes.get(client).copied()
     }
 
-    /// Notes that a process of the client of this generation comes; `false`: the client is not attached, or that process
-    /// or a newer one was noted before.
+    /// Whether [`Self::note_process`] would change something.
+    #[must_use]
+    pub fn lacks_process(&self, generation: AttachmentGeneration, process: u64) -> bool {
+        let writes = self.writer_of(generation).is_some();
+        writes && self.newest_process(generation) < Some(process)
+    }
+
+    /// Notes that a process of the client of this generation comes; `false`: the client is not attached, or does not write, or
+    /// that process or a newer one was noted before.
     pub fn note_process(&mut self, generation: AttachmentGeneration, process: u64) -> bool {
-        let Some(client) = self.client_of(generation).cloned() else {
-            return false;
-        };
-        if self.newest_process(generation) >= Some(process) {
-            return false;
+        let lacks = self.lacks_process(generation, process);
+        if let Some(client) = self.writer_of(generation).filter(|_| lacks).cloned() {
+            self.processes.insert(client, process);
         }
-        self.processes.insert(client, process);
-        true
+        lacks
     }
 
     fn next(
@@ -269,24 +280,32 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_known_until_its_client_leaves() {
-        let mut readers = attached(&[("a", ReadOnly), ("b", ReadOnly)]);
-        let (a, b) = (AttachmentGeneration(1), AttachmentGeneration(2));
-        assert!(readers.note_process(a, 7) && readers.note_process(b, 5));
-        assert!(!readers.note_process(a, 7), "noted before");
-        assert!(!readers.note_process(a, 6), "there is a newer one");
-        assert!(!readers.note_process(AttachmentGeneration(3), 9), "nobody's");
-        let left = readers.plan_detach(Some("a")).expect("a was there");
-        assert_eq!((left.newest_process(a), left.newest_process(b)), (None, Some(5)));
-        assert_eq!(left.processes.len(), 1);
-        let back = left.plan_attach("a", ReadOnly).expect("a reader").expect("it was away");
+    fn the_process_of_a_writer_is_known_until_it_leaves() {
+        let mut writer = attached(&[("a", ReadWrite)]);
+        let first = writer.granted_to("a").expect("attached");
+        assert!(writer.lacks_process(first, 7) && writer.note_process(first, 7));
+        assert!(!writer.note_process(first, 7), "noted before");
+        assert!(!writer.note_process(first, 6), "there is a newer one");
+        assert!(!writer.note_process(first.next(), 9), "nobody's");
+        assert_eq!(writer.newest_process(first), Some(7));
+        let left = writer.plan_detach(None).expect("it was there");
+        assert!(left.processes.is_empty());
+        let planned = left.plan_attach("a", ReadWrite).expect("nobody is there");
+        let back = planned.expect("it was away");
         let again = back.granted_to("a").expect("attached");
-        assert_eq!((back.newest_process(again), back.newest_process(b)), (None, Some(5)));
+        assert_eq!((back.newest_process(first), back.newest_process(again)), (None, None));
         // Another mode is another generation.
-        let writer = attached(&[("a", ReadOnly)]);
-        let noted = |mut attachment: Attachment| attachment.note_process(a, 3).then_some(attachment);
-        let writer = noted(writer).expect("the first").plan_attach("a", ReadWrite);
-        assert!(writer.expect("alone").expect("another mode").processes.is_empty());
+        let planned = writer.plan_attach("a", ReadOnly).expect("alone");
+        assert!(planned.expect("another mode").processes.is_empty());
+    }
+
+    #[test]
+    fn processes_of_readers_are_not_told_apart() {
+        let row = r#"{"generation":7,"clients":["a","b"],"mode":"read-only"}"#;
+        let mut readers: Attachment = serde_json::from_str(row).expect("it is read");
+        let both = AttachmentGeneration(7);
+        assert!(!readers.lacks_process(both, 1) && !readers.note_process(both, 1));
+        assert_eq!(readers.newest_process(both), None);
     }
 
     #[test]

@@ -521,7 +521,8 @@ impl Row for VolumeRow {
             && self.labels == before.labels
             && self.description == before.description
             && self.limits == before.limits
-            && self.attachment == before.attachment
+            // Each change of it has a generation of its own; a process that comes is none.
+            && self.attachment.generation == before.attachment.generation
             && deleting(self) == deleting(before);
         if !same {
             self.edited = Some(version);

@@ -5,8 +5,8 @@
 //! - A store joins as filling and leaves as former; a plan never takes a member away before enough others are complete,
 //!   unless it is lost.
 //! - Redundancy comes before balance, the least redundant groups first; few groups move at a time.
-//! - A move for balance or off a store that drains ends as it began: the row names the member that leaves, and loads count a group
-//!   where it will be. So each move brings two stores nearer to their shares, and moves come to an end.
+//! - A move for balance ends as it began, also where both stores are in one failure domain: the row names the member that leaves, and
+//!   loads count a group where it will be. So each move brings two stores nearer to their shares, and moves come to an end.
 //! - Balance is of bytes where the sizes of groups are known, and of groups where they are not: owners write to groups of their own
 //!   stores, so that groups differ.
 //! - The same input gives the same plan.
@@ -467,10 +467,15 @@ impl<'a> Planner<'a> {
         }
         let level = self.level(group.replication_factor);
         let meant = || group.leaving.filter(|store| group.members.contains(store));
-        let leaves = self.misfit(group, level).or_else(meant).or_else(|| {
+        let fullest = || {
             let complete = group.complete();
             complete.max_by(|&one, &other| self.compare_excess(one, other))
-        })?;
+        };
+        let leaves = self
+            .draining(group)
+            .or_else(meant)
+            .or_else(|| self.sharing(group, level))
+            .or_else(fullest)?;
         // Several may drain at once: those that still do are whole and move next.
         let holds = |member: &StoreId| {
             matches!(
@@ -492,10 +497,16 @@ impl<'a> Planner<'a> {
 
     /// A member that should not be one: it drains, or shares a failure domain without need.
     fn misfit(&self, group: &GroupRow, level: usize) -> Option<StoreId> {
+        self.draining(group).or_else(|| self.sharing(group, level))
+    }
+
+    fn draining(&self, group: &GroupRow) -> Option<StoreId> {
         let drains = |store: &StoreId| self.standing(*store) == Standing::Draining;
-        if let Some(draining) = group.members.iter().copied().find(drains) {
-            return Some(draining);
-        }
+        group.members.iter().copied().find(drains)
+    }
+
+    /// A complete member in whose failure domain there is another one.
+    fn sharing(&self, group: &GroupRow, level: usize) -> Option<StoreId> {
         let shares = |member: &StoreId| {
             let domain = self.domain(*member, level);
             let others = group.members.iter().filter(|other| *other != member);

@@ -211,6 +211,7 @@ impl Host {
             pages: pages.clone(),
             room: room.clone(),
         };
+        let last_words = options.last_words.clone();
         let host = Rc::new(Host {
             world,
             options,
@@ -223,7 +224,7 @@ impl Host {
             remote,
             pool,
             pages,
-            volumes: Volumes::default(),
+            volumes: Volumes::after(last_words),
             sessions: Sessions::default(),
             upkeep: Upkeep::default(),
             lease: parts.lease,
@@ -275,6 +276,7 @@ impl Host {
                 nbd::serve(world, listener, exports, options).await;
             });
         }
+        self.spawn(self.clone().tell_last_words());
         self.spawn(health::watch(self.clone()));
         self.spawn(crate::sessions::slow::watch(self.clone()));
         upkeep::start(self);

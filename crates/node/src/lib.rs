@@ -49,3 +49,4 @@ pub use crate::operations::{CatalogPlace, LogWindow, Moved, Signer};
 pub use crate::options::Bug;
 pub use crate::options::{CollectOptions, Faults, HostError, HostOptions, ScrubOptions, StoreSpec};
 pub use crate::upkeep::{Keeper, Recording, ScrubReport, SeatFacts};
+pub use crate::volumes::LastWords;

@@ -5,6 +5,7 @@ use crate::disks::Bay;
 use crate::meter::Process;
 use crate::operations::{CatalogPlace, LogWindow, Signer};
 use crate::upkeep::{Keeper, Recording};
+use crate::volumes::LastWords;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -97,6 +98,8 @@ pub struct HostOptions {
     pub logs: Option<Arc<dyn LogWindow>>,
     /// How fills give way to clients; nothing: they do not. Off here, as above.
     pub pace: Option<curator::PaceOptions>,
+    /// What ended the process that ran here before, if that was a panic on a volume's behalf.
+    pub last_words: Option<LastWords>,
     /// Whether logs whose copies share a machine move to others as soon as there are some. Off here, as above.
     pub spread_logs: bool,
 }
@@ -189,6 +192,7 @@ impl HostOptions {
             courier: None,
             logs: None,
             pace: None,
+            last_words: None,
             spread_logs: false,
         }
     }

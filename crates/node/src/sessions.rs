@@ -6,7 +6,7 @@
 //!   land after what the client did next.
 //! - A session older than seen is refused, and so is one whose attachment generation is not that of a client that is
 //!   attached: readers of one volume are let in and sent away one by one.
-//! - Of a client that is attached, no process older than the newest that was ever let in comes in again, whoever owns the
+//! - Of a client that is attached and writes, no process older than the newest that was ever let in comes in again, whoever owns the
 //!   volume by then: the row names it before it is let in.
 //! - A request of a remote client that has begun is finished, also when its connection ends. One of a local
 //!   gateway may be dropped: what it has put into the log keeps its place, what it has not is never done.
@@ -30,6 +30,7 @@ use std::rc::Rc;
 use vocab::{AttachmentGeneration, BLOCK_SIZE, Epoch, Lba, VolumeId};
 use volume::{Device, Volume};
 use wire::{NodeError, NodeReply, NodeRequest, SessionNumber, VolumeInfo};
+use world::blame::blamed;
 use world::sync::Notify;
 use world::{Duration, Time};
 
@@ -606,7 +607,8 @@ impl Host {
         let began = self.world.now();
         session.heard.set(began);
         let (asked, meter) = (Asked::of(&request, body.len()), session.meter.clone());
-        let reply = session.serve(began, request, body).await;
+        let volume = session.volume.id().0;
+        let reply = blamed(volume, session.serve(began, request, body)).await;
         let took = self.world.now().since(began);
         self.upkeep.latency.note(took);
         meter.note(asked, took, reply.as_ref().err());
@@ -627,7 +629,8 @@ impl Host {
         let running = Running::begin(&session, began, "write")?;
         session.check_writable()?;
         let bytes = data.iter().map(Bytes::len).sum::<usize>() as u64;
-        let written = session.device.write(lba, data, mode).await;
+        let writing = session.device.write(lba, data, mode);
+        let written = blamed(session.volume.id().0, writing).await;
         let written = written.map_err(|error| session.error(error));
         let took = self.world.now().since(began);
         self.upkeep.latency.note(took);

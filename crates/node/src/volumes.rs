@@ -3,14 +3,16 @@
 //! Invariants
 //! - One task opens a volume at a time; it is not stopped half-way by a client that goes away.
 //! - A volume whose owner holds its lease is never taken over, unless the owner's machine says that its process is gone.
-//! - Before a volume with a log is opened the catalog remembers the attempt, and forgets it afterwards: a
-//!   volume that ended three of its openers in a row waits longer and longer before the next one tries.
+//! - A volume that ends its owners is left alone for longer and longer: `volumes/quarantine.rs`.
+
+mod quarantine;
+
+pub use quarantine::LastWords;
 
 use crate::events::Told;
 use crate::health::Fitness;
 use crate::host::Host;
-use catalog::{CatalogError, ContainerRow, Row, Severity, Transaction, VolumeRow, VolumeState};
-use serde::{Deserialize, Serialize};
+use catalog::{CatalogError, ContainerRow, Severity, VolumeRow, VolumeState};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -20,11 +22,6 @@ use wire::NodeError;
 use world::sync::{Lock, promise};
 use world::{Duration, NetError, Time};
 
-/// Attempts that ended their process after which a volume is in quarantine.
-const ATTEMPTS_MAX: u32 = 3;
-/// Length of the first quarantine; doubled with every further attempt, up to [`QUARANTINE_MS_MAX`].
-const QUARANTINE_MS: u64 = 30_000;
-const QUARANTINE_MS_MAX: u64 = 600_000;
 /// Pause after a failed opening; doubled up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
@@ -98,47 +95,19 @@ pub(crate) struct Volumes {
     failures: RefCell<BTreeMap<VolumeId, Failure>>,
     /// Starts of nodes whose machine said that their process is gone, and when it said so first.
     believed_gone: RefCell<BTreeMap<NodeId, (u64, Time)>>,
-}
-
-/// Says that a node is opening a volume. It stays when that ends the node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct OpeningRow {
-    volume: VolumeId,
-    /// Attempts in a row that have not come to an end.
-    attempts: u32,
-    /// When the last one began, Unix milliseconds.
-    at_ms: u64,
-}
-
-impl Row for OpeningRow {
-    const PREFIX: &'static str = "opening/";
-    fn key(&self) -> String {
-        format!("{}{:020}", Self::PREFIX, self.volume.0)
-    }
-}
-
-/// Attempts that count when another one is made now; `None`: the volume is in quarantine. Wall clocks differ and jump, so one
-/// that says that more is left than the whole quarantine is not believed. Pure.
-fn attempts_before(last: &OpeningRow, now_ms: u64) -> Option<u32> {
-    let waits = quarantine_ms(last.attempts);
-    let until_ms = last.at_ms.saturating_add(waits);
-    // An attempt older than the longest quarantine has nothing to do with this one.
-    if now_ms >= until_ms.saturating_add(QUARANTINE_MS_MAX) {
-        return Some(0);
-    }
-    let left = until_ms.saturating_sub(now_ms);
-    (left == 0 || left > waits).then_some(last.attempts)
-}
-
-/// How long a volume waits after so many attempts that ended their process.
-fn quarantine_ms(attempts: u32) -> u64 {
-    let Some(further) = attempts.checked_sub(ATTEMPTS_MAX) else {
-        return 0;
-    };
-    QUARANTINE_MS_MAX.min(QUARANTINE_MS << further.min(10))
+    /// What ended the process that ran here before, until the catalog knows it.
+    last_words: RefCell<Option<LastWords>>,
 }
 
 impl Volumes {
+    /// None yet, and what ended the process before this one.
+    pub(crate) fn after(last_words: Option<LastWords>) -> Self {
+        Self {
+            last_words: RefCell::new(last_words),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.owned.borrow().is_empty()
     }
@@ -435,8 +404,7 @@ impl Host {
         tracing::info!(volume = %row.name, epoch = row.epoch.0 + 1, "opening");
         let opened = volume::open(self.context(), id, row.epoch, self.id).await;
         if remembered {
-            let forget = Transaction::new().free_name(opening_key(id));
-            let _ = self.catalog.commit(forget).await;
+            let _ = self.forget_attempt(id).await;
         }
         match opened {
             Ok(volume) => {
@@ -551,43 +519,6 @@ impl Host {
         )))
     }
 
-    /// Notes in the catalog that the volume is being opened; whether it did.
-    async fn remember_attempt(&self, row: &VolumeRow) -> Result<bool, Refusal> {
-        if row.segments.is_empty() {
-            return Ok(false);
-        }
-        let now_ms = self.world.clock.unix_ms();
-        let found = self
-            .catalog
-            .read::<OpeningRow>(&opening_key(row.id))
-            .await?;
-        let attempts = found.map_or(Some(0), |found| attempts_before(&found.row, now_ms));
-        let Some(attempts) = attempts else {
-            let entity = format!("volume/{}", row.name);
-            let message = format!(
-                "volume {} is in quarantine: nodes that opened it ended while they did",
-                row.name
-            );
-            let told = Told::new(Severity::Critical, "volume-quarantined", entity, message);
-            self.tell(told.remedy("look at the logs of the nodes that ended"));
-            return Err(Refusal::Busy(format!(
-                "volume {} is in quarantine: the last {ATTEMPTS_MAX} nodes that opened it ended while they did; \
-                 look at their logs; it is tried again within {} minutes",
-                row.name,
-                QUARANTINE_MS_MAX / 60_000
-            )));
-        };
-        let opening = OpeningRow {
-            volume: row.id,
-            attempts: attempts + 1,
-            at_ms: now_ms,
-        };
-        self.catalog
-            .commit(Transaction::new().put(&opening))
-            .await?;
-        Ok(true)
-    }
-
     /// A clone waits until its origin is drained up to the snapshot: has that done now.
     async fn hasten_origin(self: &Rc<Self>, row: &VolumeRow) -> Refusal {
         let waits = Refusal::Busy(format!(
@@ -625,39 +556,5 @@ impl Host {
             true
         });
         let _ = self.world.timeout(Duration::from_secs(1), released).await;
-    }
-}
-
-fn opening_key(id: VolumeId) -> String {
-    format!("{}{:020}", OpeningRow::PREFIX, id.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quarantine_needs_attempts_and_a_clock_that_can_be_believed() {
-        let row = |attempts| OpeningRow {
-            volume: VolumeId(1),
-            attempts,
-            at_ms: 1_000_000,
-        };
-        // Fewer attempts than three wait for nothing, wherever the clock is.
-        assert_eq!(attempts_before(&row(2), 1_000_001), Some(2));
-        assert_eq!(attempts_before(&row(2), 1), Some(2));
-        assert_eq!(attempts_before(&row(3), 1_000_001), None);
-        assert_eq!(attempts_before(&row(3), 1_029_999), None);
-        assert_eq!(attempts_before(&row(3), 1_030_000), Some(3));
-        let back = attempts_before(&row(3), 999_999);
-        assert_eq!(back, Some(3), "the clock went back");
-        assert_eq!(attempts_before(&row(3), 1_000_000 + 630_000), Some(0));
-    }
-
-    #[test]
-    fn quarantine_starts_after_three_attempts_and_grows_to_its_bound() {
-        let waits: Vec<u64> = (0..6).map(quarantine_ms).collect();
-        assert_eq!(waits, [0, 0, 0, 30_000, 60_000, 120_000]);
-        assert_eq!(quarantine_ms(u32::MAX - 1), QUARANTINE_MS_MAX);
     }
 }

@@ -254,10 +254,12 @@ impl Volume {
         self.share.notify_freed();
     }
 
-    /// Starts the log and the drain.
+    /// Starts the log and the drain, on the volume's behalf.
     pub(crate) fn run(self: &Rc<Self>) {
-        self.log.run(Rc::new(Committer(Rc::downgrade(self))));
-        self.context.world.spawn(self.clone().drain_forever());
+        world::blame::on_behalf(Some(self.id.0), || {
+            self.log.run(Rc::new(Committer(Rc::downgrade(self))));
+            self.context.world.spawn(self.clone().drain_forever());
+        });
     }
 
     /// Its id.

@@ -4,7 +4,7 @@
 //! time and wakes tasks. Wakers are `Send`, so a thread pool may wake a shard; `on_remote_wake` then
 //! interrupts the shard's wait.
 
-use crate::LocalBoxFuture;
+use crate::{LocalBoxFuture, blame};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -61,6 +61,8 @@ struct Task {
     generation: u64,
     /// Absent while it is being polled.
     future: Option<LocalBoxFuture<'static, ()>>,
+    /// On whose behalf it runs.
+    subject: Option<u64>,
     waker: Arc<TaskWaker>,
 }
 
@@ -113,6 +115,7 @@ impl Executor {
         tasks.slots[id] = Some(Task {
             generation,
             future: Some(future),
+            subject: blame::subject(),
             waker,
         });
         drop(tasks);
@@ -172,7 +175,7 @@ impl Executor {
 
     fn poll(&self, id: TaskId, generation: u64) {
         use std::sync::atomic::Ordering;
-        let (mut future, waker) = {
+        let (mut future, waker, subject) = {
             let mut tasks = self.tasks.borrow_mut();
             let Some(Some(task)) = tasks.slots.get_mut(id) else {
                 return;
@@ -184,10 +187,12 @@ impl Executor {
                 return;
             };
             task.waker.queued.store(false, Ordering::Release);
-            (future, task.waker.clone())
+            (future, task.waker.clone(), task.subject)
         };
         let waker = Waker::from(waker);
-        let done = future.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Ready(());
+        let done = blame::on_behalf(subject, || {
+            future.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Ready(())
+        });
         if done {
             // The future is dropped before its slot is free: its destructor may spawn.
             drop(future);

@@ -10,8 +10,9 @@
 //! - No I/O happens on the caller's stack before the future is first polled, except that
 //!   implementations may submit eagerly.
 //!
-//! Read next: `disk.rs`, `net.rs`, `exec.rs`, `sync.rs`.
+//! Read next: `disk.rs`, `net.rs`, `exec.rs`, `sync.rs`, `blame.rs`.
 
+pub mod blame;
 mod buf;
 mod caller;
 mod disk;
@@ -105,8 +106,9 @@ impl World {
     pub async fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let slot = std::sync::Arc::new(std::sync::Mutex::new(None));
         let sink = slot.clone();
+        let subject = blame::subject();
         let store = move || {
-            let value = work();
+            let value = blame::on_behalf(subject, work);
             *sink.lock().expect("no other holder can panic") = Some(value);
         };
         self.tasks.offload(Box::new(store)).await;

@@ -36,26 +36,29 @@ fn groups_over(stores: &[StoreFacts], copies: u8, count: u32) -> Vec<GroupRow> {
     plan_groups(&rows, copies, &[], count)
 }
 
+/// Applies a change; returns how many stores join the group.
+fn apply(groups: &mut [GroupRow], change: &GroupChange) -> usize {
+    let row = groups.iter_mut().find(|row| row.id == change.group);
+    let row = row.expect("a group that is there");
+    let joins = |member: &&StoreId| !row.members.contains(member);
+    let joined = change.members.iter().filter(joins).count();
+    row.generation = row.generation.next();
+    row.members.clone_from(&change.members);
+    row.filling.clone_from(&change.filling);
+    row.former.clone_from(&change.former);
+    row.returning.clone_from(&change.returning);
+    row.leaving = change.leaving;
+    row.returning.retain(|store| row.filling.contains(store));
+    check(row);
+    joined
+}
+
 /// Applies a plan and ends all fills; returns how many stores joined groups.
 fn step(groups: &mut [GroupRow], stores: &[StoreFacts], sizes: &GroupSizes) -> usize {
     let changes = plan(groups, stores, sizes, PlacementLimits::default());
     let mut joined = 0;
     for change in &changes {
-        let row = groups.iter_mut().find(|row| row.id == change.group);
-        let row = row.expect("a group that is there");
-        joined += change
-            .members
-            .iter()
-            .filter(|member| !row.members.contains(member))
-            .count();
-        row.generation = row.generation.next();
-        row.members.clone_from(&change.members);
-        row.filling.clone_from(&change.filling);
-        row.former.clone_from(&change.former);
-        row.returning.clone_from(&change.returning);
-        row.leaving = change.leaving;
-        row.returning.retain(|store| row.filling.contains(store));
-        check(row);
+        joined += apply(groups, change);
     }
     for row in groups.iter_mut() {
         if row.complete().next().is_some() {
@@ -73,6 +76,7 @@ fn check(row: &GroupRow) {
     let inside = |store: &StoreId| row.members.contains(store);
     assert!(row.filling.iter().all(inside), "{row:?}");
     assert!(!row.former.iter().any(inside), "{row:?}");
+    assert!(row.leaving.iter().all(inside), "{row:?}");
 }
 
 /// Until nothing is planned; returns how many stores joined groups.
@@ -535,51 +539,70 @@ fn balance_ends_and_is_even_however_groups_differ() {
     }
 }
 
-/// Few heavy groups of one copy on few stores, whose fills end one after the other, the lightest or the heaviest first: whichever half of an
-/// exchange ends first, it is not taken back.
+/// Of all groups that wait for a fill the lightest or the heaviest one gets it.
+fn end_one_fill(groups: &mut [GroupRow], sizes: &GroupSizes, lightest: bool) {
+    let waits = groups.iter_mut().filter(|row| !row.filling.is_empty());
+    let weight = |row: &&mut GroupRow| (sizes.get(&row.id).copied(), row.id);
+    let ends = match lightest {
+        true => waits.min_by_key(weight),
+        false => waits.max_by_key(weight),
+    };
+    if let Some(row) = ends {
+        row.filling.clear();
+        row.returning.clear();
+    }
+}
+
+/// Few groups that differ much, on stores with nodes of their own, two of a node, and in two racks, whose fills end one after the other:
+/// whichever half of an exchange ends first, it is not taken back, and moves come to an end.
 #[test]
 fn balance_ends_whichever_fill_ends_first() {
-    for seed in 1..200_u64 {
-        let stores = one_per_node(3 + (seed % 3) as u32);
-        let mut groups = groups_over(&stores, 1, 6);
+    for seed in 1..400_u64 {
+        let (count, per_node) = (4 + (seed % 3) as u32, 1 + (seed / 3 % 2) as u32);
+        let racks = seed / 6 % 2 == 1;
+        let mut stores: Vec<StoreFacts> = (0..count * per_node)
+            .map(|index| store(index + 1, index / per_node + 1, 100 * GIB))
+            .collect();
+        for facts in stores.iter_mut().filter(|_| racks) {
+            facts.domains = vec![format!("rack-{}", facts.node.0 % 2)];
+        }
+        let copies = 1 + (seed / 12 % 2) as u8;
+        let mut groups = groups_over(&stores, copies, 6 + (seed % 5) as u32);
         let sizes: GroupSizes = groups
             .iter()
             .zip(1..)
-            .map(|(row, place)| (row.id, (seed * place * 7919 % 64) << 16))
+            .map(|(row, place)| (row.id, (seed * place * 7919 % 64) << 24))
             .collect();
-        let weight = |row: &GroupRow| sizes.get(&row.id).copied();
         let mut joined = 0;
         for round in 0.. {
             assert!(round < 500, "seed {seed}: {joined} joined, and no end");
             let before = groups.clone();
-            let filling: Vec<GroupRow> = before.clone();
-            joined += step(&mut groups, &stores, &sizes);
-            // `step` ends all fills: all but one go on.
-            for row in &mut groups {
-                let was = filling.iter().find(|was| was.id == row.id);
-                let was = was.expect("it was there");
-                let newcomers = row.members.iter().copied();
-                let new = |member: &StoreId| !was.members.contains(member);
-                row.filling = newcomers.filter(new).collect();
-                row.filling.extend(
-                    was.filling
-                        .iter()
-                        .filter(|store| row.members.contains(store)),
-                );
-                row.former.clear();
+            for change in plan(&groups, &stores, &sizes, PlacementLimits::default()) {
+                joined += apply(&mut groups, &change);
             }
-            let waits = groups.iter_mut().filter(|row| !row.filling.is_empty());
-            let ends = match seed % 4 < 2 {
-                true => waits.min_by_key(|row| weight(row)),
-                false => waits.max_by_key(|row| weight(row)),
-            };
-            if let Some(row) = ends {
-                row.filling.clear();
-            }
-            if groups == before {
+            end_one_fill(&mut groups, &sizes, seed % 4 < 2);
+            groups.iter_mut().for_each(|row| row.former.clear());
+            let same = |row: &GroupRow, was: &GroupRow| row.members == was.members;
+            let moved = !groups.iter().zip(&before).all(|(row, was)| same(row, was));
+            if !moved && groups.iter().all(|row| row.filling.is_empty()) {
                 break;
             }
         }
+    }
+}
+
+#[test]
+fn a_disk_that_is_added_to_a_node_gets_its_share_and_balance_ends() {
+    for (copies, count) in [(3, 64), (3, 63), (2, 64), (2, 65)] {
+        let mut stores = one_per_node(3);
+        let mut groups = groups_over(&stores, copies, count);
+        stores.push(store(4, 1, 100 * GIB));
+        assert!(settle(&mut groups, &stores) > 0, "{copies} copies");
+        let sizes: GroupSizes = (1..)
+            .zip(&groups)
+            .map(|(index, row)| (row.id, (index * 37 % 23) << 26))
+            .collect();
+        settle_by(&mut groups, &stores, &sizes);
     }
 }
 

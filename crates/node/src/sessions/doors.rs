@@ -4,7 +4,7 @@
 //! client that served here before comes back by that memory alone: the loss of a connection, or of one answer, must not
 //! stop its volume until the catalog is there again.
 //!
-//! The first session of each process of an attached client is noted in the row before it is let in, so that the owners to
+//! The first session of each process of an attached client that writes is noted in the row before it is let in, so that the owners to
 //! come refuse the processes that it took the place of. Later sessions of that process need no write: whoever reads the
 //! row finds it there.
 //!
@@ -27,6 +27,9 @@ use world::Duration;
 
 /// Patience with the catalog where memory can answer instead: less than a client waits for a session.
 const CATALOG_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Patience with the catalog where a process is to be noted: about as long as a client waits.
+const NOTING_PATIENCE: Duration = Duration::from_secs(4);
 
 /// The attachment of a volume served here, as the term's owner knows it.
 pub(super) struct Known {
@@ -83,9 +86,7 @@ impl Sessions {
 
 /// Whether the row does not name the process yet that wants a session.
 fn is_news(attachment: &Attachment, wanted: &Wanted) -> bool {
-    let process = wanted.session.process();
-    attachment.admits(wanted.attachment)
-        && attachment.newest_process(wanted.attachment) < Some(process)
+    attachment.lacks_process(wanted.attachment, wanted.session.process())
 }
 
 impl Host {
@@ -152,10 +153,18 @@ impl Host {
         let noting = self
             .catalog
             .note_process(row.id, volume.epoch(), generation, process);
-        noting.await.map_err(|error| match error {
-            CatalogError::StaleOwner { .. } => NodeError::NotOwner,
-            other => Refusal::from(other).into(),
-        })
+        match self.world.timeout(NOTING_PATIENCE, noting).await {
+            Ok(Ok(row)) => Ok(row),
+            Ok(Err(CatalogError::StaleOwner { .. })) => {
+                volume.superseded();
+                self.drop_lost();
+                Err(NodeError::NotOwner)
+            }
+            Ok(Err(error)) => Err(Refusal::from(error).into()),
+            Err(_) => Err(NodeError::Busy {
+                reason: "the catalog does not answer".to_owned(),
+            }),
+        }
     }
 
     /// Without the catalog, which is away for this reason.

@@ -575,6 +575,41 @@ fn a_volume_that_ended_three_openers_is_in_quarantine() {
 }
 
 #[test]
+fn a_volume_whose_owners_panicked_is_in_quarantine_however_well_it_opens() {
+    let cluster = three(16);
+    let created = cluster.create_volume(0, "v", 16 * MIB);
+    let device = cluster.device(0, "v");
+    cluster.write(0, &device, 0, 1);
+    drop(device);
+    for round in 0..3 {
+        let owner = cluster.owner(1, "v");
+        cluster.crash(owner);
+        let mut options = cluster.options_of(owner);
+        options.last_words = Some(node::LastWords {
+            volume: vocab::VolumeId(created.id),
+            at_ms: cluster.machines[owner].host.world().clock.unix_ms(),
+            reason: "on purpose".to_owned(),
+        });
+        cluster.machines[owner].host.restart();
+        let started = cluster.try_start(owner, options);
+        assert!(started.is_ok(), "round {round}");
+        cluster.sim.run_for(Duration::from_secs(3));
+        let node = cluster.node(1);
+        let opened = cluster.run(1, async move { node.device("v", false).await.err() });
+        match round {
+            2 => {
+                let refused = opened.expect("in quarantine").to_string();
+                assert!(refused.contains("is in quarantine"), "{refused}");
+            }
+            _ => assert_eq!(opened, None, "round {round}"),
+        }
+    }
+    cluster.sim.run_for(Duration::from_secs(30));
+    let device = cluster.device(1, "v");
+    assert_eq!(cluster.read(1, &device, 0), 1);
+}
+
+#[test]
 fn status_names_what_is_wrong() {
     let cluster = three(13);
     cluster.crash(2);
