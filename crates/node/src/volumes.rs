@@ -6,6 +6,7 @@
 //! - A volume that ends its owners is left alone for longer and longer: `volumes/quarantine.rs`.
 
 mod quarantine;
+mod turns;
 
 pub use quarantine::LastWords;
 
@@ -97,6 +98,7 @@ pub(crate) struct Volumes {
     believed_gone: RefCell<BTreeMap<NodeId, (u64, Time)>>,
     /// What ended the process that ran here before, until the catalog knows it.
     last_words: RefCell<Option<LastWords>>,
+    turns: turns::Turns,
 }
 
 impl Volumes {
@@ -400,12 +402,7 @@ impl Host {
             return Err(Refusal::Elsewhere(other));
         }
         self.reach_log(&row).await?;
-        let remembered = self.remember_attempt(&row).await?;
-        tracing::info!(volume = %row.name, epoch = row.epoch.0 + 1, "opening");
-        let opened = volume::open(self.context(), id, row.epoch, self.id).await;
-        if remembered {
-            let _ = self.forget_attempt(id).await;
-        }
+        let opened = self.volumes.turns.within(&self.world, self.open(&row)).await?;
         match opened {
             Ok(volume) => {
                 self.keep(&row, volume.clone());
@@ -442,6 +439,20 @@ impl Host {
                 Err(Refusal::Busy(format!("volume {}: {error}", row.name)))
             }
         }
+    }
+
+    /// Opens a volume; the catalog knows of the attempt until it has come to an end.
+    async fn open(
+        &self,
+        row: &VolumeRow,
+    ) -> Result<Result<Rc<Volume>, VolumeError>, Refusal> {
+        let remembered = self.remember_attempt(row).await?;
+        tracing::info!(volume = %row.name, epoch = row.epoch.0 + 1, "opening");
+        let opened = volume::open(self.context(), row.id, row.epoch, self.id).await;
+        if remembered {
+            let _ = self.forget_attempt(row.id).await;
+        }
+        Ok(opened)
     }
 
     /// Leaves a volume that was taken over here to the node of a store that cannot be reached from here, for long enough
