@@ -89,6 +89,8 @@ pub struct TlsConfig {
     pub credentials: PathBuf,
     /// The file of the cluster's authority, if this node signs.
     pub authority: Option<PathBuf>,
+    /// What browsers are shown: a certificate with those between it and its authority, and its key.
+    pub public: Option<(PathBuf, PathBuf)>,
 }
 
 /// The history of figures.
@@ -369,6 +371,8 @@ struct HistoryTable {
 struct TlsTable {
     credentials: FilePath,
     authority: Option<FilePath>,
+    certificate: Option<Spanned<FilePath>>,
+    key: Option<Spanned<FilePath>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -510,10 +514,7 @@ fn check(table: FileTable, base: &Path, beside: &Path) -> Result<Config, Problem
             .login
             .admin_password_file
             .map(|path| base.join(path.0)),
-        tls: table.tls.map(|tls| TlsConfig {
-            credentials: base.join(tls.credentials.0),
-            authority: tls.authority.map(|path| base.join(path.0)),
-        }),
+        tls: table.tls.map(|tls| check_tls(tls, base)).transpose()?,
         domains: table.domains.into_iter().map(|domain| domain.0).collect(),
         catalog,
         endpoints,
@@ -555,6 +556,30 @@ fn check_api_auth(table: Option<Spanned<ApiAuthTable>>, base: &Path) -> Result<A
             Err((span, problem.to_owned()))
         }
     }
+}
+
+fn check_tls(table: TlsTable, base: &Path) -> Result<TlsConfig, Problem> {
+    let public = match (table.certificate, table.key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((
+            base.join(certificate.into_inner().0),
+            base.join(key.into_inner().0),
+        )),
+        (Some(alone), None) => {
+            let problem = "needs `key` beside it: the file of the certificate's private key";
+            return Err((alone.span(), problem.to_owned()));
+        }
+        (None, Some(alone)) => {
+            let problem = "needs `certificate` beside it: the file of the certificate, and of those between it and its \
+                           authority";
+            return Err((alone.span(), problem.to_owned()));
+        }
+    };
+    Ok(TlsConfig {
+        credentials: base.join(table.credentials.0),
+        authority: table.authority.map(|path| base.join(path.0)),
+        public,
+    })
 }
 
 fn check_catalog(

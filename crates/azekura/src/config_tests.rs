@@ -66,10 +66,19 @@ fn certificates_are_in_a_folder_and_the_authority_is_a_file() {
     let expected = TlsConfig {
         credentials: PathBuf::from("etc/n1"),
         authority: Some(PathBuf::from("/ca/authority.pem")),
+        public: None,
     };
     assert_eq!(both.unwrap().tls, Some(expected));
     let problem = with("[tls]\nauthority = \"x\"").unwrap_err();
     assert!(problem.contains("credentials"), "{problem}");
+    let shown = with("[tls]\ncredentials = \"n1\"\ncertificate = \"/w/full.pem\"\nkey = \"w.key\"");
+    let public = shown.unwrap().tls.and_then(|tls| tls.public);
+    let expected = (PathBuf::from("/w/full.pem"), PathBuf::from("etc/w.key"));
+    assert_eq!(public, Some(expected));
+    let problem = with("[tls]\ncredentials = \"n1\"\ncertificate = \"c\"").unwrap_err();
+    assert!(problem.contains("tls.certificate: needs `key`"), "{problem}");
+    let problem = with("[tls]\ncredentials = \"n1\"\nkey = \"k\"").unwrap_err();
+    assert!(problem.contains("tls.key: needs `certificate`"), "{problem}");
 }
 
 #[test]

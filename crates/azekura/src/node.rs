@@ -25,8 +25,8 @@ use crate::users;
 use ::node::{Host, HostOptions, Recording, StoreSpec};
 use anyhow::{Context, anyhow};
 use api::{Answer, Asker, Operation, OperationError};
-use control::{Auth, Backend, BoxFuture, Digest};
-use identity::Credentials;
+use control::{Auth, Backend, BoxFuture, Certificates, Digest};
+use identity::{Credentials, PublicCertificate};
 use std::cell::Cell;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -66,6 +66,9 @@ pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
         Some(socket) => authentication(&config.api_auth, socket.bound, credentials.is_some())?,
         None => Auth::Open,
     };
+    let public = config.tls.as_ref().and_then(|tls| tls.public.as_ref());
+    let public = public.map(|(certificate, key)| PublicCertificate::read(certificate, key));
+    let public = public.transpose().context("cannot show browsers the certificate of [tls]")?;
     let bench = arguments.bench_socket.clone();
     let password_file = config.admin_password_file.clone();
     world_linux::run(ShardOptions::default(), move |world, machine| {
@@ -74,6 +77,7 @@ pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
                 socket,
                 auth,
                 password_file,
+                public,
             });
             serve(world, machine, config, credentials, api, bench, window).await
         })
@@ -107,6 +111,7 @@ struct Api {
     socket: ApiSocket,
     auth: Auth,
     password_file: Option<PathBuf>,
+    public: Option<Arc<PublicCertificate>>,
 }
 
 fn listen_api(address: &str) -> anyhow::Result<ApiSocket> {
@@ -581,7 +586,11 @@ async fn serve_api(
     let stop = async move {
         let _told = heard.await;
     };
-    control::serve(listener, backend, api.auth, credentials, stop)
+    let certificates = credentials.map(|own| Certificates {
+        own,
+        public: api.public,
+    });
+    control::serve(listener, backend, api.auth, certificates, stop)
         .await
         .context("the API's socket failed")
 }

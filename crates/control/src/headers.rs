@@ -8,9 +8,10 @@
 
 use crate::auth::has_session_cookie;
 use api::{ErrorKind, OperationError};
-use axum::extract::Request;
+use crate::server::Peer;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, ORIGIN};
-use axum::http::header::{REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use axum::http::header::{REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -22,8 +23,13 @@ pub(crate) const ASKED_BY_PAGE: HeaderName = HeaderName::from_static("x-azekura-
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
     font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// For thirty days, where browsers believe the certificate: they ignore it elsewhere (RFC 6797, 8.1).
+const STRICT: &str = "max-age=2592000";
+
 /// Adds them to an answer.
 pub(crate) async fn layer(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<Peer>>();
+    let public = peer.is_some_and(|peer| peer.0.public);
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     let fixed = [
@@ -42,6 +48,9 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
     ];
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    if public {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(STRICT));
     }
     response
 }

@@ -53,7 +53,7 @@ pub use futures_util::future::BoxFuture;
 pub use openapi::api_document;
 pub use password::make_password;
 pub use routes::{ANSWER_SECONDS_MAX, REQUESTS_MAX, router};
-pub use server::{STOP_SECONDS_MAX, serve};
+pub use server::{Certificates, STOP_SECONDS_MAX, serve};
 
 /// Carries operations out.
 pub trait Backend: Send + Sync + 'static {

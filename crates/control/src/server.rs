@@ -4,7 +4,7 @@ use crate::auth::Transport;
 use crate::{Auth, Backend, router};
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
-use identity::{Credentials, Shown, caller_of};
+use identity::{Credentials, PublicCertificate, Shown, caller_of};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -28,9 +28,20 @@ const HANDSHAKES_MAX: usize = 256;
 /// Pause after a failed accept: no descriptors are left, usually.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// What an encrypted API shows.
+#[derive(Clone)]
+pub struct Certificates {
+    /// To the cluster's clients, and to everybody if there is nothing else.
+    pub own: Arc<Credentials>,
+    /// To browsers that ask for a name it holds for.
+    pub public: Option<Arc<PublicCertificate>>,
+}
+
 /// Who is at the other end of a connection.
 #[derive(Clone)]
 pub(crate) struct Peer {
+    /// It was shown a certificate that browsers believe.
+    pub(crate) public: bool,
     /// As its certificate says.
     caller: Option<Caller>,
     shown: Option<Arc<Shown>>,
@@ -56,6 +67,7 @@ struct Connection {
     talk: Box<dyn Talk>,
     caller: Option<Caller>,
     shown: Option<Arc<Shown>>,
+    public: bool,
 }
 
 impl Connection {
@@ -64,17 +76,22 @@ impl Connection {
             talk: Box::new(stream),
             caller: None,
             shown: None,
+            public: false,
         }
     }
 
-    fn encrypted(stream: TlsStream<TcpStream>, credentials: Arc<Credentials>) -> Self {
-        let chain = stream.get_ref().1.peer_certificates();
+    fn encrypted(stream: TlsStream<TcpStream>, certificates: Certificates) -> Self {
+        let connection = stream.get_ref().1;
+        let chain = connection.peer_certificates();
         // The chain was verified; one that says no role is nobody's.
         let caller = chain.and_then(|chain| caller_of(chain).ok());
-        let shown = chain.map(|chain| Arc::new(Shown::new(credentials, chain)));
+        let shown = chain.map(|chain| Arc::new(Shown::new(certificates.own, chain)));
+        let public = certificates.public;
+        let public = public.is_some_and(|public| public.is_of(connection.server_name()));
         Self {
             caller,
             shown,
+            public,
             talk: Box::new(stream),
         }
     }
@@ -123,7 +140,7 @@ impl AsyncWrite for Connection {
 /// The API's socket and who is shaking hands at it.
 struct Door {
     listener: TcpListener,
-    credentials: Option<Arc<Credentials>>,
+    certificates: Option<Certificates>,
     shaking: JoinSet<Option<(Connection, SocketAddr)>>,
 }
 
@@ -157,14 +174,17 @@ impl Door {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "an API connection keeps Nagle's algorithm");
         }
-        let Some(credentials) = &self.credentials else {
+        let Some(certificates) = self.certificates.clone() else {
             return Some((Connection::plain(stream), from));
         };
-        let credentials = credentials.clone();
-        let acceptor = TlsAcceptor::from(credentials.current().open_server.clone());
+        let server = certificates.own.current().open_server.clone();
+        let acceptor = TlsAcceptor::from(match &certificates.public {
+            Some(public) => public.beside(&server),
+            None => server,
+        });
         self.shaking.spawn(async move {
             match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => Some((Connection::encrypted(stream, credentials), from)),
+                Ok(Ok(stream)) => Some((Connection::encrypted(stream, certificates), from)),
                 Ok(Err(error)) => {
                     tracing::info!(%from, %error, "a connection to the API was refused");
                     None
@@ -192,6 +212,7 @@ impl Listener for Door {
 impl Connected<IncomingStream<'_, Door>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
         Self {
+            public: stream.io().public,
             caller: stream.io().caller.clone(),
             shown: stream.io().shown.clone(),
             from: stream.remote_addr().ip(),
@@ -199,7 +220,7 @@ impl Connected<IncomingStream<'_, Door>> for Peer {
     }
 }
 
-/// Serves the API on `listener`, encrypted when there are credentials, until `stop` resolves; requests in progress then get
+/// Serves the API on `listener`, encrypted when there are certificates, until `stop` resolves; requests in progress then get
 /// [`STOP_SECONDS_MAX`] to finish.
 ///
 /// # Errors
@@ -208,7 +229,7 @@ pub async fn serve(
     listener: TcpListener,
     backend: Arc<dyn Backend>,
     auth: Auth,
-    credentials: Option<Arc<Credentials>>,
+    certificates: Option<Certificates>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (stopping, mut stopped) = watch::channel(false);
@@ -217,13 +238,13 @@ pub async fn serve(
         // Nobody listening any more means that the server has ended by itself.
         let _ = stopping.send(true);
     };
-    let transport = match credentials {
+    let transport = match certificates {
         Some(_) => Transport::Encrypted,
         None => Transport::Plain,
     };
     let door = Door {
         listener,
-        credentials,
+        certificates,
         shaking: JoinSet::new(),
     };
     let router = router(backend, auth, transport, stopped.clone())

@@ -13,7 +13,7 @@
 //!
 //! It does not: open connections (`world_linux::tls`), or know what a role may do (`control`, `node`).
 //!
-//! Read next: `authority.rs`, `credentials.rs`, `certificate.rs`, `token.rs`.
+//! Read next: `authority.rs`, `credentials.rs`, `certificate.rs`, `public.rs`, `token.rs`.
 #![allow(
     clippy::disallowed_methods,
     reason = "keys and certificates are files, and their validity is wall-clock time"
@@ -25,6 +25,7 @@ mod credentials;
 mod files;
 #[cfg(feature = "ureq")]
 pub mod http;
+mod public;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use credentials::{
     AUTHORITIES_FILE, Credentials, IDENTITY_FILE, KeyRequest, Loaded, pinned_client,
 };
 pub use files::{write_private, write_public};
+pub use public::PublicCertificate;
 pub use rustls;
 pub use shown::Shown;
 pub use token::JoinToken;

@@ -346,3 +346,108 @@ fn what_was_shown_is_doubted_once_its_authority_is_not_believed() {
     assert!(!before.is_believed());
     assert!(after.is_believed());
 }
+
+/// A certificate that another authority has signed, for this host; both files are one.
+fn public_of(folder: &Folder, authority: &Authority, host: &str) -> PathBuf {
+    let key = KeyRequest::make_for(&[host.to_owned()]).unwrap();
+    let caller = Caller {
+        role: Role::Node,
+        name: "web".to_owned(),
+    };
+    let signed = authority.sign(&key.request, &caller, 90).unwrap();
+    let web = folder.0.join(format!("web-{host}"));
+    key.store(&web, &signed, authority.certificate()).unwrap();
+    web
+}
+
+/// What a client that believes these roots and asks for a name is shown.
+fn shown_to(
+    roots: Arc<rustls::RootCertStore>,
+    name: &'static str,
+    server: Arc<rustls::ServerConfig>,
+) -> Result<Vec<u8>, String> {
+    let client = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from(name).unwrap();
+    let mut near = rustls::ClientConnection::new(Arc::new(client), name).unwrap();
+    let mut far = rustls::ServerConnection::new(server).unwrap();
+    for _ in 0..5 {
+        let mut wire = Vec::new();
+        while near.wants_write() {
+            near.write_tls(&mut wire).unwrap();
+        }
+        far.read_tls(&mut &wire[..]).unwrap();
+        let _ = far.process_new_packets();
+        let mut wire = Vec::new();
+        while far.wants_write() {
+            far.write_tls(&mut wire).unwrap();
+        }
+        near.read_tls(&mut &wire[..]).unwrap();
+        near.process_new_packets()
+            .map_err(|error| error.to_string())?;
+    }
+    let chain = near.peer_certificates().expect("it was shown one");
+    Ok(chain[0].to_vec())
+}
+
+fn roots_of(authority: &Authority) -> Arc<rustls::RootCertStore> {
+    let mut roots = rustls::RootCertStore::empty();
+    for root in split("an authority", authority.certificate()).unwrap() {
+        roots.add(root).unwrap();
+    }
+    Arc::new(roots)
+}
+
+#[test]
+fn who_asks_for_a_name_of_the_public_certificate_is_shown_it_and_others_the_clusters() {
+    const HOST: &str = "storage.example.org";
+    let folder = Folder::new("public");
+    let (cluster, web) = (Authority::make("prod").unwrap(), Authority::make("web").unwrap());
+    let node = folder.fill(&cluster, Role::Node, "n1", NODE_DAYS);
+    let files = public_of(&folder, &web, HOST);
+    let file = files.join(IDENTITY_FILE);
+    let public = PublicCertificate::read(&file, &file).unwrap();
+    let server = public.beside(&node.current().open_server);
+    let (of_web, of_cluster) = (roots_of(&web), roots_of(&cluster));
+    let first = shown_to(of_web.clone(), HOST, server.clone()).unwrap();
+    assert!(public.is_of(Some(HOST)) && !public.is_of(Some(NODE_NAME)) && !public.is_of(None));
+    let own = shown_to(of_cluster.clone(), NODE_NAME, server.clone()).unwrap();
+    assert_ne!(first, own);
+    // A certificate of the cluster does not hold for other names, whoever believes it.
+    assert!(shown_to(of_cluster, "elsewhere.example.org", server.clone()).is_err());
+    assert!(shown_to(of_web.clone(), NODE_NAME, server).is_err());
+
+    // Renewed files count without a restart; files that cannot be used do not.
+    let renewed = public_of(&folder, &web, HOST).join(IDENTITY_FILE);
+    assert_eq!(renewed, file);
+    let again = public.beside(&node.current().open_server);
+    let second = shown_to(of_web.clone(), HOST, again).unwrap();
+    assert_ne!(first, second);
+    write_private(&file, "no certificate").unwrap();
+    let kept = public.beside(&node.current().open_server);
+    assert_eq!(shown_to(of_web, HOST, kept), Ok(second));
+}
+
+#[test]
+fn a_public_certificate_that_cannot_be_shown_is_refused_with_the_reason() {
+    let folder = Folder::new("odd-public");
+    let web = Authority::make("web").unwrap();
+    let one = public_of(&folder, &web, "one.example.org").join(IDENTITY_FILE);
+    let other = public_of(&folder, &web, "other.example.org").join(IDENTITY_FILE);
+    let problem = |chain: &PathBuf, key: &PathBuf| {
+        let read = PublicCertificate::read(chain, key);
+        read.expect_err("it cannot be shown").to_string()
+    };
+    let told = problem(&one, &other);
+    assert!(told.contains("not the key of"), "{told}");
+    let missing = folder.0.join("nothing.pem");
+    assert!(problem(&one, &missing).contains("nothing.pem"));
+    let no_key = folder.0.join("certificate.pem");
+    write_private(&no_key, web.certificate()).unwrap();
+    assert!(problem(&one, &no_key).contains("no private key"));
+    write_public(&other, &std::fs::read_to_string(&one).unwrap()).unwrap();
+    assert!(problem(&one, &other).contains("chmod 600"));
+}

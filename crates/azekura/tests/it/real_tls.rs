@@ -4,6 +4,8 @@
 use crate::support::cluster::{Cluster, azekura_ok, wait_until};
 use crate::support::{AZEKURA, azekura, nbdcopy, noise};
 use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -281,4 +283,65 @@ fn a_volume_survives_its_owner_and_a_change_of_the_authority_under_load() {
     let back = cluster.directory.path("again");
     nbdcopy(&cluster.node(survivor).export("v"), back.to_str().unwrap());
     assert!(std::fs::read(&back).unwrap() == data);
+}
+
+/// What a client that believes this authority alone is answered when it asks an address for a name.
+fn get_as(address: &str, name: &'static str, authority: &str) -> Result<String, String> {
+    use identity::rustls;
+    let mut roots = rustls::RootCertStore::empty();
+    for root in identity::split("an authority", authority).unwrap() {
+        roots.add(root).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let server = rustls::pki_types::ServerName::try_from(name).unwrap();
+    let mut connection = rustls::ClientConnection::new(Arc::new(client), server).unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
+    let mut stream = rustls::Stream::new(&mut connection, &mut socket);
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .map_err(|error| error.to_string())?;
+    let mut answer = Vec::new();
+    // The server may close without saying so in TLS.
+    let _ = stream.read_to_end(&mut answer);
+    Ok(String::from_utf8_lossy(&answer).to_lowercase())
+}
+
+#[test]
+fn browsers_are_shown_the_operators_certificate_and_everybody_else_the_clusters() {
+    const HOST: &str = "storage.example.org";
+    let mut cluster = Cluster::init("tls-public");
+    let web = identity::Authority::make("web").unwrap();
+    let key = identity::KeyRequest::make_for(&[HOST.to_owned()]).unwrap();
+    let caller = world::Caller {
+        role: world::Role::Node,
+        name: "web".to_owned(),
+    };
+    let signed = web.sign(&key.request, &caller, 90).unwrap();
+    let folder = cluster.directory.path("web");
+    key.store(&folder, &signed, web.certificate()).unwrap();
+    let file = cluster.directory.path("node-0.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let public = "\n[tls]\ncertificate = \"web/identity.pem\"\nkey = \"web/identity.pem\"\n";
+    std::fs::write(&file, text.replace("\n[tls]\n", public)).unwrap();
+    cluster.kill_nodes(&[0]);
+    cluster.start_nodes(&[0]);
+
+    let address = cluster.node(0).api.replace("https://", "");
+    let answer = get_as(&address, HOST, web.certificate()).unwrap();
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    assert!(answer.contains("strict-transport-security: max-age="), "{answer}");
+    let own = cluster.directory.path("init/admin/ca.pem");
+    let own = std::fs::read_to_string(own).unwrap();
+    let answer = get_as(&address, identity::NODE_NAME, &own).unwrap();
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    assert!(!answer.contains("strict-transport-security"), "{answer}");
+    // The command line asks for the cluster's name.
+    assert_eq!(cluster.node(0).ask(&["status"])["encrypted"], true);
+    assert!(get_as(&address, HOST, &own).is_err());
 }
