@@ -5,10 +5,9 @@ mod samples;
 use crate::answer::Answer;
 use crate::copies::MinCopies;
 use crate::http;
-use crate::join::{JoinTokenSpec, Retirement};
 use crate::operation::{
-    CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, Operation,
-    OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,
+    ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, Operation, OperationError,
+    VolumeChange, VolumeSpec,
 };
 use crate::query::ListQuery;
 use crate::token::{Scope, TokenAnswer, TokenSpec};

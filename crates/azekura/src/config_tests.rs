@@ -76,9 +76,15 @@ fn certificates_are_in_a_folder_and_the_authority_is_a_file() {
     let expected = (PathBuf::from("/w/full.pem"), PathBuf::from("etc/w.key"));
     assert_eq!(public, Some(expected));
     let problem = with("[tls]\ncredentials = \"n1\"\ncertificate = \"c\"").unwrap_err();
-    assert!(problem.contains("tls.certificate: needs `key`"), "{problem}");
+    assert!(
+        problem.contains("tls.certificate: needs `key`"),
+        "{problem}"
+    );
     let problem = with("[tls]\ncredentials = \"n1\"\nkey = \"k\"").unwrap_err();
-    assert!(problem.contains("tls.key: needs `certificate`"), "{problem}");
+    assert!(
+        problem.contains("tls.key: needs `certificate`"),
+        "{problem}"
+    );
 }
 
 #[test]

@@ -68,7 +68,9 @@ pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
     };
     let public = config.tls.as_ref().and_then(|tls| tls.public.as_ref());
     let public = public.map(|(certificate, key)| PublicCertificate::read(certificate, key));
-    let public = public.transpose().context("cannot show browsers the certificate of [tls]")?;
+    let public = public
+        .transpose()
+        .context("cannot show browsers the certificate of [tls]")?;
     let bench = arguments.bench_socket.clone();
     let password_file = config.admin_password_file.clone();
     world_linux::run(ShardOptions::default(), move |world, machine| {

@@ -293,7 +293,10 @@ mod tests {
         let planned = left.plan_attach("a", ReadWrite).expect("nobody is there");
         let back = planned.expect("it was away");
         let again = back.granted_to("a").expect("attached");
-        assert_eq!((back.newest_process(first), back.newest_process(again)), (None, None));
+        assert_eq!(
+            (back.newest_process(first), back.newest_process(again)),
+            (None, None)
+        );
         // Another mode is another generation.
         let planned = writer.plan_attach("a", ReadOnly).expect("alone");
         assert!(planned.expect("another mode").processes.is_empty());

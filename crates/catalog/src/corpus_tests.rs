@@ -106,6 +106,9 @@ fn rows_of_the_cluster(target: &Target) {
 
 fn rows_of_volumes(target: &Target) {
     holds::<VolumeRow>(target, "volume", &volume());
+    let mut written_to = volume();
+    written_to["attachment"]["processes"] = json!({"h1": 1_764_367_200_000_u64});
+    holds::<VolumeRow>(target, "volume-with-process", &written_to);
     holds::<SnapshotRow>(target, "snapshot", &snapshot());
     holds::<ContainerRow>(
         target,
@@ -120,6 +123,14 @@ fn rows_of_volumes(target: &Target) {
         "group",
         &json!({
             "id": 7, "generation": 2, "replication_factor": 2, "members": [1, 2], "filling": [2], "former": [3], "returning": [4],
+        }),
+    );
+    holds::<GroupRow>(
+        target,
+        "group-that-moves",
+        &json!({
+            "id": 8, "generation": 3, "replication_factor": 2, "members": [1, 2, 3], "filling": [3], "former": [], "returning": [],
+            "leaving": 1,
         }),
     );
     holds::<LineageRow>(

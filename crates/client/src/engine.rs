@@ -84,7 +84,7 @@ struct Op {
 #[derive(Default)]
 struct Slot {
     /// The call under way and the number of its session.
-    call: Option<(u64, Call)>,
+    call: Option<(SessionNumber, Call)>,
     verdict: Option<BlockError>,
     waker: Option<Waker>,
 }

@@ -7,11 +7,13 @@
 //! - One that shows a cookie also carries `x-azekura-request`, which no page of another origin can send unasked.
 
 use crate::auth::has_session_cookie;
-use api::{ErrorKind, OperationError};
 use crate::server::Peer;
+use api::{ErrorKind, OperationError};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, ORIGIN};
-use axum::http::header::{REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use axum::http::header::{
+    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;

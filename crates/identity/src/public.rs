@@ -1,11 +1,11 @@
 //! A certificate that somebody else has signed, for the programs that do not know this cluster's authority: browsers.
 //!
-//! Clients of the cluster ask for [`crate::NODE_NAME`] whatever address they call, and are shown the cluster's certificate. Who asks for a
+//! Clients of the cluster ask for [`NODE_NAME`] whatever address they call, and are shown the cluster's certificate. Who asks for a
 //! name that this one holds for is shown this one.
 
 use crate::certificate::{Certificate, split};
 use crate::files::{read, read_private};
-use crate::{IdentityError, provider};
+use crate::{IdentityError, NODE_NAME, provider};
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject;
@@ -120,14 +120,20 @@ fn load(chain_file: &Path, key_file: &Path) -> Result<CertifiedKey, IdentityErro
     }
     if facts.until - now < ENDS_SOON {
         let days = (facts.until - now) / (24 * 3600);
-        tracing::warn!(file = what, days, "the certificate for browsers is about to end");
+        tracing::warn!(
+            file = what,
+            days,
+            "the certificate for browsers is about to end"
+        );
     }
     Ok(key)
 }
 
 fn holds_for(key: &CertifiedKey, name: Option<&str>) -> bool {
     let holds = || {
-        let name = ServerName::try_from(name?).ok()?;
+        // Clients of the cluster are shown its own certificate, whatever the operator's says.
+        let name = name.filter(|name| *name != NODE_NAME)?;
+        let name = ServerName::try_from(name).ok()?;
         let certificate = ParsedCertificate::try_from(key.cert.first()?).ok()?;
         verify_server_name(&certificate, &name).ok()
     };

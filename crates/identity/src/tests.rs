@@ -405,7 +405,10 @@ fn roots_of(authority: &Authority) -> Arc<rustls::RootCertStore> {
 fn who_asks_for_a_name_of_the_public_certificate_is_shown_it_and_others_the_clusters() {
     const HOST: &str = "storage.example.org";
     let folder = Folder::new("public");
-    let (cluster, web) = (Authority::make("prod").unwrap(), Authority::make("web").unwrap());
+    let (cluster, web) = (
+        Authority::make("prod").unwrap(),
+        Authority::make("web").unwrap(),
+    );
     let node = folder.fill(&cluster, Role::Node, "n1", NODE_DAYS);
     let files = public_of(&folder, &web, HOST);
     let file = files.join(IDENTITY_FILE);

@@ -402,7 +402,11 @@ impl Host {
             return Err(Refusal::Elsewhere(other));
         }
         self.reach_log(&row).await?;
-        let opened = self.volumes.turns.within(&self.world, self.open(&row)).await?;
+        let opened = self
+            .volumes
+            .turns
+            .within(&self.world, self.open(&row))
+            .await?;
         match opened {
             Ok(volume) => {
                 self.keep(&row, volume.clone());
@@ -442,10 +446,7 @@ impl Host {
     }
 
     /// Opens a volume; the catalog knows of the attempt until it has come to an end.
-    async fn open(
-        &self,
-        row: &VolumeRow,
-    ) -> Result<Result<Rc<Volume>, VolumeError>, Refusal> {
+    async fn open(&self, row: &VolumeRow) -> Result<Result<Rc<Volume>, VolumeError>, Refusal> {
         let remembered = self.remember_attempt(row).await?;
         tracing::info!(volume = %row.name, epoch = row.epoch.0 + 1, "opening");
         let opened = volume::open(self.context(), row.id, row.epoch, self.id).await;

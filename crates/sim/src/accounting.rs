@@ -8,7 +8,9 @@ pub fn nothing_in_use_is_free(cluster: &Cluster) -> Result<(), String> {
         let (used, found) = store.inspect_space()?;
         if used < found {
             let id = store.id();
-            return Err(format!("{id} says that {used} are in use, and holds {found}"));
+            return Err(format!(
+                "{id} says that {used} are in use, and holds {found}"
+            ));
         }
     }
     Ok(())
@@ -20,7 +22,9 @@ pub fn all_use_is_known(cluster: &Cluster) -> Result<(), String> {
         let (used, found) = store.inspect_space()?;
         if used != found {
             let id = store.id();
-            return Err(format!("{id} says that {used} are in use, and holds {found}"));
+            return Err(format!(
+                "{id} says that {used} are in use, and holds {found}"
+            ));
         }
     }
     Ok(())

@@ -39,7 +39,10 @@ impl Store {
                 continue;
             };
             if one.disk == next.disk && one.granule + one.granules > next.granule {
-                return Err(format!("{of_one} and {of_next} share space on {}", self.id()));
+                return Err(format!(
+                    "{of_one} and {of_next} share space on {}",
+                    self.id()
+                ));
             }
         }
         let granules: u64 = runs.iter().map(|(run, _)| u64::from(run.granules)).sum();

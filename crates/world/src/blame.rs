@@ -41,28 +41,32 @@ pub async fn blamed<F: Future>(subject: u64, future: F) -> F::Output {
 mod tests {
     use super::*;
     use crate::Executor;
+    use std::cell::RefCell;
     use std::rc::Rc;
+
+    /// What somebody saw as its subject.
+    #[derive(Clone, Default)]
+    struct Seen(Rc<RefCell<Vec<Option<u64>>>>);
+
+    impl Seen {
+        fn note(&self) {
+            self.0.borrow_mut().push(subject());
+        }
+    }
 
     #[test]
     fn tasks_inherit_their_subject_and_others_keep_theirs() {
         let executor = Rc::new(Executor::new(Box::new(|| {})));
-        let seen: Rc<std::cell::RefCell<Vec<(&str, Option<u64>)>>> = Rc::default();
-        let note = |name| {
-            let seen = seen.clone();
-            move || seen.borrow_mut().push((name, subject()))
-        };
-        let (outer, inner, nobody) = (note("outer"), note("inner"), note("nobody"));
+        let seen = Seen::default();
+        let (outer, inner, nobody) = (seen.clone(), seen.clone(), seen.clone());
         let spawner = executor.clone();
         executor.spawn(Box::pin(blamed(7, async move {
-            outer();
-            spawner.spawn(Box::pin(async move { inner() }));
+            outer.note();
+            spawner.spawn(Box::pin(async move { inner.note() }));
         })));
-        executor.spawn(Box::pin(async move { nobody() }));
+        executor.spawn(Box::pin(async move { nobody.note() }));
         executor.run_ready(10);
-        assert_eq!(
-            *seen.borrow(),
-            [("outer", Some(7)), ("nobody", None), ("inner", Some(7))]
-        );
+        assert_eq!(*seen.0.borrow(), [Some(7), None, Some(7)]);
         assert_eq!(subject(), None);
     }
 

@@ -335,7 +335,10 @@ fn browsers_are_shown_the_operators_certificate_and_everybody_else_the_clusters(
     let address = cluster.node(0).api.replace("https://", "");
     let answer = get_as(&address, HOST, web.certificate()).unwrap();
     assert!(answer.starts_with("http/1.1 200"), "{answer}");
-    assert!(answer.contains("strict-transport-security: max-age="), "{answer}");
+    assert!(
+        answer.contains("strict-transport-security: max-age="),
+        "{answer}"
+    );
     let own = cluster.directory.path("init/admin/ca.pem");
     let own = std::fs::read_to_string(own).unwrap();
     let answer = get_as(&address, identity::NODE_NAME, &own).unwrap();

@@ -389,7 +389,10 @@ mod tests {
         let committed = target.sample("status", &status().encode_to_vec());
         assert_eq!(proto::StatusResponse::decode(&committed[..]), Ok(status()));
         let committed = target.sample("list", &list().encode_to_vec());
-        assert_eq!(proto::MemberListResponse::decode(&committed[..]), Ok(list()));
+        assert_eq!(
+            proto::MemberListResponse::decode(&committed[..]),
+            Ok(list())
+        );
         let committed = target.sample("alarms", &warned().encode_to_vec());
         assert_eq!(proto::AlarmResponse::decode(&committed[..]), Ok(warned()));
         target.play(judge_all);
@@ -397,7 +400,11 @@ mod tests {
 
     #[test]
     fn odd_numbers_of_a_member_are_none() {
-        let judged = describe(listed(list().members.remove(0), &warned().alarms), status(), 3);
+        let judged = describe(
+            listed(list().members.remove(0), &warned().alarms),
+            status(),
+            3,
+        );
         assert_eq!((judged.bytes, judged.bytes_used), (20_480, 0));
         assert!(judged.leads && judged.problem.is_none(), "{judged:?}");
         assert_eq!(judged.alarms, ["NONE", "NOSPACE"]);

@@ -124,7 +124,7 @@ impl Host {
         wanted: &Wanted,
     ) -> Result<Admitted, NodeError> {
         if admit(&row.name, &row.attachment, wanted).is_ok() && is_news(&row.attachment, wanted) {
-            row = self.noted(&volume, row, wanted).await?;
+            row = self.note_process(&volume, row, wanted).await?;
         }
         let read_only = match bug!(self.options.faults, AdmitAnyGeneration) {
             true => wanted.read_only,
@@ -140,7 +140,7 @@ impl Host {
     }
 
     /// The row, with the process that wants a session: it may have changed since it was read.
-    async fn noted(
+    async fn note_process(
         &self,
         volume: &Volume,
         row: VolumeRow,

@@ -113,7 +113,10 @@ impl Host {
             self.accuse(&words).await?;
         }
         let now_ms = self.world.clock.unix_ms();
-        let found = self.catalog.read::<OpeningRow>(&opening_key(row.id)).await?;
+        let found = self
+            .catalog
+            .read::<OpeningRow>(&opening_key(row.id))
+            .await?;
         let found = found.map(|found| found.row);
         let (attempts, panics) = match found.as_ref().map(|found| found.before(now_ms)) {
             None => (0, 0),
@@ -154,7 +157,9 @@ impl Host {
     pub(super) async fn forget_attempt(&self, id: VolumeId) -> Result<(), CatalogError> {
         let found = self.catalog.read::<OpeningRow>(&opening_key(id)).await?;
         let transaction = match found.map(|found| found.row) {
-            Some(row) if row.panics > 0 => Transaction::new().put(&OpeningRow { attempts: 0, ..row }),
+            Some(row) if row.panics > 0 => {
+                Transaction::new().put(&OpeningRow { attempts: 0, ..row })
+            }
             _ => Transaction::new().free_name(opening_key(id)),
         };
         self.catalog.commit(transaction).await.map(drop)

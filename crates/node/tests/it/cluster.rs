@@ -583,19 +583,20 @@ fn a_volume_whose_owners_panicked_is_in_quarantine_however_well_it_opens() {
     drop(device);
     for round in 0..3 {
         let owner = cluster.owner(1, "v");
+        let now_ms = cluster.machines[owner].host.world().clock.unix_ms();
         cluster.crash(owner);
         let mut options = cluster.options_of(owner);
         options.last_words = Some(node::LastWords {
             volume: vocab::VolumeId(created.id),
-            at_ms: cluster.machines[owner].host.world().clock.unix_ms(),
+            at_ms: now_ms,
             reason: "on purpose".to_owned(),
         });
         cluster.machines[owner].host.restart();
         let started = cluster.try_start(owner, options);
         assert!(started.is_ok(), "round {round}");
         cluster.sim.run_for(Duration::from_secs(3));
-        let node = cluster.node(1);
-        let opened = cluster.run(1, async move { node.device("v", false).await.err() });
+        let node = cluster.node(owner);
+        let opened = cluster.run(owner, async move { node.device("v", false).await.err() });
         match round {
             2 => {
                 let refused = opened.expect("in quarantine").to_string();

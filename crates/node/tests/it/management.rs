@@ -477,6 +477,8 @@ fn every_node_says_what_it_runs_with() {
             _ => 75,
         };
     });
+    // Each hears of the others by the catalog.
+    cluster.sim.run_for(Duration::from_secs(1));
     let Answer::Settings(settings) = cluster.operate(1, Operation::SettingList) else {
         panic!("settings are answered");
     };
