@@ -4,6 +4,7 @@
 //! Two moments end what a client may do: a detach that was answered, and a newer session of the same client that was
 //! opened. What the client had under way has happened by then or never will, and nothing it asks for later succeeds.
 
+use crate::bugs::Planted;
 use crate::check::within_bound;
 use crate::clients::{Done, Lane, Shared, Subject, open_as};
 use crate::cluster::Cluster;
@@ -23,6 +24,8 @@ use world_sim::SimRng;
 
 /// How long a client tries to open its volume before something else is done.
 const OPEN_PATIENCE: Duration = Duration::from_secs(8);
+/// How long a process stands still before another one comes in its place: what it had under way is answered.
+const STANDSTILL: Duration = Duration::from_millis(500);
 /// Requests that a client makes at once.
 const LANES: usize = 3;
 /// Refusals after which a client that was sent away gives up.
@@ -33,6 +36,8 @@ const REFUSALS_MAX: u32 = 40;
 struct Pass {
     /// Nothing asked from now on may succeed.
     revoked: Rc<Cell<bool>>,
+    /// The process stands still between two requests.
+    still: Rc<Cell<bool>>,
     /// The process dies.
     killed: Notify,
 }
@@ -51,6 +56,8 @@ pub struct Attached {
     /// The volume with its history; nobody else uses it.
     pub subject: Subject,
     rng: SimRng,
+    /// For deaths of owners, which came later.
+    deaths: SimRng,
     holder: Option<Holder>,
     /// The last change of the attachment was not answered.
     doubtful: bool,
@@ -71,6 +78,7 @@ impl Attached {
         Self {
             subject,
             rng: SimRng::named(seed, "attachments, steps"),
+            deaths: SimRng::named(seed, "attachments, deaths of owners"),
             holder: None,
             doubtful: false,
             strays: false,
@@ -166,6 +174,14 @@ impl Attached {
         if dies {
             holder.pass.killed.notify_all();
         }
+        let still = holder.pass.still.clone();
+        let early = cluster.config.planted.is_some_and(Planted::is_early);
+        let ends = !dies && !early && cluster.config.faults.crash && self.deaths.chance(0.4);
+        if ends {
+            // It has asked for nothing when the newer one comes, and its session is ended without a word.
+            still.set(true);
+            cluster.sim.run_for(STANDSTILL);
+        }
         let (world, nodes) = (cluster.client.world(), cluster.addresses());
         let (id, generation) = (holder.id, holder.generation);
         let volume = self.subject.name.clone();
@@ -179,10 +195,35 @@ impl Attached {
             Some(Ok(device)) => {
                 self.revoke();
                 self.start_lanes(cluster, shared, device);
-                format!("{said}, the one before died: {dies}")
+                let death = match ends {
+                    true => self.owner_dies(cluster),
+                    false => String::new(),
+                };
+                still.set(false);
+                format!("{said}, the one before died: {dies}{death}")
             }
-            other => format!("{said}: {:?}", other.map(|opened| opened.err())),
+            other => {
+                still.set(false);
+                format!("{said}: {:?}", other.map(|opened| opened.err()))
+            }
         }
+    }
+
+    /// Before the process of before has asked for anything: only the catalog still knows that there is a newer one.
+    fn owner_dies(&self, cluster: &Cluster) -> String {
+        let owns = |index: &usize| {
+            let host = cluster.nodes[*index].running.borrow().clone();
+            let volumes = host.map(|host| host.volumes()).unwrap_or_default();
+            let ours = |volume: &Rc<volume::Volume>| volume.name() == self.subject.name;
+            volumes.iter().any(ours)
+        };
+        let owner = (0..cluster.nodes.len()).find(owns);
+        let Some(index) = owner else {
+            return String::new();
+        };
+        cluster.crash(index);
+        cluster.restart(index);
+        format!(", its owner n{index} dies")
     }
 
     fn start_lanes(&self, cluster: &Cluster, shared: &Shared, device: RemoteDevice) {
@@ -246,6 +287,9 @@ impl Attached {
 async fn work(lane: &Lane, pass: &Pass, think: Duration, bypass_blocks: u64) {
     let mut refusals = 0;
     while !lane.shared.stop.get() && refusals < REFUSALS_MAX {
+        while pass.still.get() {
+            pause(&lane.world, 10).await;
+        }
         let was_revoked = pass.revoked.get();
         match lane.request(bypass_blocks).await {
             Ok(done) if was_revoked && done != Done::Flushed => {

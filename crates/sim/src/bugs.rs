@@ -36,6 +36,11 @@ impl Planted {
         }
     }
 
+    /// Whether it was planted before there were operators and a catalog with a temper.
+    pub(crate) fn is_early(self) -> bool {
+        self != Self::Node(node::Bug::ForgetProcess)
+    }
+
     pub(crate) fn plant(self, host: &mut node::HostOptions) {
         match self {
             Self::Volume(bug) => host.volume.faults.bug = Some(bug),
@@ -98,7 +103,7 @@ pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Node(node::Bug::KeepDetached), 5),
     (Planted::Node(node::Bug::KeepOlder), 5),
     (Planted::Node(node::Bug::AdmitAnyGeneration), 5),
-    (Planted::Node(node::Bug::ForgetProcess), 83),
+    (Planted::Node(node::Bug::ForgetProcess), 49),
     (Planted::Store(store::Bug::IgnoreFlushError), 7),
     (Planted::Store(store::Bug::SkipReserve), 44),
     (Planted::Volume(volume::Bug::SharePages), 1),

@@ -137,11 +137,12 @@ impl Config {
         let cramped = Cramped::draw(seed);
         let steady = !drawn.moving.joins && cramped.is_none();
         // Runs with a planted bug are without what came later: they keep the histories that find it.
-        let operating = match planted {
-            Some(_) => Operating::default(),
-            None => Operating::draw(seed, steady),
+        let early = planted.is_some_and(Planted::is_early);
+        let operating = match early {
+            true => Operating::default(),
+            false => Operating::draw(seed, steady),
         };
-        let temper = match planted.is_some() || cramped.is_some() {
+        let temper = match early {
             true => Temper::default(),
             false => Temper::draw(seed),
         };
@@ -160,7 +161,7 @@ impl Config {
                 blocks: drawn.blocks.min(512),
                 ..drawn
             },
-            None if planted.is_none() => drawn.with_many(seed),
+            None if !early => drawn.with_many(seed),
             None => drawn,
         }
     }
