@@ -43,7 +43,12 @@ fn write(folder: &Path, volume: u64, panic: &PanicHookInfo<'_>) -> anyhow::Resul
         at_ms: u64::try_from(now.as_millis())?,
         reason: panic.to_string().chars().take(REASON_MAX).collect(),
     };
-    kept::write(folder, FILE, &words)
+    // Only the end of the process is to be survived, and a disk that hangs must not keep it from ending.
+    let beside = folder.join(format!("{FILE}.part"));
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(&beside, serde_json::to_vec(&words)?)?;
+    std::fs::rename(&beside, folder.join(FILE))?;
+    Ok(())
 }
 
 /// The words of the process before this one, which are nobody else's from now on. Words that cannot be read say nothing.

@@ -25,8 +25,9 @@ pub(crate) const ASKED_BY_PAGE: HeaderName = HeaderName::from_static("x-azekura-
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
     font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// For thirty days, where browsers believe the certificate: they ignore it elsewhere (RFC 6797, 8.1).
-const STRICT: &str = "max-age=2592000";
+/// For a day, where browsers believe the certificate: they ignore it elsewhere (RFC 6797, 8.1). It counts for all ports of the host, and
+/// for as long nobody can go on past a certificate that is not believed any more.
+const STRICT: &str = "max-age=86400";
 
 /// Adds them to an answer.
 pub(crate) async fn layer(request: Request, next: Next) -> Response {

@@ -14,21 +14,33 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// From so many seconds before its end on, the log says that a certificate is about to end.
-const ENDS_SOON: i64 = 14 * 24 * 3600;
+const ENDS_SOON: i64 = 14 * DAY;
 
 /// Tells versions of the files apart.
 type Stamp = [Option<(SystemTime, u64)>; 2];
+
+const DAY: i64 = 24 * 3600;
+
+/// What the files said.
+struct Loaded {
+    key: Arc<CertifiedKey>,
+    /// Until when it holds, Unix seconds.
+    until: i64,
+    /// The last day on which the log was told that it ends, or has ended.
+    told: AtomicI64,
+}
 
 /// Two files, the certificate with those between it and its authority, and the private key; and what they said last. They are read
 /// again when they have changed.
 pub struct PublicCertificate {
     chain: PathBuf,
     key: PathBuf,
-    state: RwLock<(Stamp, Arc<CertifiedKey>)>,
+    state: RwLock<(Stamp, Arc<Loaded>)>,
 }
 
 impl std::fmt::Debug for PublicCertificate {
@@ -41,7 +53,7 @@ impl PublicCertificate {
     /// Reads the files.
     ///
     /// # Errors
-    /// [`IdentityError`], also when the key is another certificate's, or the certificate has ended.
+    /// [`IdentityError`], also when the key is another certificate's. One that has ended is told of, and not shown.
     pub fn read(chain: &Path, key: &Path) -> Result<Arc<Self>, IdentityError> {
         let stamp = stamp(chain, key);
         let loaded = load(chain, key)?;
@@ -52,9 +64,22 @@ impl PublicCertificate {
         }))
     }
 
-    /// What holds now. Files that cannot be used are told of, and what was read before goes on to hold. Asks the file system:
-    /// not for the thread of a shard.
-    fn current(&self) -> Arc<CertifiedKey> {
+    /// What holds now, if anything does. Files that cannot be used are told of, and what was read before goes on to hold. Asks
+    /// the file system: not for the thread of a shard.
+    fn current(&self) -> Option<Arc<CertifiedKey>> {
+        let loaded = self.latest();
+        let left = loaded.until - unix_seconds();
+        if left < ENDS_SOON {
+            let today = unix_seconds() / DAY;
+            if loaded.told.swap(today, Ordering::Relaxed) != today {
+                let (file, days) = (self.chain.display(), left.max(0) / DAY);
+                tracing::warn!(%file, days, "the certificate for browsers is about to end, or has ended: renew it");
+            }
+        }
+        (left > 0).then(|| loaded.key.clone())
+    }
+
+    fn latest(&self) -> Arc<Loaded> {
         let now = stamp(&self.chain, &self.key);
         {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -79,10 +104,10 @@ impl PublicCertificate {
     #[must_use]
     pub fn beside(&self, server: &ServerConfig) -> Arc<ServerConfig> {
         let mut server = server.clone();
-        server.cert_resolver = Arc::new(ByName {
-            public: self.current(),
-            own: server.cert_resolver.clone(),
-        });
+        if let Some(public) = self.current() {
+            let own = server.cert_resolver.clone();
+            server.cert_resolver = Arc::new(ByName { public, own });
+        }
         Arc::new(server)
     }
 
@@ -90,7 +115,7 @@ impl PublicCertificate {
     #[must_use]
     pub fn is_of(&self, name: Option<&str>) -> bool {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        holds_for(&state.1, name)
+        state.1.until > unix_seconds() && holds_for(&state.1.key, name)
     }
 }
 
@@ -101,7 +126,7 @@ fn stamp(chain: &Path, key: &Path) -> Stamp {
     })
 }
 
-fn load(chain_file: &Path, key_file: &Path) -> Result<CertifiedKey, IdentityError> {
+fn load(chain_file: &Path, key_file: &Path) -> Result<Loaded, IdentityError> {
     let what = chain_file.display().to_string();
     let chain = split(&what, &read(chain_file)?)?;
     let facts = Certificate::parse(&chain[0])?;
@@ -112,21 +137,16 @@ fn load(chain_file: &Path, key_file: &Path) -> Result<CertifiedKey, IdentityErro
     let key = key.map_err(|error| odd(&format!("no private key: {error}")))?;
     let key = CertifiedKey::from_der(chain, key, &provider());
     let key = key.map_err(|error| odd(&format!("not the key of {what}: {error}")))?;
+    Ok(Loaded {
+        key: Arc::new(key),
+        until: facts.until,
+        told: AtomicI64::new(0),
+    })
+}
+
+fn unix_seconds() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-    if facts.until < now {
-        let problem = "it has ended: renew it, or take `tls.certificate` out of the configuration";
-        return Err(IdentityError::odd(what, problem));
-    }
-    if facts.until - now < ENDS_SOON {
-        let days = (facts.until - now) / (24 * 3600);
-        tracing::warn!(
-            file = what,
-            days,
-            "the certificate for browsers is about to end"
-        );
-    }
-    Ok(key)
+    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn holds_for(key: &CertifiedKey, name: Option<&str>) -> bool {

@@ -6,7 +6,6 @@
 //! - A volume that ends its owners is left alone for longer and longer: `volumes/quarantine.rs`.
 
 mod quarantine;
-mod turns;
 
 pub use quarantine::LastWords;
 
@@ -98,7 +97,6 @@ pub(crate) struct Volumes {
     believed_gone: RefCell<BTreeMap<NodeId, (u64, Time)>>,
     /// What ended the process that ran here before, until the catalog knows it.
     last_words: RefCell<Option<LastWords>>,
-    turns: turns::Turns,
 }
 
 impl Volumes {
@@ -402,11 +400,7 @@ impl Host {
             return Err(Refusal::Elsewhere(other));
         }
         self.reach_log(&row).await?;
-        let opened = self
-            .volumes
-            .turns
-            .within(&self.world, self.open(&row))
-            .await?;
+        let opened = self.open(&row).await?;
         match opened {
             Ok(volume) => {
                 self.keep(&row, volume.clone());

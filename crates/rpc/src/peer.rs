@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use wire::{Frame, FrameKind, Lane, MESSAGE_BYTES_MAX};
+use world::blame::on_behalf;
 use world::{Address, Duration, Stream, World};
 
 /// Connection and hellos.
@@ -211,7 +212,10 @@ impl Inner {
             session.work.notify_all();
         } else if !self.connecting.replace(true) {
             let inner = self.clone();
-            self.world.spawn(async move { inner.connect().await });
+            // The connection is everybody's, whoever asks first.
+            on_behalf(None, || {
+                self.world.spawn(async move { inner.connect().await });
+            });
         }
     }
 

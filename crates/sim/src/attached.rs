@@ -211,14 +211,15 @@ impl Attached {
 
     /// Before the process of before has asked for anything: only the catalog still knows that there is a newer one.
     fn owner_dies(&self, cluster: &Cluster) -> String {
-        let owns = |index: &usize| {
-            let host = cluster.nodes[*index].running.borrow().clone();
-            let volumes = host.map(|host| host.volumes()).unwrap_or_default();
-            let ours = |volume: &Rc<volume::Volume>| volume.name() == self.subject.name;
-            volumes.iter().any(ours)
+        let epoch_at = |index: usize| {
+            let host = cluster.nodes[index].running.borrow().clone()?;
+            let volumes = host.volumes();
+            let mut ours = volumes.iter().filter(|one| one.name() == self.subject.name);
+            ours.next().map(|volume| (volume.epoch(), index))
         };
-        let owner = (0..cluster.nodes.len()).find(owns);
-        let Some(index) = owner else {
+        // A former owner may not know yet that it is one.
+        let owner = (0..cluster.nodes.len()).filter_map(epoch_at).max();
+        let Some((_, index)) = owner else {
             return String::new();
         };
         cluster.crash(index);

@@ -10,7 +10,7 @@
 use super::Refusal;
 use crate::events::Told;
 use crate::host::Host;
-use catalog::{CatalogError, Row, Severity, Transaction, VolumeRow};
+use catalog::{CatalogError, Row, Severity, Transaction, Versioned, VolumeRow};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 use vocab::VolumeId;
@@ -21,6 +21,8 @@ const ENDS_MAX: u32 = 3;
 /// Length of the first quarantine; doubled with every further end, up to [`QUARANTINE_MS_MAX`].
 const QUARANTINE_MS: u64 = 30_000;
 const QUARANTINE_MS_MAX: u64 = 600_000;
+/// Rounds of reading and writing a row that others write, too.
+const ROUNDS_MAX: u32 = 16;
 /// Pause before the catalog is told once more.
 const TELL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -113,27 +115,45 @@ impl Host {
             self.accuse(&words).await?;
         }
         let now_ms = self.world.clock.unix_ms();
-        let found = self
-            .catalog
-            .read::<OpeningRow>(&opening_key(row.id))
-            .await?;
-        let found = found.map(|found| found.row);
-        let (attempts, panics) = match found.as_ref().map(|found| found.before(now_ms)) {
-            None => (0, 0),
-            Some(Before::Counts(attempts, panics)) => (attempts, panics),
-            Some(Before::Quarantine) => return Err(self.tell_of_quarantine(row)),
+        for _ in 0..ROUNDS_MAX {
+            let found = self.opening_row(row.id).await?;
+            let (attempts, panics) = match found.as_ref().map(|found| found.row.before(now_ms)) {
+                None => (0, 0),
+                Some(Before::Counts(attempts, panics)) => (attempts, panics),
+                Some(Before::Quarantine) => return Err(self.tell_of_quarantine(row)),
+            };
+            let opening = OpeningRow {
+                volume: row.id,
+                attempts: attempts + 1,
+                at_ms: now_ms,
+                panics,
+                panicked_ms: found.as_ref().map_or(0, |found| found.row.panicked_ms),
+            };
+            if self.put_over(found, &opening).await? {
+                return Ok(true);
+            }
+        }
+        Err(CatalogError::Contended.into())
+    }
+
+    async fn opening_row(
+        &self,
+        id: VolumeId,
+    ) -> Result<Option<Versioned<OpeningRow>>, CatalogError> {
+        self.catalog.read(&opening_key(id)).await
+    }
+
+    /// Writes the row in the place of what was read; `false`: that has changed.
+    async fn put_over(
+        &self,
+        found: Option<Versioned<OpeningRow>>,
+        row: &OpeningRow,
+    ) -> Result<bool, CatalogError> {
+        let transaction = match found {
+            Some(found) => Transaction::new().replace(&found, row),
+            None => Transaction::new().create(row),
         };
-        let opening = OpeningRow {
-            volume: row.id,
-            attempts: attempts + 1,
-            at_ms: now_ms,
-            panics,
-            panicked_ms: found.map_or(0, |found| found.panicked_ms),
-        };
-        self.catalog
-            .commit(Transaction::new().put(&opening))
-            .await?;
-        Ok(true)
+        Ok(self.catalog.commit(transaction).await?.is_some())
     }
 
     fn tell_of_quarantine(&self, row: &VolumeRow) -> Refusal {
@@ -155,14 +175,29 @@ impl Host {
     /// The attempt has come to an end, and this process has not. Panics of those that served the volume before stay: whether
     /// this one gets further shows later.
     pub(super) async fn forget_attempt(&self, id: VolumeId) -> Result<(), CatalogError> {
-        let found = self.catalog.read::<OpeningRow>(&opening_key(id)).await?;
-        let transaction = match found.map(|found| found.row) {
-            Some(row) if row.panics > 0 => {
-                Transaction::new().put(&OpeningRow { attempts: 0, ..row })
+        for _ in 0..ROUNDS_MAX {
+            let Some(found) = self.opening_row(id).await? else {
+                return Ok(());
+            };
+            let done = match found.row.panics > 0 {
+                true => {
+                    let row = OpeningRow {
+                        attempts: 0,
+                        at_ms: 0,
+                        ..found.row.clone()
+                    };
+                    self.put_over(Some(found), &row).await?
+                }
+                false => {
+                    let gone = Transaction::new().remove(&found);
+                    self.catalog.commit(gone).await?.is_some()
+                }
+            };
+            if done {
+                return Ok(());
             }
-            _ => Transaction::new().free_name(opening_key(id)),
-        };
-        self.catalog.commit(transaction).await.map(drop)
+        }
+        Err(CatalogError::Contended)
     }
 
     /// Tells the catalog what ended the process before this one. What concerns a volume that this node opens first is told by
@@ -180,34 +215,42 @@ impl Host {
         }
     }
 
+    /// Counts the panic, once.
     async fn accuse(&self, words: &LastWords) -> Result<(), CatalogError> {
-        let key = opening_key(words.volume);
-        let found = self.catalog.read::<OpeningRow>(&key).await?;
-        let before = found.map(|found| found.row);
-        let fresh = before.filter(|row| row.before(words.at_ms) != Before::Counts(0, 0));
-        let row = match fresh {
-            Some(row) => OpeningRow {
-                panics: row.panics.saturating_add(1),
-                panicked_ms: row.panicked_ms.max(words.at_ms),
-                ..row
-            },
-            None => OpeningRow {
-                volume: words.volume,
-                attempts: 0,
-                at_ms: 0,
-                panics: 1,
-                panicked_ms: words.at_ms,
-            },
-        };
-        self.catalog.commit(Transaction::new().put(&row)).await?;
-        self.volumes.last_words.borrow_mut().take();
-        tracing::error!(
-            volume = words.volume.0,
-            reason = words.reason,
-            panics = row.panics,
-            "the process before this one panicked while it served a volume"
-        );
-        Ok(())
+        for _ in 0..ROUNDS_MAX {
+            let found = self.opening_row(words.volume).await?;
+            let counted = |found: &Versioned<OpeningRow>| found.row.panicked_ms == words.at_ms;
+            let row = accused(found.as_ref().map(|found| &found.row), words);
+            if found.as_ref().is_some_and(counted) || self.put_over(found, &row).await? {
+                self.volumes.last_words.borrow_mut().take();
+                tracing::error!(
+                    volume = words.volume.0,
+                    reason = words.reason,
+                    "the process before this one panicked while it served a volume"
+                );
+                return Ok(());
+            }
+        }
+        Err(CatalogError::Contended)
+    }
+}
+
+/// The row with one panic more. Pure.
+fn accused(before: Option<&OpeningRow>, words: &LastWords) -> OpeningRow {
+    let fresh = before.filter(|row| row.before(words.at_ms) != Before::Counts(0, 0));
+    match fresh {
+        Some(row) => OpeningRow {
+            panics: row.panics.saturating_add(1),
+            panicked_ms: row.panicked_ms.max(words.at_ms),
+            ..row.clone()
+        },
+        None => OpeningRow {
+            volume: words.volume,
+            attempts: 0,
+            at_ms: 0,
+            panics: 1,
+            panicked_ms: words.at_ms,
+        },
     }
 }
 
@@ -242,6 +285,23 @@ mod tests {
         };
         assert_eq!(later.before(1_529_999), Before::Quarantine);
         assert_eq!(later.before(1_530_000), Before::Counts(0, 3));
+    }
+
+    #[test]
+    fn a_panic_counts_with_those_shortly_before_it() {
+        let words = |at_ms| LastWords {
+            volume: VolumeId(1),
+            at_ms,
+            reason: String::new(),
+        };
+        let first = accused(None, &words(1_000_000));
+        assert_eq!((first.panics, first.ends()), (1, 1));
+        let second = accused(Some(&first), &words(1_100_000));
+        assert_eq!((second.panics, second.panicked_ms), (2, 1_100_000));
+        let late = accused(Some(&second), &words(900_000));
+        assert_eq!((late.panics, late.panicked_ms), (3, 1_100_000), "told late");
+        let long_after = accused(Some(&second), &words(1_100_000 + QUARANTINE_MS_MAX));
+        assert_eq!(long_after.panics, 1);
     }
 
     #[test]

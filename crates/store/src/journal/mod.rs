@@ -20,6 +20,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use vocab::Incarnation;
+use world::blame::on_behalf;
 use world::sync::{Promise, promise};
 use world::{Disk, PAGE, World};
 
@@ -267,9 +268,11 @@ impl Journal {
             return;
         }
         let journal = self.clone();
-        self.0
-            .world
-            .spawn(async move { journal.flush_while_wanted().await });
+        // Of all volumes, whichever asked.
+        on_behalf(None, || {
+            let world = &self.0.world;
+            world.spawn(async move { journal.flush_while_wanted().await });
+        });
     }
 
     async fn flush_while_wanted(&self) {
@@ -392,12 +395,13 @@ impl Journal {
         let offset = inner.area.offset + at % self.pages() * PAGE as u64;
         let write = inner.disk.write(offset, bytes);
         let journal = self.clone();
-        inner.world.spawn(async move {
+        let written = async move {
             match write.await {
                 Ok(()) => journal.on_written(batch),
                 Err(error) => journal.fail(error.to_string()),
             }
-        });
+        };
+        on_behalf(None, || inner.world.spawn(written));
     }
 
     fn on_written(&self, batch: u64) {
