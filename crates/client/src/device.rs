@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use std::rc::Rc;
 use vocab::{BLOCK_SIZE, ByteCount, Lba};
 use wire::{NodeReply, VolumeInfo};
-use world::World;
+use world::{Duration, World};
 
 /// Largest read or write on the wire: small enough to share a connection with others.
 const REQUEST_BLOCKS_MAX: u64 = (1 << 20) / BLOCK_SIZE as u64;
@@ -33,8 +33,21 @@ impl RemoteDevice {
     /// # Errors
     /// Any [`ClientError`].
     pub async fn open(world: World, options: ClientOptions) -> Result<Self, ClientError> {
+        let patience = options.patience;
+        Self::open_within(world, options, patience).await
+    }
+
+    /// As [`Self::open`], with another patience than requests will have. An attempt that has begun is finished: up to 8 s more.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_within(
+        world: World,
+        options: ClientOptions,
+        patience: Duration,
+    ) -> Result<Self, ClientError> {
         let mut finder = Finder::new(world.clone(), options.clone());
-        let deadline = world.now() + options.patience;
+        let deadline = world.now() + patience;
         let volume = || options.volume.clone();
         let mut failures = 0;
         let (session, info) = loop {

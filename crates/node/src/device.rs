@@ -337,7 +337,9 @@ impl Gateway {
             read_only: self.wants_read_only,
             patience: self.host.options.patience,
         };
-        let opening = RemoteDevice::open(self.host.world.clone(), options);
+        // With time left for what the last one asked has to say.
+        let world = self.host.world.clone();
+        let opening = RemoteDevice::open_within(world, options, OPEN_PATIENCE / 2);
         let Ok(opened) = self.host.world.timeout(OPEN_PATIENCE, opening).await else {
             let reason = format!("{owner}, which serves the volume, does not answer");
             return Err(NodeError::Busy { reason });

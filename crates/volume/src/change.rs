@@ -256,7 +256,9 @@ mod tests {
         let (head, data) = bytes.split_first_chunk()?;
         let head = RecordHead::from_bytes(head).ok()?;
         let mut data = data.to_vec();
-        data.resize(head.data_bytes.min(1 << 20) as usize, 0);
+        // Records are smaller.
+        let bytes = usize::try_from(head.data_bytes).ok()?;
+        data.resize((bytes <= 1 << 20).then_some(bytes)?, 0);
         let data = data.into();
         let change = Change::from_record(&Record { head, data }).ok()?;
         Some((head, change))

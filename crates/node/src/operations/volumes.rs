@@ -153,7 +153,22 @@ impl Host {
 
     async fn volume_answer(&self, id: VolumeId) -> Result<Answer> {
         let found = self.catalog.volume(id).await.map_err(catalog_error)?;
+        self.answer_of(&found, None).await
+    }
+
+    /// Of a row that was read, and its container, if that is known.
+    async fn answer_of(
+        &self,
+        found: &Versioned<VolumeRow>,
+        container: Option<ContainerRow>,
+    ) -> Result<Answer> {
         let row = &found.row;
+        let container = async {
+            match container {
+                Some(container) => Ok::<_, CatalogError>(container),
+                None => Ok(self.catalog.container(row.container).await?.row),
+            }
+        };
         let origin = async {
             let Some(origin) = row.origin else {
                 return Names::default();
@@ -166,10 +181,10 @@ impl Host {
             names.add_origin(volume.as_ref(), snapshot.as_ref());
             names
         };
-        let (container, mut names) = join(self.catalog.container(row.container), origin).await;
-        let container = container.map_err(catalog_error)?.row;
+        let (container, mut names) = join(container, origin).await;
+        let container = container.map_err(catalog_error)?;
         names.containers.insert(container.id, container);
-        Ok(Answer::Volume(self.volume_described(&found, &names)))
+        Ok(Answer::Volume(self.volume_described(found, &names)))
     }
 
     fn volume_described(&self, found: &Versioned<VolumeRow>, names: &Names) -> VolumeAnswer {
@@ -413,19 +428,23 @@ impl Host {
 
     /// As the node asked by another one: never asks further.
     pub(super) async fn show_volume_here(&self, name: &str) -> Result<Answer> {
-        let row = self
-            .catalog
-            .volume_named(name)
-            .await
-            .map_err(catalog_error)?
-            .row;
-        self.volume_answer(row.id).await
+        let found = self.catalog.volume_named(name).await;
+        self.answer_of(&found.map_err(catalog_error)?, None).await
     }
 
-    /// What the catalog says of a volume or snapshot: asks no other node.
+    /// What the catalog says of a volume or snapshot: asks no other node, and the catalog for no more than the row. For the audit log,
+    /// before each change.
     pub(super) async fn glance(&self, volume: &str, snapshot: Option<String>) -> Result<Answer> {
         match snapshot {
-            None => self.show_volume_here(volume).await,
+            None => {
+                let found = self.catalog.volume_named(volume).await;
+                let found = found.map_err(catalog_error)?;
+                let container = &found.row.container;
+                let known = self
+                    .members
+                    .look(|view| view.containers.get(container).cloned());
+                self.answer_of(&found, known).await
+            }
             Some(name) => self.find_snapshot(volume, &name).await,
         }
     }

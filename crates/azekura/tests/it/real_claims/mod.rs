@@ -147,12 +147,16 @@ fn reporters_come_and_go_and_a_name_belongs_to_one_cluster() {
     assert!(told[0].contains("claims=1 gone=1"), "{told:?}");
 
     // Two at once tell the same, and one of them is enough.
-    let _third = scene.report("third", "prod", &scene.kubernetes);
+    let third = scene.report("third", "prod", &scene.kubernetes);
     scene
         .kubernetes
         .add("persistentvolumeclaims", "both", claim("both", "fast"));
     wait_until("it is told", || {
         named(&scene.claims("prod"), "both").is_some()
+    });
+    // One that had its turn before the claim came would not know that it was ever told, until it compares again.
+    wait_until("the third has told it, too", || {
+        !third.lines("a report was sent claims=1").is_empty()
     });
     second.process.kill();
     scene.kubernetes.remove("persistentvolumeclaims", "both");
