@@ -84,6 +84,23 @@ pub struct GroupChange {
     pub leaving: Option<StoreId>,
 }
 
+impl GroupChange {
+    /// The group's row with these members, in the next generation. Pure.
+    #[must_use]
+    pub fn applied_to(&self, row: &GroupRow) -> GroupRow {
+        let fills = |store: &StoreId| self.filling.contains(store);
+        GroupRow {
+            generation: row.generation.next(),
+            members: self.members.clone(),
+            filling: self.filling.clone(),
+            former: self.former.clone(),
+            returning: self.returning.iter().copied().filter(fills).collect(),
+            leaving: self.leaving,
+            ..row.clone()
+        }
+    }
+}
+
 fn group_key(group: GroupId) -> String {
     numbered(GroupRow::PREFIX, u64::from(group.0))
 }
@@ -114,16 +131,7 @@ impl Catalog {
         if found.row != *planned_from {
             return Ok(None);
         }
-        let mut row = GroupRow {
-            generation: found.row.generation.next(),
-            members: change.members.clone(),
-            filling: change.filling.clone(),
-            former: change.former.clone(),
-            returning: change.returning.clone(),
-            leaving: change.leaving,
-            ..found.row.clone()
-        };
-        row.returning.retain(|store| row.filling.contains(store));
+        let row = change.applied_to(&found.row);
         let replaced = self
             .commit(Transaction::new().replace(&found, &row))
             .await?;

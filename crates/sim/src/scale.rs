@@ -113,12 +113,7 @@ fn apply(groups: &mut [GroupRow], changes: &[GroupChange]) -> usize {
         };
         let joins = |store: &&StoreId| !row.members.contains(store);
         joined += change.members.iter().filter(joins).count();
-        row.generation = row.generation.next();
-        row.members.clone_from(&change.members);
-        row.filling.clone_from(&change.filling);
-        row.former.clone_from(&change.former);
-        row.returning.clone_from(&change.returning);
-        row.leaving = change.leaving;
+        *row = change.applied_to(row);
     }
     joined
 }

@@ -42,13 +42,7 @@ fn apply(groups: &mut [GroupRow], change: &GroupChange) -> usize {
     let row = row.expect("a group that is there");
     let joins = |member: &&StoreId| !row.members.contains(member);
     let joined = change.members.iter().filter(joins).count();
-    row.generation = row.generation.next();
-    row.members.clone_from(&change.members);
-    row.filling.clone_from(&change.filling);
-    row.former.clone_from(&change.former);
-    row.returning.clone_from(&change.returning);
-    row.leaving = change.leaving;
-    row.returning.retain(|store| row.filling.contains(store));
+    *row = change.applied_to(row);
     check(row);
     joined
 }
@@ -211,11 +205,7 @@ fn who_returned_is_filled_however_long_that_takes() {
         for change in &changes {
             let row = groups.iter_mut().find(|row| row.id == change.group);
             let row = row.expect("a group that is there");
-            row.members.clone_from(&change.members);
-            row.filling.clone_from(&change.filling);
-            row.former.clone_from(&change.former);
-            row.returning.clone_from(&change.returning);
-            row.leaving = change.leaving;
+            *row = change.applied_to(row);
         }
         changes.len()
     };
@@ -316,11 +306,7 @@ fn a_full_store_comes_back_when_its_substitute_is_fuller() {
     assert_eq!(change.members, [groups[0].members[0], back]);
     assert!(change.filling == [back] && change.former == [newcomer]);
     let row = &mut groups[0];
-    row.members.clone_from(&change.members);
-    row.filling.clone_from(&change.filling);
-    row.former.clone_from(&change.former);
-    row.returning.clone_from(&change.returning);
-    row.leaving = change.leaving;
+    *row = change.applied_to(row);
     assert_eq!(
         plan(&groups, &stores, &GroupSizes::new(), limits),
         [],
@@ -408,11 +394,7 @@ fn a_member_that_is_not_filled_yet_can_leave_again() {
         ) {
             let row = groups.iter_mut().find(|row| row.id == change.group);
             let row = row.expect("a group that is there");
-            row.members.clone_from(&change.members);
-            row.filling.clone_from(&change.filling);
-            row.former.clone_from(&change.former);
-            row.returning.clone_from(&change.returning);
-            row.leaving = change.leaving;
+            *row = change.applied_to(row);
             check(row);
         }
         // Nothing is ever filled, and another store drains in every round.

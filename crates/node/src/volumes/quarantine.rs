@@ -109,8 +109,8 @@ impl Host {
         if row.segments.is_empty() {
             return Ok(false);
         }
-        let accused = |words: &LastWords| words.volume == row.id;
-        let own = self.volumes.last_words.borrow().clone().filter(accused);
+        let concerns = |words: &LastWords| words.volume == row.id;
+        let own = self.volumes.last_words.borrow().clone().filter(concerns);
         if let Some(words) = own {
             self.accuse(&words).await?;
         }

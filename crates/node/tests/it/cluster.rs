@@ -1,7 +1,7 @@
 //! Whole nodes in the simulator: operations, I/O through gateways, loss of nodes.
 
 use crate::support::{Client, Cluster, MIB, volume_of};
-use api::{Answer, ErrorKind, Operation, SnapshotRef, VolumeSpec};
+use api::{Answer, ErrorKind, Operation, SnapshotRef, VolumeAnswer, VolumeSpec};
 use blockdev::{BlockError, WriteMode};
 use bytes::Bytes;
 use catalog_kv::memory::Outage;
@@ -546,13 +546,18 @@ fn a_second_node_of_the_same_name_is_refused() {
     );
 }
 
-#[test]
-fn a_volume_that_ended_three_openers_is_in_quarantine() {
-    let cluster = three(15);
+/// Three nodes, and a volume that was written to.
+fn three_with_a_log(seed: u64) -> (Cluster, VolumeAnswer) {
+    let cluster = three(seed);
     let created = cluster.create_volume(0, "v", 16 * MIB);
     let device = cluster.device(0, "v");
     cluster.write(0, &device, 0, 1);
-    drop(device);
+    (cluster, created)
+}
+
+#[test]
+fn a_volume_that_ended_three_openers_is_in_quarantine() {
+    let (cluster, created) = three_with_a_log(15);
     let now_ms = cluster.machines[0].host.world().clock.unix_ms();
     let (id, key) = (created.id, format!("opening/{:020}", created.id));
     let row = format!(r#"{{"volume":{id},"attempts":3,"at_ms":{now_ms}}}"#);
@@ -576,11 +581,7 @@ fn a_volume_that_ended_three_openers_is_in_quarantine() {
 
 #[test]
 fn a_volume_whose_owners_panicked_is_in_quarantine_however_well_it_opens() {
-    let cluster = three(16);
-    let created = cluster.create_volume(0, "v", 16 * MIB);
-    let device = cluster.device(0, "v");
-    cluster.write(0, &device, 0, 1);
-    drop(device);
+    let (cluster, created) = three_with_a_log(16);
     for round in 0..3 {
         let owner = cluster.owner(1, "v");
         let now_ms = cluster.machines[owner].host.world().clock.unix_ms();
