@@ -9,7 +9,7 @@
 //! - What was done already is not planned again: every step follows from the members alone.
 
 use catalog::kv::{KvMember, KvMembers};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vocab::NodeId;
 use world::Duration;
 
@@ -67,8 +67,8 @@ pub struct Seat {
     pub usable: bool,
 }
 
-/// How patient the plan is.
-#[derive(Clone, Copy, Debug)]
+/// How patient the plan is, and what it cannot see.
+#[derive(Clone, Debug)]
 pub struct QuorumLimits {
     /// How long a member must be silent before it counts as dead, when its node does not live.
     pub silence: Duration,
@@ -76,6 +76,9 @@ pub struct QuorumLimits {
     pub silence_alive: Duration,
     /// Bytes that a member's file may have.
     pub quota: u64,
+    /// Members whose history was forgotten and whose file was not made smaller since. What they say of its use is as of
+    /// their last commit: one that takes no writes may never say that a part of it is free.
+    pub forgotten: BTreeSet<u64>,
 }
 
 /// One change.
@@ -154,8 +157,10 @@ pub fn plan_member(
     if members.embedded || !led || members.tolerates().is_none() {
         return None;
     }
-    let step = judge
-        .readdress()
+    // What else is to be done may need etcd to take writes.
+    let room = judge.anybody_full().then(|| judge.tidy_up()).flatten();
+    let step = room
+        .or_else(|| judge.readdress())
         .or_else(|| judge.learner())
         .or_else(|| judge.bury())
         .or_else(|| judge.replace_drained())
@@ -170,6 +175,10 @@ pub fn plan_member(
 
 fn answers(member: &KvMember) -> bool {
     member.problem.is_none()
+}
+
+fn is_full(member: &KvMember) -> bool {
+    member.alarms.iter().any(|alarm| alarm == "NOSPACE")
 }
 
 /// Whether a majority answers after a step, as far as is known now.
@@ -384,13 +393,16 @@ impl Judge<'_> {
         })
     }
 
+    fn anybody_full(&self) -> bool {
+        self.members.all().any(is_full)
+    }
+
     /// Space is given back, one member after the other, the leader last; then warnings of too little are ended.
     fn tidy_up(&self) -> Option<QuorumStep> {
         if !self.members.all().all(answers) {
             return None;
         }
-        let full = |member: &KvMember| member.alarms.iter().any(|alarm| alarm == "NOSPACE");
-        let anybody_full = self.members.all().any(full);
+        let anybody_full = self.anybody_full();
         let roomy = |member: &KvMember| {
             member.bytes <= self.limits.quota.saturating_mul(DISARM_PERCENT_MAX) / 100
         };
@@ -398,7 +410,8 @@ impl Judge<'_> {
             let little = member.bytes_used <= member.bytes / 2;
             let enough = member.bytes >= DEFRAGMENT_BYTES_MIN;
             // A file that is in the way is made smaller whatever that saves.
-            let spare = member.bytes_used < member.bytes - member.bytes / SPARE_DIVISOR;
+            let spare = member.bytes_used < member.bytes - member.bytes / SPARE_DIVISOR
+                || self.limits.forgotten.contains(&member.id);
             (little && enough) || (anybody_full && (little || (spare && !roomy(member))))
         };
         let mut wasteful: Vec<&KvMember> = self.members.all().filter(wastes).collect();
@@ -410,7 +423,7 @@ impl Judge<'_> {
         if !self.members.all().all(roomy) {
             return None;
         }
-        let warned = self.members.all().find(|member| full(member));
+        let warned = self.members.all().find(|member| is_full(member));
         warned.map(|member| QuorumStep::Disarm { member: member.id })
     }
 }

@@ -7,6 +7,7 @@ const LIMITS: QuorumLimits = QuorumLimits {
     silence: Duration::from_secs(15),
     silence_alive: Duration::from_secs(60),
     quota: 1 << 30,
+    forgotten: BTreeSet::new(),
 };
 
 fn peer(node: u32) -> String {
@@ -290,6 +291,30 @@ fn space_is_given_back_one_by_one_and_the_leader_last() {
     // More than half of the file is in use, and less than all: without that no write would be taken any more.
     members.members[0].bytes_used = LIMITS.quota / 8 * 5;
     assert_eq!(plan(&seats(3), &members, &[]), step(10));
+}
+
+#[test]
+fn what_was_forgotten_is_given_back_though_the_member_does_not_say_that_it_is_free() {
+    let mut members = voters(&[1, 2, 3]);
+    members.members[1].bytes = LIMITS.quota;
+    members.members[1].bytes_used = LIMITS.quota;
+    members.members[1].alarms = vec!["NOSPACE".to_owned()];
+    let limits = QuorumLimits {
+        forgotten: BTreeSet::from([10, 20, 30]),
+        ..LIMITS
+    };
+    let planned = |members: &KvMembers, seats: &[Seat]| {
+        plan_member(seats, members, &BTreeMap::new(), &limits)
+    };
+    let step = Some(QuorumStep::Defragment { member: 20 });
+    assert_eq!(planned(&members, &seats(3)), step);
+    // Five members would be better; room comes first.
+    assert_eq!(planned(&members, &seats(5)), step);
+    members.members[1].bytes = 1 << 20;
+    let disarm = QuorumStep::Disarm { member: 20 };
+    assert_eq!(planned(&members, &seats(3)), Some(disarm));
+    members.members[1].alarms.clear();
+    assert_eq!(planned(&members, &seats(3)), None);
 }
 
 /// A node of the model.

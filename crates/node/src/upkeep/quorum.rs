@@ -8,7 +8,7 @@ use crate::host::Host;
 use catalog::kv::KvMembers;
 use catalog::{CatalogError, EtcdRow, SeatRow, Severity, Transaction};
 use curator::{Holding, QuorumLimits, QuorumStep, Seat, Tenant};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 use vocab::NodeId;
@@ -68,7 +68,11 @@ pub trait Keeper: fmt::Debug {
 struct Memory {
     /// Members that do not answer, and since when.
     silent: BTreeMap<u64, Time>,
+    /// Whether it was told that a member has no space.
+    warned: bool,
     compacted: Option<Time>,
+    /// See [`QuorumLimits::forgotten`].
+    forgotten: BTreeSet<u64>,
     /// What failed last, so that it is said once.
     failed: Option<String>,
 }
@@ -284,6 +288,7 @@ async fn look(
         silence: host.options.repair_delay,
         silence_alive: host.options.repair_delay * ALIVE_FACTOR,
         quota,
+        forgotten: memory.forgotten.clone(),
     };
     let Some(step) = curator::plan_member(&seats, &members, &silent, &limits) else {
         return Ok(());
@@ -308,6 +313,9 @@ async fn look(
         }
     } else {
         tracing::info!(?step, "etcd's members change");
+        if let QuorumStep::Defragment { member } = &step {
+            memory.forgotten.remove(member);
+        }
         tell(host, &step, &members);
     }
     memory.failed = done.err();
@@ -322,25 +330,29 @@ fn has_no_space(member: &catalog::kv::KvMember) -> bool {
 async fn make_room(host: &Host, keeper: &dyn Keeper, members: &KvMembers, memory: &mut Memory) {
     let warned = members.all().find(|member| has_no_space(member));
     let Some(warned) = warned else {
+        memory.warned = false;
         memory.compacted = None;
+        memory.forgotten.clear();
         return;
     };
-    let now = host.world.now();
-    if memory
-        .compacted
-        .is_some_and(|at| now.since(at) < COMPACT_INTERVAL)
-    {
-        return;
-    }
-    if memory.compacted.is_none() {
+    if !memory.warned {
         let name = &warned.name;
         let message = format!("etcd's member {name} has filled its space and takes no writes");
         let told = Told::new(Severity::Critical, "catalog-full", "cluster", message);
         host.tell(told.remedy("nothing, if history can be forgotten; else raise `quota` in [etcd] and restart the nodes"));
+        memory.warned = true;
     }
-    memory.compacted = Some(now);
-    if let Err(reason) = keeper.compact().await {
-        tracing::warn!(reason, "etcd's history is not forgotten");
+    let now = host.world.now();
+    let since = memory.compacted.map(|at| now.since(at));
+    if since.is_some_and(|since| since < COMPACT_INTERVAL) {
+        return;
+    }
+    match keeper.compact().await {
+        Ok(()) => {
+            memory.compacted = Some(now);
+            memory.forgotten = members.all().map(|member| member.id).collect();
+        }
+        Err(reason) => tracing::warn!(reason, "etcd's history is not forgotten yet"),
     }
 }
 

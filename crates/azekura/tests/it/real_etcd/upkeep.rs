@@ -44,10 +44,11 @@ const PATIENCE: Duration = Duration::from_secs(150);
 fn wait_for_room(scene: &Scene, name: &str) {
     let deadline = Instant::now() + PATIENCE;
     let words = ["container", "create", name, "--rf", "1"];
-    while scene.node(0).try_ask(&words).is_none() {
+    while let Err(reason) = scene.node(0).attempt(&words) {
         assert!(
             Instant::now() < deadline,
-            "etcd has no room within {PATIENCE:?}"
+            "etcd has no room within {PATIENCE:?}: {reason}; {:?}",
+            scene.node(0).attempt(&["catalog", "status"])
         );
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -51,8 +51,31 @@ impl Directory {
     }
 }
 
+/// How much of a node's log a failed test shows.
+const LOG_LINES: usize = 80;
+
+impl Directory {
+    /// Prints how the logs of its nodes end: they are gone with it.
+    fn show_logs(&self) {
+        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let mut logs: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.sort();
+        for path in logs {
+            let text = std::fs::read(&path).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<&str> = text.lines().collect();
+            let end = &lines[lines.len().saturating_sub(LOG_LINES)..];
+            eprintln!("{} ends with:\n{}", path.display(), end.join("\n"));
+        }
+    }
+}
+
 impl Drop for Directory {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -201,9 +224,16 @@ impl Node {
 
     /// Runs a verb that may fail; its answer, if there is one.
     pub fn try_ask(&self, words: &[&str]) -> Option<Value> {
+        self.attempt(words).ok()
+    }
+
+    /// Runs a verb that may fail; its answer, or what it wrote to standard error.
+    pub fn attempt(&self, words: &[&str]) -> Result<Value, String> {
         let output = self.run(words);
-        let answer = || serde_json::from_slice(&output.stdout).expect("-o json gives JSON");
-        output.status.success().then(answer)
+        match output.status.success() {
+            true => Ok(serde_json::from_slice(&output.stdout).expect("-o json gives JSON")),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
     }
 
     /// Runs a verb that must fail; its error.
