@@ -66,6 +66,7 @@ function NodeCard({ node, stores, ask, order }: Shown & { node: Node }) {
         </Link>
         <Facts
           facts={[
+            [word("release"), node.release || "–"],
             [word("address"), node.address],
             ["API", node.api ?? "–"],
             ["NBD", node.nbd ?? "–"],

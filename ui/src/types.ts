@@ -16,6 +16,10 @@ export interface Node {
   address: string;
   nbd: string | null;
   api: string | null;
+  /** Version of the release that it ran when it started last; empty before releases said so. */
+  release: string;
+  /** The highest level that release knows. */
+  level: number;
   alive: boolean;
   draining: boolean;
   maintenance_until_ms: number;
@@ -26,6 +30,7 @@ export interface Cluster {
   name: string;
   id: string;
   version: string;
+  level: number;
   nodes: Node[];
 }
 

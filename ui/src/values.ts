@@ -137,6 +137,7 @@ const event = {
   "etcd-readdress": "etcd アドレス変更",
   "catalog-full": "カタログ満杯",
   "catalog-room": "カタログ空き回復",
+  "level-risen": "クラスターレベル上昇",
   "events-lost": "イベント欠落",
 };
 

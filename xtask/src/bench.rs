@@ -125,7 +125,7 @@ fn measure(request: &Request) -> Result<Results> {
     drop(ceiling);
     stage("idle, with and without volumes");
     idle.push(idle::watch(&cluster, "after all jobs", request.idle()));
-    idle.push(idle::watch_attached(&cluster, request.idle())?);
+    idle.extend(idle::watch_attached(&cluster, request.idle())?);
     stage("create, snapshot, clone, losses");
     let times = match request.losses {
         0 => Vec::new(),

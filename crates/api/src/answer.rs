@@ -263,6 +263,9 @@ pub struct ClusterAnswer {
     pub id: String,
     /// Version of the node that answered.
     pub version: String,
+    /// The cluster's level: what its nodes may say to each other and write. Rises when all nodes know a higher one.
+    #[serde(default)]
+    pub level: u16,
     /// Every node.
     pub nodes: Vec<NodeAnswer>,
 }
@@ -311,6 +314,12 @@ pub struct NodeAnswer {
     /// Where it serves the API, when it does.
     #[serde(default)]
     pub api: Option<String>,
+    /// Version of the release that it ran when it started last; empty for one of before releases said so.
+    #[serde(default)]
+    pub release: String,
+    /// Highest level that this release knows (docs/operating/upgrades.md).
+    #[serde(default)]
+    pub level: u16,
     /// Whether its lease lives.
     pub alive: bool,
     /// Whether everything moves away from it.

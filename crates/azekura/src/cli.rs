@@ -44,6 +44,7 @@ use api::MinCopies;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
+use vocab::Levels;
 
 /// Where the API is looked for when nothing is said.
 pub const API_DEFAULT: &str = "http://127.0.0.1:7400";
@@ -205,6 +206,9 @@ pub struct NodeArgs {
     /// Log JSON objects instead of lines for people.
     #[arg(long)]
     pub log_json: bool,
+    /// Behave as a release that knows these levels, as in 1-2: for trying upgrades before there is a next release.
+    #[arg(long, value_name = "LEVELS", hide = true)]
+    pub levels: Option<Levels>,
     /// Run the jobs of `azekura bench --through owner` that come in at this socket.
     #[arg(long, value_name = "FILE", hide = true)]
     pub bench_socket: Option<PathBuf>,

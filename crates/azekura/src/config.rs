@@ -37,6 +37,8 @@ pub struct Config {
     pub cluster: String,
     /// Name of the node.
     pub node: String,
+    /// What its release knows. Not from the file.
+    pub levels: vocab::Levels,
     /// Where to serve nodes and clients.
     pub listen: String,
     /// What to tell others, when it differs.
@@ -493,16 +495,15 @@ fn check(table: FileTable, base: &Path, beside: &Path) -> Result<Config, Problem
     let state = table.state.map(|path| base.join(path.0));
     let state = state.unwrap_or_else(|| beside.to_owned());
     let history = check_history(table.history, base, &state)?;
-    let reached = table
-        .advertise
-        .as_ref()
-        .map_or(&listen, |advertise| &advertise.0);
+    let advertised = table.advertise.as_ref();
+    let reached = advertised.map_or(&listen, |advertise| &advertise.0);
     let seat = check_etcd(table.etcd, base, &state, reached)?;
     let endpoints = match &catalog {
         CatalogConfig::Embedded(_) => Vec::new(),
         CatalogConfig::Etcd { endpoints, .. } => endpoints.clone(),
     };
     Ok(Config {
+        levels: vocab::Levels::OWN,
         cluster: table.cluster.0,
         node: table.node.0,
         listen,

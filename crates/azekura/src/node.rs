@@ -56,7 +56,8 @@ const STOP_SECONDS_MAX: u64 = 30;
 /// Why it does not start, or stopped by itself.
 pub fn run(arguments: &NodeArgs) -> anyhow::Result<()> {
     let config = arguments.config.as_deref();
-    let config = Config::read(config.context("say which configuration: --config FILE")?)?;
+    let mut config = Config::read(config.context("say which configuration: --config FILE")?)?;
+    config.levels = arguments.levels.unwrap_or(config.levels);
     let window = start_log(arguments.log_json);
     world_linux::check_open_files(OPEN_FILES_MIN)?;
     let api = config.api.as_deref().map(listen_api).transpose()?;
@@ -249,6 +250,7 @@ fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptio
     let url = |api: &ApiSocket| api_url(api.bound, config.advertise.as_deref(), options.secured);
     options.api = api.map(url);
     options.domains.clone_from(&config.domains);
+    options.levels = config.levels;
     options.describe_disks = true;
     options.spread_logs = true;
     options.events = true;

@@ -441,6 +441,7 @@ impl Table for ClusterAnswer {
             ("name", self.name.clone()),
             ("id", self.id.clone()),
             ("version", self.version.clone()),
+            ("level", self.level.to_string()),
         ]);
         head + "\n" + &columns(&NODE_HEAD, &nodes)
     }
@@ -540,7 +541,7 @@ impl Table for Plain {
     }
 }
 
-const NODE_HEAD: [&str; 6] = ["NODE", "NAME", "ALIVE", "ADDRESS", "NBD", "API"];
+const NODE_HEAD: [&str; 7] = ["NODE", "NAME", "ALIVE", "RELEASE", "ADDRESS", "NBD", "API"];
 
 fn node_row(node: &NodeAnswer) -> Vec<String> {
     vec![
@@ -552,6 +553,7 @@ fn node_row(node: &NodeAnswer) -> Vec<String> {
             (false, _) => "no",
         }
         .to_owned(),
+        optional(Some(&node.release).filter(|release| !release.is_empty())),
         node.address.clone(),
         optional(node.nbd.as_ref()),
         optional(node.api.as_ref()),

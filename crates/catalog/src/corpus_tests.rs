@@ -62,6 +62,14 @@ fn rows_of_the_cluster(target: &Target) {
         "node",
         &json!({"id": 3, "name": "n3", "address": "10.0.0.3:7400", "nbd": "10.0.0.3:10809", "api": null}),
     );
+    holds::<NodeRow>(
+        target,
+        "node-of-a-release",
+        &json!({
+            "id": 3, "name": "n3", "address": "10.0.0.3:7400", "nbd": null, "api": null, "release": "0.2.0",
+            "levels": {"oldest": 1, "newest": 2},
+        }),
+    );
     holds::<SeatRow>(
         target,
         "seat",

@@ -9,6 +9,7 @@ use crate::notes::{is_noted, name_of};
 use crate::rows::{ClusterRow, Row};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
+use vocab::Levels;
 
 /// Version of the format this release writes.
 const VERSION: u32 = 1;
@@ -232,7 +233,7 @@ impl Catalog {
         let marker = ClusterRow {
             id: String::new(),
             name: UNFINISHED.to_owned(),
-            version: 1,
+            level: Levels::OWN.newest,
             era: 0,
         };
         let cluster = rows.get(&marker.key());

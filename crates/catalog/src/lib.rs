@@ -26,6 +26,7 @@ mod groups;
 mod joining;
 mod kubernetes;
 pub mod kv;
+mod levels;
 mod notes;
 mod once;
 mod placement;

@@ -6,8 +6,8 @@ use crate::kv::Revision;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use vocab::{
-    ByteCount, ContainerId, Epoch, ExtentId, Generation, GroupId, Incarnation, LineageId, NodeId,
-    Position, SegmentId, SnapshotId, StoreId, VolumeId,
+    ByteCount, ContainerId, Epoch, ExtentId, Generation, GroupId, Incarnation, Level, Levels,
+    LineageId, NodeId, Position, SegmentId, SnapshotId, StoreId, VolumeId,
 };
 
 /// A stored row: where it lies and how it is written.
@@ -40,8 +40,9 @@ pub struct ClusterRow {
     pub id: String,
     /// Name given by the operator; in every disk header and greeting.
     pub name: String,
-    /// Version of the catalog's layout.
-    pub version: u32,
+    /// What its nodes may say to each other and write: see `vocab::Level`. It never falls.
+    #[serde(rename = "version")]
+    pub level: Level,
     /// How often the catalog was made anew: from the disks, from a backup, or in another place. Revisions start over then.
     #[serde(default)]
     pub era: u64,
@@ -69,6 +70,12 @@ pub struct NodeRow {
     /// Where it serves the API, when it does.
     #[serde(default)]
     pub api: Option<String>,
+    /// Version of the release that it ran when it started last.
+    #[serde(default)]
+    pub release: String,
+    /// What that release knows.
+    #[serde(default)]
+    pub levels: Levels,
 }
 
 impl Row for NodeRow {

@@ -10,7 +10,7 @@ use crate::feed::{self, Feed};
 use crate::health::{self, Health};
 use crate::membership::{self, Lease, Members, Part};
 use crate::operations::{KnownClaims, Progress};
-use crate::options::{HostError, HostOptions, StoreSpec};
+use crate::options::{HostError, HostOptions, RELEASE, StoreSpec};
 use crate::placement::LogPlacement;
 use crate::recall;
 use crate::service::Service;
@@ -29,7 +29,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use store::Store;
-use vocab::NodeId;
+use vocab::{Level, NodeId};
 use volume::{Context, PageCache, PageSource, Room};
 use wire::{FrameRead, Stores};
 use world::sync::{Lock, Notify};
@@ -126,6 +126,7 @@ struct Parts {
     lease: Rc<Lease>,
     id: NodeId,
     cluster_id: String,
+    level: Level,
 }
 
 impl Host {
@@ -142,7 +143,7 @@ impl Host {
     ) -> Result<Rc<Host>, HostError> {
         let catalog = Catalog::new(kv);
         recall::check_empty(&catalog, &options.cluster, &stores).await?;
-        let cluster_id = membership::check_cluster(&catalog, &options).await?;
+        let (cluster_id, level) = membership::check_cluster(&catalog, &options).await?;
         let id = membership::node_id(&catalog, &options.name).await?;
         let opened = stores::open_all(&world, &catalog, id, &stores, &options).await?;
         recall::check_age(&catalog, &opened).await?;
@@ -161,6 +162,8 @@ impl Host {
             address: address.0.clone(),
             nbd: nbd_listener.as_ref().map(|listener| listener.address().0),
             api: options.api.clone(),
+            release: RELEASE.to_owned(),
+            levels: options.levels,
         };
         let lease = Rc::new(membership::join(&world, &catalog, &row, options.lease).await?);
         let parts = Parts {
@@ -171,6 +174,7 @@ impl Host {
             lease,
             id,
             cluster_id,
+            level,
         };
         Self::run(world, catalog, options, parts).await
     }
@@ -185,6 +189,7 @@ impl Host {
             cluster: options.cluster.clone(),
             node: parts.id,
             start: parts.lease.start(),
+            levels: options.levels,
         };
         let directory = Directory::default();
         let remote = reach_stores(&world, &hello, &directory, &parts.stores);
@@ -242,6 +247,7 @@ impl Host {
             stopping: Cell::new(false),
             stop: StopSignal::default(),
         });
+        host.upkeep.level.set(parts.level);
         host.spawn(host.lease.clone().hold());
         host.learn_or_leave().await?;
         host.serve(hello, parts.listener, parts.nbd_listener);

@@ -47,6 +47,8 @@ pub use crate::meter::{Process, Usage};
 pub use crate::operations::{CatalogPlace, LogWindow, Moved, Signer};
 #[cfg(feature = "bugs")]
 pub use crate::options::Bug;
-pub use crate::options::{CollectOptions, Faults, HostError, HostOptions, ScrubOptions, StoreSpec};
+pub use crate::options::{
+    CollectOptions, Faults, HostError, HostOptions, RELEASE, ScrubOptions, StoreSpec,
+};
 pub use crate::upkeep::{Keeper, Recording, ScrubReport, SeatFacts};
 pub use crate::volumes::LastWords;

@@ -16,7 +16,7 @@ use catalog::{
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use vocab::{ContainerId, GroupId, NodeId, StoreId};
+use vocab::{ContainerId, GroupId, Level, Levels, NodeId, StoreId};
 use world::sync::Notify;
 use world::{Duration, Time, World};
 
@@ -292,11 +292,11 @@ pub(crate) struct Lease {
 pub(crate) async fn check_cluster(
     catalog: &Catalog,
     options: &HostOptions,
-) -> Result<String, HostError> {
+) -> Result<(String, Level), HostError> {
     let row = ClusterRow {
         id: options.cluster_id.clone(),
         name: options.cluster.clone(),
-        version: 1,
+        level: options.levels.newest,
         era: 0,
     };
     // Lost only to another first node, whose row is read then.
@@ -313,7 +313,16 @@ pub(crate) async fn check_cluster(
             expected: options.cluster.clone(),
         });
     }
-    Ok(present.id)
+    check_level(present.level, options.levels)?;
+    Ok((present.id, present.level))
+}
+
+/// Whether a release that knows these levels may be in a cluster of this one.
+fn check_level(level: Level, levels: Levels) -> Result<(), HostError> {
+    match levels.know(level) {
+        true => Ok(()),
+        false => Err(HostError::Level { level, levels }),
+    }
 }
 
 /// The id of the node of this name, given now if it is new.
@@ -343,7 +352,8 @@ pub(crate) async fn join(
         id: node.id,
         start: world.rng.next_u64() >> 1,
     };
-    catalog.commit(Transaction::new().put(node)).await?;
+    let announced = catalog.announce_node(node).await?;
+    announced.or_else(|level| check_level(level, node.levels))?;
     let deadline = world.now() + ttl * 3 + Duration::from_secs(1);
     loop {
         let id = kv.grant(ttl).await.map_err(CatalogError::from)?;

@@ -9,7 +9,7 @@ use crate::volumes::LastWords;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use vocab::StoreId;
+use vocab::{Level, Levels, StoreId};
 use world::{Address, Disk, Duration};
 
 /// How a node behaves.
@@ -47,6 +47,8 @@ pub struct HostOptions {
     pub absent: BTreeMap<StoreId, String>,
     /// Labels of the enclosing failure domains, narrowest first (rack, zone).
     pub domains: Vec<String>,
+    /// What the nodes of its release may say and write.
+    pub levels: Levels,
     /// Time to live of the lease that says that this node lives; whole seconds.
     pub lease: Duration,
     /// How long another node must be without its lease before its volumes are taken over.
@@ -167,6 +169,7 @@ impl HostOptions {
             recording: None,
             absent: BTreeMap::new(),
             domains: Vec::new(),
+            levels: Levels::OWN,
             lease: Duration::from_secs(2),
             suspicion: Duration::from_secs(1),
             volume: volume::Options::default(),
@@ -256,6 +259,9 @@ pub struct StoreSpec {
     pub disks: Vec<Rc<dyn Disk>>,
 }
 
+/// Version of this release.
+pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -272,6 +278,17 @@ pub enum HostError {
         found: String,
         /// In the configuration.
         expected: String,
+    },
+    /// The cluster is of another release.
+    #[error(
+        "the cluster is at level {level}, and release {RELEASE} knows level {levels}: run the release that ran here, or, if \
+         this one is newer, one between them first (docs/operating/upgrades.md)"
+    )]
+    Level {
+        /// The cluster's.
+        level: Level,
+        /// What this release knows.
+        levels: Levels,
     },
     /// The catalog is older than what the disks of this node were told.
     #[error(

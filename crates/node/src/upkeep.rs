@@ -7,6 +7,7 @@ mod adopt;
 mod collect;
 mod evacuate;
 mod fill;
+mod level;
 mod logs;
 pub(crate) mod mirror;
 mod observe;
@@ -30,7 +31,7 @@ use catalog::kv::{Compare, KvError, Op, Outcome};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use vocab::{NodeId, StoreId, VolumeId};
+use vocab::{Level, NodeId, StoreId, VolumeId};
 use world::Duration;
 
 /// Stores that start together join the first plan of groups together.
@@ -78,6 +79,8 @@ pub(crate) struct Upkeep {
     pub(crate) ledger: RefCell<curator::Ledger>,
     /// What the catalog said of its members.
     pub(crate) catalog: RefCell<Option<crate::operations::SaidMembers>>,
+    /// The cluster's level as this node last saw it; never above what it is.
+    pub(crate) level: Cell<Level>,
     /// The id of the etcd that is the cluster's own; 0: not known, or there is none.
     pub(crate) own_etcd: Cell<u64>,
     /// What the collection says of deletions.
@@ -103,6 +106,7 @@ pub(crate) fn start(host: &Rc<Host>) {
     host.spawn(placement::follow(host.clone()));
     evacuate::start(host);
     host.spawn(adopt::run(host.clone()));
+    host.spawn(level::run(host.clone()));
     host.spawn(collect::run(host.clone()));
     if host.options.keeper.is_some() {
         host.spawn(quorum::run(host.clone()));

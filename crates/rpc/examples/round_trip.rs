@@ -181,6 +181,7 @@ fn measure(depth: u64, waits: bool) {
         cluster: "c".into(),
         node: NodeId(1),
         start: 1,
+        levels: vocab::Levels::OWN,
     };
     let handler = Rc::new(Done {
         world: world.clone(),

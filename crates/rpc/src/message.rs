@@ -2,10 +2,10 @@
 
 use crate::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
 use serde::{Deserialize, Serialize};
-use vocab::{NodeId, StoreId};
+use vocab::{Levels, NodeId, StoreId};
 use wire::{
-    Lane, MESSAGE_BYTES_MAX, NodeError, NodeReply, NodeRequest, StoreError, StoreReply,
-    StoreRequest,
+    FrameError, FrameHeader, Lane, MESSAGE_BYTES_MAX, NodeError, NodeReply, NodeRequest,
+    StoreError, StoreReply, StoreRequest,
 };
 
 /// Head of a request frame.
@@ -46,20 +46,61 @@ pub struct Hello {
     pub node: NodeId,
     /// When its process started; tells one run from another.
     pub start: u64,
+    /// What its release knows; both sides must know one of them. Sent behind everything else, where a release that does not
+    /// know it reads nothing.
+    #[serde(skip)]
+    pub levels: Levels,
 }
 
 /// Head of a hello frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Greeting {
-    pub(crate) hello: Hello,
+    hello: Hello,
+    bulk: bool,
+    levels: Levels,
+}
+
+/// As releases greeted that did not say what they know.
+#[derive(Deserialize)]
+struct EarlyGreeting {
+    hello: Hello,
     bulk: bool,
 }
 
 impl Greeting {
     pub(crate) fn new(hello: Hello, lane: Lane) -> Self {
         Self {
+            levels: hello.levels,
             hello,
             bulk: lane == Lane::Bulk,
+        }
+    }
+
+    /// Reads a hello frame.
+    ///
+    /// # Errors
+    /// Those of [`FrameHeader::decode_head`].
+    pub(crate) fn decode(header: &FrameHeader, head: &[u8]) -> Result<Self, FrameError> {
+        header
+            .decode_head::<Self>(head)
+            .or_else(|error| match error {
+                FrameError::Head(_) => {
+                    let early = header.decode_head::<EarlyGreeting>(head)?;
+                    Ok(Self {
+                        hello: early.hello,
+                        bulk: early.bulk,
+                        levels: Levels::FIRST,
+                    })
+                }
+                other => Err(other),
+            })
+    }
+
+    /// Who greets.
+    pub(crate) fn hello(self) -> Hello {
+        Hello {
+            levels: self.levels,
+            ..self.hello
         }
     }
 

@@ -291,14 +291,20 @@ impl Inner {
         };
         let undecodable = |error: wire::FrameError| self.refused(error.to_string());
         if frame.header.kind == FrameKind::Hello {
-            let greeting = frame.header.decode_head::<Greeting>(&frame.head);
-            let remote = greeting.map_err(undecodable)?.hello;
-            if remote.cluster == self.hello.cluster {
-                return Ok((reader, remote));
-            }
+            let greeting = Greeting::decode(&frame.header, &frame.head);
+            let remote = greeting.map_err(undecodable)?.hello();
             let (theirs, ours) = (&remote.cluster, &self.hello.cluster);
-            let reason = format!("it belongs to cluster {theirs:?}, we to {ours:?}");
-            return Err(self.refused(reason));
+            if theirs != ours {
+                let reason = format!("it belongs to cluster {theirs:?}, we to {ours:?}");
+                return Err(self.refused(reason));
+            }
+            if !remote.levels.meet(self.hello.levels) {
+                let (theirs, ours) = (remote.levels, self.hello.levels);
+                let reason =
+                    format!("its release knows level {theirs}, ours {ours}: upgrade the older one");
+                return Err(self.refused(reason));
+            }
+            return Ok((reader, remote));
         }
         match frame.header.decode_head(&frame.head).map_err(undecodable)? {
             Reply::Refused(reason) => Err(self.refused(reason)),

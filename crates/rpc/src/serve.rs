@@ -148,14 +148,14 @@ impl Server {
         let greeted = self
             .world
             .timeout(HELLO_TIMEOUT, self.greet(link, &mut reader));
-        let Ok(Some(greeting)) = greeted.await else {
+        let Ok(Some((hello, lane))) = greeted.await else {
             return;
         };
         let connection = Connection {
             id,
-            lane: greeting.lane(),
+            lane,
             caller: link.stream.caller(),
-            hello: greeting.hello,
+            hello,
             link: link.clone(),
         };
         let (world, own) = (self.world.clone(), link.clone());
@@ -169,7 +169,7 @@ impl Server {
     }
 
     /// Exchanges hellos; `None` when the caller was refused or lost.
-    async fn greet(&self, link: &Link, reader: &mut FrameReader) -> Option<Greeting> {
+    async fn greet(&self, link: &Link, reader: &mut FrameReader) -> Option<(Hello, Lane)> {
         let first = loop {
             match reader.next_frame() {
                 Ok(Some(frame)) => break Ok(frame),
@@ -183,11 +183,11 @@ impl Server {
             reader.push(chunk);
         };
         let frame = match first.and_then(|frame| self.judge(&frame)) {
-            Ok(greeting) => {
-                let own = Greeting::new(self.hello.clone(), greeting.lane());
+            Ok((caller, lane)) => {
+                let own = Greeting::new(self.hello.clone(), lane);
                 let frame = Frame::encode(FrameKind::Hello, 0, &own, Vec::new());
                 link.stream.write(frame.parts).await.ok()?;
-                return Some(greeting);
+                return Some((caller, lane));
             }
             Err(reason) => Frame::encode(FrameKind::Reply, 0, &Reply::Refused(reason), Vec::new()),
         };
@@ -195,20 +195,27 @@ impl Server {
         None
     }
 
-    fn judge(&self, frame: &Incoming) -> Result<Greeting, String> {
+    fn judge(&self, frame: &Incoming) -> Result<(Hello, Lane), String> {
         if frame.header.kind != FrameKind::Hello {
             return Err("the first frame must be a hello".to_owned());
         }
-        let greeting = frame.header.decode_head::<Greeting>(&frame.head);
+        let greeting = Greeting::decode(&frame.header, &frame.head);
         let greeting = greeting.map_err(|error| error.to_string())?;
-        let (theirs, ours) = (&greeting.hello.cluster, &self.hello.cluster);
-        if theirs == ours {
-            return Ok(greeting);
+        let (lane, caller) = (greeting.lane(), greeting.hello());
+        let (theirs, ours) = (&caller.cluster, &self.hello.cluster);
+        if theirs != ours {
+            return Err(format!(
+                "this node belongs to cluster {ours:?}, the caller to {theirs:?}: \
+                 check the address and the cluster name in the configuration"
+            ));
         }
-        Err(format!(
-            "this node belongs to cluster {ours:?}, the caller to {theirs:?}: \
-             check the address and the cluster name in the configuration"
-        ))
+        if !caller.levels.meet(self.hello.levels) {
+            return Err(format!(
+                "this node's release knows level {}, the caller's {}: upgrade the older one (docs/operating/upgrades.md)",
+                self.hello.levels, caller.levels
+            ));
+        }
+        Ok((caller, lane))
     }
 
     async fn read(

@@ -4,6 +4,10 @@
 //! - A newtype never converts into another one silently.
 //! - Nothing here performs I/O, allocates on the data path or depends on an operating system.
 
+mod level;
+
+pub use level::{Level, Levels};
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};

@@ -38,6 +38,7 @@ export function NodePage() {
                           {word(node.alive ? "alive" : "away")}
                         </State>,
                       ],
+                      [word("release"), node.release || "–"],
                       [word("address"), node.address],
                       ["API", node.api ?? "–"],
                       ["NBD", node.nbd ?? "–"],

@@ -15,6 +15,8 @@ const VOLUMES: usize = 100;
 const VOLUME_BYTES: u64 = 1 << 30;
 /// Pause before watching: leases, drains and the first round of background work are over.
 const SETTLE: Duration = Duration::from_secs(3);
+/// Until what follows their making is over, too: logs are drained, new lineages were walked.
+const QUIET: Duration = Duration::from_secs(60);
 /// Longest wait for one connection.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -54,8 +56,9 @@ pub fn watch(cluster: &Cluster, when: &str, time: Duration) -> Idle {
     idle
 }
 
-/// Watches the nodes while [`VOLUMES`] volumes are attached, a client connection each, spread over the gateways.
-pub fn watch_attached(cluster: &Cluster, time: Duration) -> Result<Idle> {
+/// Watches the nodes while [`VOLUMES`] volumes are attached, a client connection each, spread over the gateways: as soon as
+/// they are there, which shows what making them leaves to be done, and when that is over.
+pub fn watch_attached(cluster: &Cluster, time: Duration) -> Result<[Idle; 2]> {
     let api = cluster.any_api().context("no node runs")?;
     let mut clients = Vec::new();
     for index in 0..VOLUMES {
@@ -69,11 +72,11 @@ pub fn watch_attached(cluster: &Cluster, time: Duration) -> Result<Idle> {
         client.flush()?;
         clients.push(client);
     }
-    Ok(watch(
-        cluster,
-        &format!("{VOLUMES} idle volumes attached"),
-        time,
-    ))
+    let when = format!("{VOLUMES} idle volumes, just made and attached");
+    let made = watch(cluster, &when, time);
+    std::thread::sleep(QUIET);
+    let when = format!("{VOLUMES} idle volumes attached");
+    Ok([made, watch(cluster, &when, time)])
 }
 
 fn mean_and_max(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {

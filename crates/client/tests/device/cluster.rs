@@ -120,6 +120,7 @@ impl Cluster {
                 cluster: "test".into(),
                 node: NodeId(node + 1),
                 start: 1,
+                levels: vocab::Levels::OWN,
             };
             serve(world, listener, hello, handler).await;
         });

@@ -77,7 +77,7 @@ fn survey(store: u32, notes: Vec<Note>) -> StoreSurvey {
     let cluster = ClusterRow {
         id: "drawn".to_owned(),
         name: "lab".to_owned(),
-        version: 1,
+        level: vocab::Levels::OWN.newest,
         era: 0,
     };
     let synced = Note {

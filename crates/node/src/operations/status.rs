@@ -99,6 +99,8 @@ pub(super) fn nodes_of(view: &ClusterView) -> Vec<NodeAnswer> {
         address: row.address.clone(),
         nbd: row.nbd.clone(),
         api: row.api.clone(),
+        release: row.release.clone(),
+        level: row.levels.newest.0,
         alive: view.alive.contains_key(&row.id),
     };
     view.nodes.values().map(node).collect()
@@ -110,7 +112,8 @@ impl Host {
         Answer::Cluster(ClusterAnswer {
             name: self.options.cluster.clone(),
             id: self.cluster_id.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::RELEASE.to_owned(),
+            level: self.level().0,
             nodes: nodes_of(&self.view()),
         })
     }

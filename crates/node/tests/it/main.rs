@@ -10,6 +10,7 @@ mod events;
 mod figures;
 mod healing;
 mod kubernetes;
+mod levels;
 mod management;
 mod outage;
 mod protection;

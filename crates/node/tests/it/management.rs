@@ -12,7 +12,7 @@ use catalog::{Catalog, ClusterRow, Transaction};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use vocab::{BLOCK_SIZE, Lba};
+use vocab::{BLOCK_SIZE, Lba, Levels};
 use world::Duration;
 
 fn two_volumes(seed: u64) -> (Cluster, VolumeAnswer, VolumeAnswer) {
@@ -111,7 +111,7 @@ fn a_cluster_made_before_ids_were_drawn_keeps_its_name_as_id() {
     let before = ClusterRow {
         id: "test".to_owned(),
         name: "test".to_owned(),
-        version: 1,
+        level: Levels::OWN.newest,
         era: 0,
     };
     let written = async move {

@@ -67,6 +67,63 @@ fn a_peer_of_another_cluster_is_refused_by_name() {
 }
 
 #[test]
+fn releases_that_know_one_level_talk_and_others_are_told_both() {
+    let known = |mut hello: Hello, levels: &str| {
+        hello.levels = levels.parse().unwrap();
+        hello
+    };
+    for (server, caller, talk) in [
+        ("1-2", "2-3", true),
+        ("2-3", "1-2", true),
+        ("2-3", "1", false),
+        ("1", "2-3", false),
+    ] {
+        let sim = Simulation::new(1, Options::default());
+        let (client, host) = (sim.host("client"), sim.host("server"));
+        start_server_as(&host, &Seen::default(), known(hello(1), server));
+        sim.run_for(Duration::from_millis(1));
+        let peer = Peer::new(
+            client.world(),
+            Address::from("server:1"),
+            known(hello(2), caller),
+        );
+        match run(&sim, &client, peer.call(write(1), Vec::new())) {
+            Ok(_) => {
+                assert!(talk, "{server} {caller}");
+                assert_eq!(peer.remote().unwrap().levels, server.parse().unwrap());
+            }
+            Err(RpcError::Refused { reason, .. }) => {
+                assert!(!talk, "{server} {caller}: {reason}");
+                let words = |levels: &str| levels.replace('-', " to ");
+                assert!(
+                    reason.contains(&words(server)) && reason.contains(&words(caller)),
+                    "{reason}"
+                );
+            }
+            answer => panic!("{answer:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_server_of_before_levels_were_sent_counts_as_the_first() {
+    let sim = Simulation::new(1, Options::default());
+    let (client, server) = (sim.host("client"), sim.host("server"));
+    let world = server.world();
+    server.spawn(async move {
+        let listener = world.net.listen(&Address::from("server:1")).await.unwrap();
+        let stream = listener.accept().await.unwrap();
+        stream.write(vec![greeting().into()]).await.unwrap();
+        world.sleep(SECOND * 9).await;
+    });
+    sim.run_for(Duration::from_millis(1));
+    let peer = peer(&client, &server);
+    let _unanswered = peer.call(write(1), Vec::new());
+    sim.run_for(SECOND);
+    assert_eq!(peer.remote().unwrap().levels, vocab::Levels::FIRST);
+}
+
+#[test]
 fn a_caller_of_another_version_is_told_both_versions() {
     let (sim, client, _, _) = pair(1);
     let mut bytes = greeting();

@@ -28,6 +28,7 @@ pub fn hello(node: u32) -> Hello {
         cluster: "test".into(),
         node: NodeId(node),
         start: 7,
+        levels: vocab::Levels::OWN,
     }
 }
 
@@ -108,6 +109,10 @@ impl Handler for Echo {
 
 /// Serves on port 1 of the host.
 pub fn start_server(host: &Host, seen: &Seen) {
+    start_server_as(host, seen, hello(1));
+}
+
+pub fn start_server_as(host: &Host, seen: &Seen, own: Hello) {
     let world = host.world();
     let address = Address(format!("{}:1", host.name()));
     let seen = seen.clone();
@@ -117,7 +122,7 @@ pub fn start_server(host: &Host, seen: &Seen) {
             world: world.clone(),
             seen,
         });
-        serve(world, listener, hello(1), handler).await;
+        serve(world, listener, own, handler).await;
     });
 }
 

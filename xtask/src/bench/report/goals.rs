@@ -124,7 +124,7 @@ fn goals(results: &Results) -> Vec<Goal> {
         let mut idle = results.idle.iter();
         idle.find(|idle| idle.when.contains(words))
     };
-    let cpu = find("attached").map(|idle| idle.cpu_percent.1);
+    let cpu = find("volumes attached").map(|idle| idle.cpu_percent.1);
     goals.push(Goal::at_most(
         "CPU of the busiest node with 100 idle volumes attached",
         (None, Some(1.0)),

@@ -2,7 +2,9 @@
 
 use super::fio::{Fio, Task};
 use super::scene::Scene;
+use crate::support::Node;
 use crate::support::attached::Attached;
+use crate::support::cluster::{NODES, wait_until};
 use std::time::Duration;
 
 /// Time between two events, in which fio writes.
@@ -18,13 +20,17 @@ struct Devices {
 
 impl Devices {
     fn start(test: &'static str) -> Self {
+        Self::start_with(test, Task::WriteAndVerify)
+    }
+
+    fn start_with(test: &'static str, task: Task) -> Self {
         let scene = Scene::start(test, &["disk"]);
         let directory = &scene.cluster.directory;
         let node = scene.cluster.node(scene.gateway);
         let attached = ["disk-2", "disk-3"].map(|name| Attached::attach(directory, node, name));
         let fio = |attached: &Attached| {
             let (name, device) = (attached.volume, &attached.device);
-            Fio::on_device(&directory.0, name, device, Task::WriteAndVerify)
+            Fio::on_device(&directory.0, name, device, task)
         };
         let fios = attached.iter().map(fio).collect();
         let mut devices = Self {
@@ -111,5 +117,41 @@ fn real_attached_devices_go_on_when_a_replica_and_then_the_owner_are_stopped() {
     devices.pause();
     devices.scene.wait_for_takeover("disk-2");
     devices.scene.cluster.node(owner).signal("CONT");
+    devices.finish();
+}
+
+/// The cluster's level, and how many of its nodes know level 2.
+fn levels(node: &Node) -> (u64, usize) {
+    let cluster = node.ask(&["cluster", "show"]);
+    let nodes = cluster["nodes"].as_array().unwrap().iter();
+    let upgraded = nodes.filter(|node| node["level"] == 2).count();
+    (cluster["level"].as_u64().unwrap(), upgraded)
+}
+
+#[test]
+fn real_attached_devices_go_on_while_all_nodes_are_upgraded_one_after_the_other() {
+    let mut devices = Devices::start_with("attached-upgrade", Task::WriteSlowlyAndVerify);
+    for index in 0..NODES {
+        let cluster = &mut devices.scene.cluster;
+        let upgraded = cluster.upgrade_node(index, "1-2", |cluster| {
+            std::thread::sleep(PAUSE);
+            let other = cluster.node((index + 1) % NODES);
+            assert_eq!(levels(other), (1, index), "nodes of two releases");
+        });
+        upgraded.expect("it starts as the next release");
+        wait_until("everything has its copies again", || {
+            let status = devices.scene.cluster.node(index).try_ask(&["status"]);
+            status.is_some_and(|status| status["verdict"] == "ok")
+        });
+        devices.pause();
+    }
+    wait_until("the cluster is at the new level", || {
+        (0..NODES).all(|index| levels(devices.scene.cluster.node(index)) == (2, NODES))
+    });
+    let cluster = &mut devices.scene.cluster;
+    // The first release cannot come back.
+    let refused = cluster.upgrade_node(0, "1", |_| ()).unwrap_err();
+    assert!(refused.contains("the cluster is at level 2"), "{refused}");
+    cluster.start_nodes_as(&[0], &["--levels", "1-2"]);
     devices.finish();
 }

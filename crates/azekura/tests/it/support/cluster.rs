@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 
 /// How long anything is waited for on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Of each log, when a test fails.
-const LOG_LINES_SHOWN: usize = 40;
 /// Size of a node's disk.
 const DISK: &str = "2 GiB";
 /// Nodes of the cluster.
@@ -304,10 +302,15 @@ impl Cluster {
 
     /// Starts nodes, the first time or again, all at once.
     pub fn start_nodes(&mut self, indices: &[usize]) {
+        self.start_nodes_as(indices, &[]);
+    }
+
+    /// [`Cluster::start_nodes`] with more arguments.
+    pub fn start_nodes_as(&mut self, indices: &[usize], arguments: &[&str]) {
         let config = |index: &usize| self.directory.path(&format!("node-{index}.toml"));
         let starting: Vec<Starting> = indices
             .iter()
-            .map(|index| Node::launch(&config(index)))
+            .map(|index| Node::launch_with(&config(index), arguments))
             .collect();
         for (index, starting) in indices.iter().zip(starting) {
             let node = starting.ready();
@@ -315,6 +318,23 @@ impl Cluster {
             node.credentials.clone_from(&self.credentials);
             self.nodes[*index] = Some(node);
         }
+    }
+
+    /// Stops a node cleanly and starts it again as a release that knows these levels.
+    pub fn upgrade_node(
+        &mut self,
+        index: usize,
+        levels: &str,
+        meanwhile: impl FnOnce(&Self),
+    ) -> Result<(), String> {
+        let node = self.nodes[index].take().expect("the node runs");
+        node.stop();
+        meanwhile(self);
+        let config = self.directory.path(&format!("node-{index}.toml"));
+        let mut node = Node::launch_with(&config, &["--levels", levels]).ready()?;
+        node.credentials.clone_from(&self.credentials);
+        self.nodes[index] = Some(node);
+        Ok(())
     }
 
     pub fn node(&self, index: usize) -> &Node {
@@ -356,21 +376,6 @@ impl Cluster {
         replicas
             .map(|replica| usize::try_from(store(replica)).unwrap() - 1)
             .collect()
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        for name in ["node-0", "node-1", "node-2", "etcd"] {
-            let log = self.directory.path(&format!("{name}.log"));
-            let text = std::fs::read_to_string(log).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            let last = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
-            eprintln!("--- the end of {name}'s log\n{}", last.join("\n"));
-        }
     }
 }
 
