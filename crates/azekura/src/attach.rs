@@ -359,6 +359,7 @@ fn client_options(
         attachment: AttachmentGeneration(generation),
         read_only: arguments.read_only,
         // A file system must not see an error because the cluster was away for a while.
+        levels: vocab::Levels::OWN,
         patience: arguments.patience.unwrap_or(Duration::MAX),
     }
 }

@@ -211,6 +211,7 @@ fn through_remote(api: Endpoint<'_>, job: &Job) -> anyhow::Result<Outcome> {
         client: 0,
         attachment: AttachmentGeneration(granted.generation),
         read_only: false,
+        levels: vocab::Levels::OWN,
         patience: Duration::from_secs(PATIENCE_SECONDS),
     };
     let of_shard = job.clone();

@@ -361,6 +361,7 @@ async fn sources(
         surveys.extend(read.with_context(|| path.display().to_string())?.items);
     }
     let sources = Sources {
+        levels: vocab::Levels::OWN,
         cluster: first.cluster.clone(),
         surveys,
         backup: backup

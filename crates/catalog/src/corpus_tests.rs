@@ -57,6 +57,12 @@ fn rows_of_the_cluster(target: &Target) {
         "cluster",
         &json!({"id": "c0ffee", "name": "lab", "version": 1, "era": 2}),
     );
+    // Without a version, so that releases that know no levels cannot read it.
+    holds::<ClusterRow>(
+        target,
+        "cluster-of-level-2",
+        &json!({"id": "c0ffee", "name": "lab", "level": 2, "era": 2}),
+    );
     holds::<NodeRow>(
         target,
         "node",

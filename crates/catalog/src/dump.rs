@@ -349,6 +349,13 @@ impl Rows {
                         named.name
                     )));
                 }
+                if !Levels::OWN.know(named.level) {
+                    return Err(CatalogError::Refused(format!(
+                        "the catalog is of level {}, and this release knows level {}: use the release that ran there",
+                        named.level,
+                        Levels::OWN
+                    )));
+                }
                 cluster.clone_into(&mut named.name);
                 named.era += 1;
                 value = encode(&named);

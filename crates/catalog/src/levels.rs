@@ -3,12 +3,25 @@
 //! Invariants
 //! - The level is one that every node in the catalog knows, whichever order rises and starts come in: a node that is new, or of
 //!   another release than before, writes the cluster's row anew, and a rise is on top of the row that was read before the nodes.
-//! - It never falls.
+//! - A node's row is that of the process that holds its name: it is written together with the row that says that it lives.
+//! - The level never falls, but for a catalog that is made anew of what disks or a backup knew.
 
 use crate::Catalog;
 use crate::access::{CatalogError, ROUNDS_MAX, Transaction, Versioned};
-use crate::rows::{ClusterRow, NodeRow, Row};
+use crate::kv::{Compare, LeaseId, Op};
+use crate::rows::{AliveRow, ClusterRow, NodeRow, Row};
 use vocab::Level;
+
+/// What became of a node that wants to take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// It takes part, for as long as its lease lives.
+    Alive,
+    /// A process of this name lives already.
+    NameInUse,
+    /// Its release does not know the cluster's level, which is this. Nothing was changed.
+    Unknown(Level),
+}
 
 impl Catalog {
     /// The cluster's own row.
@@ -23,17 +36,22 @@ impl Catalog {
         })
     }
 
-    /// Writes a node's row, unless its release does not know the cluster's level: then that is the answer. A retry is safe.
+    /// Writes a node's row, and with it the row that says that it lives. A retry is safe.
     ///
     /// # Errors
     /// [`CatalogError::Contended`]; [`CatalogError::Kv`], [`CatalogError::Damaged`].
-    pub async fn announce_node(&self, node: &NodeRow) -> Result<Result<(), Level>, CatalogError> {
+    pub async fn announce_node(
+        &self,
+        node: &NodeRow,
+        alive: &AliveRow,
+        lease: LeaseId,
+    ) -> Result<Announced, CatalogError> {
         for _ in 0..ROUNDS_MAX {
             let cluster = self.cluster().await?;
             if !node.levels.know(cluster.row.level) {
-                return Ok(Err(cluster.row.level));
+                return Ok(Announced::Unknown(cluster.row.level));
             }
-            let change = Transaction::new();
+            let change = alone(alive, lease);
             let change = match self.read::<NodeRow>(&node.key()).await? {
                 Some(present) if present.row.levels == node.levels => {
                     change.replace(&present, node)
@@ -42,10 +60,30 @@ impl Catalog {
                 _ => change.put(node).replace(&cluster, &cluster.row),
             };
             if self.commit(change).await?.is_some() {
-                return Ok(Ok(()));
+                return Ok(Announced::Alive);
+            }
+            if self.read::<AliveRow>(&alive.key()).await?.is_some() {
+                return Ok(Announced::NameInUse);
             }
         }
         Err(CatalogError::Contended)
+    }
+
+    /// Says again that a node lives that has announced itself before, unless it was removed since, or another process lives
+    /// under its name; whether it was said. A retry is safe.
+    ///
+    /// # Errors
+    /// [`CatalogError::Kv`], [`CatalogError::Damaged`].
+    pub async fn announce_again(
+        &self,
+        alive: &AliveRow,
+        lease: LeaseId,
+    ) -> Result<bool, CatalogError> {
+        let Some(node) = self.read::<NodeRow>(&NodeRow::key_of(alive.id)).await? else {
+            return Ok(false);
+        };
+        let change = alone(alive, lease).unchanged(&node);
+        Ok(self.commit(change).await?.is_some())
     }
 
     /// Raises the cluster's level to the highest that all of its nodes know, those that do not run included; the new level, if it
@@ -67,4 +105,12 @@ impl Catalog {
         let change = Transaction::new().replace(&cluster, &risen);
         Ok(self.commit(change).await?.map(|_| level))
     }
+}
+
+/// The node lives, and no other process under its name.
+fn alone(alive: &AliveRow, lease: LeaseId) -> Transaction {
+    let value = serde_json::to_vec(alive).expect("rows have string keys only");
+    Transaction::new()
+        .when(Compare::Absent(alive.key()))
+        .write(Op::PutLeased(alive.key(), value, lease))
 }

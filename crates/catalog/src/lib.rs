@@ -58,6 +58,7 @@ pub use kubernetes::{
     CLAIMS_MAX, ClaimRow, KUBERNETES_MAX, KnownRows, KubernetesClass, KubernetesNews,
     KubernetesPod, KubernetesRow, REPORTED_STEP_MS,
 };
+pub use levels::Announced;
 pub use notes::{COUNTERS, LogNote, NOTED, is_noted, name_of};
 pub use once::{Once, OnceRow};
 pub use placement::{GroupChange, IntentRow, Subject};

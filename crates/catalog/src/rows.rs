@@ -34,6 +34,7 @@ pub(crate) fn numbered(prefix: &str, number: u64) -> String {
 
 /// The cluster itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredCluster", into = "StoredCluster")]
 pub struct ClusterRow {
     /// Unlike that of every other cluster, and never changed: part of handles that others keep. Clusters made before ids
     /// were drawn have their name here.
@@ -41,11 +42,47 @@ pub struct ClusterRow {
     /// Name given by the operator; in every disk header and greeting.
     pub name: String,
     /// What its nodes may say to each other and write: see `vocab::Level`. It never falls.
-    #[serde(rename = "version")]
     pub level: Level,
     /// How often the catalog was made anew: from the disks, from a backup, or in another place. Revisions start over then.
-    #[serde(default)]
     pub era: u64,
+}
+
+/// The cluster's row as it is written. Releases that know no levels want a `version`, which they do not compare: above level 1
+/// there is none, so that they do not start.
+#[derive(Serialize, Deserialize)]
+struct StoredCluster {
+    id: String,
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    level: Option<Level>,
+    #[serde(default)]
+    era: u64,
+}
+
+impl From<StoredCluster> for ClusterRow {
+    fn from(stored: StoredCluster) -> Self {
+        Self {
+            id: stored.id,
+            name: stored.name,
+            level: stored.level.unwrap_or_default(),
+            era: stored.era,
+        }
+    }
+}
+
+impl From<ClusterRow> for StoredCluster {
+    fn from(row: ClusterRow) -> Self {
+        let first = row.level == Level::default();
+        Self {
+            id: row.id,
+            name: row.name,
+            version: first.then_some(1),
+            level: (!first).then_some(row.level),
+            era: row.era,
+        }
+    }
 }
 
 impl Row for ClusterRow {
@@ -76,6 +113,14 @@ pub struct NodeRow {
     /// What that release knows.
     #[serde(default)]
     pub levels: Levels,
+}
+
+impl NodeRow {
+    /// Key of a node's row.
+    #[must_use]
+    pub fn key_of(id: NodeId) -> String {
+        numbered(Self::PREFIX, u64::from(id.0))
+    }
 }
 
 impl Row for NodeRow {

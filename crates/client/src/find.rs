@@ -50,7 +50,7 @@ impl Finder {
                 cluster: options.cluster.clone(),
                 node: NodeId(0),
                 start: world.rng.next_u64(),
-                levels: vocab::Levels::OWN,
+                levels: options.levels,
             },
             client,
             last_session: SessionNumber::before_first(world.clock.unix_ms()),

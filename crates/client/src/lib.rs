@@ -19,7 +19,7 @@ mod ranges;
 
 pub use device::RemoteDevice;
 
-use vocab::AttachmentGeneration;
+use vocab::{AttachmentGeneration, Levels};
 use world::{Address, Duration};
 
 /// Which volume, and how to reach it.
@@ -38,6 +38,8 @@ pub struct ClientOptions {
     pub attachment: AttachmentGeneration,
     /// No writes wanted.
     pub read_only: bool,
+    /// What the release knows that asks.
+    pub levels: Levels,
     /// How long a request (or `open`) waits while no owner can be reached; [`Duration::MAX`] is for ever.
     pub patience: Duration,
 }

@@ -79,6 +79,8 @@ pub struct QuorumLimits {
     /// Members whose history was forgotten and whose file was not made smaller since. What they say of its use is as of
     /// their last commit: one that takes no writes may never say that a part of it is free.
     pub forgotten: BTreeSet<u64>,
+    /// Room comes before everything else. Not so after it could not be made: then what else is to be done is not waited for.
+    pub room_first: bool,
 }
 
 /// One change.
@@ -158,7 +160,8 @@ pub fn plan_member(
         return None;
     }
     // What else is to be done may need etcd to take writes.
-    let room = judge.anybody_full().then(|| judge.tidy_up()).flatten();
+    let first = limits.room_first && judge.anybody_full();
+    let room = first.then(|| judge.tidy_up()).flatten();
     let step = room
         .or_else(|| judge.readdress())
         .or_else(|| judge.learner())

@@ -22,7 +22,7 @@ use catalog::{
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use vocab::{Incarnation, SnapshotId, StoreId, VolumeId};
+use vocab::{Incarnation, Level, Levels, SnapshotId, StoreId, VolumeId};
 use wire::{LOG_NOTES, NoteVersion, StoreSurvey, log_note_key};
 
 /// Ids of each kind left out: more than can have been given out after the newest note.
@@ -41,6 +41,8 @@ pub struct Sources {
     pub without: BTreeSet<StoreId>,
     /// Volumes, by name or `volume-N`, and snapshots, `snapshot-N`, whose loss an operator has accepted.
     pub accepted: BTreeSet<String>,
+    /// What the release knows that makes the catalog.
+    pub levels: Levels,
 }
 
 /// Why no catalog can be made.
@@ -65,6 +67,17 @@ pub enum RebuildError {
          backup of the catalog with these disks instead"
     )]
     Unknown,
+    /// The cluster is of another release.
+    #[error(
+        "the cluster was at level {level}, and this release knows level {levels}, so it would lose what it does not know: use the \
+         release that ran here"
+    )]
+    Level {
+        /// The cluster's.
+        level: Level,
+        /// What this release knows.
+        levels: Levels,
+    },
     /// Stores that the cluster had are missing.
     #[error(
         "{missing} of the cluster's stores are not here, and nothing is decided without them: add their disks or surveys; \
@@ -127,6 +140,12 @@ pub fn rebuild(sources: &Sources) -> Result<Rebuilt, RebuildError> {
     let Some(mut cluster) = merged.get::<ClusterRow>("cluster")? else {
         return Err(RebuildError::Unknown);
     };
+    if !sources.levels.know(cluster.level) {
+        return Err(RebuildError::Level {
+            level: cluster.level,
+            levels: sources.levels,
+        });
+    }
     merged.find_blind()?;
     let mut rebuilt = Rebuilt {
         known_until: Some(merged.until),

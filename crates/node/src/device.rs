@@ -335,6 +335,7 @@ impl Gateway {
             client: self.host.world.rng.next_u64(),
             attachment: AttachmentGeneration(0),
             read_only: self.wants_read_only,
+            levels: self.host.options.levels,
             patience: self.host.options.patience,
         };
         // With time left for what the last one asked has to say.

@@ -165,7 +165,7 @@ impl Host {
             release: RELEASE.to_owned(),
             levels: options.levels,
         };
-        let lease = Rc::new(membership::join(&world, &catalog, &row, options.lease).await?);
+        let lease = Rc::new(membership::join(&world, &catalog, &row, &options).await?);
         let parts = Parts {
             stores: opened,
             listener,

@@ -7,11 +7,11 @@
 //!   is concluded from silence of the catalog.
 
 use crate::host::Host;
-use crate::options::{HostError, HostOptions};
-use catalog::kv::{Compare, Kv, KvError, LeaseId, Op, Outcome, Revision};
+use crate::options::{HostError, HostOptions, bug};
+use catalog::kv::{Kv, KvError, LeaseId, Revision};
 use catalog::{
-    AliveRow, Catalog, CatalogError, ClusterRow, ContainerRow, GroupRow, IntentRow, NodeRow, Row,
-    SpaceRow, StoreRow, Subject, Transaction,
+    AliveRow, Announced, Catalog, CatalogError, ClusterRow, ContainerRow, GroupRow, IntentRow,
+    NodeRow, Row, SpaceRow, StoreRow, Subject, Transaction,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -281,7 +281,7 @@ async fn follow(host: Rc<Host>, part: Part, prefix: &'static str, mut revision: 
 
 /// This node's place in the catalog.
 pub(crate) struct Lease {
-    kv: Rc<dyn Kv>,
+    catalog: Catalog,
     world: World,
     id: Cell<LeaseId>,
     ttl: Duration,
@@ -313,7 +313,9 @@ pub(crate) async fn check_cluster(
             expected: options.cluster.clone(),
         });
     }
-    check_level(present.level, options.levels)?;
+    if !bug!(options.faults, IgnoreLevel) {
+        check_level(present.level, options.levels)?;
+    }
     Ok((present.id, present.level))
 }
 
@@ -345,31 +347,33 @@ pub(crate) async fn join(
     world: &World,
     catalog: &Catalog,
     node: &NodeRow,
-    ttl: Duration,
+    options: &HostOptions,
 ) -> Result<Lease, HostError> {
+    let ttl = options.lease;
     let kv = catalog.kv().clone();
     let row = AliveRow {
         id: node.id,
         start: world.rng.next_u64() >> 1,
     };
-    let announced = catalog.announce_node(node).await?;
-    announced.or_else(|level| check_level(level, node.levels))?;
     let deadline = world.now() + ttl * 3 + Duration::from_secs(1);
     loop {
         let id = kv.grant(ttl).await.map_err(CatalogError::from)?;
-        let announce = vec![Op::PutLeased(row.key(), encode(&row), id)];
-        let outcome = kv.txn(vec![Compare::Absent(row.key())], announce).await;
-        match outcome.map_err(CatalogError::from)? {
-            Outcome::Committed(_) => {
+        match announce(catalog, node, (&row, id), options).await? {
+            Announced::Alive => {
                 return Ok(Lease {
-                    kv,
+                    catalog: catalog.clone(),
                     world: world.clone(),
                     id: Cell::new(id),
                     ttl,
                     row,
                 });
             }
-            Outcome::Conflict => drop(kv.revoke(id).await),
+            Announced::NameInUse => drop(kv.revoke(id).await),
+            Announced::Unknown(level) => {
+                drop(kv.revoke(id).await);
+                let levels = node.levels;
+                return Err(HostError::Level { level, levels });
+            }
         }
         if world.now() >= deadline {
             return Err(HostError::NameInUse {
@@ -377,6 +381,29 @@ pub(crate) async fn join(
             });
         }
         world.sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn announce(
+    catalog: &Catalog,
+    node: &NodeRow,
+    (alive, lease): (&AliveRow, LeaseId),
+    options: &HostOptions,
+) -> Result<Announced, CatalogError> {
+    let bold = NodeRow {
+        levels: Levels {
+            oldest: Level(1),
+            newest: Level(u16::MAX),
+        },
+        ..node.clone()
+    };
+    match bug!(options.faults, IgnoreLevel) {
+        true => {
+            let announced = catalog.announce_node(&bold, alive, lease).await?;
+            catalog.commit(Transaction::new().put(node)).await?;
+            Ok(announced)
+        }
+        false => catalog.announce_node(node, alive, lease).await,
     }
 }
 
@@ -401,7 +428,7 @@ impl Lease {
         loop {
             self.world.sleep(self.ttl / 3).await;
             if announced {
-                let renewal = self.kv.renew(self.id.get());
+                let renewal = self.catalog.kv().renew(self.id.get());
                 let renewed = self.world.timeout(self.ttl / 2, renewal).await;
                 announced = !matches!(renewed, Ok(Err(KvError::LeaseEnded)));
             }
@@ -415,25 +442,30 @@ impl Lease {
 
     /// Announces the node under a new lease; whether it is announced now. An attempt before, whose answer was
     /// lost, may have done it: then its lease lives and is the one to go on with.
-    async fn again(&self) -> Result<bool, KvError> {
-        match self.kv.renew(self.id.get()).await {
+    async fn again(&self) -> Result<bool, CatalogError> {
+        let kv = self.catalog.kv();
+        match kv.renew(self.id.get()).await {
             Ok(()) => {}
-            Err(KvError::LeaseEnded) => self.id.set(self.kv.grant(self.ttl).await?),
-            Err(error) => return Err(error),
+            Err(KvError::LeaseEnded) => self.id.set(kv.grant(self.ttl).await?),
+            Err(error) => return Err(error.into()),
         }
-        let announce = vec![Op::PutLeased(
-            self.row.key(),
-            encode(&self.row),
-            self.id.get(),
-        )];
-        let absent = vec![Compare::Absent(self.row.key())];
-        if let Outcome::Committed(_) = self.kv.txn(absent, announce).await? {
+        if self
+            .catalog
+            .announce_again(&self.row, self.id.get())
+            .await?
+        {
             return Ok(true);
         }
-        let present = self.kv.get(&self.row.key()).await?;
-        let ours = present.is_some_and(|entry| entry.value == encode(&self.row));
+        let present = kv.get(&self.row.key()).await?;
+        let ours = present
+            .as_ref()
+            .is_some_and(|entry| entry.value == encode(&self.row));
         if !ours {
-            tracing::error!(node = %self.row.id, "another process runs under this node's name");
+            let reason = match present {
+                Some(_) => "another process runs under this node's name",
+                None => "the node was removed from the cluster: restart it to let it join again",
+            };
+            tracing::error!(node = %self.row.id, reason, "it takes no part");
         }
         Ok(ours)
     }
@@ -442,7 +474,7 @@ impl Lease {
     pub(crate) async fn end(&self) {
         let _ = self
             .world
-            .timeout(CATALOG_PATIENCE, self.kv.revoke(self.id.get()))
+            .timeout(CATALOG_PATIENCE, self.catalog.kv().revoke(self.id.get()))
             .await;
     }
 }

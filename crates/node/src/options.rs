@@ -126,6 +126,8 @@ pub enum Bug {
     AdmitAnyGeneration,
     /// The newest process of an attached client is not noted for the owners to come.
     ForgetProcess,
+    /// A node starts whatever the cluster's level is, and nobody who raises it counts a node that starts meanwhile.
+    IgnoreLevel,
 }
 
 /// Whether a deliberate bug is planted: constant false without the feature.

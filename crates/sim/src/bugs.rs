@@ -38,7 +38,8 @@ impl Planted {
 
     /// Whether it was planted before there were operators and a catalog with a temper.
     pub(crate) fn is_early(self) -> bool {
-        self != Self::Node(node::Bug::ForgetProcess)
+        let late = [node::Bug::ForgetProcess, node::Bug::IgnoreLevel];
+        !late.map(Self::Node).contains(&self)
     }
 
     pub(crate) fn plant(self, host: &mut node::HostOptions) {
@@ -104,6 +105,7 @@ pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Node(node::Bug::KeepOlder), 5),
     (Planted::Node(node::Bug::AdmitAnyGeneration), 5),
     (Planted::Node(node::Bug::ForgetProcess), 49),
+    (Planted::Node(node::Bug::IgnoreLevel), 1),
     (Planted::Store(store::Bug::IgnoreFlushError), 7),
     (Planted::Store(store::Bug::SkipReserve), 44),
     (Planted::Volume(volume::Bug::SharePages), 1),
@@ -157,6 +159,7 @@ fn all() -> Vec<Planted> {
         node::Bug::KeepOlder,
         node::Bug::AdmitAnyGeneration,
         node::Bug::ForgetProcess,
+        node::Bug::IgnoreLevel,
     ];
     all.extend(nodes.into_iter().map(Planted::Node));
     all.extend([

@@ -1,5 +1,6 @@
 //! The checks: invariants held against the whole cluster, seen from outside.
 
+use crate::bugs::Planted;
 use crate::clients::{self, Subject};
 use crate::cluster::{self, Cluster};
 use crate::manage::{Inventory, Taken, operate};
@@ -201,6 +202,26 @@ pub fn is_redundant(cluster: &Cluster) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Every copy is read once, where disks damage what they hold: what nobody reads, such as a snapshot's old blocks, would wait for
+/// another machine's disks to damage the same, and two damaged copies of two are more than was promised.
+pub fn scrub(cluster: &Cluster) {
+    let config = &cluster.config;
+    let damages = config.faults.rot || config.faults.misdirect;
+    if !damages || config.planted.is_some_and(Planted::is_early) {
+        return;
+    }
+    for node in &cluster.nodes {
+        let Some(host) = node.running.borrow().clone() else {
+            continue;
+        };
+        let done = cluster.run_on(&node.machine, RECOVERY_LIMIT, async move {
+            host.scrub_once().await
+        });
+        // One that died meanwhile has been read in part, as in life.
+        let _ = done;
+    }
 }
 
 /// Invariant 5: all copies of one form are identical, byte for byte.
@@ -537,5 +558,8 @@ pub fn describe(cluster: &Cluster) -> String {
             .collect()
     };
     let stores = stores.map(|store| format!("{:?} {:?}", store.status(), logs(&store)));
-    volumes.chain(stores).collect::<Vec<_>>().join("; ")
+    let groups = rows::<GroupRow>(cluster).into_iter();
+    let groups = groups.map(|row| format!("{row:?}"));
+    let all = volumes.chain(stores).chain(groups);
+    all.collect::<Vec<_>>().join("; ")
 }

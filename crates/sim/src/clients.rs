@@ -226,6 +226,7 @@ pub async fn open_as(
         client,
         attachment,
         read_only: false,
+        levels: crate::releases::ANY,
         patience: Duration::from_secs(300),
     };
     RemoteDevice::open(world, options)

@@ -2,6 +2,7 @@
 
 use crate::bay::SimBay;
 use crate::config::Config;
+use crate::releases::Installed;
 use catalog::{Row, VolumeRow};
 use catalog_kv::memory::{MemoryKv, Outage};
 use node::{Host, HostOptions, StoreSpec};
@@ -41,6 +42,8 @@ pub struct Node {
     pub kv: RefCell<Option<MemoryKv>>,
     /// Why it did not start the last time.
     pub problem: Rc<RefCell<Option<String>>>,
+    /// The release on its machine.
+    installed: Rc<Installed>,
 }
 
 /// All machines.
@@ -94,6 +97,7 @@ impl Cluster {
                 running: Rc::default(),
                 kv: RefCell::default(),
                 problem: Rc::default(),
+                installed: Rc::new(Installed::first(seed, index, config.operating.releases)),
             }
         });
         let nodes = nodes.collect();
@@ -205,13 +209,16 @@ impl Cluster {
     /// Starts the node's process on its machine, again and again until it runs.
     pub fn boot(&self, index: usize) {
         let node = &self.nodes[index];
-        let (world, options) = (node.machine.world(), self.host_options(index));
+        let (world, mut options) = (node.machine.world(), self.host_options(index));
+        let installed = node.installed.clone();
+        installed.choose();
         let bay = node.bay.clone();
         let kv = self.kv.handle(world.clone());
         *node.kv.borrow_mut() = Some(kv.clone());
         let (running, problem) = (node.running.clone(), node.problem.clone());
         node.machine.spawn(async move {
             loop {
+                options.levels = installed.levels();
                 let started = Host::start(
                     world.clone(),
                     Rc::new(kv.clone()),
@@ -224,7 +231,10 @@ impl Cluster {
                         *problem.borrow_mut() = None;
                         return;
                     }
-                    Err(error) => *problem.borrow_mut() = Some(error.to_string()),
+                    Err(error) => {
+                        installed.refused(&error);
+                        *problem.borrow_mut() = Some(error.to_string());
+                    }
                 }
                 world.sleep(RESTART_PAUSE).await;
             }

@@ -32,6 +32,7 @@ mod operators;
 mod others;
 mod positions;
 mod rebuilding;
+mod releases;
 mod run;
 mod served;
 

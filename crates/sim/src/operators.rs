@@ -38,6 +38,8 @@ pub struct Operating {
     pub removal: bool,
     /// Disks are put into the wrong machines.
     pub swaps: bool,
+    /// Processes start again as other releases: see `releases`.
+    pub releases: bool,
 }
 
 impl Operating {
@@ -57,6 +59,7 @@ impl Operating {
             disks: rng.chance(0.6) && steady,
             removal: rng.chance(0.6) && steady,
             swaps: rng.chance(0.4) && steady,
+            releases: rng.chance(0.5),
         }
     }
 

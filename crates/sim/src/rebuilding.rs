@@ -47,6 +47,7 @@ pub fn lose_catalog(cluster: &mut Cluster) -> Result<String, String> {
     }
     let surveys = survey_all(cluster)?;
     let sources = Sources {
+        levels: crate::releases::ANY,
         cluster: CLUSTER.to_owned(),
         surveys,
         ..Sources::default()

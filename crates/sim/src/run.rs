@@ -17,6 +17,7 @@ use crate::moving;
 use crate::others::Others;
 use crate::positions::Positions;
 use crate::rebuilding::{Rebuilding, lose_catalog};
+use crate::releases::LevelWatch;
 use crate::served;
 use api::operation::{CompressionName, ContainerSpec, Operation, SyncName, VolumeSpec};
 use std::sync::Arc;
@@ -246,6 +247,7 @@ impl Run {
             })?;
         }
         check::within_bound(cluster, "redundancy", || check::is_redundant(cluster))?;
+        check::scrub(cluster);
         if self.rebuilding.is_due() {
             let said = lose_catalog(&mut self.cluster)?;
             self.note(said);
@@ -399,6 +401,7 @@ struct Eyes {
     fences: Fences,
     flush_errors: FlushErrors,
     positions: Positions,
+    levels: LevelWatch,
 }
 
 impl Eyes {
@@ -410,6 +413,7 @@ impl Eyes {
         self.fences.observe(cluster)?;
         self.flush_errors.observe(cluster)?;
         self.positions.observe(cluster)?;
+        self.levels.observe(cluster)?;
         accounting::nothing_in_use_is_free(cluster)?;
         check::committed_is_everywhere(cluster)?;
         check::open_segments_are_known(cluster)?;

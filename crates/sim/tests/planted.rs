@@ -154,6 +154,11 @@ fn a_session_that_was_ended_and_is_let_in_by_another_owner_is_found() {
 }
 
 #[test]
+fn a_release_that_works_in_a_cluster_that_it_does_not_know_is_found() {
+    assert_found("node-IgnoreLevel");
+}
+
+#[test]
 fn a_flush_that_failed_and_counts_is_found() {
     assert_found("store-IgnoreFlushError");
 }

@@ -31,6 +31,7 @@ pub fn options(cluster: &Cluster, patience: Duration) -> ClientOptions {
         client: 0,
         attachment: AttachmentGeneration(0),
         read_only: false,
+        levels: vocab::Levels::OWN,
         patience,
     }
 }

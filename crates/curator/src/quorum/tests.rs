@@ -8,6 +8,7 @@ const LIMITS: QuorumLimits = QuorumLimits {
     silence_alive: Duration::from_secs(60),
     quota: 1 << 30,
     forgotten: BTreeSet::new(),
+    room_first: true,
 };
 
 fn peer(node: u32) -> String {
@@ -310,6 +311,12 @@ fn what_was_forgotten_is_given_back_though_the_member_does_not_say_that_it_is_fr
     assert_eq!(planned(&members, &seats(3)), step);
     // Five members would be better; room comes first.
     assert_eq!(planned(&members, &seats(5)), step);
+    let later = QuorumLimits {
+        room_first: false,
+        ..limits.clone()
+    };
+    let other = plan_member(&seats(5), &members, &BTreeMap::new(), &later);
+    assert!(matches!(other, Some(QuorumStep::Add { .. })), "{other:?}");
     members.members[1].bytes = 1 << 20;
     let disarm = QuorumStep::Disarm { member: 20 };
     assert_eq!(planned(&members, &seats(3)), Some(disarm));

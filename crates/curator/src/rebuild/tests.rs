@@ -122,6 +122,7 @@ fn log(promised: u64, trimmed: u64, tails: &[(u32, u64)]) -> LogSurvey {
 
 fn sources(surveys: Vec<StoreSurvey>) -> Sources {
     Sources {
+        levels: vocab::Levels::OWN,
         cluster: "lab".to_owned(),
         surveys,
         ..Sources::default()
@@ -185,6 +186,26 @@ fn terms_and_counters_are_ahead_of_everything_seen() {
     assert!(counter.parse::<u64>().expect("a number") > 500);
     let cluster: ClusterRow = serde_json::from_slice(&rebuilt.rows["cluster"]).expect("a row");
     assert_eq!(cluster.era, 1);
+}
+
+#[test]
+fn a_catalog_of_a_level_that_is_not_known_is_not_made() {
+    let row = note(10, &volume(3, 2, vec![segment(1, 3, 1, &[1])]));
+    let mut given = sources(vec![survey(1, vec![row])]);
+    given.levels = "2-3".parse().expect("levels");
+    let refused = rebuild(&given);
+    assert!(
+        matches!(
+            refused,
+            Err(RebuildError::Level {
+                level: vocab::Level(1),
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    given.levels = "1-2".parse().expect("levels");
+    assert!(rebuild(&given).is_ok());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::events::Told;
 use crate::host::Host;
 use catalog::{CatalogError, Severity};
 use std::rc::Rc;
-use vocab::Level;
+use vocab::{Level, Levels};
 use world::Duration;
 
 /// Pause between two looks.
@@ -12,8 +12,13 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 impl Host {
     /// What nodes may say to each other and write. Never above what the cluster's level is; behind it for seconds after a rise.
-    pub(crate) fn level(&self) -> Level {
+    pub fn level(&self) -> Level {
         self.upkeep.level.get()
+    }
+
+    /// What the release of this node knows.
+    pub fn levels(&self) -> Levels {
+        self.options.levels
     }
 }
 
@@ -50,8 +55,13 @@ async fn look(host: &Host) -> Result<(), CatalogError> {
         );
         host.tell(Told::new(Severity::Info, "level-risen", "cluster", message));
     }
-    host.upkeep
-        .level
-        .set(host.catalog.cluster().await?.row.level);
+    let level = host.catalog.cluster().await?.row.level;
+    let levels = host.levels();
+    if levels.know(level) {
+        host.upkeep.level.set(level);
+    } else {
+        // It was removed meanwhile, and does not come to life again.
+        tracing::error!(%level, %levels, "the cluster has risen to a level that this release does not know: upgrade this node");
+    }
     Ok(())
 }

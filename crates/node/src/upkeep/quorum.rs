@@ -23,6 +23,10 @@ const SEEN_AGE_MAX: Duration = Duration::from_secs(30);
 /// Pause between two attempts to make room in an etcd that warns of too little.
 const COMPACT_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Each further attempt waits twice as long, up to about an hour: an etcd that is full of what lives is not to be stopped
+/// for a moment again and again.
+const DOUBLINGS_MAX: u32 = 6;
+
 /// A seat for a member of the cluster's own etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeatFacts {
@@ -71,10 +75,25 @@ struct Memory {
     /// Whether it was told that a member has no space.
     warned: bool,
     compacted: Option<Time>,
+    /// How often, since then.
+    compactions: u32,
+    /// Why it was not, the last time.
+    not_compacted: Option<String>,
     /// See [`QuorumLimits::forgotten`].
     forgotten: BTreeSet<u64>,
     /// What failed last, so that it is said once.
     failed: Option<String>,
+}
+
+impl Memory {
+    fn note_silent(&mut self, members: &KvMembers, now: Time) {
+        let silent = members.all().filter(|member| member.problem.is_some());
+        let silent: BTreeSet<u64> = silent.map(|member| member.id).collect();
+        self.silent.retain(|id, _| silent.contains(id));
+        for id in silent {
+            self.silent.entry(id).or_insert(now);
+        }
+    }
 }
 
 /// What this node has announced.
@@ -265,15 +284,11 @@ async fn look(
         return Ok(());
     }
     let now = host.world.now();
-    let listed = |id: &u64| {
-        let mut silent = members.all().filter(|member| member.problem.is_some());
-        silent.any(|member| member.id == *id)
-    };
-    memory.silent.retain(|id, _| listed(id));
-    for member in members.all().filter(|member| member.problem.is_some()) {
-        memory.silent.entry(member.id).or_insert(now);
+    memory.note_silent(&members, now);
+    if make_room(host, keeper, &members, memory).await {
+        // etcd removes what it forgot in the background: what members say is of before.
+        return Ok(());
     }
-    make_room(host, keeper, &members, memory).await;
     let rows = host.seat_rows().await.map_err(|error| error.to_string())?;
     let own = keeper.seat().map(|seat| seat.quota);
     let quotas = rows.iter().map(|row| row.quota).chain(own);
@@ -289,6 +304,7 @@ async fn look(
         silence_alive: host.options.repair_delay * ALIVE_FACTOR,
         quota,
         forgotten: memory.forgotten.clone(),
+        room_first: memory.failed.is_none(),
     };
     let Some(step) = curator::plan_member(&seats, &members, &silent, &limits) else {
         return Ok(());
@@ -327,13 +343,20 @@ fn has_no_space(member: &catalog::kv::KvMember) -> bool {
 }
 
 /// An etcd that warns of too little space forgets its history; what that frees is given back by the plan.
-async fn make_room(host: &Host, keeper: &dyn Keeper, members: &KvMembers, memory: &mut Memory) {
+/// Whether it did so now.
+async fn make_room(
+    host: &Host,
+    keeper: &dyn Keeper,
+    members: &KvMembers,
+    memory: &mut Memory,
+) -> bool {
     let warned = members.all().find(|member| has_no_space(member));
     let Some(warned) = warned else {
         memory.warned = false;
         memory.compacted = None;
+        memory.compactions = 0;
         memory.forgotten.clear();
-        return;
+        return false;
     };
     if !memory.warned {
         let name = &warned.name;
@@ -344,16 +367,22 @@ async fn make_room(host: &Host, keeper: &dyn Keeper, members: &KvMembers, memory
     }
     let now = host.world.now();
     let since = memory.compacted.map(|at| now.since(at));
-    if since.is_some_and(|since| since < COMPACT_INTERVAL) {
-        return;
+    let pause = COMPACT_INTERVAL * (1 << memory.compactions.saturating_sub(1).min(DOUBLINGS_MAX));
+    if since.is_some_and(|since| since < pause) {
+        return false;
     }
-    match keeper.compact().await {
-        Ok(()) => {
-            memory.compacted = Some(now);
-            memory.forgotten = members.all().map(|member| member.id).collect();
-        }
-        Err(reason) => tracing::warn!(reason, "etcd's history is not forgotten yet"),
+    let compacted = keeper.compact().await;
+    let failed = compacted.err();
+    if failed.is_none() {
+        memory.compacted = Some(now);
+        memory.compactions += 1;
+        memory.forgotten = members.all().map(|member| member.id).collect();
+    } else if failed != memory.not_compacted {
+        tracing::warn!(reason = failed, "etcd's history is not forgotten yet");
     }
+    let done = failed.is_none();
+    memory.not_compacted = failed;
+    done
 }
 
 fn tell(host: &Host, step: &QuorumStep, members: &KvMembers) {

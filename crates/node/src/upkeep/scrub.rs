@@ -167,25 +167,43 @@ pub(crate) async fn run(host: Rc<Host>, store: StoreId) {
         .await;
     loop {
         let begin = host.world.now();
-        let groups: Vec<GroupRow> = host.members.look(|view| {
-            let groups = view.groups.values();
-            let ours = groups.filter(|group| group.members.contains(&store.id()));
-            ours.cloned().collect()
-        });
-        let mut round = Round::begin(&host, &store);
-        for group in &groups {
-            scrub_group(&host, &store, group, &mut round).await;
-        }
-        round.end();
-        let took = host.world.now().since(begin);
-        if groups.is_empty() {
+        if !read_all(&host, &store).await {
             host.world.sleep(IDLE_PAUSE).await;
             continue;
         }
-        note(&host, |report| report.rounds += 1);
+        let took = host.world.now().since(begin);
         let rest = host.options.scrub.interval.saturating_sub(took);
         host.world.sleep(rest.max(IDLE_PAUSE)).await;
     }
+}
+
+impl Host {
+    /// Reads every copy of the stores here once, at the pace of the options, besides the rounds; what has rotted is made good.
+    /// For whoever cannot wait for them.
+    pub async fn scrub_once(self: &Rc<Self>) {
+        for store in self.stores.all() {
+            read_all(self, &store).await;
+        }
+    }
+}
+
+/// One round over a store; whether there was anything to read.
+async fn read_all(host: &Rc<Host>, store: &Store) -> bool {
+    let groups: Vec<GroupRow> = host.members.look(|view| {
+        let groups = view.groups.values();
+        let ours = groups.filter(|group| group.members.contains(&store.id()));
+        ours.cloned().collect()
+    });
+    let mut round = Round::begin(host, store);
+    for group in &groups {
+        scrub_group(host, store, group, &mut round).await;
+    }
+    round.end();
+    let any = !groups.is_empty();
+    if any {
+        note(host, |report| report.rounds += 1);
+    }
+    any
 }
 
 fn note(host: &Host, change: impl FnOnce(&mut ScrubReport)) {

@@ -3,7 +3,10 @@
 
 use crate::support::{Cluster, MIB};
 use api::{Answer, Operation};
-use node::{HostError, HostOptions};
+use catalog::kv::Kv;
+use catalog_kv::memory::Outage;
+use node::{Host, HostError, HostOptions};
+use std::rc::Rc;
 use vocab::{Level, Levels};
 use world::Duration;
 
@@ -117,4 +120,67 @@ fn a_new_cluster_begins_at_the_level_of_its_first_node() {
         options.levels = "2-3".parse().expect("levels")
     });
     assert_eq!(said(&cluster, 1), (3, vec![3, 3]));
+}
+
+#[test]
+fn a_release_whose_cluster_is_new_serves_through_its_gateways() {
+    let cluster = Cluster::with_options(74, 3, |options| {
+        options.levels = "2-3".parse().expect("levels")
+    });
+    cluster.create_container("c", 2);
+    cluster.create_volume(0, "v", MIB);
+    for asked in 0..3 {
+        let device = cluster.device(asked, "v");
+        cluster.write(asked, &device, 0, asked as u8);
+        assert_eq!(cluster.read(asked, &device, 0), asked as u8);
+    }
+}
+
+#[test]
+fn a_node_that_was_removed_while_it_was_cut_off_does_not_come_to_life_again() {
+    let cluster = Cluster::new(75, 3);
+    cluster.set_outage_of(2, Outage::Before);
+    cluster.sim.run_for(Duration::from_secs(30));
+    let remove = Operation::NodeRemove {
+        name: "c".to_owned(),
+        lost: false,
+    };
+    cluster.operate(0, remove);
+    upgrade(&cluster, 0, "1-2").expect("one release more");
+    upgrade(&cluster, 1, "1-2").expect("one release more");
+    assert_eq!(said(&cluster, 0), (2, vec![2, 2]));
+    // It runs, reaches the catalog again, and does not know the level.
+    cluster.set_outage_of(2, Outage::None);
+    cluster.sim.run_for(Duration::from_secs(60));
+    assert_eq!(said(&cluster, 0), (2, vec![2, 2]));
+    let kv = cluster.kv.handle(cluster.machines[0].host.world());
+    let lives = cluster.run(0, async move { kv.range("alive/", None, 9).await });
+    assert_eq!(lives.expect("the catalog answers").entries.len(), 2);
+}
+
+#[test]
+fn a_second_process_of_a_name_changes_nothing() {
+    let cluster = Cluster::new(76, 2);
+    upgrade(&cluster, 0, "1-2").expect("one release more");
+    // Another machine with a copy of the configuration of the second.
+    let world = cluster.machines[0].host.world();
+    let kv = cluster.kv.handle(world.clone());
+    let second = HostOptions {
+        listen: world::Address::from("a:7999"),
+        ..options(&cluster, 1, "1-2")
+    };
+    let started = cluster.run(0, async move {
+        let started = Host::start(world, Rc::new(kv), Vec::new(), second).await;
+        started.map(drop)
+    });
+    assert!(
+        matches!(started, Err(HostError::NameInUse { .. })),
+        "{started:?}"
+    );
+    cluster.sim.run_for(Duration::from_secs(30));
+    assert_eq!(
+        said(&cluster, 0),
+        (1, vec![2, 1]),
+        "the one that runs counts"
+    );
 }

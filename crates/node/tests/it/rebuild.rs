@@ -167,6 +167,7 @@ impl Drill {
 
 fn sources(surveys: Vec<StoreSurvey>) -> Sources {
     Sources {
+        levels: vocab::Levels::OWN,
         cluster: "test".to_owned(),
         surveys,
         ..Sources::default()

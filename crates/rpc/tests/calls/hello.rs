@@ -105,9 +105,8 @@ fn releases_that_know_one_level_talk_and_others_are_told_both() {
     }
 }
 
-#[test]
-fn a_server_of_before_levels_were_sent_counts_as_the_first() {
-    let sim = Simulation::new(1, Options::default());
+/// A server that greets as releases did before they sent levels.
+fn early_server(sim: &Simulation) -> (Host, Host) {
     let (client, server) = (sim.host("client"), sim.host("server"));
     let world = server.world();
     server.spawn(async move {
@@ -117,6 +116,28 @@ fn a_server_of_before_levels_were_sent_counts_as_the_first() {
         world.sleep(SECOND * 9).await;
     });
     sim.run_for(Duration::from_millis(1));
+    (client, server)
+}
+
+#[test]
+fn a_caller_refuses_a_server_of_before_that_does_not_know_better() {
+    let sim = Simulation::new(1, Options::default());
+    let (client, _server) = early_server(&sim);
+    let mut own = hello(2);
+    own.levels = "2-3".parse().unwrap();
+    let peer = Peer::new(client.world(), Address::from("server:1"), own);
+    match run(&sim, &client, peer.call(write(1), Vec::new())) {
+        Err(RpcError::Refused { reason, .. }) => {
+            assert!(reason.contains("level 1, ours 2 to 3"), "{reason}");
+        }
+        answer => panic!("{answer:?}"),
+    }
+}
+
+#[test]
+fn a_server_of_before_levels_were_sent_counts_as_the_first() {
+    let sim = Simulation::new(1, Options::default());
+    let (client, server) = early_server(&sim);
     let peer = peer(&client, &server);
     let _unanswered = peer.call(write(1), Vec::new());
     sim.run_for(SECOND);

@@ -365,6 +365,7 @@ impl<'a> Client<'a> {
             client,
             attachment: AttachmentGeneration(generation),
             read_only: false,
+            levels: vocab::Levels::OWN,
             patience: Duration::from_secs(30),
         };
         let world = cluster.machines[index].host.world();
