@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use vocab::Levels;
 use world::{LocalBoxFuture, World};
 
 /// Pause between two attempts to finish what must be finished.
@@ -39,6 +40,7 @@ pub struct Place(Rc<Inner>);
 struct Inner {
     world: World,
     cluster: String,
+    levels: Levels,
     state: PathBuf,
     /// The file and the store that can be exchanged, if the catalog was in a file when the process started.
     file: Option<(PathBuf, SwitchKv)>,
@@ -141,6 +143,7 @@ pub async fn open(
     let place = Place(Rc::new(Inner {
         world: world.clone(),
         cluster: config.cluster.clone(),
+        levels: config.levels,
         state: config.state.clone(),
         file,
         seat: seat.clone(),
@@ -180,7 +183,10 @@ async fn resume(
     let new = Catalog::new(opened.kv.clone());
     let finished = is_finished(&new, &config.cluster).await;
     if !finished.with_context(|| describe(&target))? {
-        let rows = old.dump().await?.for_another(&config.cluster)?;
+        let rows = old
+            .dump()
+            .await?
+            .for_another(&config.cluster, config.levels)?;
         let filled = new.fill(&rows).await;
         filled.with_context(|| describe(&target))?;
     }
@@ -292,7 +298,7 @@ impl Inner {
     /// Fills the new catalog; how many rows it has. Once the old one is marked it does not give up: what was asked for last
     /// may have happened.
     async fn fill(&self, old: &Catalog, new: &Catalog, place: &str) -> Result<usize, CatalogError> {
-        let rows = old.dump().await?.for_another(&self.cluster)?;
+        let rows = old.dump().await?.for_another(&self.cluster, self.levels)?;
         let filled = new.begin_fill(&rows).await?;
         old.mark_moved(place).await?;
         let mut outcome = filled.finish().await;

@@ -30,6 +30,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use vocab::Levels;
 use vocab::StoreId;
 use wire::StoreSurvey;
 use world::World;
@@ -361,7 +362,7 @@ async fn sources(
         surveys.extend(read.with_context(|| path.display().to_string())?.items);
     }
     let sources = Sources {
-        levels: vocab::Levels::OWN,
+        levels: Levels::OWN,
         cluster: first.cluster.clone(),
         surveys,
         backup: backup
@@ -491,6 +492,13 @@ pub fn describe(catalog: &CatalogConfig) -> String {
 async fn accept(world: &World, volume: &str, config: &Path) -> anyhow::Result<Report> {
     let reached = present_catalog(world, &Config::read(config)?).await?;
     let catalog = &reached.catalog;
+    let level = catalog.cluster().await?.row.level;
+    if !Levels::OWN.know(level) {
+        bail!(
+            "the cluster is at level {level}, and this release knows level {}: use the release that runs there",
+            Levels::OWN
+        );
+    }
     let id = catalog.volume_named(volume).await?.row.id;
     let mut reason = None;
     let change = |row: &mut catalog::VolumeRow| {
@@ -523,7 +531,10 @@ async fn move_to(
     let old = present_catalog(world, &config).await?.catalog;
     let new = open_catalog(&target, credentials(&config)?.as_ref())?;
     let new = Catalog::new(new.kv);
-    let rows = old.dump().await?.for_another(&config.cluster)?;
+    let rows = old
+        .dump()
+        .await?
+        .for_another(&config.cluster, config.levels)?;
     let place = describe(&target);
     let filled = new.begin_fill(&rows).await;
     let filled = filled.with_context(|| place.clone())?;

@@ -2,14 +2,18 @@
 //! Format: docs/formats/node-state.md.
 
 use crate::kept;
-use node::LastWords;
+use node::{Host, LastWords};
 use serde::{Deserialize, Serialize};
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use vocab::VolumeId;
+use world::{Duration, World};
 
 const FILE: &str = "last-words.json";
+/// Pause between two looks whether the catalog knows them.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Characters of the reason that are kept.
 const REASON_MAX: usize = 1000;
 
@@ -51,23 +55,29 @@ fn write(folder: &Path, volume: u64, panic: &PanicHookInfo<'_>) -> anyhow::Resul
     Ok(())
 }
 
-/// The words of the process before this one, which are nobody else's from now on. Words that cannot be read say nothing.
-pub fn take(folder: &Path) -> Option<LastWords> {
-    let read = kept::read::<Kept>(folder, FILE);
-    if !matches!(read, Ok(None)) {
-        let file: PathBuf = folder.join(FILE);
-        let _ = std::fs::remove_file(file);
+/// The words of the process before this one. They stay until the cluster knows them: a process may end before it has told anybody.
+/// Words that cannot be read say nothing, and are removed.
+pub fn read(folder: &Path) -> Option<LastWords> {
+    let words = kept::read::<Kept>(folder, FILE).unwrap_or_else(|error| {
+        tracing::warn!(%error, "what ended the process before this one cannot be read");
+        let _ = std::fs::remove_file(folder.join(FILE));
+        None
+    });
+    words.map(|words| LastWords {
+        volume: VolumeId(words.volume),
+        at_ms: words.at_ms,
+        reason: words.reason,
+    })
+}
+
+/// Removes these words as soon as the catalog has them. Told twice they count once.
+pub async fn forget_when_told(world: World, host: Rc<Host>, folder: PathBuf, words: LastWords) {
+    while !host.has_told_last_words() {
+        world.sleep(LOOK_AGAIN).await;
     }
-    match read {
-        Ok(words) => words.map(|words| LastWords {
-            volume: VolumeId(words.volume),
-            at_ms: words.at_ms,
-            reason: words.reason,
-        }),
-        Err(error) => {
-            tracing::warn!(%error, "what ended the process before this one cannot be read");
-            None
-        }
+    // A panic since then has words of its own, and ends this process.
+    if read(&folder) == Some(words) {
+        let _ = std::fs::remove_file(folder.join(FILE));
     }
 }
 
@@ -84,19 +94,19 @@ mod tests {
 
     /// Tests run in processes of their own, so that the hook is nobody else's.
     #[test]
-    fn a_panic_on_a_volumes_behalf_is_told_once() {
+    fn a_panic_on_a_volumes_behalf_leaves_words_that_stay() {
         let folder = folder("last-words");
         listen(&folder);
         let nobodys = std::panic::catch_unwind(|| panic!("nobody's"));
         assert!(nobodys.is_err());
-        assert_eq!(take(&folder), None);
+        assert_eq!(read(&folder), None);
         let panics = || world::blame::on_behalf(Some(7), || panic!("on purpose"));
         assert!(std::panic::catch_unwind(panics).is_err());
-        let words = take(&folder).expect("it panicked");
+        let words = read(&folder).expect("it panicked");
         assert_eq!(words.volume, VolumeId(7));
         assert!(words.reason.contains("on purpose"), "{words:?}");
         assert!(words.reason.contains("last_words.rs"), "{words:?}");
-        assert_eq!(take(&folder), None, "told");
+        assert_eq!(read(&folder).as_ref(), Some(&words), "until it is told");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
@@ -106,7 +116,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         for text in ["{", r#"{"version": 2}"#, r#"{"version": 1}"#] {
             std::fs::write(folder.join(FILE), text).unwrap();
-            assert_eq!(take(&folder), None);
+            assert_eq!(read(&folder), None);
             assert!(!folder.join(FILE).exists());
         }
         std::fs::remove_dir_all(&folder).unwrap();

@@ -388,7 +388,8 @@ async fn serve(
     }
     let mut options = options(&config, api.as_ref().map(|api| &api.socket))?;
     options.logs = Some(Arc::new(window));
-    options.last_words = last_words::take(&config.state);
+    let words = last_words::read(&config.state);
+    options.last_words.clone_from(&words);
     last_words::listen(&config.state);
     options.cluster_id = format!("{:016x}", world.rng.next_u64());
     if let Some(path) = config.tls.as_ref().and_then(|tls| tls.authority.as_deref()) {
@@ -410,6 +411,15 @@ async fn serve(
         stopping: Cell::new(false),
     });
     world.spawn(trim_memory(world.clone(), host.clone()));
+    if let Some(words) = words {
+        let (told, folder) = (host.clone(), config.state.clone());
+        world.spawn(last_words::forget_when_told(
+            world.clone(),
+            told,
+            folder,
+            words,
+        ));
+    }
     if let Some(credentials) = credentials.clone() {
         let keeping = authority::keep(world.clone(), host.clone(), credentials, seat.hosts());
         world.spawn(keeping);

@@ -184,6 +184,12 @@ impl Transaction {
         self
     }
 
+    /// There must be no row at this key.
+    #[must_use]
+    pub fn absent(self, key: String) -> Self {
+        self.when(Compare::Absent(key))
+    }
+
     /// One more condition.
     #[must_use]
     pub(crate) fn when(mut self, condition: Compare) -> Self {

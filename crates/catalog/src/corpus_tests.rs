@@ -84,6 +84,14 @@ fn rows_of_the_cluster(target: &Target) {
             "quota": 8,
         }),
     );
+    holds::<crate::ScrubRow>(
+        target,
+        "scrub",
+        &json!({
+            "id": 4, "incarnation": u64::MAX, "began_ms": 1, "group": 7,
+            "after": {"group": 7, "volume": 9, "epoch": 2, "counter": 3}, "whole_ms": 2,
+        }),
+    );
     holds::<EtcdRow>(target, "etcd", &json!({"cluster": u64::MAX}));
     holds::<AliveRow>(target, "alive", &json!({"id": 3, "start": 17}));
     holds::<StoreRow>(
@@ -273,7 +281,15 @@ fn decode_all(bytes: &[u8]) {
         ($($row:ty),*) => { $(one::<$row>(bytes);)* };
     }
     each!(
-        ClusterRow, NodeRow, SeatRow, EtcdRow, AliveRow, StoreRow, SpaceRow, IntentRow
+        crate::ScrubRow,
+        ClusterRow,
+        NodeRow,
+        SeatRow,
+        EtcdRow,
+        AliveRow,
+        StoreRow,
+        SpaceRow,
+        IntentRow
     );
     each!(
         JoinTokenRow,

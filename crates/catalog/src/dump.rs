@@ -9,7 +9,7 @@ use crate::notes::{is_noted, name_of};
 use crate::rows::{ClusterRow, Row};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
-use vocab::Levels;
+use vocab::{Level, Levels};
 
 /// Version of the format this release writes.
 const VERSION: u32 = 1;
@@ -233,7 +233,7 @@ impl Catalog {
         let marker = ClusterRow {
             id: String::new(),
             name: UNFINISHED.to_owned(),
-            level: Levels::OWN.newest,
+            level: Level::default(),
             era: 0,
         };
         let cluster = rows.get(&marker.key());
@@ -337,7 +337,11 @@ impl Rows {
     ///
     /// # Errors
     /// [`CatalogError::Damaged`], [`CatalogError::Refused`] when they name no cluster, or one that is not `cluster`.
-    pub fn for_another(&self, cluster: &str) -> Result<BTreeMap<String, Vec<u8>>, CatalogError> {
+    pub fn for_another(
+        &self,
+        cluster: &str,
+        levels: Levels,
+    ) -> Result<BTreeMap<String, Vec<u8>>, CatalogError> {
         let mut rows = BTreeMap::new();
         for row in &self.rows {
             let mut value = row.value.to_string().into_bytes();
@@ -349,11 +353,10 @@ impl Rows {
                         named.name
                     )));
                 }
-                if !Levels::OWN.know(named.level) {
+                if !levels.know(named.level) {
                     return Err(CatalogError::Refused(format!(
-                        "the catalog is of level {}, and this release knows level {}: use the release that ran there",
-                        named.level,
-                        Levels::OWN
+                        "the catalog is of level {}, and this release knows level {levels}: use the release that ran there",
+                        named.level
                     )));
                 }
                 cluster.clone_into(&mut named.name);

@@ -21,6 +21,8 @@ pub enum Announced {
     NameInUse,
     /// Its release does not know the cluster's level, which is this. Nothing was changed.
     Unknown(Level),
+    /// It took part, and was removed since. Nothing was changed.
+    Removed,
 }
 
 impl Catalog {
@@ -36,7 +38,8 @@ impl Catalog {
         })
     }
 
-    /// Writes a node's row, and with it the row that says that it lives. A retry is safe.
+    /// Writes a node's row, and with it the row that says that it lives. `returning`: it took part before, and is not to come back
+    /// once it was removed. A retry is safe.
     ///
     /// # Errors
     /// [`CatalogError::Contended`]; [`CatalogError::Kv`], [`CatalogError::Damaged`].
@@ -45,6 +48,7 @@ impl Catalog {
         node: &NodeRow,
         alive: &AliveRow,
         lease: LeaseId,
+        returning: bool,
     ) -> Result<Announced, CatalogError> {
         for _ in 0..ROUNDS_MAX {
             let cluster = self.cluster().await?;
@@ -52,38 +56,29 @@ impl Catalog {
                 return Ok(Announced::Unknown(cluster.row.level));
             }
             let change = alone(alive, lease);
-            let change = match self.read::<NodeRow>(&node.key()).await? {
-                Some(present) if present.row.levels == node.levels => {
+            let change = match self.read::<NodeRow>(&node.key()).await {
+                Ok(None) if returning => return Ok(Announced::Removed),
+                Ok(Some(present)) if present.row.levels == node.levels => {
                     change.replace(&present, node)
                 }
-                // Whoever is about to raise the level counts this node, too.
-                _ => change.put(node).replace(&cluster, &cluster.row),
+                // Whoever is about to raise the level counts this node, too. A damaged row is written anew.
+                Ok(_) | Err(CatalogError::Damaged { .. }) => {
+                    change.put(node).replace(&cluster, &cluster.row)
+                }
+                Err(error) => return Err(error),
             };
             if self.commit(change).await?.is_some() {
                 return Ok(Announced::Alive);
             }
-            if self.read::<AliveRow>(&alive.key()).await?.is_some() {
-                return Ok(Announced::NameInUse);
+            if let Some(other) = self.read::<AliveRow>(&alive.key()).await? {
+                // An attempt before, whose answer was lost, may have written it.
+                return Ok(match other.row == *alive {
+                    true => Announced::Alive,
+                    false => Announced::NameInUse,
+                });
             }
         }
         Err(CatalogError::Contended)
-    }
-
-    /// Says again that a node lives that has announced itself before, unless it was removed since, or another process lives
-    /// under its name; whether it was said. A retry is safe.
-    ///
-    /// # Errors
-    /// [`CatalogError::Kv`], [`CatalogError::Damaged`].
-    pub async fn announce_again(
-        &self,
-        alive: &AliveRow,
-        lease: LeaseId,
-    ) -> Result<bool, CatalogError> {
-        let Some(node) = self.read::<NodeRow>(&NodeRow::key_of(alive.id)).await? else {
-            return Ok(false);
-        };
-        let change = alone(alive, lease).unchanged(&node);
-        Ok(self.commit(change).await?.is_some())
     }
 
     /// Raises the cluster's level to the highest that all of its nodes know, those that do not run included; the new level, if it

@@ -31,6 +31,7 @@ mod notes;
 mod once;
 mod placement;
 mod rows;
+mod scrub;
 mod snapshots;
 mod space;
 mod targets;
@@ -67,6 +68,7 @@ pub use rows::{
     NodeRow, Origin, PagePointer, Row, SeatRow, SegmentReplica, SegmentRow, SnapshotRow,
     SnapshotState, StoreRow, SyncPolicy, VolumeLimits, VolumeRoot, VolumeRow, VolumeState,
 };
+pub use scrub::ScrubRow;
 pub use snapshots::{NewSnapshot, SnapshotBase, SnapshotMarks};
 pub use space::{SpaceRow, SpaceState};
 pub use targets::{AlertCursorRow, AlertTargetRow, Delivery, MailSecurity, Secret, TARGETS_MAX};

@@ -230,7 +230,9 @@ impl Catalog {
             })
             .await?;
         }
-        let gone = Transaction::new().free_name(StoreRow::key_of(store));
+        let gone = Transaction::new()
+            .free_name(StoreRow::key_of(store))
+            .free_name(crate::ScrubRow::key_of(store));
         self.commit(gone).await.map(|_| ())
     }
 

@@ -191,10 +191,18 @@ pub struct AliveRow {
     pub start: u64,
 }
 
+impl AliveRow {
+    /// Key of the row of a node.
+    #[must_use]
+    pub fn key_of(id: NodeId) -> String {
+        numbered(Self::PREFIX, u64::from(id.0))
+    }
+}
+
 impl Row for AliveRow {
     const PREFIX: &'static str = "alive/";
     fn key(&self) -> String {
-        numbered(Self::PREFIX, u64::from(self.id.0))
+        Self::key_of(self.id)
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) const CATALOG_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) const RELOAD_AFTER: Duration = Duration::from_secs(10);
 /// Pause after a failed look at the catalog.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Pause before a node that is out looks again whether it may take part.
+const OUT_PAUSE: Duration = Duration::from_secs(10);
 /// Rows of one range call.
 const PAGE_ROWS: usize = 500;
 
@@ -286,6 +288,9 @@ pub(crate) struct Lease {
     id: Cell<LeaseId>,
     ttl: Duration,
     row: AliveRow,
+    node: NodeRow,
+    /// Why this node does not take part any more, for people.
+    out: RefCell<Option<String>>,
 }
 
 /// Makes sure that the catalog belongs to the cluster of the options; returns the cluster's id.
@@ -366,9 +371,11 @@ pub(crate) async fn join(
                     id: Cell::new(id),
                     ttl,
                     row,
+                    node: node.clone(),
+                    out: RefCell::default(),
                 });
             }
-            Announced::NameInUse => drop(kv.revoke(id).await),
+            Announced::NameInUse | Announced::Removed => drop(kv.revoke(id).await),
             Announced::Unknown(level) => {
                 drop(kv.revoke(id).await);
                 let levels = node.levels;
@@ -399,16 +406,12 @@ async fn announce(
     };
     match bug!(options.faults, IgnoreLevel) {
         true => {
-            let announced = catalog.announce_node(&bold, alive, lease).await?;
+            let announced = catalog.announce_node(&bold, alive, lease, false).await?;
             catalog.commit(Transaction::new().put(node)).await?;
             Ok(announced)
         }
-        false => catalog.announce_node(node, alive, lease).await,
+        false => catalog.announce_node(node, alive, lease, false).await,
     }
-}
-
-fn encode(row: &AliveRow) -> Vec<u8> {
-    serde_json::to_vec(row).expect("rows have string keys only")
 }
 
 impl Lease {
@@ -422,20 +425,35 @@ impl Lease {
         self.id.get()
     }
 
+    /// Why this node does not take part any more: it was removed, or another process has its name. It leads nothing then,
+    /// and takes no volume.
+    pub(crate) fn why_out(&self) -> Option<String> {
+        self.out.borrow().clone()
+    }
+
     /// Renews the lease for as long as the node runs, and takes a new one when it was too late.
     pub(crate) async fn hold(self: Rc<Self>) {
         let mut announced = true;
         loop {
-            self.world.sleep(self.ttl / 3).await;
+            let pause = match self.out.borrow().is_some() {
+                true => OUT_PAUSE,
+                false => self.ttl / 3,
+            };
+            self.world.sleep(pause).await;
             if announced {
                 let renewal = self.catalog.kv().renew(self.id.get());
                 let renewed = self.world.timeout(self.ttl / 2, renewal).await;
                 announced = !matches!(renewed, Ok(Err(KvError::LeaseEnded)));
+                if !announced {
+                    tracing::warn!(node = %self.row.id, "the node's lease has ended; taking a new one");
+                }
             }
             if !announced {
-                tracing::warn!(node = %self.row.id, "the node's lease has ended; taking a new one");
                 let again = self.world.timeout(CATALOG_PATIENCE, self.again()).await;
                 announced = matches!(again, Ok(Ok(true)));
+                if let Ok(Err(error)) = again {
+                    tracing::debug!(node = %self.row.id, %error, "it is announced later");
+                }
             }
         }
     }
@@ -449,25 +467,30 @@ impl Lease {
             Err(KvError::LeaseEnded) => self.id.set(kv.grant(self.ttl).await?),
             Err(error) => return Err(error.into()),
         }
-        if self
-            .catalog
-            .announce_again(&self.row, self.id.get())
-            .await?
+        let id = self.id.get();
+        let announced = self.catalog.announce_node(&self.node, &self.row, id, true);
+        let reason = match announced.await? {
+            Announced::Alive => None,
+            Announced::NameInUse => Some("another process runs under this node's name".to_owned()),
+            Announced::Removed => Some(
+                "the node was removed from the cluster: restart it to let it join again".to_owned(),
+            ),
+            Announced::Unknown(level) => Some(format!(
+                "the cluster has risen to level {level}, and this release knows level {}: upgrade this node",
+                self.node.levels
+            )),
+        };
+        if reason.is_some() {
+            // Nothing may be bound to it.
+            kv.revoke(id).await?;
+        }
+        let before = self.out.replace(reason.clone());
+        if let Some(reason) = &reason
+            && before.is_none()
         {
-            return Ok(true);
+            tracing::error!(node = %self.row.id, reason, "this node takes no part any more");
         }
-        let present = kv.get(&self.row.key()).await?;
-        let ours = present
-            .as_ref()
-            .is_some_and(|entry| entry.value == encode(&self.row));
-        if !ours {
-            let reason = match present {
-                Some(_) => "another process runs under this node's name",
-                None => "the node was removed from the cluster: restart it to let it join again",
-            };
-            tracing::error!(node = %self.row.id, reason, "it takes no part");
-        }
-        Ok(ours)
+        Ok(reason.is_none())
     }
 
     /// Ends the lease now: others need not wait for it.

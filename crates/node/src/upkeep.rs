@@ -249,7 +249,7 @@ async fn sweep_internal(host: Rc<Host>) {
 impl Host {
     /// Whether this node leads now: the first that asks does, for as long as its lease lives.
     pub(crate) async fn leads(&self) -> Result<bool, KvError> {
-        if self.is_candidate() {
+        if self.is_candidate() || self.lease.why_out().is_some() {
             return Ok(false);
         }
         let kv = self.catalog.kv();

@@ -230,6 +230,9 @@ impl Host {
         if self.is_stopping() {
             return Err(Refusal::Busy("the node stops".to_owned()));
         }
+        if let Some(reason) = self.lease.why_out() {
+            return Err(Refusal::Busy(reason));
+        }
         let waiting = self.volumes.waiting(id, self.world.now());
         if let Some(refusal) = waiting.filter(|refusal| !self.names_gone(refusal)) {
             return Err(refusal);

@@ -204,24 +204,23 @@ pub fn is_redundant(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// Every copy is read once, where disks damage what they hold: what nobody reads, such as a snapshot's old blocks, would wait for
-/// another machine's disks to damage the same, and two damaged copies of two are more than was promised.
-pub fn scrub(cluster: &Cluster) {
+/// Every copy is read once between two acts, where disks damage what they hold: what nobody reads, such as a snapshot's old blocks,
+/// would wait for another machine's disks to damage the same, and two damaged copies of two are more than was promised.
+pub fn scrub(cluster: &Cluster) -> Result<(), String> {
     let config = &cluster.config;
     let damages = config.faults.rot || config.faults.misdirect;
     if !damages || config.planted.is_some_and(Planted::is_early) {
-        return;
+        return Ok(());
     }
     for node in &cluster.nodes {
         let Some(host) = node.running.borrow().clone() else {
             continue;
         };
-        let done = cluster.run_on(&node.machine, RECOVERY_LIMIT, async move {
-            host.scrub_once().await
-        });
-        // One that died meanwhile has been read in part, as in life.
-        let _ = done;
+        let reading = async move { host.scrub_once().await };
+        let read = cluster.run_on(&node.machine, RECOVERY_LIMIT, reading);
+        read.ok_or_else(|| format!("not every copy is read within {RECOVERY_LIMIT:?}"))?;
     }
+    Ok(())
 }
 
 /// Invariant 5: all copies of one form are identical, byte for byte.

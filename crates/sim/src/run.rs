@@ -159,6 +159,9 @@ impl Run {
         self.create_volumes()?;
         for act in 0..self.cluster.config.acts {
             self.note(format!("act {act}"));
+            if act > 0 {
+                check::scrub(&self.cluster)?;
+            }
             self.act()?;
         }
         self.finish()
@@ -247,7 +250,6 @@ impl Run {
             })?;
         }
         check::within_bound(cluster, "redundancy", || check::is_redundant(cluster))?;
-        check::scrub(cluster);
         if self.rebuilding.is_due() {
             let said = lose_catalog(&mut self.cluster)?;
             self.note(said);

@@ -7,8 +7,8 @@ use crate::membership::{self, ClusterView, Part};
 use crate::tasks::{kind, new_task, node_subject, store_subject};
 use api::{Answer, ErrorKind, MemberAnswer, MemberChange, OperationError};
 use catalog::{
-    CertificateRow, GroupRow, IntentRow, NodeRow, Row, SeatRow, Severity, StoreRow, Subject,
-    Transaction, VolumeRow,
+    AliveRow, CertificateRow, GroupRow, IntentRow, NodeRow, Row, SeatRow, Severity, StoreRow,
+    Subject, Transaction, VolumeRow,
 };
 use std::collections::BTreeSet;
 use vocab::StoreId;
@@ -346,13 +346,24 @@ impl Host {
         let keys = subjects.into_iter().map(IntentRow::key_of);
         let mut gone = keys.fold(Transaction::new(), Transaction::free_name);
         if let Subject::Node(_) = member.subject {
+            // It may have come back since it was looked at.
             gone = gone
+                .absent(AliveRow::key_of(member.node.id))
                 .free_name(member.node.key())
                 .free_name(CertificateRow::key_of(member.node.id))
                 .free_name(SeatRow::key_of(member.node.id))
                 .free_name(format!("node-name/{}", member.node.name));
         }
-        self.catalog.commit(gone).await.map_err(catalog_error)?;
+        let done = self.catalog.commit(gone).await.map_err(catalog_error)?;
+        if done.is_none() {
+            return Err(OperationError::new(
+                ErrorKind::Refused,
+                format!(
+                    "{} runs again; its stores are forgotten until it is restarted: stop it, and repeat this, or restart it",
+                    member.name()
+                ),
+            ));
+        }
         let parts = [Part::Nodes, Part::Stores, Part::Groups, Part::Intents];
         membership::refresh(self, &parts)
             .await

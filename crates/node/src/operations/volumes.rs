@@ -676,6 +676,9 @@ impl Host {
             self.world.timeout(DROP_PATIENCE, call)
         });
         join_all(drops).await;
+        // First, because nobody comes back for it afterwards.
+        let forgotten = self.forget_openings(row.id).await;
+        forgotten.map_err(catalog_error)?;
         self.catalog
             .remove_volume(row.id)
             .await

@@ -75,17 +75,29 @@ struct Memory {
     /// Whether it was told that a member has no space.
     warned: bool,
     compacted: Option<Time>,
-    /// How often, since then.
-    compactions: u32,
     /// Why it was not, the last time.
     not_compacted: Option<String>,
     /// See [`QuorumLimits::forgotten`].
     forgotten: BTreeSet<u64>,
+    /// When all members were, and how often since the space ran out.
+    all_forgotten: (Option<Time>, u32),
+    /// Whether making room failed the last time: something else gets its turn.
+    room_failed: bool,
     /// What failed last, so that it is said once.
     failed: Option<String>,
 }
 
 impl Memory {
+    /// History was forgotten. Whether that is worth making files smaller cannot be seen, so it is tried more and more rarely.
+    fn all_are_forgotten(&mut self, members: &KvMembers, now: Time) {
+        let (before, times) = self.all_forgotten;
+        let pause = COMPACT_INTERVAL * (1 << times.saturating_sub(1).min(DOUBLINGS_MAX));
+        if before.is_none_or(|before| now.since(before) >= pause) {
+            self.forgotten = members.all().map(|member| member.id).collect();
+            self.all_forgotten = (Some(now), times + 1);
+        }
+    }
+
     fn note_silent(&mut self, members: &KvMembers, now: Time) {
         let silent = members.all().filter(|member| member.problem.is_some());
         let silent: BTreeSet<u64> = silent.map(|member| member.id).collect();
@@ -304,7 +316,7 @@ async fn look(
         silence_alive: host.options.repair_delay * ALIVE_FACTOR,
         quota,
         forgotten: memory.forgotten.clone(),
-        room_first: memory.failed.is_none(),
+        room_first: part == Part::Room || !memory.room_failed,
     };
     let Some(step) = curator::plan_member(&seats, &members, &silent, &limits) else {
         return Ok(());
@@ -321,7 +333,11 @@ async fn look(
     if !goes_on {
         return Ok(());
     }
+    if let QuorumStep::Defragment { member } = &step {
+        memory.forgotten.remove(member);
+    }
     let done = keeper.carry_out(step.clone(), members.clone()).await;
+    memory.room_failed = gives_room && done.is_err();
     if let Err(reason) = &done {
         // A promotion that is too early, or a cluster that is just changing: the next look tries again.
         if memory.failed.as_ref() != Some(reason) {
@@ -329,9 +345,6 @@ async fn look(
         }
     } else {
         tracing::info!(?step, "etcd's members change");
-        if let QuorumStep::Defragment { member } = &step {
-            memory.forgotten.remove(member);
-        }
         tell(host, &step, &members);
     }
     memory.failed = done.err();
@@ -354,7 +367,8 @@ async fn make_room(
     let Some(warned) = warned else {
         memory.warned = false;
         memory.compacted = None;
-        memory.compactions = 0;
+        memory.all_forgotten = (None, 0);
+        memory.room_failed = false;
         memory.forgotten.clear();
         return false;
     };
@@ -367,16 +381,13 @@ async fn make_room(
     }
     let now = host.world.now();
     let since = memory.compacted.map(|at| now.since(at));
-    let pause = COMPACT_INTERVAL * (1 << memory.compactions.saturating_sub(1).min(DOUBLINGS_MAX));
-    if since.is_some_and(|since| since < pause) {
+    if since.is_some_and(|since| since < COMPACT_INTERVAL) {
         return false;
     }
-    let compacted = keeper.compact().await;
-    let failed = compacted.err();
+    let failed = keeper.compact().await.err();
     if failed.is_none() {
         memory.compacted = Some(now);
-        memory.compactions += 1;
-        memory.forgotten = members.all().map(|member| member.id).collect();
+        memory.all_are_forgotten(members, now);
     } else if failed != memory.not_compacted {
         tracing::warn!(reason = failed, "etcd's history is not forgotten yet");
     }

@@ -3,13 +3,16 @@
 //! A record of a log that has rotted in one journal is made good by draining its volume: the owner has it in memory, or
 //! takes it from the other replicas, and nobody needs the record once it is in the map.
 
+mod cursor;
+
+use self::cursor::Cursor;
 use crate::events::Told;
 use crate::host::Host;
 use crate::tasks::{Carried, kind, new_task, store_subject};
 use catalog::{GroupRow, Severity, TaskRow};
 use std::rc::Rc;
 use store::{Store, Verified};
-use vocab::{ExtentId, StoreId};
+use vocab::StoreId;
 use wire::{ExtentInfo, StoreError, StoreReply, StoreRequest};
 use world::{Duration, Time};
 
@@ -17,6 +20,8 @@ use world::{Duration, Time};
 const LIST_LIMIT: u32 = 200;
 /// The first round begins so long after the start, unless rounds are closer than that.
 const FIRST_PAUSE: Duration = Duration::from_secs(3600);
+/// A round that was under way when the process before this one ended goes on so long after the start.
+const RESUME_PAUSE: Duration = Duration::from_secs(60);
 /// Longest time between two readings of a journal.
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(3600);
 /// Bytes of a journal verified at a time.
@@ -162,18 +167,16 @@ pub(crate) async fn run(host: Rc<Host>, store: StoreId) {
     let Some(store) = host.stores.get(store) else {
         return;
     };
-    host.world
-        .sleep(host.options.scrub.interval.min(FIRST_PAUSE))
-        .await;
+    let mut cursor = Cursor::read(&host, &store).await;
+    let first = host.options.scrub.interval.min(FIRST_PAUSE);
+    let mut least = first.min(RESUME_PAUSE);
     loop {
-        let begin = host.world.now();
-        if !read_all(&host, &store).await {
-            host.world.sleep(IDLE_PAUSE).await;
-            continue;
+        let rest = cursor.rest(&host, first).max(least);
+        host.world.sleep(rest).await;
+        least = IDLE_PAUSE;
+        if read_all(&host, &store, Some(&mut cursor)).await {
+            cursor.end(&host).await;
         }
-        let took = host.world.now().since(begin);
-        let rest = host.options.scrub.interval.saturating_sub(took);
-        host.world.sleep(rest.max(IDLE_PAUSE)).await;
     }
 }
 
@@ -182,28 +185,37 @@ impl Host {
     /// For whoever cannot wait for them.
     pub async fn scrub_once(self: &Rc<Self>) {
         for store in self.stores.all() {
-            read_all(self, &store).await;
+            read_all(self, &store, None).await;
         }
     }
 }
 
-/// One round over a store; whether there was anything to read.
-async fn read_all(host: &Rc<Host>, store: &Store) -> bool {
-    let groups: Vec<GroupRow> = host.members.look(|view| {
+/// One round over a store, or what is left of it; whether there was anything to read.
+async fn read_all(host: &Rc<Host>, store: &Store, mut cursor: Option<&mut Cursor>) -> bool {
+    let mut groups: Vec<GroupRow> = host.members.look(|view| {
         let groups = view.groups.values();
         let ours = groups.filter(|group| group.members.contains(&store.id()));
         ours.cloned().collect()
     });
+    if groups.is_empty() {
+        return false;
+    }
+    groups.sort_by_key(|group| group.id);
+    if let Some(cursor) = &mut cursor {
+        cursor.begin(host);
+    }
     let mut round = Round::begin(host, store);
     for group in &groups {
-        scrub_group(host, store, group, &mut round).await;
+        let past = cursor
+            .as_ref()
+            .is_some_and(|cursor| cursor.is_past(group.id));
+        if !past {
+            scrub_group(host, store, group, &mut round, cursor.as_deref_mut()).await;
+        }
     }
     round.end();
-    let any = !groups.is_empty();
-    if any {
-        note(host, |report| report.rounds += 1);
-    }
-    any
+    note(host, |report| report.rounds += 1);
+    true
 }
 
 fn note(host: &Host, change: impl FnOnce(&mut ScrubReport)) {
@@ -212,8 +224,14 @@ fn note(host: &Host, change: impl FnOnce(&mut ScrubReport)) {
     host.upkeep.scrubbed.set(report);
 }
 
-async fn scrub_group(host: &Rc<Host>, store: &Store, group: &GroupRow, round: &mut Round) {
-    let mut after: Option<ExtentId> = None;
+async fn scrub_group(
+    host: &Rc<Host>,
+    store: &Store,
+    group: &GroupRow,
+    round: &mut Round,
+    mut cursor: Option<&mut Cursor>,
+) {
+    let mut after = cursor.as_ref().and_then(|cursor| cursor.after(group.id));
     loop {
         let (group, generation) = (group.id, group.generation);
         let request = StoreRequest::ListExtents {
@@ -233,6 +251,9 @@ async fn scrub_group(host: &Rc<Host>, store: &Store, group: &GroupRow, round: &m
         for info in &extents {
             scrub_extent(host, store, info).await;
             round.on_read(host).await;
+            if let Some(cursor) = &mut cursor {
+                cursor.is_at(host, group, Some(info.id)).await;
+            }
         }
         if !more || extents.is_empty() {
             return;

@@ -215,8 +215,30 @@ impl Host {
         }
     }
 
+    /// Whether the catalog knows what ended the process before this one; also when nothing is known of that.
+    #[must_use]
+    pub fn has_told_last_words(&self) -> bool {
+        self.volumes.last_words.borrow().is_none()
+    }
+
+    /// The volume is gone, and what it ended with it.
+    pub(crate) async fn forget_openings(&self, id: VolumeId) -> Result<(), CatalogError> {
+        match self.opening_row(id).await? {
+            Some(found) => {
+                let gone = Transaction::new().remove(&found);
+                self.catalog.commit(gone).await.map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Counts the panic, once.
     async fn accuse(&self, words: &LastWords) -> Result<(), CatalogError> {
+        let key = VolumeRow::key_of(words.volume);
+        if self.catalog.read::<VolumeRow>(&key).await?.is_none() {
+            self.volumes.last_words.borrow_mut().take();
+            return Ok(());
+        }
         for _ in 0..ROUNDS_MAX {
             let found = self.opening_row(words.volume).await?;
             let counted = |found: &Versioned<OpeningRow>| found.row.panicked_ms == words.at_ms;

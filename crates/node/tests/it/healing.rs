@@ -396,6 +396,53 @@ fn what_has_rotted_is_found_and_made_good_before_anybody_asks() {
 }
 
 #[test]
+fn scrubbing_goes_on_where_the_process_before_was() {
+    let cluster = Cluster::with_options(43, 3, |options| {
+        options.scrub.interval = Duration::from_secs(7 * 24 * 3600);
+        options.scrub.bytes_per_second = 512;
+    });
+    cluster.create_container("c", 3);
+    cluster.create_volume(0, "v", 64 * MIB);
+    let device = cluster.device(0, "v");
+    for block in 0..BLOCKS {
+        cluster.write(0, &device, block * 7, fill_of(block));
+        drain(&cluster, 0);
+    }
+    let scrubbed = || cluster.node(1).scrubbed();
+    let extents = || cluster.node(1).stores()[0].status().extents;
+    let begun = || scrubbed().extents >= 12;
+    assert!(
+        cluster.sim.run_until(begun, Duration::from_secs(7200)),
+        "{:?}",
+        scrubbed()
+    );
+    // Long enough for where it is to be noted.
+    cluster.sim.run_for(Duration::from_secs(120));
+    let (before, all) = (scrubbed().extents, extents());
+    assert!(before < all / 2, "{before} of {all}");
+    cluster.crash(1);
+    cluster.restart(1);
+    let whole = || scrubbed().rounds == 1;
+    assert!(
+        cluster.sim.run_until(whole, Duration::from_secs(7200)),
+        "{:?}",
+        scrubbed()
+    );
+    let after = scrubbed().extents;
+    assert!(
+        after <= extents() - 12,
+        "{before} and {after} of {}",
+        extents()
+    );
+    assert!(after > 0);
+    // The next round is not due, and another start does not make it so.
+    cluster.crash(1);
+    cluster.restart(1);
+    cluster.sim.run_for(Duration::from_secs(3 * 3600));
+    assert_eq!(scrubbed().extents, 0);
+}
+
+#[test]
 fn a_record_that_has_rotted_in_a_journal_is_found_and_its_volume_drained() {
     let cluster = Cluster::with_options(38, 3, |options| {
         options.scrub.interval = Duration::from_secs(2);

@@ -4,11 +4,14 @@
 use crate::support::{Cluster, MIB};
 use api::{Answer, Operation};
 use catalog::kv::Kv;
-use catalog_kv::memory::Outage;
+use catalog::{AliveRow, Announced, Catalog, ClusterRow, NodeRow, Transaction};
+use catalog_kv::memory::{MemoryKv, Outage};
 use node::{Host, HostError, HostOptions};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use vocab::{Level, Levels};
+use vocab::{Level, Levels, NodeId};
 use world::Duration;
+use world_sim::Simulation;
 
 fn levels(text: &str) -> Levels {
     text.parse().expect(text)
@@ -156,6 +159,13 @@ fn a_node_that_was_removed_while_it_was_cut_off_does_not_come_to_life_again() {
     let kv = cluster.kv.handle(cluster.machines[0].host.world());
     let lives = cluster.run(0, async move { kv.range("alive/", None, 9).await });
     assert_eq!(lives.expect("the catalog answers").entries.len(), 2);
+    // Nor does it lead when nobody else does.
+    cluster.crash(0);
+    cluster.crash(1);
+    cluster.sim.run_for(Duration::from_secs(30));
+    let kv = cluster.kv.handle(cluster.machines[2].host.world());
+    let leader = cluster.run(2, async move { kv.get("leader").await });
+    assert_eq!(leader.expect("the catalog answers"), None);
 }
 
 #[test]
@@ -183,4 +193,85 @@ fn a_second_process_of_a_name_changes_nothing() {
         (1, vec![2, 1]),
         "the one that runs counts"
     );
+}
+
+fn node_row(id: u32, known: &str) -> NodeRow {
+    NodeRow {
+        id: NodeId(id),
+        name: format!("n{id}"),
+        address: format!("n{id}:7000"),
+        nbd: None,
+        api: None,
+        release: String::new(),
+        levels: levels(known),
+    }
+}
+
+/// A cluster of one node that knows level 2, whose level rises while a node that does not know it announces itself so many
+/// milliseconds after a time before that. The level, and what became of the node.
+fn race(start_ms: u64, before: Option<&str>) -> (Level, Announced) {
+    let sim = Simulation::new(1, Default::default());
+    let machine = sim.host("catalog");
+    let kv = MemoryKv::new(machine.world());
+    let catalog = Catalog::new(Rc::new(kv.handle(machine.world())));
+    let cluster = ClusterRow {
+        id: "test".to_owned(),
+        name: "test".to_owned(),
+        level: Level(1),
+        era: 0,
+    };
+    let mut rows = Transaction::new().put(&cluster).put(&node_row(1, "1-2"));
+    if let Some(known) = before {
+        rows = rows.put(&node_row(2, known));
+    }
+    let (filling, world) = (catalog.clone(), machine.world());
+    let outcome: Rc<RefCell<(Option<Announced>, bool)>> = Rc::default();
+    let (announced, risen) = (outcome.clone(), outcome.clone());
+    machine.spawn(async move {
+        filling.commit(rows).await.expect("rows");
+        let lease = filling
+            .kv()
+            .grant(Duration::from_secs(60))
+            .await
+            .expect("a lease");
+        kv.set_latency(|| Duration::from_millis(10));
+        let (rising, pause) = (filling.clone(), world.clone());
+        world.spawn(async move {
+            pause.sleep(Duration::from_millis(60)).await;
+            rising.raise_level().await.expect("the catalog answers");
+            risen.borrow_mut().1 = true;
+        });
+        world.sleep(Duration::from_millis(start_ms)).await;
+        let alive = AliveRow {
+            id: NodeId(2),
+            start: 7,
+        };
+        let node = node_row(2, "1");
+        let done = filling.announce_node(&node, &alive, lease, false).await;
+        announced.borrow_mut().0 = Some(done.expect("the catalog answers"));
+    });
+    let over = || outcome.borrow().0.is_some() && outcome.borrow().1;
+    assert!(sim.run_until(over, Duration::from_secs(10)));
+    let read = Rc::new(Cell::new(None));
+    let sink = read.clone();
+    machine.spawn(async move { sink.set(Some(catalog.cluster().await.expect("a row").row.level)) });
+    assert!(sim.run_until(|| read.get().is_some(), Duration::from_secs(10)));
+    let announced = outcome.borrow().0.expect("it is over");
+    (read.get().expect("it was read"), announced)
+}
+
+#[test]
+fn a_rise_and_a_start_at_the_same_time_never_miss_each_other() {
+    // New, and of a newer release before.
+    for before in [None, Some("1-2")] {
+        let mut seen = [0, 0];
+        for start_ms in 0..130 {
+            match race(start_ms, before) {
+                (Level(1), Announced::Alive) => seen[0] += 1,
+                (Level(2), Announced::Unknown(Level(2))) => seen[1] += 1,
+                other => panic!("{before:?} at {start_ms} ms: {other:?}"),
+            }
+        }
+        assert!(seen[0] > 10 && seen[1] > 10, "{before:?}: {seen:?}");
+    }
 }

@@ -37,7 +37,8 @@ fn fill(client: &str) -> usize {
     panic!("64 values of {VALUE_BYTES} bytes fit into {QUOTA}");
 }
 
-/// Longest wait for a change: nodes let etcd forget its history once a minute at most.
+/// Longest wait for a change: etcd forgets its history once a minute at most, and files are made smaller after that, each time after
+/// a longer pause.
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Creates a container as soon as the catalog takes it.
