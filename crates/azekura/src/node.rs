@@ -22,7 +22,7 @@ use crate::seat::{self, Seat};
 use crate::shelf::FolderShelf;
 use crate::usage::ThisProcess;
 use crate::users;
-use ::node::{Host, HostOptions, Recording, StoreSpec};
+use ::node::{Host, HostOptions, LastWords, Recording, StoreSpec};
 use anyhow::{Context, anyhow};
 use api::{Answer, Asker, Operation, OperationError};
 use control::{Auth, Backend, BoxFuture, Certificates, Digest};
@@ -368,6 +368,28 @@ async fn prepare(
     Ok(stores)
 }
 
+/// What a node's process does beside the node.
+fn begin_tasks(
+    world: &World,
+    host: &Rc<Host>,
+    config: &Config,
+    words: Option<LastWords>,
+    credentials: Option<Arc<Credentials>>,
+    seat: &Seat,
+) {
+    world.spawn(trim_memory(world.clone(), host.clone()));
+    if let Some(words) = words {
+        let (told, folder) = (host.clone(), config.state.clone());
+        let forgetting = last_words::forget_when_told(world.clone(), told, folder, words);
+        world.spawn(forgetting);
+    }
+    if let Some(credentials) = credentials {
+        let keeping = authority::keep(world.clone(), host.clone(), credentials, seat.hosts());
+        world.spawn(keeping);
+    }
+    world.spawn(seat::follow(seat.clone(), host.clone()));
+}
+
 async fn serve(
     world: World,
     machine: Machine,
@@ -410,21 +432,7 @@ async fn serve(
         stop: Notify::default(),
         stopping: Cell::new(false),
     });
-    world.spawn(trim_memory(world.clone(), host.clone()));
-    if let Some(words) = words {
-        let (told, folder) = (host.clone(), config.state.clone());
-        world.spawn(last_words::forget_when_told(
-            world.clone(),
-            told,
-            folder,
-            words,
-        ));
-    }
-    if let Some(credentials) = credentials.clone() {
-        let keeping = authority::keep(world.clone(), host.clone(), credentials, seat.hosts());
-        world.spawn(keeping);
-    }
-    world.spawn(seat::follow(seat.clone(), host.clone()));
+    begin_tasks(&world, &host, &config, words, credentials.clone(), &seat);
     let handle = machine.remote(running.clone());
     if let Some(socket) = bench {
         serve_bench(&socket, handle.clone())?;
