@@ -636,7 +636,8 @@ await step("who logs out is a stranger again", async () => {
   if (answer.status() !== 401) {
     throw new Error(`the API answers ${answer.status()}`);
   }
-});
+  // What the page had asked for when its session ended is refused.
+}, ["status of 401"]);
 
 await browser.close();
 console.log(`browser: ${passed} passed, ${failed} failed`);

@@ -129,8 +129,7 @@ function Account({ session }: { session: Session }) {
   const leave = async () => {
     try {
       await call("DELETE", "/session");
-      client.clear();
-      await client.invalidateQueries({ queryKey: ["session"] });
+      // The page begins anew: nothing of what was read stays, and nothing is asked again without a session.
       window.location.assign("/");
     } catch (error) {
       complain(error);
