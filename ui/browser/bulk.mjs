@@ -48,7 +48,7 @@ async function detached(walk) {
 }
 
 async function group(walk) {
-  const { page, visit, button, dialog, closed, accessible, picture } = walk;
+  const { page, visit, heading, button, dialog, closed, accessible, picture } = walk;
   await chosen(walk, ["orders-db", "web-root"]);
   await button("Group snapshot").click();
   await dialog().getByLabel("Name").fill("together");
@@ -63,10 +63,25 @@ async function group(walk) {
     .getByRole("row")
     .filter({ hasText: "together" });
   await rows.getByText("ready", { exact: true }).nth(1).waitFor();
+  // The name of the snapshots is that of their group, which the search finds by it.
+  await rows.getByRole("cell", { name: "together", exact: true }).nth(3).waitFor();
+  await visit("Volumes", "Volumes");
+  await page.getByRole("combobox", { name: /^Search/ }).fill("together");
+  await page.getByRole("option", { name: "together", exact: true }).click();
+  await heading("Snapshots");
+  await rows.nth(1).waitFor();
+  if ((await page.getByLabel("Filter: Snapshots").inputValue()) !== "together") {
+    throw new Error("the search does not lead to what it found");
+  }
   await page.getByRole("checkbox", { name: "All", exact: true }).check();
   await button("Delete").click();
+  await dialog().getByText("Deleted as a whole, as one task each: together").waitFor();
   await accessible();
+  const deleted = page.waitForRequest(
+    (request) => request.method() === "DELETE" && request.url().includes("/group-snapshots/"),
+  );
   await dialog().getByRole("button", { name: "Delete" }).click();
+  await deleted;
   await closed();
   await rows.first().waitFor({ state: "detached" });
 }

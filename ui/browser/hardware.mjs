@@ -8,7 +8,11 @@ const DOMAINS = { "node-1": ["rack-1", "zone-a"], "node-2": ["rack-2", "zone-a"]
 
 export async function hardware(walk) {
   const { step } = walk;
-  await step("hardware: a store is excused from being drained", () => excused(walk));
+  await step("hardware: a node is excused from being replaced", () => excused(walk));
+  await step("hardware: a store is excused by itself, which every view says and ends", () =>
+    excusedStore(walk),
+  );
+  await step("hardware: the diagram has the disks of each store", () => disksOfStores(walk));
   await step("hardware: the disks of all nodes are a table, which is exported", () => disksOf(walk));
   await step("hardware: disks are asked for before they are added or replaced", () => dialogs(walk));
   await step("hardware: the nodes are a table, which the address names", () => nodesOf(walk));
@@ -31,6 +35,42 @@ async function excused({ page, visit, accessible, picture, button, dialog, close
   await dialog().getByRole("button", { name: "End maintenance" }).click();
   await closed();
   await button("Maintenance: node-2").waitFor();
+}
+
+async function excusedStore(walk) {
+  const { page, accessible, button, dialog, closed } = walk;
+  const said = page.getByText(/^Maintenance until /);
+  await button("Maintenance: store-2").click();
+  await dialog().getByRole("button", { name: "Maintenance" }).click();
+  await closed();
+  await said.waitFor();
+  await button("End maintenance: store-2").waitFor();
+  // Of its node, and of other stores, nothing else was wanted.
+  await button("Maintenance: node-2").waitFor();
+  await button("Maintenance: store-1").waitFor();
+  await accessible();
+  const table = await view(walk, "Stores");
+  const row = table.getByRole("row").filter({ hasText: "store-2" });
+  await row.getByRole("button", { name: "End maintenance: store-2" }).click();
+  await dialog().getByRole("button", { name: "End maintenance" }).click();
+  await closed();
+  await row.getByRole("button", { name: "Maintenance: store-2", exact: true }).waitFor();
+  await page.getByRole("tab", { name: "Diagram", exact: true }).click();
+  await button("Maintenance: store-2").waitFor();
+  await said.waitFor({ state: "detached" });
+}
+
+async function disksOfStores({ page, accessible }) {
+  for (const store of ["store-1", "store-2", "store-3"]) {
+    const list = page.getByRole("list", { name: `Disks: ${store}`, exact: true });
+    await list
+      .getByRole("listitem")
+      .filter({ hasText: /\/disk-\d+/ })
+      .first()
+      .waitFor();
+    await list.getByText("ready", { exact: true }).first().waitFor();
+  }
+  await accessible();
 }
 
 /** Turns to a view of the page; the table in it. */
@@ -152,7 +192,7 @@ async function domains({ page, ask, visit, heading, accessible, picture }) {
 }
 
 async function ownDisks(walk) {
-  const { page, heading, accessible } = walk;
+  const { heading, accessible } = walk;
   const table = await view(walk, "Disks");
   await rowOf(walk, table, "node-1").getByRole("link", { name: "node-1", exact: true }).click();
   await heading("node-1");

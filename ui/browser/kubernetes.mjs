@@ -1,7 +1,7 @@
 // What the walk does on the pages of Kubernetes clusters, and where else their claims are shown.
 
 import { readFileSync } from "node:fs";
-import { report } from "./report.mjs";
+import { changed, report } from "./report.mjs";
 
 const claims = ({ page }) => page.getByRole("table", { name: "Claims" });
 const claim = (walk, name) => claims(walk).getByRole("row").filter({ hasText: name });
@@ -19,6 +19,9 @@ export async function kubernetes(walk) {
   );
   await step("kubernetes: the claim is in the volume's row, on its page, and found by the search", () =>
     found(walk),
+  );
+  await step("kubernetes: two volumes become four and two again, on its page and among the volumes", () =>
+    twoFourTwo(walk),
   );
   await step("kubernetes: a silent cluster is marked, and what was reported is forgotten", () =>
     forgotten(walk),
@@ -160,6 +163,79 @@ async function found({ page, visit, heading, dialog, closed, accessible, picture
   await dialog().getByText("it waits for its first pod").waitFor();
   await page.keyboard.press("Escape");
   await closed();
+}
+
+/** As somebody else would: makes volumes with their claims, or takes them away. */
+async function turn({ ask }, made, gone) {
+  const { id: cluster } = await ask("GET", "/cluster");
+  const volumes = [];
+  for (const number of made) {
+    const { id } = await ask("POST", "/volumes", {
+      name: `stage-${number}`,
+      container: "gold",
+      size: 2 ** 30,
+      labels: {
+        "csi.azekura.dev/kubernetes": "stage",
+        "csi.storage.k8s.io/pvc/namespace": "stage",
+        "csi.storage.k8s.io/pvc/name": `data-${number}`,
+        "csi.storage.k8s.io/pv/name": `stage-${number}`,
+      },
+    });
+    volumes.push([number, `${cluster}-v${id}`]);
+  }
+  for (const number of gone) {
+    await ask("DELETE", `/volumes/stage-${number}`);
+  }
+  await ask("PUT", "/kubernetes/stage/report", changed(volumes, gone));
+}
+
+/** Two tabs, neither of which is loaded again: the cluster's page, and the volumes. */
+async function twoFourTwo(walk) {
+  const { page, ask, visit, heading } = walk;
+  const other = await page.context().newPage();
+  /** The titles of a table are a row of it. */
+  const rows = (tab, name, count) =>
+    tab.locator(`[role="table"][aria-label="${name}"][aria-rowcount="${count + 1}"]`).waitFor();
+  const both = async (count) => {
+    await rows(page, "Claims", count);
+    await rows(other, "Volumes", count);
+    for (const name of ["data-1", "data-2", "data-3", "data-4"].slice(0, count)) {
+      await claim(walk, name).getByText("Bound", { exact: true }).waitFor();
+    }
+  };
+  try {
+    await turn(walk, [1, 2], []);
+    await visit("Kubernetes", "Kubernetes");
+    await page.getByRole("link", { name: "stage", exact: true }).click();
+    await heading("stage");
+    await other.goto(new URL("/volumes", page.url()).href);
+    await other.getByLabel("Filter: Volumes").fill("stage/data-");
+    for (const tab of [page, other]) {
+      await tab.evaluate(() => {
+        globalThis.loadedOnce = true;
+      });
+    }
+    await both(2);
+    await turn(walk, [3, 4], []);
+    await both(4);
+    await turn(walk, [], [3, 4]);
+    await both(2);
+    for (const tab of [page, other]) {
+      if (!(await tab.evaluate(() => globalThis.loadedOnce))) {
+        throw new Error("a page was loaded again meanwhile");
+      }
+    }
+  } finally {
+    await other.close();
+  }
+  await turn(walk, [], [1, 2]);
+  await rows(page, "Claims", 0);
+  await ask("DELETE", "/kubernetes/stage");
+  // What follows is about the other one.
+  await visit("Kubernetes", "Kubernetes");
+  await page.getByRole("link", { name: "stage", exact: true }).waitFor({ state: "detached" });
+  await page.getByRole("link", { name: "prod", exact: true }).click();
+  await heading("prod");
 }
 
 async function forgotten({ page, ask, visit, button, dialog, closed, accessible, picture }) {

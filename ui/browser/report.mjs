@@ -50,3 +50,33 @@ export function report(handle) {
     gone: [],
   };
 }
+
+/** What a driver reports of claims that came, each with a volume, and of claims that went. `volumes` by the claim's number. */
+export function changed(volumes, gone) {
+  const uid = (number) => `7d3c7f0e-0000-4000-8000-00000000000${number}`;
+  const claim = ([number, handle]) => ({
+    uid: uid(number),
+    namespace: "stage",
+    name: `data-${number}`,
+    class: "fast",
+    volume_mode: "Filesystem",
+    access_modes: ["ReadWriteOnce"],
+    status: "Bound",
+    requested: 2 ** 30,
+    capacity: 2 ** 30,
+    reclaim_policy: "Delete",
+    persistent_volume: `stage-${number}`,
+    handle,
+    created_ms: Date.now(),
+    pods: [],
+    pods_more: 0,
+    attached: [],
+  });
+  return {
+    uid: "7d3c7f0e-0000-4000-8000-000000000000",
+    version: "v1.35.2",
+    driver: "0.1.0",
+    claims: volumes.map(claim),
+    gone: gone.map(uid),
+  };
+}

@@ -159,7 +159,7 @@ await step("a wrong password is refused", async () => {
   await page.getByRole("alert").filter({ hasText: "password is wrong" }).waitFor();
 }, ["/api/v1/session"]);
 
-await step("the right one opens the home page within a second", async () => {
+await step("the right one opens the home page", async () => {
   await page.getByLabel("Password").first().fill(password);
   await button("Log in").click();
   await heading("Home");
@@ -177,8 +177,24 @@ await step("a container is made", async () => {
   await dialog().getByLabel("Name").fill("gold");
   await dialog().getByRole("button", { name: "Create" }).click();
   await closed();
-  await page.getByRole("cell", { name: "gold", exact: true }).waitFor();
+  await page.getByRole("link", { name: "gold", exact: true }).waitFor();
   await accessible([]);
+});
+
+await step("containers are deleted several at once", async () => {
+  for (const name of ["spare-1", "spare-2"]) {
+    await button("Create container").click();
+    await dialog().getByLabel("Name").fill(name);
+    await dialog().getByRole("button", { name: "Create" }).click();
+    await closed();
+    await page.getByRole("checkbox", { name, exact: true }).check();
+  }
+  await page.getByRole("button", { name: "Delete", exact: true }).first().click();
+  await dialog().getByText("spare-1, spare-2", { exact: true }).waitFor();
+  await dialog().getByRole("button", { name: "Delete", exact: true }).click();
+  await closed();
+  await page.getByRole("link", { name: "spare-1", exact: true }).waitFor({ state: "detached" });
+  await page.getByRole("link", { name: "spare-2", exact: true }).waitFor({ state: "detached" });
 });
 
 for (const [name, size] of [
@@ -428,7 +444,8 @@ await step("settings: a user is made, looks, and is deleted", async () => {
   await dialog().getByLabel("Password").first().fill("a long password");
   await dialog().getByRole("button", { name: "Create" }).click();
   await closed();
-  await page.getByRole("cell", { name: "vera" }).waitFor();
+  const users = page.getByRole("table", { name: "Users", exact: true });
+  await users.getByRole("cell", { name: "vera" }).waitFor();
   await accessible();
   const other = await browser.newContext({ ignoreHTTPSErrors: true });
   const viewer = await other.newPage();
@@ -440,12 +457,32 @@ await step("settings: a user is made, looks, and is deleted", async () => {
   if ((await viewer.getByRole("button", { name: "Create volume" }).count()) > 0) {
     throw new Error("a viewer is offered to create volumes");
   }
+  // A viewer makes a token of her own, which goes with her.
+  await viewer.goto(`${urls[1]}/settings`);
+  await viewer.getByRole("tab", { name: "My tokens" }).click();
+  await viewer.getByRole("button", { name: "Create token" }).click();
+  const form = viewer.getByRole("dialog");
+  await form.getByLabel("Name").fill("veras");
+  await form.getByRole("button", { name: "Create" }).click();
+  await viewer.getByText(/^azk_[0-9a-f]{64}$/).waitFor();
+  await viewer.getByRole("table", { name: "Tokens", exact: true }).getByText("veras").waitFor();
+  // The administrator ends the session: the viewer is a stranger again, with the next request.
+  const sessions = page.getByRole("table", { name: "Sessions", exact: true });
+  const session = sessions.getByRole("row").filter({ hasText: "vera" });
+  await session.getByRole("button", { name: /^End: vera / }).click();
+  await dialog().getByText("Whoever uses it must log in again.").waitFor();
+  await accessible();
+  await dialog().getByRole("button", { name: "End", exact: true }).click();
+  await closed();
+  await session.waitFor({ state: "detached" });
+  await viewer.reload();
+  await viewer.getByRole("button", { name: "Log in" }).waitFor();
   await other.close();
-  const row = page.getByRole("row").filter({ hasText: "vera" });
+  const row = users.getByRole("row").filter({ hasText: "vera" });
   await row.getByRole("button", { name: "Delete" }).click();
   await dialog().getByRole("button", { name: "Delete" }).click();
   await closed();
-  await page.getByRole("cell", { name: "vera" }).waitFor({ state: "detached" });
+  await users.getByRole("cell", { name: "vera" }).waitFor({ state: "detached" });
 });
 
 await step("settings: tokens, certificates, audit log", async () => {
@@ -471,10 +508,22 @@ await step("settings: tokens, certificates, audit log", async () => {
   await dialog().getByRole("button", { name: "Create" }).click();
   await closed();
   await page.getByRole("row").filter({ hasText: "driver" }).getByRole("cell", { name: "staging" }).waitFor();
+  await visit("Home", "Home");
+  await page.getByRole("combobox", { name: /^Search/ }).fill("driver");
+  await page.getByRole("option", { name: "driver", exact: true }).click();
+  await heading("Settings");
+  await page.getByRole("table", { name: "Tokens", exact: true }).getByText("staging").waitFor();
   await page.getByRole("tab", { name: "Certificates" }).click();
   const certificates = page.getByRole("table", { name: "Certificates" });
   await certificates.getByRole("row").filter({ hasText: "node-3" }).waitFor();
+  await page.getByText("No node that answers shows browsers a certificate").waitFor();
   await accessible();
+  // Asked, and not done: what reaches the cluster after this step has certificates of this authority.
+  await button("Rotate authority").click();
+  await dialog().getByText("A new authority signs from now on.", { exact: false }).waitFor();
+  await accessible();
+  await dialog().getByRole("button", { name: "Cancel" }).click();
+  await closed();
   await page.getByRole("tab", { name: "Policies" }).click();
   const warns = page.getByRole("table", { name: "Policies" }).getByRole("row");
   await warns.filter({ hasText: "space-warning-percent" }).getByRole("cell", { name: "75 %" }).waitFor();
@@ -505,6 +554,7 @@ await step("what clients do with a volume is drawn, and in its row", async () =>
   await drawn(BUSY);
   await drawn(/^Bandwidth: Read [1-9].*\/s/);
   await drawn(/^Latency: Read, median [1-9].*[µm]s/);
+  await drawn(/^Space: Mapped [1-9]/);
   await accessible();
   await picture("volume-charts");
   for (const range of ["6 h", "24 h", "7 d", "90 d"]) {
@@ -519,13 +569,25 @@ await step("charts of a container, a node and its store", async () => {
   await page.getByRole("link", { name: "gold", exact: true }).click();
   await heading("gold");
   await drawn(BUSY);
+  for (const range of ["6 h", "1 h"]) {
+    await page.getByText(range, { exact: true }).click();
+    await page.getByRole("radio", { name: range, exact: true, checked: true }).waitFor({ state: "attached" });
+  }
+  const inside = page.getByRole("region", { name: "Volumes", exact: true });
+  await inside.getByRole("link", { name: "web-root", exact: true }).waitFor();
+  await page.getByRole("region", { name: "Used", exact: true }).waitFor();
   await accessible();
+  await picture("container");
+  await inside.getByRole("link", { name: "web-root", exact: true }).click();
+  await heading("web-root");
   await visit("Hardware", "Hardware");
   await page.getByRole("link", { name: "Performance: node-1" }).click();
   await heading("node-1");
   await drawn(/^Processor: of one core [0-9]/);
+  await drawn(/^Space: Used [0-9].*; Capacity [1-9]/);
   const store = page.getByRole("region", { name: /^store-/ });
   await store.getByRole("img", { name: /Operations per second/ }).waitFor();
+  await store.getByRole("img", { name: /^Space: Used [0-9].*; Capacity [1-9]/ }).waitFor();
   await accessible();
   await picture("node");
 });
@@ -533,6 +595,7 @@ await step("charts of a container, a node and its store", async () => {
 await step("home draws the cluster and names the busiest volume, by itself", async () => {
   await visit("Home", "Home");
   await drawn(BUSY);
+  await drawn(/^Space: Used [0-9].*; Capacity [1-9]/);
   const busiest = page.getByRole("table", { name: "Busiest volumes" });
   await busiest.getByRole("link", { name: "web-root" }).waitFor();
   const asked = page.waitForRequest((request) => request.url().includes("/metrics/query"), {
@@ -598,7 +661,11 @@ if (environment.AZEKURA_LOSE) {
     process.kill(Number(environment.AZEKURA_LOSE), "SIGKILL");
     const began = Date.now();
     await page.getByText("Not running").waitFor({ timeout: LOSS_MS_MAX });
-    await page.getByText("Healthy").first().waitFor({ state: "detached", timeout: LOSS_MS_MAX });
+    const left = LOSS_MS_MAX - (Date.now() - began);
+    await page
+      .getByText("Healthy")
+      .first()
+      .waitFor({ state: "detached", timeout: Math.max(1, left) });
     console.log(`            it shows after ${Date.now() - began} ms`);
     await accessible();
     await picture("home-node-lost");

@@ -99,10 +99,10 @@ export function Chart({ title, times, lines, format }: Props) {
       element,
     );
     plot.current = made;
-    const fit = () => made.setSize({ width: Math.max(120, element.clientWidth), height: HEIGHT });
-    const observer = new ResizeObserver(fit);
+    const resize = () => made.setSize({ width: Math.max(120, element.clientWidth), height: HEIGHT });
+    const observer = new ResizeObserver(resize);
     observer.observe(element);
-    fit();
+    resize();
     return () => {
       observer.disconnect();
       made.destroy();

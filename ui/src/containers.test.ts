@@ -22,7 +22,9 @@ const busiest = (volumes: Busiest["volumes"], silent: string[] = []): Busiest =>
 test("a container has the sums of its volumes", () => {
   const space = {
     containers: [{ name: "a", mapped: 9, snapshots: 3, exclusive: 2, frees: 7 }],
-  } as SpaceReport;
+    volumes: [],
+    snapshots: [],
+  } as unknown as SpaceReport;
   const [a, b] = containerRows([container("a", 50, 200), container("b", 10)], {
     volumes: [volume("a", 5), volume("a", 6)],
     space,
@@ -38,6 +40,32 @@ test("a container has the sums of its volumes", () => {
 test("what is not known is not there", () => {
   const [row] = containerRows([container("a")], { busiestMax: 10 });
   expect(row).toMatchObject({ mapped: null, frees: null, iops: null, bandwidth: null });
+  expect(row).toMatchObject({ latency: null, reduction: null });
+});
+
+test("a latency counts as often as it was measured", () => {
+  const timed = (container: string, done: number, latency_us: number | null) => {
+    const one = busy(container, done);
+    return { ...one, rates: { ...one.rates, read_iops: done / 2, write_iops: done / 2, latency_us } };
+  };
+  const rows = containerRows([container("a"), container("b")], {
+    busiest: busiest([timed("a", 30, 100), timed("a", 10, 500), timed("b", 4, null)]),
+    busiestMax: 10,
+  });
+  expect(rows.map((row) => row.latency)).toEqual([200, null]);
+});
+
+test("a reduction is that of the volumes it has", () => {
+  const usage = { mapped: 300, stored: 200 };
+  const space = {
+    containers: [],
+    volumes: [{ container: "a", usage }],
+    snapshots: [],
+  } as unknown as SpaceReport;
+  const reduction = (volumes: Volume[]) =>
+    containerRows([container("a")], { volumes, space, busiestMax: 10 })[0]?.reduction;
+  expect(reduction([volume("a", 300)])).toBe(150);
+  expect(reduction([volume("a", 300), volume("a", 0)])).toBeNull();
 });
 
 test("rates are only told where every busy volume is known", () => {

@@ -1,17 +1,45 @@
-// The nodes and their stores, in boxes for the failure domains around them.
+// The nodes with their stores and disks, in boxes for the failure domains around them.
 
 import { Card, Group, Stack, Text, Title, type TitleOrder } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
+import { useMemo } from "react";
 import { type Domain, domainTree, nodesIn, spaceOf } from "./domains";
 import { bytes, time } from "./format";
-import { isExcused } from "./hardware";
+import { disksByStore, isExcused } from "./hardware";
 import { useLanguage, word } from "./i18n";
 import { Actions, type Ask, nodeMember, storeMember } from "./member-dialogs";
 import { Bar, Facts, Panel, State } from "./parts";
-import type { Node, Store } from "./types";
+import { useDisks } from "./queries";
+import type { Disk, Node, Store } from "./types";
 
-function StoreRow({ store, ask }: { store: Store; ask: Ask }) {
+/** Where the disks of a store are, how they are as far as their store tells, and which of them shines. */
+function Disks({ store, disks }: { store: Store; disks: Disk[] }) {
+  return (
+    <ul aria-label={`${word("disks")}: store-${store.id}`} style={{ margin: 0, paddingLeft: 18 }}>
+      {disks.map((disk) => (
+        <li key={disk.path}>
+          <Group gap="xs">
+            <Text size="xs" style={{ overflowWrap: "anywhere" }}>
+              {disk.path || word("locateAway")}
+            </Text>
+            {disk.size !== null && (
+              <Text size="xs" c="dimmed">
+                {bytes(disk.size)}
+              </Text>
+            )}
+            <State state={disk.state} of="state" />
+            {disk.light === true && <State state="candidate">{word("lightOn")}</State>}
+          </Group>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function StoreRow({ store, disks, ask }: { store: Store; disks: Disk[]; ask: Ask }) {
+  const language = useLanguage();
   const member = storeMember(store.id);
+  const excused = isExcused(store, Date.now());
   return (
     <Stack gap={4} style={{ borderTop: "1px solid var(--mantine-color-default-border)" }} pt="xs">
       <Group justify="space-between">
@@ -21,8 +49,13 @@ function StoreRow({ store, ask }: { store: Store; ask: Ask }) {
           </Text>
           <State state={store.state} of="state" />
           {store.standing !== "present" && <State state={store.standing} of="standing" />}
+          {excused && (
+            <State state="away">
+              {word("maintenance")} {word("until")} {time(store.maintenance_until_ms ?? 0, language)}
+            </State>
+          )}
         </Group>
-        <Actions member={member} draining={store.standing === "draining"} excused={false} ask={ask} />
+        <Actions member={member} draining={store.standing === "draining"} excused={excused} ask={ask} />
       </Group>
       <Bar label={`${member.name}: ${word("fill")}`} used={store.used} whole={store.capacity} small />
       <Text size="xs" c="dimmed">
@@ -32,17 +65,20 @@ function StoreRow({ store, ask }: { store: Store; ask: Ask }) {
         {store.filling > 0 && ` · ${store.filling} ${word("filling")}`}
       </Text>
       {store.reason && <Text size="xs">{store.reason}</Text>}
+      {disks.length > 0 && <Disks store={store} disks={disks} />}
     </Stack>
   );
 }
 
 interface Shown {
   stores: Store[];
+  /** By store. */
+  disks: Map<number, Disk[]>;
   ask: Ask;
   order: TitleOrder;
 }
 
-function NodeCard({ node, stores, ask, order }: Shown & { node: Node }) {
+function NodeCard({ node, stores, disks, ask, order }: Shown & { node: Node }) {
   const language = useLanguage();
   const excused = isExcused(node, Date.now());
   return (
@@ -75,7 +111,7 @@ function NodeCard({ node, stores, ask, order }: Shown & { node: Node }) {
         {stores
           .filter((store) => store.node === node.id)
           .map((store) => (
-            <StoreRow key={store.id} store={store} ask={ask} />
+            <StoreRow key={store.id} store={store} disks={disks.get(store.id) ?? []} ask={ask} />
           ))}
       </Stack>
     </Panel>
@@ -131,5 +167,8 @@ function Inside({ domain, ...shown }: Shown & { domain: Domain }) {
 }
 
 export function Diagram({ nodes, stores, ask }: { nodes: Node[]; stores: Store[]; ask: Ask }) {
-  return <Inside domain={domainTree(nodes, stores)} stores={stores} ask={ask} order={2} />;
+  // Every node is asked for its own: what is known already is drawn meanwhile.
+  const disks = useDisks().data;
+  const byStore = useMemo(() => disksByStore(disks ?? []), [disks]);
+  return <Inside domain={domainTree(nodes, stores)} stores={stores} disks={byStore} ask={ask} order={2} />;
 }

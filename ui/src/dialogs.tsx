@@ -13,13 +13,14 @@ import {
   TextInput,
 } from "@mantine/core";
 import { type FormEvent, type ReactNode, useState } from "react";
-import { ApiError, call, onTopOf, path } from "./api";
+import { ApiError, call, get, onTopOf, path } from "./api";
 import { bytes, parseBytes } from "./format";
 import { freesOfSnapshots, freesOfVolumes } from "./frees";
+import { wholeGroups } from "./groups-of-snapshots";
 import { valueWord, word } from "./i18n";
 import { complain, reason, tell } from "./parts";
-import { client, useContainers } from "./queries";
-import type { Container, Snapshot, Volume } from "./types";
+import { client, useContainers, useGroupSnapshots } from "./queries";
+import type { Container, GroupSnapshot, Snapshot, Volume } from "./types";
 import { WillFree } from "./will-free";
 
 /** A dialog with a form; stays open and says why when it cannot be done. */
@@ -296,18 +297,29 @@ export function DeleteVolumes({ close, volumes, after }: Close & { volumes: Volu
 }
 
 export function DeleteSnapshots({ close, snapshots }: Close & { snapshots: Snapshot[] }) {
+  const grouped = snapshots.some((one) => one.group !== null);
+  const groups = useGroupSnapshots(grouped).data ?? [];
   const act = async () => {
-    await each(snapshots, (one) =>
-      call("DELETE", `/volumes${path(`volume-${one.volume_id}`)}/snapshots${path(one.name)}`),
-    );
-    await refresh("snapshots");
+    // As they are now: a group that is gone or has grown meanwhile is not what was chosen.
+    const now = grouped ? await get<GroupSnapshot[]>("/group-snapshots") : [];
+    const { whole, single } = wholeGroups(snapshots, now);
+    const places = [
+      ...whole.map((one) => `/group-snapshots${path(one.id)}`),
+      ...single.map((one) => `/volumes${path(`volume-${one.volume_id}`)}/snapshots${path(one.name)}`),
+    ];
+    await each(places, (where) => call("DELETE", where));
+    await refresh("snapshots", "group-snapshots", "tasks");
   };
+  const { whole } = wholeGroups(snapshots, groups);
   return (
     <Form title={word("delete")} submit={word("delete")} danger close={close} act={act}>
       <Text size="sm">{word("deleteSnapshots")}</Text>
       <Text size="sm" fw={600}>
         {snapshots.map((one) => `${one.volume ?? `volume-${one.volume_id}`}@${one.name}`).join(", ")}
       </Text>
+      {whole.length > 0 && (
+        <Text size="sm">{word("deleteGroups", whole.map((one) => one.name).join(", "))}</Text>
+      )}
       <WillFree
         what={snapshots.map((one) => `snapshot/${one.id}`).join()}
         read={() => freesOfSnapshots(snapshots)}
@@ -331,6 +343,26 @@ export function RestoreVolume({ close, volume, snapshot }: Close & { volume: str
       act={act}
     >
       <Text size="sm">{word("restoreHint")}</Text>
+    </Form>
+  );
+}
+
+/** Ends the quarantine of a volume. */
+export function ReleaseVolume({ close, volume }: Close & { volume: string }) {
+  const act = async () => {
+    await call("POST", `/volumes${path(volume)}/release`, {});
+    tell(`${word("releaseVolume")}: ${volume}`);
+    await refresh("volumes", "volume", "events");
+  };
+  return (
+    <Form
+      title={`${word("releaseVolume")}: ${volume}`}
+      submit={word("releaseVolume")}
+      danger
+      close={close}
+      act={act}
+    >
+      <Text size="sm">{word("releaseVolumeHint")}</Text>
     </Form>
   );
 }

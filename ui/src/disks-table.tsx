@@ -6,7 +6,7 @@ import { useMemo, useState } from "react";
 import { call, path } from "./api";
 import { refresh } from "./dialogs";
 import { AddDisks, ReplaceDisks } from "./disk-dialogs";
-import { bytes } from "./format";
+import { bytes, micros } from "./format";
 import { diskName, fillOf } from "./hardware";
 import { useLanguage, valueWord, word } from "./i18n";
 import { type Ask, ChangeButton, storeMember, useChange } from "./member-dialogs";
@@ -93,7 +93,22 @@ function howIsIt(): Column<Disk>[] {
       right: true,
       width: "minmax(75px, 0.3fr)",
     },
+    took("read_us", word("diskRead")),
+    took("write_us", word("diskWrite")),
+    took("flush_us", word("diskFlush")),
   ];
+}
+
+/** How long operations of the store's disks took in the mean. */
+function took(id: "read_us" | "write_us" | "flush_us", title: string): Column<Disk> {
+  return {
+    id,
+    title: `${title} (µs)`,
+    value: (one) => one[id] ?? null,
+    show: (one) => (one[id] == null ? "–" : micros(one[id])),
+    right: true,
+    width: "minmax(115px, 0.4fr)",
+  };
 }
 
 /** Switches the light of a disk; one without a light says so, to the keyboard, too. */
@@ -169,6 +184,7 @@ export function DisksTable({ node }: { node?: string }) {
   const { ask, dialog } = useChange();
   const [replaced, setReplaced] = useState<number | null>(null);
   const [adding, setAdding] = useState(false);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the columns' words change with the language
   const drawn = useMemo(() => {
     const about = [...whichDisk(), ...howIsIt()].filter(({ id }) => id !== "node" || node === undefined);
     return operate ? [...about, toDo(administer, ask, setReplaced)] : about;

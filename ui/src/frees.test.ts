@@ -1,8 +1,9 @@
 import { afterEach, beforeAll, expect, test, vi } from "vitest";
 import { call, onTopOf } from "./api";
+import { time } from "./format";
 import { FREES_MAX, freesOfSnapshots, freesOfVolumes, sumOfFrees } from "./frees";
 import type { ClusterEvent, Usage } from "./types";
-import { recentEvents } from "./volume-facts";
+import { eventsInside, quarantineOf, recentEvents } from "./volume-facts";
 
 const usage = (frees: number): Usage => ({ mapped: 9, shared: 1, exclusive: 8, frees, age_seconds: 3 });
 const asked = vi.fn<typeof fetch>();
@@ -67,4 +68,31 @@ test("the ten newest events of a volume, and none of another that had its name",
   const others = [event(20, 99, "volume/db"), event(21, 300, "volume/db-2"), event(22, 300, "node/db")];
   const shown = recentEvents([...own, ...others], { name: "db", created_ms: 100 });
   expect(shown.map((one) => one.id)).toEqual([11, 10, 9, 8, 7, 6, 5, 4, 3, 2]);
+});
+
+test("the newest events of a container and of the volumes in it", () => {
+  const event = (id: number, at_ms: number, entity: string) => ({ id, at_ms, entity }) as ClusterEvent;
+  const events = [
+    event(1, 50, "container/gold"),
+    event(2, 150, "volume/db"),
+    event(3, 90, "volume/db"),
+    event(4, 200, "volume/web"),
+    event(5, 300, "container/silver"),
+    event(6, 160, "volume/log"),
+  ];
+  const volumes = [
+    { name: "db", created_ms: 100 },
+    { name: "log", created_ms: 0 },
+  ];
+  const shown = eventsInside(events, { name: "gold" }, volumes);
+  expect(shown.map((one) => one.id)).toEqual([6, 2, 1]);
+});
+
+test("a volume in quarantine says until when, and others say nothing of it", () => {
+  expect(quarantineOf({}, "en")).toEqual([]);
+  expect(quarantineOf({ quarantine_until_ms: null }, "en")).toEqual([]);
+  const until = 1_795_456_755_123;
+  expect(quarantineOf({ quarantine_until_ms: until }, "en")).toEqual([
+    ["Quarantine", `until ${time(until, "en")}`],
+  ]);
 });

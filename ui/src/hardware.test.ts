@@ -1,5 +1,14 @@
 import { expect, test } from "vitest";
-import { diskName, fillOf, hardwareSearchOf, linesOf, nodeRows, statesOf } from "./hardware";
+import {
+  diskName,
+  disksByStore,
+  fillOf,
+  hardwareSearchOf,
+  isExcused,
+  linesOf,
+  nodeRows,
+  statesOf,
+} from "./hardware";
 import type { Busiest, Disk, Node, Store } from "./types";
 
 const node = (id: number, rest: Partial<Node> = {}): Node =>
@@ -9,6 +18,7 @@ test("an address asks for a view that there is", () => {
   expect(hardwareSearchOf({ view: "disks", other: 1 })).toEqual({ view: "disks" });
   expect(hardwareSearchOf({ view: "nodes" })).toEqual({ view: "nodes" });
   expect(hardwareSearchOf({ view: "stores" })).toEqual({ view: "stores" });
+  expect(hardwareSearchOf({ view: "placement" })).toEqual({ view: "placement" });
   expect(hardwareSearchOf({ view: "diagram" })).toEqual({});
   expect(hardwareSearchOf({ view: 7 })).toEqual({});
 });
@@ -18,6 +28,19 @@ test("a node may be in several states", () => {
   const all = node(1, { alive: false, draining: true, maintenance_until_ms: 1001 });
   expect(statesOf(all, 1000)).toEqual(["away", "draining", "maintenance"]);
   expect(statesOf(all, 1001)).toEqual(["away", "draining"]);
+});
+
+test("a store is excused as a node is, and one that says nothing is not", () => {
+  expect(isExcused({ maintenance_until_ms: 1001 }, 1000)).toBe(true);
+  expect(isExcused({ maintenance_until_ms: 1000 }, 1000)).toBe(false);
+  expect(isExcused({}, 0)).toBe(false);
+});
+
+test("the disks of a store stand together, in their order", () => {
+  const disk = (store: number, path: string) => ({ store, path }) as Disk;
+  const found = disksByStore([disk(1, "/dev/a"), disk(2, "/dev/b"), disk(1, "/dev/c")]);
+  const paths = (store: number) => found.get(store)?.map((one) => one.path);
+  expect([paths(1), paths(2), paths(3)]).toEqual([["/dev/a", "/dev/c"], ["/dev/b"], undefined]);
 });
 
 test("a row has what the stores and the figures of its node tell", () => {

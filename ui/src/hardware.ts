@@ -4,7 +4,7 @@ import { domainsOf, spaceOf } from "./domains";
 import { percent } from "./format";
 import type { Busiest, Disk, Node, Store } from "./types";
 
-export const VIEWS = ["diagram", "nodes", "stores", "disks"] as const;
+export const VIEWS = ["diagram", "nodes", "stores", "disks", "placement"] as const;
 export type View = (typeof VIEWS)[number];
 
 /** What an address asks of the page; what makes no sense is left out, and so is what is shown anyway. */
@@ -15,7 +15,9 @@ export function hardwareSearchOf(given: Record<string, unknown>): { view?: Exclu
 
 export type NodeState = "alive" | "away" | "draining" | "maintenance";
 
-export const isExcused = (node: Node, nowMs: number): boolean => node.maintenance_until_ms > nowMs;
+/** A node or a store that may be away for a while. Older nodes do not say it of stores. */
+export const isExcused = (one: { maintenance_until_ms?: number }, nowMs: number): boolean =>
+  (one.maintenance_until_ms ?? 0) > nowMs;
 
 export function statesOf(node: Node, nowMs: number): NodeState[] {
   return [
@@ -49,6 +51,15 @@ export function nodeRows(nodes: Node[], stores: Store[], busiest: Busiest | unde
 /** Hundredths that are used, to the tenth; nothing while there is nothing to use. */
 export function fillOf({ capacity, used }: { capacity: number; used: number }): number | null {
   return capacity > 0 ? Math.round(percent(used, capacity) * 10) / 10 : null;
+}
+
+/** The disks of each store. */
+export function disksByStore(disks: Disk[]): Map<number, Disk[]> {
+  const found = new Map<number, Disk[]>();
+  for (const disk of disks) {
+    found.set(disk.store, [...(found.get(disk.store) ?? []), disk]);
+  }
+  return found;
 }
 
 /** As the command line names it. Of a node that does not answer only the store is known. */

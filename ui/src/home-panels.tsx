@@ -12,7 +12,12 @@ import type { Part, SpaceReport } from "./types";
 const CONTAINERS_MAX = 3;
 const EVENTS_MAX = 8;
 export const VERDICTS: Record<string, Word> = { ok: "healthy", degraded: "degraded", critical: "critical" };
-const PARTS: Record<string, Word> = { data: "partData", capacity: "partCapacity", catalog: "partCatalog" };
+const PARTS: Record<string, Word> = {
+  data: "partData",
+  log: "partLog",
+  capacity: "partCapacity",
+  catalog: "partCatalog",
+};
 
 /** The word for what the API says, or just that. */
 function said(words: Record<string, Word>, text: string): string {

@@ -67,9 +67,15 @@ test("disks are read again when a store, its node or its groups change, or its h
 test("users, tokens and the audit log are read again when they change", () => {
   const stale = (kind: string) => plan([{ kind, id: 0, gone: false }]).stale;
   expect(stale("user")).toEqual(["users"]);
-  expect(stale("session")).toEqual(["users"]);
+  expect(stale("session")).toEqual(["users", "sessions"]);
   expect(stale("token")).toEqual(["tokens"]);
   expect(stale("audit")).toEqual(["audit"]);
+});
+
+test("a rotation and group snapshots are read again when they go on, and not before", () => {
+  const stale = (kind: string) => plan([{ kind, id: 0, gone: false }]).stale;
+  expect(stale("authority")).toEqual(["authority"]);
+  expect(stale("group-snapshot")).toEqual(["snapshots", "group-snapshots"]);
 });
 
 test("where the space goes is read again when something takes or gives back some, or was measured", () => {

@@ -9,8 +9,8 @@ import type { Changes, Metrics, Volume } from "./types";
 /** Queries that show a kind of change. */
 const SHOWN_IN: Record<string, string[]> = {
   volume: ["volume", "containers", "kubernetes", "space"],
-  snapshot: ["snapshots", "space"],
-  "group-snapshot": ["snapshots"],
+  snapshot: ["snapshots", "group-snapshots", "space"],
+  "group-snapshot": ["snapshots", "group-snapshots"],
   container: ["containers"],
   node: ["cluster", "resiliency", "stores", "disks", "settings"],
   store: ["stores", "resiliency", "disks", "space"],
@@ -18,23 +18,27 @@ const SHOWN_IN: Record<string, string[]> = {
   task: ["tasks"],
   alert: ["alerts", "alert-targets"],
   "alert-target": ["alert-targets"],
-  placement: ["stores", "resiliency", "disks"],
-  health: ["stores", "resiliency", "cluster", "disks"],
+  placement: ["stores", "resiliency", "disks", "groups"],
+  health: ["stores", "resiliency", "cluster", "disks", "groups"],
   // How long clients are silent is told with the figures, and walks end without a word of their own.
   metrics: ["busiest", "volume", "space"],
   kubernetes: ["kubernetes"],
   claims: ["kubernetes", "claims", "claims-of-volume"],
   user: ["users"],
   // Users say how many sessions they have.
-  session: ["users"],
+  session: ["users", "sessions"],
   token: ["tokens"],
   audit: ["audit"],
+  authority: ["authority"],
 };
 /** Long lists, read one at a time and with this pause at least: a busy cluster changes faster than they are read. */
 const PACED_MS: Record<string, number> = {
   claims: 2000,
   "claims-of-volume": 2000,
   kubernetes: 10000,
+  volumes: 2000,
+  snapshots: 2000,
+  "group-snapshots": 2000,
   // Every node is asked for its own.
   disks: 2000,
   // A busy cluster is one of many changes, and each is in it.
@@ -134,7 +138,7 @@ async function carryOut(changes: { kind: string; id: number; gone: boolean }[]):
           gone.push(id);
           return null;
         }
-        void client.invalidateQueries({ queryKey: ["volumes"] });
+        paced.get("volumes")?.();
         return null;
       }),
     ),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { followed, followPath, logPath, pairs, searchOf } from "./logs";
+import { followed, followPath, logPath, pairs, searchOf, whose } from "./logs";
 import type { LogLine, Logs } from "./types";
 
 function line(node: string, number: number, at_ms: number): LogLine {
@@ -25,6 +25,12 @@ describe("logs", () => {
     expect(all.lines.map((one) => one.at_ms)).toEqual([10, 15, 20, 30]);
     expect(all.silent).toEqual(["c"]);
     expect(followed(all, came).lines).toBe(all.lines);
+  });
+
+  it("names the machine of a line that was told", () => {
+    const origin = { component: "csi-node", host: "worker-1", by: "token prod" };
+    expect(whose(line("a", 1, 10))).toBe("a");
+    expect(whose({ ...line("a", 1, 10), origin })).toBe("worker-1/csi-node");
   });
 
   it("lets the oldest lines give way", () => {

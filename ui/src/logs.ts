@@ -58,6 +58,10 @@ export function followPath(search: LogSearch, known: Logs): string {
 /** A line's own name: numbers begin anew with a node's process. */
 export const lineId = (line: LogLine): string => `${line.node}/${line.number}/${line.at_ms}`;
 
+/** Whose line it is: a node's, or that of a program on some machine. */
+export const whose = (line: LogLine): string =>
+  line.origin ? `${line.origin.host}/${line.origin.component}` : line.node;
+
 /** Lines with those that came since, oldest first; the oldest give way. */
 export function followed(known: Logs, came: Logs): Logs {
   const there = new Set(known.lines.map(lineId));

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { MEANINGS, rowsOf, valueOf } from "./node-settings";
+import { browserCertificates, MEANINGS, policiesOf, rowsOf, valueText } from "./node-settings";
 
 test("values are shown in the unit that fits", () => {
-  const shown = (value: number, unit: string) => valueOf({ value, unit });
+  const shown = (value: number, unit: string) => valueText({ value, unit });
   expect(shown(75, "percent")).toBe("75 %");
   expect(shown(604_800_000, "milliseconds")).toBe("7 d");
   expect(shown(1500, "milliseconds")).toBe("1500 ms");
@@ -31,4 +31,11 @@ test("nodes that agree share a value, and thresholds come first", () => {
     { key: "new-one", values: [{ value: "1", nodes: ["a"] }] },
   ]);
   expect(new Set(Object.values(MEANINGS)).size).toBe(Object.keys(MEANINGS).length);
+});
+
+test("the end of a certificate is no policy, and has a place of its own", () => {
+  const lease = { key: "lease", node: "a", value: 2000, unit: "milliseconds" };
+  const shown = { key: "tls.certificate", node: "b", value: 1_800_000_000_000, unit: "unix-milliseconds" };
+  expect(policiesOf([lease, shown])).toEqual([lease]);
+  expect(browserCertificates([lease, shown])).toEqual([shown]);
 });

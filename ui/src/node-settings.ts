@@ -39,7 +39,18 @@ function duration(ms: number): string {
   return word(name, ms / unit);
 }
 
-export function valueOf({ value, unit }: Pick<Setting, "value" | "unit">): string {
+const TIME = "unix-milliseconds";
+/** When the certificate ends that a node shows browsers. */
+const BROWSER_CERTIFICATE = "tls.certificate";
+
+/** What nodes run with, without times of the calendar, which are no policy. */
+export const policiesOf = (settings: Setting[]): Setting[] => settings.filter(({ unit }) => unit !== TIME);
+
+/** The ends of the certificates that nodes show browsers, where those are of another authority. */
+export const browserCertificates = (settings: Setting[]): Setting[] =>
+  settings.filter(({ key, unit }) => key === BROWSER_CERTIFICATE && unit === TIME);
+
+export function valueText({ value, unit }: Pick<Setting, "value" | "unit">): string {
   switch (unit) {
     case "percent":
       return `${value} %`;
@@ -65,7 +76,7 @@ export function rowsOf(settings: Setting[]): SettingRow[] {
   const rows = new Map<string, SettingRow>();
   for (const setting of settings) {
     const row = rows.get(setting.key) ?? { key: setting.key, values: [] };
-    const value = valueOf(setting);
+    const value = valueText(setting);
     const same = row.values.find((one) => one.value === value);
     if (same) {
       same.nodes.push(setting.node);

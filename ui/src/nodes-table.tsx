@@ -125,6 +125,7 @@ export function NodesTable({ nodes, stores, ask }: { nodes: Node[]; stores: Stor
   const { operate } = useRights();
   const busiest = useBusiest().data;
   const rows = useMemo(() => nodeRows(nodes, stores, busiest), [nodes, stores, busiest]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the columns' words change with the language
   const drawn = useMemo(
     () => [...aboutNode(), ...aboutSpace(), ...(operate ? [toDo(ask)] : [])],
     [language, operate, ask],

@@ -17,6 +17,7 @@ const COLOURS: Record<string, string> = {
   succeeded: "green",
   bound: "green",
   running: "cyan",
+  filling: "cyan",
   warning: "yellow",
   warn: "yellow",
   error: "red",
@@ -35,6 +36,7 @@ const COLOURS: Record<string, string> = {
   lost: "red",
   full: "red",
   unreachable: "red",
+  unavailable: "red",
   forbidden: "red",
   unauthenticated: "red",
 };

@@ -4,7 +4,7 @@ import { Alert, Group, SegmentedControl, SimpleGrid, Stack, Table, Text } from "
 import { Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { Chart, type Line } from "./chart";
-import { count, micros, perSecond } from "./format";
+import { bytes, count, micros, perSecond } from "./format";
 import { type Word, word } from "./i18n";
 import { Loaded, Panel } from "./parts";
 import { useBusiest, useMetrics } from "./queries";
@@ -58,12 +58,26 @@ const PROCESSOR: Drawn = {
   lines: [["cpu_percent", "ofOneCore"]],
 };
 
+const SPACE: Drawn = {
+  title: "space",
+  format: bytes,
+  lines: [
+    ["used", "used"],
+    ["capacity", "capacity"],
+  ],
+};
+const MAPPED: Drawn = { title: "space", format: bytes, lines: [["mapped", "mapped"]] };
+
 /** Charts for what clients do. */
 export const ACTIVITY = [OPERATIONS, BANDWIDTH, LATENCY];
+/** Charts for a volume. */
+export const VOLUME = [...ACTIVITY, MAPPED];
+/** Charts for the cluster. */
+export const CLUSTER = [...ACTIVITY, SPACE];
 /** Charts for a node. */
-export const NODE = [...ACTIVITY, PROCESSOR];
+export const NODE = [...ACTIVITY, PROCESSOR, SPACE];
 /** Charts for a store: what its disks do. */
-export const STORE = [OPERATIONS, BANDWIDTH];
+export const STORE = [OPERATIONS, BANDWIDTH, SPACE];
 
 function Drawing({ answer, drawn }: { answer: Metrics; drawn: Drawn }) {
   const lines = useMemo<Line[]>(

@@ -3,7 +3,7 @@
 import { Code, Stack, Text } from "@mantine/core";
 import { useMemo } from "react";
 import { useLanguage, word } from "./i18n";
-import { MEANINGS, rowsOf, type SettingRow } from "./node-settings";
+import { MEANINGS, policiesOf, rowsOf, type SettingRow } from "./node-settings";
 import { Loaded, State } from "./parts";
 import { useSettings } from "./queries";
 import { AS_GIVEN, type Column, DataTable } from "./table";
@@ -59,6 +59,7 @@ function columns(): Column<SettingRow>[] {
 export function Policies() {
   const language = useLanguage();
   const query = useSettings();
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the columns' words change with the language
   const drawn = useMemo(columns, [language]);
   return (
     <Stack>
@@ -67,7 +68,7 @@ export function Policies() {
         {(settings) => (
           <DataTable
             label={word("policies")}
-            rows={rowsOf(settings)}
+            rows={rowsOf(policiesOf(settings))}
             columns={drawn}
             id={(one) => one.key}
             order={AS_GIVEN}

@@ -1,8 +1,11 @@
-// What the pages read, and how they hear that it changed. Nothing asks again by itself: the stream says when to.
+// What the pages read, and how they hear that it changed. Nothing asks again by itself: the stream says when to. That nobody reports of
+// a Kubernetes cluster any more is no change: it is asked for when it would be seen, and not again.
 
 import { QueryClient, useQueries, useQuery } from "@tanstack/react-query";
+import { useEffect } from "react";
 import { ApiError, get, path } from "./api";
 import { type Claims, claimsPath, readAll } from "./claims";
+import { looksForSilence, oldestReport } from "./silence";
 import type {
   Alerts,
   AlertTarget,
@@ -14,8 +17,11 @@ import type {
   ClusterEvent,
   Container,
   Disk,
+  GroupSnapshot,
   Kubernetes,
   Metrics,
+  OpenSession,
+  PlacementGroup,
   Resiliency,
   Session,
   Setting,
@@ -41,13 +47,17 @@ export const client = new QueryClient({
 export const useSession = () =>
   useQuery({ queryKey: ["session"], queryFn: () => get<Session>("/session"), retry: 3 });
 export const useCluster = () => useQuery({ queryKey: ["cluster"], queryFn: () => get<Cluster>("/cluster") });
-export const useStores = () => useQuery({ queryKey: ["stores"], queryFn: () => get<Store[]>("/stores") });
+export const useStores = (enabled = true) =>
+  useQuery({ queryKey: ["stores"], queryFn: () => get<Store[]>("/stores"), enabled });
 /** Lights are switched without a change that anybody tells of: read anew as well whenever it is shown. */
 export const useDisks = (enabled = true) =>
   useQuery({ queryKey: ["disks"], queryFn: () => get<Disk[]>("/disks"), staleTime: 0, enabled });
 /** They change with a start of their node, which is a change of the cluster. */
 export const useSettings = () =>
   useQuery({ queryKey: ["settings"], queryFn: () => get<Setting[]>("/settings"), staleTime: 0 });
+/** Bytes grow without a word of theirs: read anew as well whenever they are shown. */
+export const usePlacementGroups = () =>
+  useQuery({ queryKey: ["groups"], queryFn: () => get<PlacementGroup[]>("/groups"), staleTime: 0 });
 export const useResiliency = () =>
   useQuery({ queryKey: ["resiliency"], queryFn: () => get<Resiliency>("/resiliency") });
 export const useContainers = () =>
@@ -55,6 +65,12 @@ export const useContainers = () =>
 export const useVolumes = () => useQuery({ queryKey: ["volumes"], queryFn: () => get<Volume[]>("/volumes") });
 export const useVolume = (name: string) =>
   useQuery({ queryKey: ["volume", name], queryFn: () => get<Volume>(`/volumes${path(name)}`) });
+export const useGroupSnapshots = (enabled = true) =>
+  useQuery({
+    queryKey: ["group-snapshots"],
+    queryFn: () => get<GroupSnapshot[]>("/group-snapshots"),
+    enabled,
+  });
 export const useSnapshots = (enabled = true) =>
   useQuery({ queryKey: ["snapshots"], queryFn: () => get<Snapshot[]>("/snapshots"), enabled });
 /** The bound of the API; up to 1,000 are kept. */
@@ -84,27 +100,36 @@ export const useAlerts = (state: "open" | "resolved" | "all", enabled = true) =>
     queryFn: () => get<Alerts>(`/alerts?state=${state}&limit=800`),
     enabled,
   });
-export const useAlertTargets = () =>
-  useQuery({ queryKey: ["alert-targets"], queryFn: () => get<AlertTarget[]>("/alert-targets") });
+export const useAlertTargets = (enabled = true) =>
+  useQuery({ queryKey: ["alert-targets"], queryFn: () => get<AlertTarget[]>("/alert-targets"), enabled });
 /** Walks and sums: read anew whenever a page that shows it is opened, and with what the stream tells, at most once a minute. */
 export const useSpace = () =>
   useQuery({ queryKey: ["space"], queryFn: () => get<SpaceReport>("/space"), staleTime: 0 });
 export const useUsers = (enabled: boolean) =>
   useQuery({ queryKey: ["users"], queryFn: () => get<User[]>("/users"), enabled });
+/** Of all users for an administrator, one's own for everybody else. */
+export const useSessions = () =>
+  useQuery({ queryKey: ["sessions"], queryFn: () => get<OpenSession[]>("/sessions") });
 export const useTokens = (enabled: boolean) =>
   useQuery({ queryKey: ["tokens"], queryFn: () => get<Token[]>("/tokens"), enabled });
 /** The newest of up to 4,096 that are kept. */
 export const AUDIT_SHOWN_MAX = 1000;
-export const useAudit = (enabled: boolean) =>
+export const useAudit = (enabled: boolean, drivers = false) =>
   useQuery({
-    queryKey: ["audit"],
-    queryFn: () => get<AuditEntry[]>(`/audit?limit=${AUDIT_SHOWN_MAX}`),
+    queryKey: ["audit", drivers],
+    queryFn: () => get<AuditEntry[]>(`/audit?limit=${AUDIT_SHOWN_MAX}&drivers=${drivers}`),
     enabled,
     staleTime: 0,
   });
 /** Nothing in a cluster without certificates. */
 export const useAuthority = (enabled: boolean) =>
-  useQuery({ queryKey: ["authority"], queryFn: () => get<Authority>("/authority"), enabled, retry: false });
+  useQuery({
+    queryKey: ["authority"],
+    queryFn: () => get<Authority>("/authority"),
+    enabled,
+    retry: false,
+    staleTime: 0,
+  });
 
 /** Figures of an entity over the last so many seconds. The stream says when another step is there. */
 export const useMetrics = (entity: string, metrics: string[], seconds: number) =>
@@ -127,19 +152,25 @@ export const useBusiest = () =>
     queryFn: () => get<Busiest>(`/metrics/busiest?limit=${BUSIEST_MAX}`),
   });
 
-/** A reporter is heard every half minute; the cluster calls it silent after three (`SILENT_MS` of the API). */
-const SILENT_MS = 3 * 60_000;
-/** That nobody reports any more is no change that anybody tells of: so, once, it is asked for when it would be seen. */
-function untilSilent(clusters: Kubernetes[] | undefined): number | false {
-  return clusters?.some((one) => one.reported_ms != null && !one.silent) ? SILENT_MS + 1000 : false;
-}
-export const useKubernetes = (enabled = true) =>
-  useQuery({
+export function useKubernetes(enabled = true) {
+  const query = useQuery({
     queryKey: ["kubernetes"],
     queryFn: async () => (await get<{ items: Kubernetes[] }>("/kubernetes")).items,
-    refetchInterval: ({ state }) => untilSilent(state.data),
     enabled,
   });
+  const oldest = enabled ? oldestReport(query.data ?? []) : null;
+  useEffect(() => {
+    const timers = (oldest === null ? [] : looksForSilence(oldest, Date.now())).map((later) =>
+      setTimeout(() => void client.invalidateQueries({ queryKey: ["kubernetes"] }), later),
+    );
+    return () => {
+      for (const timer of timers) {
+        clearTimeout(timer);
+      }
+    };
+  }, [oldest]);
+  return query;
+}
 
 interface PageOfClaims {
   items: Claim[];

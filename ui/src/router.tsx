@@ -1,4 +1,5 @@
 import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
+import { alertSearchOf, filterSearchOf, settingsSearchOf, taskSearchOf } from "./addresses";
 import { claimSearchOf } from "./claims";
 import { Frame } from "./frame";
 import { hardwareSearchOf } from "./hardware";
@@ -64,6 +65,34 @@ const logsRoute = createRoute({
   validateSearch: searchOf,
 });
 
+export const snapshotsRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/snapshots",
+  component: SnapshotsPage,
+  validateSearch: filterSearchOf,
+});
+
+export const tasksRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/tasks",
+  component: TasksPage,
+  validateSearch: taskSearchOf,
+});
+
+export const alertsRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/alerts",
+  component: AlertsPage,
+  validateSearch: alertSearchOf,
+});
+
+export const settingsRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/settings",
+  component: SettingsPage,
+  validateSearch: settingsSearchOf,
+});
+
 const tree = root.addChildren([
   at("/", HomePage),
   at("/containers", ContainersPage),
@@ -73,14 +102,14 @@ const tree = root.addChildren([
   nodeRoute,
   at("/kubernetes", KubernetesPage),
   kubernetesRoute,
-  at("/snapshots", SnapshotsPage),
+  snapshotsRoute,
   hardwareRoute,
   at("/space", SpacePage),
-  at("/tasks", TasksPage),
-  at("/alerts", AlertsPage),
+  tasksRoute,
+  alertsRoute,
   at("/events", EventsPage),
   logsRoute,
-  at("/settings", SettingsPage),
+  settingsRoute,
 ]);
 
 export const router = createRouter({ routeTree: tree, defaultPreload: false });

@@ -1,17 +1,35 @@
 import { expect, test } from "vitest";
 import { FOUND_MAX, find, type Known } from "./search-entries";
-import type { Disk, Snapshot, Task, Volume } from "./types";
+import type {
+  Alert,
+  AlertTarget,
+  Disk,
+  GroupSnapshot,
+  Kubernetes,
+  Node,
+  Snapshot,
+  Store,
+  Task,
+  Token,
+  User,
+  Volume,
+} from "./types";
 
 const NOTHING: Known = {
   volumes: [],
   snapshots: [],
+  groups: [],
   containers: [],
   nodes: [],
+  stores: [],
   disks: [],
   clusters: [],
   claims: [],
   tasks: [],
   alerts: [],
+  targets: [],
+  users: [],
+  tokens: [],
 };
 
 const volume = (id: number, name: string) => ({ id, name, labels: {} }) as Volume;
@@ -37,7 +55,7 @@ test("everything that is called so is found, by kind, and nothing for an empty t
   const snapshots = found.find(({ group }) => group === "snapshots")?.items ?? [];
   expect(snapshots.map((item) => item.target)).toEqual([
     { to: "volume", name: "web-data" },
-    { to: "snapshots" },
+    { to: "snapshots", filter: "web-last" },
   ]);
   expect(find("  ", known)).toEqual([]);
   expect(find("nowhere", known)).toEqual([]);
@@ -46,4 +64,42 @@ test("everything that is called so is found, by kind, and nothing for an empty t
 test("of one kind no more are shown than one looks through", () => {
   const volumes = Array.from({ length: 50 }, (_, at) => volume(at, `v-${at}`));
   expect(find("v-", { ...NOTHING, volumes })[0]?.items.length).toBe(FOUND_MAX);
+});
+
+test("a store is found on the page of its node, a user among the users", () => {
+  const known: Known = {
+    ...NOTHING,
+    nodes: [{ id: 2, name: "node-b" } as Node],
+    stores: [{ id: 11, node: 2 } as Store, { id: 12, node: 9 } as Store],
+    users: [{ name: "store-keeper" } as User],
+  };
+  const found = find("store-", known).map(({ items }) => items.map(({ label, target }) => [label, target]));
+  expect(found).toEqual([
+    [
+      ["store-11", { to: "node", name: "node-b" }],
+      ["store-12", { to: "hardware" }],
+    ],
+    [["store-keeper", { to: "user", name: "store-keeper" }]],
+  ]);
+});
+
+test("what has no page of its own is found in its list, and there alone", () => {
+  const known: Known = {
+    ...NOTHING,
+    groups: [{ id: "4", name: "night-1" } as GroupSnapshot],
+    clusters: [{ name: "prod", classes: [{ name: "night-fast" }] } as Kubernetes],
+    tasks: [{ id: 5, kind: "snapshot-delete", entity: "volume/night" } as Task],
+    alerts: [{ id: 6, entity: "store/1", cause: "it is full every night" } as Alert],
+    targets: [{ name: "night-shift" } as AlertTarget],
+    tokens: [{ name: "nightly" } as Token],
+  };
+  const found = find("night", known);
+  expect(found.map(({ group, items }) => [group, items.map((item) => item.target)])).toEqual([
+    ["groupSnapshots", [{ to: "snapshots", filter: "night-1" }]],
+    ["storageClasses", [{ to: "class", name: "night-fast", cluster: "prod" }]],
+    ["tasks", [{ to: "task", id: 5 }]],
+    ["alerts", [{ to: "alert", id: 6 }]],
+    ["targets", [{ to: "target", name: "night-shift" }]],
+    ["tokens", [{ to: "token", name: "nightly" }]],
+  ]);
 });

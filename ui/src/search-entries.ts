@@ -2,7 +2,21 @@
 
 import { type Claims, type Found, search } from "./claims";
 import { type Word, word } from "./i18n";
-import type { Alert, Container, Disk, Kubernetes, Node, Snapshot, Task, Volume } from "./types";
+import type {
+  Alert,
+  AlertTarget,
+  Container,
+  Disk,
+  GroupSnapshot,
+  Kubernetes,
+  Node,
+  Snapshot,
+  Store,
+  Task,
+  Token,
+  User,
+  Volume,
+} from "./types";
 
 /** Entries of one kind. */
 export const FOUND_MAX = 20;
@@ -11,7 +25,11 @@ export const FOUND_MAX = 20;
 export type Target =
   | { to: "volume" | "container" | "node" | "kubernetes"; name: string }
   | { to: "claim"; found: Found }
-  | { to: "snapshots" | "tasks" | "alerts" };
+  | { to: "snapshots"; filter: string }
+  | { to: "task" | "alert"; id: number }
+  | { to: "target" | "user" | "token"; name: string }
+  | { to: "class"; name: string; cluster: string }
+  | { to: "hardware" };
 
 export interface Entry {
   label: string;
@@ -21,13 +39,18 @@ export interface Entry {
 export interface Known {
   volumes: Volume[];
   snapshots: Snapshot[];
+  groups: GroupSnapshot[];
   containers: Container[];
   nodes: Node[];
+  stores: Store[];
   disks: Disk[];
   clusters: Kubernetes[];
   claims: { cluster: string; claims: Claims["claims"] }[];
   tasks: Task[];
   alerts: Alert[];
+  targets: AlertTarget[];
+  users: User[];
+  tokens: Token[];
 }
 
 type Named = "volume" | "container" | "node" | "kubernetes";
@@ -41,7 +64,7 @@ function ofSnapshot(snapshot: Snapshot): Entry {
   const { volume } = snapshot;
   return {
     label: `${volume ?? `volume-${snapshot.volume_id}`}@${snapshot.name}`,
-    target: volume === null ? { to: "snapshots" } : { to: "volume", name: volume },
+    target: volume === null ? { to: "snapshots", filter: snapshot.name } : { to: "volume", name: volume },
   };
 }
 
@@ -66,7 +89,7 @@ export function find(text: string, known: Known): { group: Word; items: Entry[] 
   if (wanted === "") {
     return [];
   }
-  function fit<T>(all: T[], entry: (one: T) => Entry): Entry[] {
+  function those<T>(all: T[], entry: (one: T) => Entry): Entry[] {
     const items: Entry[] = [];
     for (const one of all) {
       const made = entry(one);
@@ -78,22 +101,47 @@ export function find(text: string, known: Known): { group: Word; items: Entry[] 
   }
   const task = ({ id, kind, entity }: Task): Entry => ({
     label: word("taskFound", id, kind, entity),
-    target: { to: "tasks" },
+    target: { to: "task", id },
   });
-  const alert = ({ cause, entity }: Alert): Entry => ({
+  const alert = ({ id, cause, entity }: Alert): Entry => ({
     label: `${entity}: ${cause}`,
-    target: { to: "alerts" },
+    target: { to: "alert", id },
   });
+  const store = (one: Store): Entry => {
+    const node = known.nodes.find((other) => other.id === one.node)?.name;
+    const target: Target = node === undefined ? { to: "hardware" } : { to: "node", name: node };
+    return { label: `store-${one.id}`, target };
+  };
+  const group = ({ name }: GroupSnapshot): Entry => ({
+    label: name,
+    target: { to: "snapshots", filter: name },
+  });
+  const classes = known.clusters.flatMap((cluster) =>
+    cluster.classes.map(({ name }) => ({ name, cluster: cluster.name })),
+  );
+  const storageClass = ({ name, cluster }: { name: string; cluster: string }): Entry => ({
+    label: `${name} (${cluster})`,
+    target: { to: "class", name, cluster },
+  });
+  const by =
+    (to: "target" | "user" | "token") =>
+    ({ name }: { name: string }): Entry => ({ label: name, target: { to, name } });
   const groups: { group: Word; items: Entry[] }[] = [
-    { group: "volumes", items: fit(known.volumes, named("volume")) },
+    { group: "volumes", items: those(known.volumes, named("volume")) },
     { group: "claims", items: ofClaims(search(wanted, known.claims, known.volumes, FOUND_MAX)) },
-    { group: "snapshots", items: fit(known.snapshots, ofSnapshot) },
-    { group: "containers", items: fit(known.containers, named("container")) },
-    { group: "nodes", items: fit(known.nodes, named("node")) },
-    { group: "disks", items: fit(known.disks, ofDisk) },
-    { group: "kubernetes", items: fit(known.clusters, named("kubernetes")) },
-    { group: "tasks", items: fit(known.tasks, task) },
-    { group: "alerts", items: fit(known.alerts, alert) },
+    { group: "snapshots", items: those(known.snapshots, ofSnapshot) },
+    { group: "groupSnapshots", items: those(known.groups, group) },
+    { group: "containers", items: those(known.containers, named("container")) },
+    { group: "nodes", items: those(known.nodes, named("node")) },
+    { group: "stores", items: those(known.stores, store) },
+    { group: "disks", items: those(known.disks, ofDisk) },
+    { group: "kubernetes", items: those(known.clusters, named("kubernetes")) },
+    { group: "storageClasses", items: those(classes, storageClass) },
+    { group: "tasks", items: those(known.tasks, task) },
+    { group: "alerts", items: those(known.alerts, alert) },
+    { group: "targets", items: those(known.targets, by("target")) },
+    { group: "users", items: those(known.users, by("user")) },
+    { group: "tokens", items: those(known.tokens, by("token")) },
   ];
   return groups.filter((group) => group.items.length > 0);
 }

@@ -3,16 +3,23 @@
 import { Select } from "@mantine/core";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
+import type { Found } from "./claims";
 import { word } from "./i18n";
 import {
   useAlerts,
+  useAlertTargets,
   useClaimsOfAll,
   useCluster,
   useContainers,
   useDisks,
+  useGroupSnapshots,
   useKubernetes,
+  useRights,
   useSnapshots,
+  useStores,
   useTasks,
+  useTokens,
+  useUsers,
   useVolumes,
 } from "./queries";
 import { find, type Known, type Target } from "./search-entries";
@@ -26,11 +33,17 @@ function useKnown(searching: boolean): { known: Known; reading: boolean } {
   const disks = useDisks(searching);
   const tasks = useTasks(searching);
   const alerts = useAlerts("open", searching);
+  const stores = useStores(searching);
+  const groups = useGroupSnapshots(searching);
+  const targets = useAlertTargets(searching);
+  const { administer } = useRights();
+  const users = useUsers(administer && searching);
+  const tokens = useTokens(administer && searching);
   const kubernetes = useKubernetes(searching);
   const clusters = kubernetes.data ?? [];
   const names = clusters.map((one) => one.name);
   const claims = useClaimsOfAll(names, searching);
-  const asked = [snapshots, disks, tasks, alerts, kubernetes];
+  const asked = [snapshots, groups, stores, disks, tasks, alerts, targets, users, tokens, kubernetes];
   return {
     reading: claims.reading || asked.some((query) => query.isLoading),
     known: {
@@ -40,9 +53,14 @@ function useKnown(searching: boolean): { known: Known; reading: boolean } {
       clusters,
       claims: claims.all,
       snapshots: snapshots.data ?? [],
+      groups: groups.data ?? [],
+      stores: stores.data ?? [],
       disks: disks.data ?? [],
       tasks: tasks.data?.tasks ?? [],
       alerts: alerts.data?.alerts ?? [],
+      targets: targets.data ?? [],
+      users: users.data ?? [],
+      tokens: tokens.data ?? [],
     },
   };
 }
@@ -52,25 +70,43 @@ const PAGES = {
   container: "/containers/$name",
   node: "/hardware/$name",
   kubernetes: "/kubernetes/$name",
-  snapshots: "/snapshots",
-  tasks: "/tasks",
-  alerts: "/alerts",
 } as const;
 
 function useOpen(): (target: Target) => void {
   const navigate = useNavigate();
+  const openClaim = ({ cluster, claim, volume }: Found) => {
+    if (cluster !== null) {
+      void navigate({ to: "/kubernetes/$name", params: { name: cluster }, search: { claim } });
+    } else if (volume !== null) {
+      void navigate({ to: "/volumes/$name", params: { name: volume } });
+    }
+  };
   return (target) => {
-    if (target.to === "claim") {
-      const { cluster, claim, volume } = target.found;
-      if (cluster !== null) {
-        void navigate({ to: "/kubernetes/$name", params: { name: cluster }, search: { claim } });
-      } else if (volume !== null) {
-        void navigate({ to: "/volumes/$name", params: { name: volume } });
-      }
-    } else if ("name" in target) {
-      void navigate({ to: PAGES[target.to], params: { name: target.name } });
-    } else {
-      void navigate({ to: PAGES[target.to] });
+    switch (target.to) {
+      case "claim":
+        return openClaim(target.found);
+      case "snapshots":
+        return void navigate({ to: "/snapshots", search: { filter: target.filter } });
+      case "task":
+        return void navigate({ to: "/tasks", search: { task: target.id } });
+      case "alert":
+        return void navigate({ to: "/alerts", search: { alert: target.id } });
+      case "target":
+        return void navigate({ to: "/alerts", search: { target: target.name } });
+      case "user":
+        return void navigate({ to: "/settings", search: { tab: "users", filter: target.name } });
+      case "token":
+        return void navigate({ to: "/settings", search: { tab: "tokens", filter: target.name } });
+      case "class":
+        return void navigate({
+          to: "/kubernetes/$name",
+          params: { name: target.cluster },
+          search: { tab: "classes" },
+        });
+      case "hardware":
+        return void navigate({ to: "/hardware" });
+      default:
+        return void navigate({ to: PAGES[target.to], params: { name: target.name } });
     }
   };
 }

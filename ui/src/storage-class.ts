@@ -95,6 +95,7 @@ function optionProblems(text: string): Problem[] {
   }
   for (const option of all) {
     const name = option.split("=")[0] ?? "";
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
     if (/[,\u0000-\u001f\u007f-\u009f]/.test(option)) {
       return wrong("classBadOption", option);
     }

@@ -2,8 +2,8 @@
 
 import { Link } from "@tanstack/react-router";
 import { useMemo } from "react";
-import { bytes } from "./format";
-import { fillOf } from "./hardware";
+import { bytes, time } from "./format";
+import { fillOf, isExcused } from "./hardware";
 import { useLanguage, valueWord, word } from "./i18n";
 import { Actions, type Ask, storeMember } from "./member-dialogs";
 import { Fill, State } from "./parts";
@@ -16,7 +16,7 @@ interface StoreRow extends Store {
   nodeName: string;
 }
 
-function which(): Column<StoreRow>[] {
+function which(language: string): Column<StoreRow>[] {
   const domains = (one: StoreRow) => (one.domains ?? []).toReversed().join(" / ");
   return [
     { id: "store", title: word("store"), value: (one) => one.name, width: "minmax(85px, 0.5fr)" },
@@ -55,6 +55,18 @@ function which(): Column<StoreRow>[] {
       value: (one) => valueWord("standing", one.standing),
       show: (one) => <State state={one.standing} of="standing" />,
       width: "minmax(105px, 0.5fr)",
+    },
+    {
+      id: "maintenance",
+      title: `${word("maintenance")} (${word("until")})`,
+      value: (one) => (isExcused(one, Date.now()) ? (one.maintenance_until_ms ?? null) : null),
+      show: (one) =>
+        isExcused(one, Date.now()) ? (
+          <State state="away">{time(one.maintenance_until_ms ?? 0, language)}</State>
+        ) : (
+          "–"
+        ),
+      width: "minmax(160px, 0.8fr)",
     },
   ];
 }
@@ -109,7 +121,7 @@ function toDo(ask: Ask): Column<StoreRow> {
       <Actions
         member={storeMember(one.id)}
         draining={one.standing === "draining"}
-        excused={false}
+        excused={isExcused(one, Date.now())}
         ask={ask}
       />
     ),
@@ -129,7 +141,7 @@ export function StoresTable({ nodes, stores, ask }: { nodes: Node[]; stores: Sto
     }));
   }, [nodes, stores]);
   const drawn = useMemo(
-    () => [...which(), ...howMuch(), ...(operate ? [toDo(ask)] : [])],
+    () => [...which(language), ...howMuch(), ...(operate ? [toDo(ask)] : [])],
     [language, operate, ask],
   );
   return <DataTable label={word("stores")} rows={rows} columns={drawn} id={(one) => one.name} />;

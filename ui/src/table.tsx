@@ -45,6 +45,8 @@ interface Props<Row> {
   extra?: ReactNode;
   /** The order at first; nothing: by the first column. */
   order?: Sort;
+  /** The filter at first. */
+  first?: string;
 }
 
 function Export<Row>({ label, columns, shown }: { label: string; columns: Column<Row>[]; shown: Row[] }) {
@@ -266,8 +268,8 @@ function Grid<Row>(props: GridProps<Row>) {
   );
 }
 
-export function DataTable<Row>({ label, rows, columns, id, actions, extra, order }: Props<Row>) {
-  const [filter, setFilter] = useState("");
+export function DataTable<Row>({ label, rows, columns, id, actions, extra, order, first }: Props<Row>) {
+  const [filter, setFilter] = useState(first ?? "");
   const [sort, setSort] = useState<Sort>(order ?? { column: columns[0]?.id ?? "", down: false });
   const shown = useMemo(() => arrange(rows, columns, filter, sort), [rows, columns, filter, sort]);
   const choice = useChoice(shown, id);

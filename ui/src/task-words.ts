@@ -6,6 +6,9 @@ import type { Task } from "./types";
 export const KINDS: Record<string, Word> = {
   "volume-delete": "taskVolumeDelete",
   "snapshot-delete": "taskSnapshotDelete",
+  "group-snapshot-delete": "taskGroupSnapshotDelete",
+  "volume-resize": "taskVolumeResize",
+  "volume-drain": "taskVolumeDrain",
   "volume-clone": "taskVolumeClone",
   "volume-restore": "taskVolumeRestore",
   "node-drain": "taskNodeDrain",
@@ -16,6 +19,8 @@ export const KINDS: Record<string, Word> = {
   repair: "taskRepair",
   balance: "taskBalance",
   scrub: "taskScrub",
+  "store-scrub": "taskStoreScrub",
+  upgrade: "taskUpgrade",
   "catalog-move": "taskCatalogMove",
   "authority-rotate": "taskAuthorityRotate",
 };

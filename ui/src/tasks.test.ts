@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
-import { cancellable, inTree, isAbout, isOfHardware, isOpen, left, progress } from "./tasks";
+import { KINDS } from "./task-words";
+import { cancellable, inTree, isAbout, isOfHardware, isOpen, left, progress, withParts } from "./tasks";
 import type { Task } from "./types";
+import { en, ja } from "./words";
 
 const task = (id: number, more: Partial<Task> = {}): Task => ({
   id,
@@ -47,8 +49,8 @@ test("what has ended takes no longer", () => {
 });
 
 test("a task is about a thing by its id", () => {
-  expect(isAbout(task(1), ["node/2", "store/4"])).toBe(true);
-  expect(isAbout(task(1), ["node/b"])).toBe(false);
+  expect(isAbout(task(1), new Set(["node/2", "store/4"]))).toBe(true);
+  expect(isAbout(task(1), new Set(["node/b"]))).toBe(false);
 });
 
 test("a drain is of the hardware, and a deletion and a scrub are not", () => {
@@ -66,4 +68,23 @@ test("only what goes on, can be stopped and is not being stopped is cancelled", 
     task(4, { cancellable: true, status: "succeeded" }),
   ];
   expect(cancellable(all).map((one) => one.id)).toEqual([1]);
+});
+
+test("every kind of task has a name in both languages", () => {
+  for (const name of Object.values(KINDS)) {
+    expect(en[name]).not.toBe("");
+    expect(ja[name]).not.toBe("");
+  }
+  for (const kind of ["volume-resize", "volume-drain", "group-snapshot-delete", "store-scrub", "upgrade"]) {
+    expect(KINDS[kind]).toBeDefined();
+  }
+});
+
+test("a task alone has its parts beside it, and theirs", () => {
+  const all = [task(1), task(2, { parent: 1 }), task(3, { parent: 2 }), task(4), task(5, { parent: 5 })];
+  const ids = (id: number) => withParts(all, id).map((one) => one.id);
+  expect(ids(1)).toEqual([1, 2, 3]);
+  expect(ids(3)).toEqual([3]);
+  // A task that is its own parent is a mistake of somebody's, and no reason to hang.
+  expect([ids(5), ids(9)]).toEqual([[5], []]);
 });

@@ -6,8 +6,8 @@ import type { Task } from "./types";
 export const isOpen = (task: Task): boolean => task.status === "queued" || task.status === "running";
 
 /** Whether it is about this: by name, or by id for things whose name was used before. */
-export function isAbout(task: Task, subjects: string[]): boolean {
-  return subjects.includes(task.subject);
+export function isAbout(task: Task, subjects: ReadonlySet<string>): boolean {
+  return subjects.has(task.subject);
 }
 
 /** Kinds of tasks that come from what is done with nodes and disks. */
@@ -19,6 +19,8 @@ const OF_HARDWARE = new Set([
   "disk-replace",
   "repair",
   "balance",
+  "store-scrub",
+  "upgrade",
 ]);
 
 export const isOfHardware = (task: Task): boolean => OF_HARDWARE.has(task.kind);
@@ -52,3 +54,11 @@ export function left(task: Task): string | null {
 /** Those that somebody can still have stopped. */
 export const cancellable = (tasks: Task[]): Task[] =>
   tasks.filter((task) => task.cancellable && task.cancelled_by === null && isOpen(task));
+
+/** A task and what is a part of it, or of a part. */
+export function withParts(tasks: Task[], id: number): Task[] {
+  const parents = new Map(tasks.map((task) => [task.id, task.parent]));
+  const isPart = (of: number | null | undefined, left = tasks.length): boolean =>
+    of === id || (of != null && left > 0 && isPart(parents.get(of), left - 1));
+  return tasks.filter((task) => isPart(task.id));
+}

@@ -47,6 +47,8 @@ export interface Store {
   journal_used: number;
   extents: number;
   standing: string;
+  /** By what was wanted of the store alone; its node may have one of its own. */
+  maintenance_until_ms?: number;
   groups: number;
   filling: number;
   leaving: number;
@@ -75,6 +77,10 @@ export interface Disk {
   reason?: string | null;
   standing: string;
   groups: number;
+  /** Mean microseconds since the store was opened, all disks of it together. */
+  read_us?: number | null;
+  write_us?: number | null;
+  flush_us?: number | null;
   serial?: string | null;
   model?: string | null;
   /** Whether the light that shows where it is burns; nothing: it has none that can be switched. */
@@ -142,11 +148,32 @@ export interface AlertTarget {
   error: string | null;
 }
 
+export interface PlacementStore {
+  store: number;
+  role: string;
+  standing: string;
+  leaving: boolean;
+  bytes: number | null;
+}
+
+export interface PlacementGroup {
+  id: number;
+  generation: number;
+  rf: number;
+  state: string;
+  missing: number;
+  bytes: number | null;
+  members: PlacementStore[];
+  former: PlacementStore[];
+}
+
 export interface Usage {
   mapped: number;
   shared: number;
   exclusive: number;
   frees: number;
+  /** Bytes of one copy as stored, where nothing is shared. */
+  stored?: number | null;
   age_seconds: number;
 }
 
@@ -209,6 +236,8 @@ export interface Volume {
   epoch: number;
   state: string;
   reason: string | null;
+  /** Missing in lists, and of a volume that is in no quarantine. */
+  quarantine_until_ms?: number | null;
   rf: number;
   log: { store: number }[];
   segments: number;
@@ -248,9 +277,17 @@ export interface Snapshot {
   usage?: Usage | null;
 }
 
+export interface GroupSnapshot {
+  id: string;
+  name: string;
+  created_ms: number;
+  snapshots: Snapshot[];
+  ready: boolean;
+}
+
 /** What may be lost of one part of the cluster. */
 export interface Part {
-  /** `data`, `capacity` or `catalog`. */
+  /** `data`, `log`, `capacity` or `catalog`. */
   component: string;
   rf?: number | null;
   /** `store`, `node` or `member`. */
@@ -290,11 +327,25 @@ export interface User {
   sessions: number;
 }
 
+/** A session that counts. Its id lets nobody in. */
+export interface OpenSession {
+  id: string;
+  user: string;
+  created_ms: number;
+  expires_ms: number;
+  /** The one that asks. */
+  own: boolean;
+}
+
 export interface Token {
   name: string;
   scope: Scope;
+  /** Whose personal token it is; absent: it stands for itself. */
+  user?: string;
   containers: string[];
   kubernetes: string[];
+  /** Somebody has said that it is for all; absent: nobody has. */
+  all_containers?: boolean;
   created_ms: number;
   token?: string;
 }
@@ -427,6 +478,13 @@ export interface Busiest {
   silent: string[];
 }
 
+/** A program that is no node, and told a node of its line. */
+export interface LogOrigin {
+  component: string;
+  host: string;
+  by: string;
+}
+
 export interface LogLine {
   node: string;
   number: number;
@@ -435,6 +493,8 @@ export interface LogLine {
   target: string;
   message: string;
   fields: Record<string, string>;
+  /** Nothing: it is the node's own. */
+  origin?: LogOrigin;
 }
 
 export interface Logs {

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { afterEach, expect, test } from "vitest";
 import { age, seconds } from "./format";
 import { errorText, setLanguage, valueWord, word } from "./i18n";
-import { valueOf } from "./node-settings";
+import { valueText } from "./node-settings";
 import { KINDS, STATES, UNITS } from "./task-words";
 import { VALUES, type ValueOf } from "./values";
 import { en, ja, type Word } from "./words";
@@ -126,5 +126,5 @@ test("times are in Japanese, too", () => {
   expect(seconds(59)).toBe("59 秒");
   expect(seconds(7200)).toBe("2.0 時間");
   expect(age(86_400_000 * 12)).toBe("12 日");
-  expect(valueOf({ value: 3_600_000, unit: "milliseconds" })).toBe("1 時間");
+  expect(valueText({ value: 3_600_000, unit: "milliseconds" })).toBe("1 時間");
 });

@@ -17,6 +17,9 @@ const state = {
 
 const standing = { present: "参加中", away: "不在", draining: "退避中", lost: "喪失" };
 
+/** Of a placement group. */
+const placement = { ok: "正常", filling: "書き込み中", degraded: "縮退", unavailable: "利用不可" };
+
 const severity = { critical: "重大", warning: "警告", info: "情報" };
 
 /** What volumes may still write. */
@@ -85,6 +88,7 @@ const alert = {
   "store-filling": "ストア使用率",
   "copies-missing": "コピー不足",
   "data-unavailable": "データ利用不可",
+  "log-copies-missing": "ログのコピー不足",
   "repair-waiting": "修復待ち",
   "repair-stalled": "修復停滞",
   "capacity-short": "復元用容量不足",
@@ -121,6 +125,7 @@ const event = {
   takeover: "引き継ぎ",
   "volume-stopped": "ボリューム停止",
   "volume-quarantined": "ボリューム隔離",
+  "volume-released": "ボリューム隔離解除",
   "rot-repaired": "データ破損（修復済み）",
   rot: "データ破損",
   "journal-rot": "ジャーナル破損",
@@ -144,6 +149,7 @@ const event = {
 export const VALUES = {
   state,
   standing,
+  placement,
   severity,
   space,
   error,

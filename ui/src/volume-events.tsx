@@ -1,4 +1,4 @@
-// What happened to a volume lately, on its page.
+// What happened lately to a volume, or in a container, on its page.
 
 import { Table } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
@@ -6,13 +6,21 @@ import { time } from "./format";
 import { useLanguage, word } from "./i18n";
 import { Panel, State } from "./parts";
 import { useEvents } from "./queries";
-import type { Volume } from "./types";
-import { recentEvents } from "./volume-facts";
+import type { ClusterEvent, Container, Volume } from "./types";
+import { eventsInside, recentEvents } from "./volume-facts";
+
+export function EventsOfVolume({ volume }: { volume: Volume }) {
+  return <Events events={recentEvents(useEvents().data?.events ?? [], volume)} />;
+}
+
+/** Of the container itself, and of the volumes that are in it. */
+export function EventsOfContainer({ container, volumes }: { container: Container; volumes: Volume[] }) {
+  return <Events events={eventsInside(useEvents().data?.events ?? [], container, volumes)} />;
+}
 
 /** Nothing when there are none. */
-export function EventsOfVolume({ volume }: { volume: Volume }) {
+function Events({ events }: { events: ClusterEvent[] }) {
   const language = useLanguage();
-  const events = recentEvents(useEvents().data?.events ?? [], volume);
   if (events.length === 0) {
     return null;
   }

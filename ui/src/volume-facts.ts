@@ -1,14 +1,42 @@
-// What the page of a volume picks from what is known of the cluster.
+// What the pages of a volume and of a container pick from what is known of the cluster.
 
-import type { ClusterEvent, Volume } from "./types";
+import { time } from "./format";
+import { word } from "./i18n";
+import type { ClusterEvent, Container, Volume } from "./types";
 
 const EVENTS_SHOWN_MAX = 10;
 
-/** The newest about a volume first. Those from before its creation are of another one that had its name. */
-export function recentEvents(events: ClusterEvent[], volume: Pick<Volume, "name" | "created_ms">) {
-  const own = (one: ClusterEvent) => one.entity === `volume/${volume.name}` && one.at_ms >= volume.created_ms;
+type Created = Pick<Volume, "name" | "created_ms">;
+
+function newest(events: ClusterEvent[], own: (one: ClusterEvent) => boolean): ClusterEvent[] {
   return events
     .filter(own)
     .toSorted((one, other) => other.at_ms - one.at_ms || other.id - one.id)
     .slice(0, EVENTS_SHOWN_MAX);
+}
+
+/** The newest about a volume first. Those from before its creation are of another one that had its name. */
+export function recentEvents(events: ClusterEvent[], volume: Created): ClusterEvent[] {
+  return newest(events, (one) => one.entity === `volume/${volume.name}` && one.at_ms >= volume.created_ms);
+}
+
+/** The same about a container and the volumes that are in it. */
+export function eventsInside(
+  events: ClusterEvent[],
+  container: Pick<Container, "name">,
+  volumes: Created[],
+): ClusterEvent[] {
+  const since = new Map(volumes.map((one) => [`volume/${one.name}`, one.created_ms]));
+  return newest(events, (one) => {
+    const created = one.entity === `container/${container.name}` ? 0 : since.get(one.entity);
+    return created !== undefined && one.at_ms >= created;
+  });
+}
+
+/** Until when no node opens a volume, if it is in quarantine: a row of its facts. */
+export function quarantineOf(
+  { quarantine_until_ms: until }: Pick<Volume, "quarantine_until_ms">,
+  language: string,
+): [string, string][] {
+  return until ? [[word("quarantine"), word("quarantineUntil", time(until, language))]] : [];
 }

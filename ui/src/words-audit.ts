@@ -10,6 +10,7 @@ export const auditEn = {
   auditSame: "as it was",
   auditKept: "not named",
   auditBeforeUnknown: "What was there before was not looked at.",
+  auditDrivers: "What drivers did",
   auditLog: "Lines of this request in the logs",
 };
 
@@ -23,5 +24,6 @@ export const auditJa: Record<keyof typeof auditEn, string> = {
   auditSame: "変更なし",
   auditKept: "指定なし",
   auditBeforeUnknown: "変更前の値は記録されていません。",
+  auditDrivers: "ドライバーの操作",
   auditLog: "このリクエストのログ",
 };

@@ -2,6 +2,15 @@
 
 export const settingsEn = {
   policies: "Policies",
+  certificatesBrowsers: "Certificates for browsers",
+  certificatesBrowsersNone:
+    "No node that answers shows browsers a certificate of another authority ([tls] certificate).",
+  sessionUser: "User",
+  sessionBegun: "Logged in",
+  sessionOwn: "This one",
+  sessionEnd: "End",
+  sessionEndHint: "Whoever uses it must log in again.",
+  sessionEndOwn: "It is the one that you use: you must log in again.",
   setting: "Setting",
   settingValue: "Value",
   policiesHint:
@@ -25,10 +34,44 @@ export const settingsEn = {
   policyPatience: "Time that requests wait for a volume's owner",
   policyRepairLatency: "Latency of clients at which making copies gives way, of the quiet one",
   policyRepairFloor: "Share of the time that making copies keeps",
+  tokenAllContainers: "All containers",
+  tokenAllContainersHint:
+    "A driver's token is limited to containers, to Kubernetes clusters, or meant for everything.",
+  tokenNeverLimited: "all (never limited)",
+  ownTokens: "My tokens",
+  tokenPersonal: "My own",
+  tokenPersonalHint: "Counts as you, never allows more than you may at the moment, and ends with your user.",
+  ofNewestAuthority: "Of the authority that signs",
+  rotateAuthority: "Rotate authority",
+  retireAuthority: "Retire the old authority",
+  authorityRotating: "Another authority signs now",
+  authorityRetired: "The old authority is retired; believed is",
+  rotateMeans:
+    "A new authority signs from now on. The old one is believed until it is retired, nodes renew their certificates by themselves, and nothing is interrupted.",
+  rotateKeep:
+    "The authority's file on the node that signs is replaced: keep your copy of the old one until the end.",
+  rotationUnderWay: "A rotation of the authority is under way",
+  rotationRenewing: "Nodes that have no new certificate yet:",
+  rotationRenewed: "Every node has a new certificate.",
+  rotationNext:
+    "Make new credentials for people, clients and CSI drivers and give them out, copy the authority's file to the other nodes that have one, then retire the old authority.",
+  retireMeans:
+    "Connections with certificates of the old authority are closed within seconds and refused from then on. Who was not given new credentials is locked out, also a pod that uses a volume. It cannot be undone.",
+  retireGiven: "People, clients and drivers have new credentials.",
+  retireForce: "Lock out these nodes, which have no new certificate:",
 };
 
 export const settingsJa: typeof settingsEn = {
   policies: "ポリシー",
+  certificatesBrowsers: "ブラウザー向け証明書",
+  certificatesBrowsersNone:
+    "応答したノードに、別の認証局による証明書（[tls] certificate）を示すものはありません。",
+  sessionUser: "ユーザー",
+  sessionBegun: "ログイン日時",
+  sessionOwn: "このセッション",
+  sessionEnd: "終了",
+  sessionEndHint: "使用している人は再ログインが必要になります。",
+  sessionEndOwn: "現在使用中のセッションです。再ログインが必要になります。",
   setting: "設定",
   settingValue: "値",
   policiesHint:
@@ -52,4 +95,30 @@ export const settingsJa: typeof settingsEn = {
   policyPatience: "所有ノードを待つ時間",
   policyRepairLatency: "コピー作成を抑える遅延（平常時に対する割合）",
   policyRepairFloor: "コピー作成に残す時間の割合",
+  tokenAllContainers: "すべてのコンテナー",
+  tokenAllContainersHint:
+    "ドライバーのトークンは、コンテナーまたは Kubernetes クラスターに限定するか、すべてを対象にすると明示します。",
+  tokenNeverLimited: "すべて（限定の指定なし）",
+  ownTokens: "自分のトークン",
+  tokenPersonal: "自分用",
+  tokenPersonalHint:
+    "あなたとして扱われ、その時点のあなたの権限を超えず、ユーザーの削除とともに無効になります。",
+  ofNewestAuthority: "現在の認証局による署名",
+  rotateAuthority: "認証局を更新",
+  retireAuthority: "旧認証局を廃止",
+  authorityRotating: "新しい認証局が署名します",
+  authorityRetired: "旧認証局を廃止しました。現在の認証局",
+  rotateMeans:
+    "今後は新しい認証局が署名します。旧認証局は廃止するまで信頼されます。ノードの証明書は自動的に更新され、処理は中断しません。",
+  rotateKeep:
+    "署名するノードにある認証局のファイルは置き換えられます。以前のコピーは更新が終わるまで保管してください。",
+  rotationUnderWay: "認証局を更新しています",
+  rotationRenewing: "新しい証明書がまだないノード:",
+  rotationRenewed: "すべてのノードに新しい証明書があります。",
+  rotationNext:
+    "ユーザー、クライアント、CSI ドライバーに新しい資格情報を作成して配布し、認証局のファイルを必要なノードにコピーしてから、旧認証局を廃止してください。",
+  retireMeans:
+    "旧認証局の証明書による接続は数秒以内に切断され、以後は拒否されます。新しい資格情報がない相手は、ボリュームを使用中のポッドも含めて接続できなくなります。元に戻せません。",
+  retireGiven: "ユーザー、クライアント、ドライバーに新しい資格情報を配布しました。",
+  retireForce: "新しい証明書がない次のノードを切り離します:",
 };

@@ -44,6 +44,12 @@ export const tablesEn = {
     "Detach these clients? They can neither read nor write from now on: unmount the volumes there first.",
   detachNone: "None of these volumes is attached",
   journalFill: "Fill of the journal",
+  reductionColumn: "Reduction",
+  deleteGroups: "Deleted as a whole, as one task each: {0}",
+  taskOnly: "Only task {0} and its parts",
+  tasksAll: "All tasks",
+  taskGone: "Task {0} is not kept any more.",
+  groupSnapshots: "Group snapshots",
 };
 
 export const tablesJa: Record<keyof typeof tablesEn, string> = {
@@ -90,4 +96,10 @@ export const tablesJa: Record<keyof typeof tablesEn, string> = {
     "これらのクライアントを切断しますか？以後は読み書きできません。先にそちらでアンマウントしてください。",
   detachNone: "接続されているボリュームはありません",
   journalFill: "ジャーナルの使用率",
+  reductionColumn: "削減率",
+  deleteGroups: "グループごとに 1 つのタスクとして削除: {0}",
+  taskOnly: "タスク {0} とその一部のみ",
+  tasksAll: "すべてのタスク",
+  taskGone: "タスク {0} は保存期間が過ぎました。",
+  groupSnapshots: "グループスナップショット",
 };

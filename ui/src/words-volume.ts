@@ -11,7 +11,15 @@ export const volumeEn = {
   clientUnheard: "Sessions: {0}; not heard by the owner for {1}",
   changedMeanwhile:
     "Somebody else has changed it since this form was opened. Nothing was saved: close the form and open it again.",
+  dataProtection: "Data protection",
+  replicated: "Replicated, {0} copies",
+  replicatedOnce: "One copy: a lost disk loses data",
   olderNotShown: "These are the newest {0}; older ones are not shown.",
+  quarantine: "Quarantine",
+  quarantineUntil: "until {0}",
+  releaseVolume: "Release",
+  releaseVolumeHint:
+    "Nodes that opened or served this volume ended while they did. Release it when the cause is gone, such as after an update or the repair of a disk: any node may open it at once then. If the cause is still there, it ends nodes again.",
 };
 
 export const volumeJa: Record<keyof typeof volumeEn, string> = {
@@ -25,5 +33,13 @@ export const volumeJa: Record<keyof typeof volumeEn, string> = {
   clientUnheard: "セッション: {0}、オーナーは {1} の間応答を受けていません",
   changedMeanwhile:
     "このフォームを開いた後に、ほかの誰かが変更しました。何も保存されていません。フォームを閉じて開き直してください。",
+  dataProtection: "データ保護",
+  replicated: "レプリケーション、{0} コピー",
+  replicatedOnce: "1 コピー（ディスクを失うとデータを失います）",
   olderNotShown: "新しい {0} 件です。それより古いものは表示していません。",
+  quarantine: "隔離",
+  quarantineUntil: "{0} まで",
+  releaseVolume: "隔離を解除",
+  releaseVolumeHint:
+    "このボリュームを開いた、または提供していたノードが、その最中に終了しました。更新やディスクの修理などで原因を取り除いた後に解除してください。解除するとすぐに、どのノードでも開けるようになります。原因が残っていると、ノードがふたたび終了します。",
 };

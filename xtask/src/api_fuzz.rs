@@ -1,8 +1,9 @@
 //! `cargo xtask fuzz-api`: requests generated from the OpenAPI document that a real node serves, sent to that node.
 //!
 //! schemathesis generates them: bounds and their neighbours, missing and odd values, wrong types, methods that are not there. No answer may be an
-//! error of the server's, have a status or a form that the document does not tell of, or end the node. It is a Python package,
-//! fetched once into `target/tools`.
+//! error of the server's, have a status or a form that the document does not tell of, or end the node. An administrator may do all
+//! of it; a viewer and a driver ask for the same, fewer times, so that refusals are what the document says, too. It is a Python
+//! package, fetched once into `target/tools`.
 
 use crate::cluster::{Cluster, Plan};
 use crate::process::{find_program, stream, target_directory};
@@ -44,8 +45,24 @@ parameters = { "path.name" = "node-1" }
 [[operations]]
 include-path-regex = "^/api/v1/(stores|disks)/"
 parameters = { "path.id" = 2, "path.store" = 2 }
+
+[[operations]]
+include-path-regex = "^/api/v1/tasks/"
+parameters = { "path.id" = 1 }
+
+[[operations]]
+include-path-regex = "^/api/v1/group-snapshots/"
+parameters = { "path.id" = "GROUP" }
+
+[[operations]]
+include-path-regex = "^/api/v1/users/"
+parameters = { "path.name" = "u" }
 "#;
 const DISK_BYTES: u64 = 1 << 30;
+/// Scopes of those who may not do everything.
+const LIMITED: [&str; 3] = ["viewer", "operator", "csi"];
+/// They have one example of so many: most of what they ask for ends at the door.
+const LIMITED_SHARE: u64 = 10;
 
 /// `cargo xtask fuzz-api [--examples N] [--seed N]`.
 pub fn run(arguments: &[String]) -> Result<bool> {
@@ -66,7 +83,7 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     Ok(tally.failed == 0)
 }
 
-/// Both rounds against a node of this binary; nothing when there is no Python, or no package.
+/// All rounds against a node of this binary; nothing when there is no Python, or no package.
 pub fn fuzz(binary: &Path, examples: u64, seed: u64) -> Result<Option<Tally>> {
     let Some(tool) = Tool::install()? else {
         return Ok(None);
@@ -80,26 +97,19 @@ pub fn fuzz(binary: &Path, examples: u64, seed: u64) -> Result<Option<Tally>> {
         prewritten: false,
         sparse: false,
         bench: false,
-        tokens: false,
+        tokens: true,
         tls: false,
         detached: false,
-        last_disk: None,
+        given_disks: Vec::new(),
+        network: None,
     };
-    let cluster = Cluster::start(binary.to_path_buf(), &plan)?;
+    let cluster = Cluster::start(binary.to_path_buf(), plan)?;
     let api = cluster.any_api().context("no node runs")?;
-    make_things(api)?;
+    let group = make_things(api)?;
     let names = cluster.folder.join("schemathesis.toml");
-    fs::write(&names, NAMES)?;
+    fs::write(&names, NAMES.replace("\"GROUP\"", &group.to_string()))?;
     let mut tally = Tally::default();
-    // First what is there, and is to stay; then whatever names come up, deletions among the rest.
-    for given in [Some(&names), None] {
-        let round = Round {
-            api,
-            examples,
-            seed,
-            names: given,
-            folder: &cluster.folder,
-        };
+    for round in rounds(api, &names, (examples, seed), &cluster.folder)? {
         match tool.play(&round)? && answers(api) {
             true => tally.passed += 1,
             false => tally.failed += 1,
@@ -116,15 +126,63 @@ pub fn fuzz(binary: &Path, examples: u64, seed: u64) -> Result<Option<Tally>> {
     Ok(Some(tally))
 }
 
-/// A container, volumes and a snapshot.
-fn make_things(api: &Api) -> Result<()> {
+/// A container, volumes, a snapshot, a user, and a group snapshot, whose id it returns.
+fn make_things(api: &Api) -> Result<u64> {
     rest::post(api, "/containers", &json!({"name": "c", "rf": 2}))?;
     for name in ["v", "w"] {
         let spec = json!({"name": name, "container": "c", "size": 64 << 20});
         rest::post(api, "/volumes", &spec)?;
     }
     rest::post(api, "/volumes/v/snapshots", &json!({"name": "s"}))?;
-    Ok(())
+    let user = json!({"name": "u", "role": "viewer", "password": "a password of u"});
+    rest::post(api, "/users", &user)?;
+    let group = json!({"name": "g", "volumes": ["v", "w"]});
+    let group = rest::post(api, "/group-snapshots", &group)?;
+    let id = group["id"].as_u64();
+    id.with_context(|| format!("a group snapshot has no id: {group}"))
+}
+
+/// What is asked for, and by whom.
+fn rounds<'a>(
+    api: &'a Api,
+    names: &'a PathBuf,
+    (examples, seed): (u64, u64),
+    folder: &'a Path,
+) -> Result<Vec<Round<'a>>> {
+    let file = api.token_file.as_ref();
+    let file = file.context("the API asks for no token")?;
+    let admin = fs::read_to_string(file)?.trim().to_owned();
+    let round = |token: String, names| Round {
+        api,
+        token,
+        phases: "coverage,fuzzing",
+        examples,
+        seed,
+        names,
+        folder,
+    };
+    // First what is there, and is to stay; then whatever names come up, deletions among the rest.
+    let mut rounds = vec![round(admin.clone(), Some(names))];
+    for scope in LIMITED {
+        rounds.push(Round {
+            phases: "fuzzing",
+            examples: examples.div_ceil(LIMITED_SHARE),
+            ..round(token(api, scope)?, Some(names))
+        });
+    }
+    rounds.push(round(admin, None));
+    Ok(rounds)
+}
+
+/// A new token of a scope.
+fn token(api: &Api, scope: &str) -> Result<String> {
+    let mut spec = json!({"name": format!("fuzz-{scope}"), "scope": scope});
+    if scope == "csi" {
+        spec["all_containers"] = json!(true);
+    }
+    let made = rest::post(api, "/tokens", &spec)?;
+    let token = made["token"].as_str().context("there is no token")?;
+    Ok(token.to_owned())
 }
 
 /// Whether the node still works.
@@ -138,6 +196,8 @@ fn answers(api: &Api) -> bool {
 
 struct Round<'a> {
     api: &'a Api,
+    token: String,
+    phases: &'a str,
     examples: u64,
     seed: u64,
     names: Option<&'a PathBuf>,
@@ -187,7 +247,9 @@ impl Tool {
         if let Some(names) = round.names {
             command.arg("--config-file").arg(names);
         }
-        command.args(["run", &url, "--phases", "coverage,fuzzing", "--no-color"]);
+        command.args(["run", &url, "--phases", round.phases, "--no-color"]);
+        let header = format!("Authorization: Bearer {}", round.token);
+        command.args(["--header", &header]);
         command.args(["--checks", CHECKS, "--exclude-path-regex", EXCLUDED]);
         if round.names.is_some() {
             command.args(["--exclude-method", "DELETE"]);

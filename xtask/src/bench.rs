@@ -151,7 +151,7 @@ fn measure_ceph(request: &Request) -> Result<Results> {
         4 * request.bytes + (4 << 30),
         request.bytes,
     )?;
-    let mut targets = vec![raw(&request.folder.canonicalize()?, request)?];
+    let mut targets = vec![raw(&request.folder.canonicalize()?, request.bytes)?];
     targets.extend(ceph.targets());
     targets.retain(|target| request.wants(&target.name));
     stage("fill");
@@ -226,9 +226,10 @@ fn start_cluster(
         tokens: false,
         tls,
         detached: false,
-        last_disk: None,
+        given_disks: Vec::new(),
+        network: None,
     };
-    let cluster = Cluster::start(binary.to_path_buf(), &plan)?;
+    let cluster = Cluster::start(binary.to_path_buf(), plan)?;
     let api = cluster.any_api().context("no node runs")?;
     for rf in COPIES {
         let container = format!("rf{rf}");
@@ -269,7 +270,7 @@ fn targets(
     binary: &Path,
     request: &Request,
 ) -> Result<(Vec<Target>, Option<Ceiling>)> {
-    let mut targets = vec![raw(&cluster.folder, request)?];
+    let mut targets = vec![raw(&cluster.folder, request.bytes)?];
     let mut ceiling = None;
     if request.wants("nbdkit") {
         let (process, target) = start_ceiling(cluster, request)?;
@@ -290,13 +291,10 @@ fn targets(
     Ok((targets, ceiling))
 }
 
-fn raw(folder: &Path, request: &Request) -> Result<Target> {
+fn raw(folder: &Path, bytes: u64) -> Result<Target> {
     let path = folder.join("raw");
-    println!(
-        "    a raw file of {} GiB, written in full",
-        request.bytes >> 30
-    );
-    cluster::write_zeros(&File::create(&path)?, request.bytes)?;
+    println!("    a raw file of {} GiB, written in full", bytes >> 30);
+    cluster::write_zeros(&File::create(&path)?, bytes)?;
     Ok(Target {
         name: "raw".into(),
         driver: Driver::Fio(Device::File(path)),

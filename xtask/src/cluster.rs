@@ -2,9 +2,12 @@
 //!
 //! A cluster that goes out of scope takes its processes with it, unless it was told to stay.
 
+pub mod network;
+
 use crate::process::{cargo, find_program, target_directory};
 use crate::rest::{self, Api};
 use anyhow::{Context, Result, bail, ensure};
+use network::Network;
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,6 +21,8 @@ use std::time::{Duration, Instant};
 const READY_MAX: Duration = Duration::from_secs(60);
 /// In a folder that this made, and required before one is deleted: the ids of the processes, one per line.
 const MARKER: &str = ".azekura-cluster";
+/// Where everything is, unless nodes have a network.
+const LOOPBACK: &str = "127.0.0.1";
 /// Cluster id in configuration and on disk.
 const CLUSTER: &str = "demo";
 
@@ -46,8 +51,10 @@ pub struct Plan {
     pub tls: bool,
     /// Whether the processes are meant to outlive this one, and so must not end with its terminal.
     pub detached: bool,
-    /// The last disk, blank, when it is not a file of the folder.
-    pub last_disk: Option<PathBuf>,
+    /// The disks, blank, when they are not files of the folder.
+    pub given_disks: Vec<PathBuf>,
+    /// Where nodes are, when they do not share this process's network.
+    pub network: Option<Network>,
 }
 
 /// A running cluster.
@@ -62,6 +69,8 @@ pub struct Cluster {
     etcd_addresses: Vec<String>,
     /// Holds the administrator's token, when the API asks for one.
     pub admin_token: Option<PathBuf>,
+    /// Where nodes are, when they do not share this process's network.
+    pub network: Option<Network>,
     binary: PathBuf,
     detached: bool,
     keep: bool,
@@ -71,8 +80,6 @@ pub struct Cluster {
 pub struct Node {
     /// Its name in the catalog.
     pub name: String,
-    /// Where it serves nodes and clients.
-    listen: String,
     /// Its API.
     pub api: Api,
     /// Address of the NBD gateway.
@@ -93,12 +100,6 @@ impl Node {
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
-
-    /// Where it serves nodes and clients.
-    pub fn port(&self) -> Option<u16> {
-        let port = self.listen.rsplit(':').next()?;
-        port.parse().ok()
-    }
 }
 
 /// The binary at `given`, or else the one that operators get, built now.
@@ -118,10 +119,18 @@ pub fn binary(given: Option<&Path>) -> Result<PathBuf> {
     Ok(target_directory()?.join("release/azekura"))
 }
 
+fn port_of(address: &str) -> Option<u16> {
+    address.rsplit(':').next()?.parse().ok()
+}
+
 /// Ports nobody listens on now. Another process could take one before it is used; then starting fails.
 fn free_addresses(count: usize) -> Result<Vec<String>> {
+    free_addresses_of(LOOPBACK, count)
+}
+
+fn free_addresses_of(host: &str, count: usize) -> Result<Vec<String>> {
     let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .map(|_| TcpListener::bind((host, 0)))
         .collect::<std::io::Result<_>>()?;
     listeners
         .iter()
@@ -131,11 +140,7 @@ fn free_addresses(count: usize) -> Result<Vec<String>> {
 
 /// Makes the folder, after ending and clearing what an earlier run left.
 pub fn prepare(folder: &Path) -> Result<()> {
-    if let Ok(pids) = fs::read_to_string(folder.join(MARKER)) {
-        let folder = folder.canonicalize()?;
-        for pid in pids.lines().filter_map(|line| line.parse().ok()) {
-            end_leftover(pid, &folder)?;
-        }
+    if end_noted(folder)? {
         fs::remove_dir_all(folder)?;
     }
     let empty = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
@@ -147,6 +152,18 @@ pub fn prepare(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join(MARKER), "")?;
     Ok(())
+}
+
+/// Ends the processes that [`note`] has noted in a folder that [`prepare`] made; whether it is one.
+pub fn end_noted(folder: &Path) -> Result<bool> {
+    let Ok(pids) = fs::read_to_string(folder.join(MARKER)) else {
+        return Ok(false);
+    };
+    let folder = folder.canonicalize()?;
+    for pid in pids.lines().filter_map(|line| line.parse().ok()) {
+        end_leftover(pid, &folder)?;
+    }
+    Ok(true)
 }
 
 /// Ends a process of an earlier run, if the id still belongs to one that was started on this folder.
@@ -163,7 +180,7 @@ fn end_leftover(pid: u32, folder: &Path) -> Result<()> {
 
 impl Cluster {
     /// Starts everything and waits until every node answers.
-    pub fn start(binary: PathBuf, plan: &Plan) -> Result<Self> {
+    pub fn start(binary: PathBuf, mut plan: Plan) -> Result<Self> {
         prepare(&plan.folder)?;
         let folder = plan.folder.canonicalize()?;
         let detached = plan.detached;
@@ -177,12 +194,15 @@ impl Cluster {
             etcd: None,
             etcd_addresses: Vec::new(),
             admin_token,
+            network: plan.network.take(),
             binary,
             detached,
             keep: false,
         };
+        let plan = &plan;
         let catalog = if plan.etcd {
-            cluster.etcd_addresses = free_addresses(2)?;
+            let host = cluster.network.as_ref().map(Network::own);
+            cluster.etcd_addresses = free_addresses_of(host.as_deref().unwrap_or(LOOPBACK), 2)?;
             Some(cluster.start_etcd()?)
         } else {
             None
@@ -235,8 +255,7 @@ impl Cluster {
     /// Writes a node's configuration; docs/operating/configuration.md describes the keys.
     fn configure(&self, index: usize, plan: &Plan, etcd: Option<&str>) -> Result<Node> {
         let name = format!("node-{}", index + 1);
-        let [listen, nbd, api]: [String; 3] =
-            free_addresses(3)?.try_into().expect("three were asked for");
+        let [listen, nbd, api] = self.addresses_of(index)?;
         let catalog = match etcd {
             Some(url) => format!("etcd = [\"{url}\"]"),
             None => "embedded = \"catalog.redb\"".to_owned(),
@@ -253,11 +272,14 @@ impl Cluster {
         }
         if plan.tls {
             text.push_str(&self.tls_table(index, &name));
+        } else if self.network.is_some() {
+            // On addresses of a network a node is plain only when that is said.
+            text.push_str("\n[tls]\nmode = \"off\"\n");
         }
         let mut disks = Vec::new();
         for number in (1..=plan.disks).filter(|number| (number - 1) % plan.nodes == index) {
             let own = self.folder.join(format!("disk-{number}"));
-            let given = plan.last_disk.clone().filter(|_| number == plan.disks);
+            let given = plan.given_disks.get(number - 1).cloned();
             let path = given.clone().unwrap_or(own);
             if plan.prewritten {
                 write_zeros(&File::create(&path)?, plan.disk_bytes)?;
@@ -291,7 +313,6 @@ impl Cluster {
         };
         Ok(Node {
             name,
-            listen,
             api,
             nbd,
             disks,
@@ -301,6 +322,20 @@ impl Cluster {
             child: None,
             program: None,
         })
+    }
+
+    /// Where a node serves nodes and clients, NBD, and the API. A network of its own has all ports free.
+    fn addresses_of(&self, index: usize) -> Result<[String; 3]> {
+        let Some(network) = &self.network else {
+            return Ok(free_addresses(3)?.try_into().expect("three were asked for"));
+        };
+        let host = network.host(index);
+        Ok([7401, 10809, 7400].map(|port| format!("{host}:{port}")))
+    }
+
+    /// Port of etcd for its clients.
+    pub fn etcd_port(&self) -> Option<u16> {
+        port_of(self.etcd_addresses.first()?)
     }
 
     fn tls_table(&self, index: usize, node: &str) -> String {
@@ -372,7 +407,11 @@ impl Cluster {
     /// Starts a node's process, the first time or again.
     pub fn start_node(&mut self, index: usize) -> Result<()> {
         let node = &self.nodes[index];
-        let mut command = Command::new(node.program.as_ref().unwrap_or(&self.binary));
+        let program = node.program.as_ref().unwrap_or(&self.binary);
+        let mut command = match &self.network {
+            Some(network) => network.inside(index, program)?,
+            None => Command::new(program),
+        };
         command.args(["node", "--config"]).arg(&node.config);
         if let Some(socket) = &node.bench {
             command.arg("--bench-socket").arg(socket);
@@ -437,7 +476,6 @@ impl Cluster {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{name} cannot join: {said}");
         self.nodes.push(Node {
-            listen,
             api: Api {
                 address: served,
                 // It asks for certificates alone.

@@ -1,38 +1,90 @@
-//! `cargo xtask demo`: the scenario of `scenario.rs` as root; else a replicated volume that loses the process that owns
-//! it, and not a byte.
+//! `cargo xtask demo`: the scenario of `scenario.rs` (csi) as root; else a replicated volume that loses the process that owns
+//! it, and not a byte (engine). `--scenario` asks for one of the two.
 //!
-//! Three `azekura node` processes and etcd on loopback, one disk file each; no root needed. Without etcd: one process
-//! with three disks, one of which is torn away.
+//! The engine's: three `azekura node` processes and etcd on loopback, one disk file each; no root needed. Without etcd: one
+//! process with three disks, one of which is torn away. `cargo xtask test` plays both, this one with less data.
 
 use crate::cluster::{self, Cluster, Plan};
 use crate::image::{Image, Sequence};
 use crate::nbd::Client;
 use crate::stall::{self, Stall};
 use crate::{packages, process, rest, scenario};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-const VOLUME_BYTES: u64 = 1 << 30;
-/// Of each of three: two copies of everything, journals, and space for garbage not yet collected.
-const DISK_BYTES: u64 = 4 << 30;
-/// Written before the snapshot.
-const BULK_BYTES: u64 = 384 << 20;
-/// Random overwrites of 4 to 64 KiB, of the volume after the snapshot and of the clone.
-const OVERWRITES: u64 = 400;
 /// Longest wait for one I/O: a takeover several times over.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long I/O runs before and after the kill.
-const BEFORE_KILL: Duration = Duration::from_secs(2);
-const AFTER_KILL: Duration = Duration::from_secs(8);
+
+/// How much the engine's scenario writes and compares.
+struct Scale {
+    volume_bytes: u64,
+    /// Of each of three: two copies of everything, journals, and space for garbage not yet collected.
+    disk_bytes: u64,
+    /// Written before the snapshot.
+    bulk_bytes: u64,
+    /// Random overwrites of 4 to 64 KiB, of the volume after the snapshot and of the clone.
+    overwrites: u64,
+    /// How long I/O runs before and after the kill.
+    before_kill: Duration,
+    after_kill: Duration,
+}
+
+/// What a person is shown.
+const FULL: Scale = Scale {
+    volume_bytes: 1 << 30,
+    disk_bytes: 4 << 30,
+    bulk_bytes: 384 << 20,
+    overwrites: 400,
+    before_kill: Duration::from_secs(2),
+    after_kill: Duration::from_secs(8),
+};
+
+/// The same promises, as fast as a test should be.
+const QUICK: Scale = Scale {
+    volume_bytes: 256 << 20,
+    disk_bytes: 2 << 30,
+    bulk_bytes: 96 << 20,
+    overwrites: 100,
+    before_kill: Duration::from_secs(1),
+    after_kill: Duration::from_secs(4),
+};
+
+/// The two scenarios.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// A volume through NBD, every byte compared.
+    Engine,
+    /// Claims through the CSI driver, with a database on them.
+    Csi,
+}
+
+impl Which {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Csi => "csi",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let known = [Self::Engine, Self::Csi];
+        let found = known.into_iter().find(|which| which.name() == text);
+        found.with_context(|| format!("there is no scenario `{text}`: engine and csi are"))
+    }
+}
 
 struct Request {
     keep: bool,
     /// Whether to behave as if etcd could not be had.
     without_etcd: bool,
-    /// Whether to behave as if this were not root.
-    rootless: bool,
+    /// Which one; nothing: the CSI driver's where it can run.
+    scenario: Option<Which>,
+    scale: &'static Scale,
+    /// Where the CSI scenario has its sockets and mounts.
+    run_folder: PathBuf,
     /// An `azekura` that is built already.
     binary: Option<PathBuf>,
     folder: PathBuf,
@@ -54,6 +106,7 @@ impl Report {
 
 /// The three images and what is known of them.
 struct Demo {
+    scale: &'static Scale,
     cluster: Cluster,
     volume: Image,
     snapshot: Image,
@@ -65,13 +118,28 @@ struct Demo {
 pub fn run(arguments: &[String]) -> Result<bool> {
     let request = parse(arguments)?;
     let started = Instant::now();
-    println!("==> etcd and the release build");
+    match request.binary {
+        None => println!("==> etcd and the release build"),
+        Some(_) => println!("==> etcd"),
+    }
     let etcd = !request.without_etcd && packages::ensure(packages::DEMO).is_empty();
     let binary = cluster::binary(request.binary.as_deref())?;
-    let Some(reason) = scenario_obstacle(&request, etcd) else {
-        scenario::run(binary, &request.folder, request.keep)?;
+    let obstacle = match request.scenario {
+        Some(Which::Engine) => Some("the engine's scenario was asked for".to_owned()),
+        Some(Which::Csi) | None => csi_obstacle(etcd),
+    };
+    let Some(reason) = obstacle else {
+        let site = scenario::Site {
+            folder: request.folder,
+            run_folder: request.run_folder,
+        };
+        scenario::run(binary, site, request.keep)?;
         return Ok(true);
     };
+    ensure!(
+        request.scenario != Some(Which::Csi),
+        "the CSI driver's scenario cannot run: {reason}"
+    );
     println!(
         "    left out: the CSI driver, the claims it mounts, the database on them, its clone and its growth, because {reason}"
     );
@@ -89,18 +157,33 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     Ok(true)
 }
 
+/// Why a scenario cannot run here; installs what it lacks, where it may.
+pub fn obstacle(which: Which) -> Option<String> {
+    let etcd = packages::ensure(packages::DEMO).is_empty();
+    match which {
+        // Without etcd it shows less, but it runs.
+        Which::Engine => None,
+        Which::Csi => csi_obstacle(etcd),
+    }
+}
+
 /// Why the scenario with mounts and a database cannot run here.
-fn scenario_obstacle(request: &Request, etcd: bool) -> Option<String> {
-    if request.rootless || !process::is_root() {
+fn csi_obstacle(etcd: bool) -> Option<String> {
+    if !process::is_root() {
         return Some("attaching and mounting need root".to_owned());
     }
     if !etcd {
         return Some("three processes need etcd".to_owned());
     }
+    if !process::may_mount() {
+        return Some("mounting needs CAP_SYS_ADMIN, which this container lacks".to_owned());
+    }
     for device in ["/dev/fuse", "/dev/loop-control"] {
-        if !std::path::Path::new(device).exists() {
+        // The node is there also where the kernel has no driver for it, or the container's rules forbid it.
+        let opened = std::fs::File::options().read(true).write(true).open(device);
+        if let Err(cause) = opened {
             return Some(format!(
-                "there is no {device}: modprobe fuse loop, or allow it in this container"
+                "{device} cannot be opened ({cause}): modprobe fuse loop, or allow it in this container"
             ));
         }
     }
@@ -113,7 +196,9 @@ fn parse(arguments: &[String]) -> Result<Request> {
     let mut request = Request {
         keep: false,
         without_etcd: false,
-        rootless: false,
+        scenario: None,
+        scale: &FULL,
+        run_folder: PathBuf::from("/run/azekura-demo"),
         binary: None,
         folder: PathBuf::from("target/demo"),
     };
@@ -124,7 +209,16 @@ fn parse(arguments: &[String]) -> Result<Request> {
             "--dir" => request.folder = left.next().context("--dir needs a folder")?.into(),
             "--without-etcd" => request.without_etcd = true,
             "--binary" => request.binary = left.next().map(PathBuf::from),
-            "--rootless" | "--root-free" => request.rootless = true,
+            "--rootless" | "--root-free" => request.scenario = Some(Which::Engine),
+            "--scenario" => {
+                let name = left.next().context("--scenario needs a name")?;
+                request.scenario = Some(Which::parse(name)?);
+            }
+            // For `cargo xtask test`: less of it, and beside what a person keeps running.
+            "--quick" => request.scale = &QUICK,
+            "--run-dir" => {
+                request.run_folder = left.next().context("--run-dir needs a folder")?.into()
+            }
             other => bail!("`cargo xtask demo` does not know `{other}`"),
         }
     }
@@ -142,7 +236,7 @@ impl Demo {
             folder: request.folder.clone(),
             nodes: if etcd { 3 } else { 1 },
             disks: 3,
-            disk_bytes: DISK_BYTES,
+            disk_bytes: request.scale.disk_bytes,
             etcd,
             prewritten: false,
             sparse: false,
@@ -150,21 +244,23 @@ impl Demo {
             tokens: false,
             tls: false,
             detached: request.keep,
-            last_disk: None,
+            given_disks: Vec::new(),
+            network: None,
         };
-        let cluster = Cluster::start(binary, &plan)?;
+        let cluster = Cluster::start(binary, plan)?;
         for node in &cluster.nodes {
             let disks: Vec<_> = node
                 .disks
                 .iter()
                 .map(|disk| disk.display().to_string())
                 .collect();
-            let size = DISK_BYTES >> 30;
+            let size = request.scale.disk_bytes >> 30;
             println!("    {}: {} ({size} GiB each)", node.name, disks.join(", "));
         }
-        let empty = Image::new(VOLUME_BYTES);
+        let empty = Image::new(request.scale.volume_bytes);
         let report = Report::default();
         Ok(Self {
+            scale: request.scale,
             cluster,
             volume: empty.clone(),
             snapshot: empty.clone(),
@@ -201,18 +297,21 @@ impl Demo {
     }
 
     fn fill(&mut self) -> Result<()> {
-        println!("==> a volume of 1 GiB with two copies, written through NBD");
+        let (bytes, bulk) = (self.scale.volume_bytes, self.scale.bulk_bytes);
+        println!(
+            "==> a volume of {} MiB with two copies, written through NBD",
+            bytes >> 20
+        );
         self.post("/containers", &json!({"name": "demo", "rf": 2}))?;
-        let body = json!({"name": "disk", "container": "demo", "size": VOLUME_BYTES});
+        let body = json!({"name": "disk", "container": "demo", "size": bytes});
         let took = self.post("/volumes", &body)?;
         self.report.time("create the volume", took);
         let started = Instant::now();
         let mut client = self.connect("disk", None)?;
-        self.volume
-            .write_bulk(&mut client, BULK_BYTES, 1, "write")?;
-        let rate = (BULK_BYTES >> 20) as f64 / started.elapsed().as_secs_f64();
+        self.volume.write_bulk(&mut client, bulk, 1, "write")?;
+        let rate = (bulk >> 20) as f64 / started.elapsed().as_secs_f64();
         self.report.add(
-            "write 384 MiB, two copies, flushed",
+            &format!("write {} MiB, two copies, flushed", bulk >> 20),
             format!("{rate:.0} MiB/s"),
         );
         Ok(())
@@ -220,15 +319,14 @@ impl Demo {
 
     fn snapshot_and_clone(&mut self) -> Result<()> {
         println!("==> snapshot, overwrite, clone");
+        let (bulk, overwrites) = (self.scale.bulk_bytes, self.scale.overwrites);
         let took = self.post("/volumes/disk/snapshots", &json!({"name": "before"}))?;
         self.report.time("snapshot", took);
         self.snapshot = self.volume.clone();
         let mut client = self.connect("disk", None)?;
-        let written = self
-            .volume
-            .write_random(&mut client, BULK_BYTES, OVERWRITES, 2)?;
+        let written = self.volume.write_random(&mut client, bulk, overwrites, 2)?;
         println!(
-            "    {OVERWRITES} random overwrites of the volume, {} MiB",
+            "    {overwrites} random overwrites of the volume, {} MiB",
             written >> 20
         );
         let from = json!({"volume": "disk", "snapshot": "before"});
@@ -236,11 +334,9 @@ impl Demo {
         self.report.time("clone", took);
         self.clone = self.snapshot.clone();
         let mut client = self.connect("copy", None)?;
-        let written = self
-            .clone
-            .write_random(&mut client, BULK_BYTES, OVERWRITES, 3)?;
+        let written = self.clone.write_random(&mut client, bulk, overwrites, 3)?;
         println!(
-            "    {OVERWRITES} random overwrites of the clone, {} MiB",
+            "    {overwrites} random overwrites of the clone, {} MiB",
             written >> 20
         );
         Ok(())
@@ -294,13 +390,18 @@ impl Demo {
         let mut sequence = Sequence(4);
         let volume = &mut self.volume;
         let cluster = &mut self.cluster;
+        let scale = self.scale;
         let mut next = move || {
-            let offset = sequence.draw() % (BULK_BYTES / 4096) * 4096;
+            let offset = sequence.draw() % (scale.bulk_bytes / 4096) * 4096;
             (offset, volume.change(offset, 4096, 4))
         };
-        stall::measure(client, &mut next, BEFORE_KILL, AFTER_KILL, || {
-            strike(cluster)
-        })
+        stall::measure(
+            client,
+            &mut next,
+            scale.before_kill,
+            scale.after_kill,
+            || strike(cluster),
+        )
     }
 
     /// Every byte of the volume, the clone, and the snapshot.
@@ -316,7 +417,7 @@ impl Demo {
         self.post("/volumes", &json!({"name": "look", "from": from}))?;
         self.snapshot
             .verify(&mut self.connect("look", None)?, "the snapshot")?;
-        let bytes = 3 * VOLUME_BYTES;
+        let bytes = 3 * self.scale.volume_bytes;
         let rate = (bytes >> 20) as f64 / started.elapsed().as_secs_f64();
         self.report.add(
             "verified, no byte wrong",

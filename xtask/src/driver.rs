@@ -148,7 +148,14 @@ impl Settings {
         let mut command = Command::new(&self.binary);
         command.args(["--api", &self.urls[0], "--token-file"]);
         command.arg(admin);
-        let secret = output(command.args(["token", "create", "csi", "--scope", "csi"]))?;
+        let secret = output(command.args([
+            "token",
+            "create",
+            "csi",
+            "--scope",
+            "csi",
+            "--all-containers",
+        ]))?;
         fs::write(&self.token_file, secret).context("cannot write the driver's token")
     }
 

@@ -16,6 +16,7 @@ mod cluster;
 mod demo;
 mod driver;
 mod image;
+mod licences;
 mod nbd;
 mod packages;
 mod process;
@@ -33,7 +34,8 @@ use anyhow::{Result, bail};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-cargo xtask test  [--long] [--seeds N]     everything CI checks; ends with `N passed, N failed, N skipped`
+cargo xtask test  [--long] [--strict] [--seeds N]
+                                          everything CI checks (--strict: what cannot run has failed); ends with `N passed, N failed, N skipped`
 cargo xtask tidy                           crate table, budgets, banned words, links in documents
 cargo xtask sim   [--seed N | --seeds N [--first SEED]]   simulator seeds
 cargo xtask sim scale [--nodes N] [--volumes N]           the planner and the catalog of a large cluster
@@ -41,7 +43,7 @@ cargo xtask fuzz  [--seconds N]            the fuzz tests again and again with f
 cargo xtask fuzz-api [--examples N] [--seed N]  a real node against its own OpenAPI document, with generated requests
 cargo xtask chart [--write]                the Helm chart and the manifests rendered from it
 cargo xtask ui    [test [--pictures DIR]]  the web pages: build them, or check and walk them with a browser
-cargo xtask demo  [--keep] [--dir DIR] [--rootless] [--without-etcd] [--binary FILE]
+cargo xtask demo  [--scenario engine|csi] [--keep] [--dir DIR] [--without-etcd] [--binary FILE] [--quick]
                                               a database on a replicated volume that survives kill -9
 cargo xtask soak  [--minutes N] [--seed N] [--dir DIR]  file systems and a database under random faults
 cargo xtask bench [--help]                 raw disk, protocol ceiling and Azekura in one run";

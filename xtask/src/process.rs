@@ -117,9 +117,18 @@ pub fn metadata() -> Result<serde_json::Value> {
 
 /// Whether a mounted ext4 may be grown: that takes CAP_SYS_RESOURCE, which root in a container often lacks.
 pub fn may_grow_ext4() -> bool {
-    const SYS_RESOURCE: u64 = 1 << 24;
+    has_capability(24)
+}
+
+/// Whether this process may mount and unmount: that takes CAP_SYS_ADMIN, which root in a container often lacks.
+pub fn may_mount() -> bool {
+    has_capability(21)
+}
+
+/// Whether a capability is in effect, by its number in `capability.h`.
+fn has_capability(number: u32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    bits.is_some_and(|bits| bits & SYS_RESOURCE != 0)
+    bits.is_some_and(|bits| (bits >> number) & 1 != 0)
 }

@@ -21,20 +21,27 @@ use anyhow::{Context, Result, ensure};
 use database::Database;
 use serde_json::json;
 use sites::{QuietSites, Sites};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use tasks::{Tasks, print_volumes};
 
-/// Where sockets, attachments and mounts are: short, as sockets ask for, and open to the database's user.
-const RUN_FOLDER: &str = "/run/azekura-demo";
 /// Container that the storage class names.
 const CONTAINER: &str = "kubernetes";
 const GIB: u64 = 1 << 30;
 /// Of each of three; what is written is a few hundred MiB, volumes are thin.
 const DISK_BYTES: u64 = 4 * GIB;
 
+/// Where it runs.
+pub struct Site {
+    /// Disks, logs and etcd.
+    pub folder: PathBuf,
+    /// Sockets, attachments and mounts: short, as sockets ask for, and open to the database's user.
+    pub run_folder: PathBuf,
+}
+
 /// A running scenario.
 struct Scenario {
+    run_folder: PathBuf,
     cluster: Cluster,
     binary: PathBuf,
     api: Api,
@@ -46,9 +53,9 @@ struct Scenario {
 }
 
 /// Runs it. `keep`: stop before anything is deleted and leave it running.
-pub fn run(binary: PathBuf, folder: &Path, keep: bool) -> Result<()> {
-    driver::clean(&binary, Path::new(RUN_FOLDER))?;
-    let mut scenario = Scenario::start(binary, folder, keep)?;
+pub fn run(binary: PathBuf, site: Site, keep: bool) -> Result<()> {
+    driver::clean(&binary, &site.run_folder)?;
+    let mut scenario = Scenario::start(binary, site, keep)?;
     let outcome = scenario.play(keep);
     if keep && outcome.is_ok() {
         scenario.cluster.keep_running();
@@ -56,17 +63,17 @@ pub fn run(binary: PathBuf, folder: &Path, keep: bool) -> Result<()> {
         return Ok(());
     }
     // Devices first: without the cluster they could not be flushed.
-    let cleaned = driver::clean(&scenario.binary, Path::new(RUN_FOLDER));
+    let cleaned = driver::clean(&scenario.binary, &scenario.run_folder);
     outcome?;
     cleaned?;
     scenario.finish()
 }
 
 impl Scenario {
-    fn start(binary: PathBuf, folder: &Path, keep: bool) -> Result<Self> {
+    fn start(binary: PathBuf, site: Site, keep: bool) -> Result<Self> {
         println!("==> etcd and three storage processes");
         let plan = Plan {
-            folder: folder.to_owned(),
+            folder: site.folder,
             nodes: 3,
             disks: 3,
             disk_bytes: DISK_BYTES,
@@ -77,20 +84,22 @@ impl Scenario {
             tokens: true,
             tls: false,
             detached: keep,
-            last_disk: None,
+            given_disks: Vec::new(),
+            network: None,
         };
         let mut tasks = Tasks::new();
         let cluster = tasks.run("start, until all answer", "storage", || {
-            Cluster::start(binary.clone(), &plan)
+            Cluster::start(binary.clone(), plan)
         })?;
         let api = cluster.any_api().context("no node runs")?.to_owned();
         println!(
             "==> the CSI driver: azekura csi controller and azekura csi node, with a token of scope csi"
         );
         let driver = tasks.run("start, until both answer", "driver", || {
-            Driver::start(&binary, &cluster, Path::new(RUN_FOLDER), keep)
+            Driver::start(&binary, &cluster, &site.run_folder, keep)
         })?;
         Ok(Self {
+            run_folder: site.run_folder,
             cluster,
             binary,
             api,
@@ -158,8 +167,9 @@ impl Scenario {
             database::install(&data)
         })?;
         let folder = self.cluster.folder.clone();
+        let sockets = &self.run_folder;
         let database = self.tasks.run("start mariadbd", &mysql.name, || {
-            Database::start(&data, "mysql", &folder, Path::new(RUN_FOLDER))
+            Database::start(&data, "mysql", &folder, sockets)
         })?;
         Sites::start(database, mysql, web)
     }

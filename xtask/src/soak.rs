@@ -4,6 +4,7 @@
 //! It runs in a network namespace of its own, so that it can cut connections. The seed decides what is struck and when;
 //! real processes do not repeat exactly, so it repeats a run only roughly.
 
+mod crowded;
 mod fallible;
 mod full;
 mod load;
@@ -11,6 +12,7 @@ mod report;
 mod site;
 mod strike;
 
+use crate::cluster::network::Network;
 use crate::cluster::{self, Cluster, Plan};
 use crate::driver::{self, output};
 use crate::{packages, process, rest};
@@ -26,7 +28,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use strike::{Scene, Strike};
 
-/// Of each of the three.
+const NODES: usize = 3;
+/// Of each of them.
 const DISK_BYTES: u64 = 6 << 30;
 /// Of each volume.
 const VOLUME_BYTES: u64 = 1 << 30;
@@ -131,6 +134,15 @@ fn parse(arguments: &[String]) -> Result<Request> {
     Ok(request)
 }
 
+fn make_disks(folder: &Path) -> Result<Vec<FallibleDisk>> {
+    let disks = (1..=NODES).map(|number| {
+        let image = folder.with_extension(format!("disk-{number}"));
+        let mount = Path::new(RUN_FOLDER).join(format!("disk-{number}"));
+        FallibleDisk::make(&image, DISK_BYTES, &mount)
+    });
+    disks.collect()
+}
+
 /// Small numbers from a seed (xorshift64*, Vigna 2016): choices need no more.
 pub struct Dice(u64);
 
@@ -150,8 +162,8 @@ impl Dice {
 
 struct Soak {
     cluster: Cluster,
-    /// The last node's.
-    disk: FallibleDisk,
+    /// One for each node.
+    disks: Vec<FallibleDisk>,
     sites: Vec<Site>,
     loads: Vec<Load>,
     pulse: Arc<Pulse>,
@@ -164,23 +176,23 @@ impl Soak {
     fn start(binary: PathBuf, request: Request) -> Result<Self> {
         println!("==> three nodes and etcd in {}", request.folder.display());
         std::fs::create_dir_all(RUN_FOLDER)?;
-        let image = request.folder.with_extension("disk");
-        let disk = FallibleDisk::make(&image, DISK_BYTES, &Path::new(RUN_FOLDER).join("disk"))?;
+        let disks = make_disks(&request.folder)?;
         let plan = Plan {
             folder: request.folder.clone(),
-            nodes: 3,
-            disks: 3,
+            nodes: NODES,
+            disks: NODES,
             disk_bytes: DISK_BYTES,
             etcd: true,
             prewritten: false,
             sparse: false,
             bench: false,
             tokens: false,
-            tls: false,
+            tls: true,
             detached: false,
-            last_disk: Some(disk.path.clone()),
+            given_disks: disks.iter().map(|disk| disk.path.clone()).collect(),
+            network: Some(Network::make(NODES)?),
         };
-        let cluster = Cluster::start(binary, &plan)?;
+        let cluster = Cluster::start(binary, plan)?;
         let api = cluster.any_api().context("no node runs")?.clone();
         rest::post(&api, "/containers", &json!({"name": "soak", "rf": 2}))?;
         let pulse = Arc::new(Pulse::default());
@@ -188,7 +200,7 @@ impl Soak {
             dice: Dice::new(request.seed),
             report: Report::new(request.minutes, request.seed),
             cluster,
-            disk,
+            disks,
             sites: Vec::new(),
             loads: Vec::new(),
             pulse,
@@ -253,7 +265,7 @@ impl Soak {
             site.remove(&self.cluster)?;
         }
         self.cluster.remove()?;
-        drop(self.disk);
+        drop(self.disks);
         std::fs::remove_dir_all(RUN_FOLDER)?;
         Ok(())
     }
@@ -270,7 +282,7 @@ impl Soak {
         self.pulse.take_longest();
         let begun = Instant::now();
         let scene = Scene {
-            disk: &self.disk,
+            disks: &self.disks,
             sites: &self.sites,
             other: self.request.other.as_deref(),
         };
@@ -278,8 +290,8 @@ impl Soak {
         let struck = begun.elapsed();
         self.cluster.wait_verdict("ok", WHOLE_MAX)?;
         let whole = begun.elapsed();
-        // What was asked for before the end of the strike has been answered by then.
-        std::thread::sleep(Duration::from_secs(1));
+        // What was asked for before the cluster was whole counts.
+        self.pulse.settle();
         let longest = self.pulse.take_longest();
         let mut verified = 0;
         for load in &self.loads {

@@ -2,18 +2,21 @@
 //!
 //! A step that fails does not end the run; the last line sums up what was counted, whatever happened before.
 //! The steps, cheapest first: format, tidy, web pages, clippy, cargo-deny, chart, build, tests, browser, generated requests,
-//! simulator seeds. Everything
+//! the scenarios of the demonstration, simulator seeds. Everything
 //! is built once, for all packages together: a package by itself would want its dependencies with other features, built
 //! again. So the pages come before, which the binary takes in. The seeds are played beside the tests, which mostly wait
 //! for real programs.
 
+use crate::cluster;
+use crate::demo::Which;
+use crate::driver;
 use crate::packages;
 use crate::process::{cargo, stream, target_directory};
 use crate::tally::{self, Tally};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::io::BufRead;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -31,12 +34,18 @@ const API_EXAMPLES: u64 = 8;
 const API_EXAMPLES_LONG: u64 = 200;
 /// What they are generated from: the same in every run.
 const API_SEED: u64 = 1;
+/// Seconds for one scenario of the demonstration: several times what it takes on a machine of two cores.
+const DEMO_SECONDS_MAX: u32 = 300;
+/// Where the CSI driver of that scenario keeps sockets, attachments and mounts.
+const DEMO_RUN_FOLDER: &str = "/run/azekura-demo-test";
 /// Names of fuzz tests: `fuzz_` at the start of the function's name.
 const FUZZ_FILTER: &str = "test(/(^|::)fuzz_/)";
 
 /// What `cargo xtask test` was asked for.
 struct Request {
     long: bool,
+    /// What did not run has failed.
+    strict: bool,
     seeds: u64,
 }
 
@@ -105,6 +114,11 @@ pub fn test(arguments: &[String]) -> Result<bool> {
     run.step("tests", || run_tests(&request));
     run.step("browser", browser);
     run.step("API", || api(&request));
+    run.step("demo, engine", || demo(Which::Engine, &[]));
+    run.step("demo, one process", || {
+        demo(Which::Engine, &["--without-etcd"])
+    });
+    run.step("demo, CSI", || demo(Which::Csi, &[]));
     run.step("simulator", || seeds?.finish());
     if request.long {
         run.step("soak", || {
@@ -112,18 +126,20 @@ pub fn test(arguments: &[String]) -> Result<bool> {
             Ok(Found::check(fine))
         });
     }
-    Ok(run.finish())
+    Ok(run.finish(request.strict))
 }
 
 fn parse_test(arguments: &[String]) -> Result<Request> {
     let mut request = Request {
         long: false,
+        strict: false,
         seeds: 0,
     };
     let mut left = arguments.iter();
     while let Some(argument) = left.next() {
         match argument.as_str() {
             "--long" => request.long = true,
+            "--strict" => request.strict = true,
             "--seeds" => request.seeds = number("--seeds", left.next())?,
             other => bail!("`cargo xtask test` does not know `{other}`"),
         }
@@ -146,6 +162,8 @@ fn number(name: &str, value: Option<&String>) -> Result<u64> {
 struct Run {
     tally: Tally,
     broken: Vec<String>,
+    /// Steps that did not run.
+    left_out: Vec<String>,
     count: u32,
     started: Option<Instant>,
 }
@@ -170,15 +188,24 @@ impl Run {
         if !found.fine {
             self.broken.push(name.to_owned());
         }
+        if !found.ran {
+            self.left_out.push(name.to_owned());
+        }
         self.tally.add(&found.tally);
     }
 
-    /// Prints the steps that failed, then the line CI reads.
-    fn finish(mut self) -> bool {
+    /// Prints the steps that did not run and those that failed, then the line CI reads. When it is `strict`, the first have failed.
+    fn finish(mut self, strict: bool) -> bool {
         let seconds = self
             .started
             .map_or(0.0, |started| started.elapsed().as_secs_f64());
         println!("==> {} steps in {seconds:.0} s", self.count);
+        if !self.left_out.is_empty() {
+            println!("    steps that did not run: {}", self.left_out.join(", "));
+        }
+        if strict {
+            self.broken.append(&mut self.left_out);
+        }
         if !self.broken.is_empty() {
             println!("    failed steps: {}", self.broken.join(", "));
             // A step can fail without a failed test, as clippy does: the line must still show it.
@@ -241,15 +268,48 @@ fn api(request: &Request) -> Result<Found> {
     }
 }
 
-/// Licences, sources and duplicate versions. Building the tool takes longer than all of the tests, so it is not
-/// installed here.
+/// A scenario of the demonstration with the binary that was built. It is a process of its own, which `timeout` ends with its
+/// process group. Attachments are in sessions of their own, and mounts are no processes: what a run that was not fine has left is
+/// taken away here; its logs stay.
+fn demo(which: Which, more: &[&str]) -> Result<Found> {
+    if let Some(reason) = crate::demo::obstacle(which) {
+        println!("    it cannot run: {reason}");
+        return Ok(Found::not_run());
+    }
+    let target = target_directory()?;
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=15", &DEMO_SECONDS_MAX.to_string()]);
+    command.arg(target.join("debug/xtask"));
+    command.args(["demo", "--quick", "--scenario", which.name(), "--binary"]);
+    let (binary, folder) = (target.join("debug/azekura"), target.join("demo-test"));
+    command.arg(&binary).arg("--dir").arg(&folder);
+    command.args(["--run-dir", DEMO_RUN_FOLDER]).args(more);
+    let (fine, _) = stream(&mut command, |_| false)?;
+    if !fine {
+        cluster::end_noted(&folder)?;
+        driver::clean(&binary, Path::new(DEMO_RUN_FOLDER))?;
+    }
+    let tally = Tally {
+        passed: u64::from(fine),
+        failed: u64::from(!fine),
+        skipped: 0,
+    };
+    Ok(Found::counted(tally, fine))
+}
+
+/// Licences, sources and banned crates. Building cargo-deny takes longer than all of the tests, so it is not installed
+/// here: where it is missing, its rules are read and checked without it.
 fn deny() -> Result<Found> {
     if !packages::find_cargo_tool("deny") {
+        let (packages, broken) = crate::licences::check()?;
+        for line in &broken {
+            println!("    {line}");
+        }
         println!(
-            "    cargo-deny is missing (cargo install --locked {})",
+            "    {packages} packages against deny.toml (cargo-deny is missing, which looks closer: cargo install --locked {})",
             packages::DENY
         );
-        return Ok(Found::not_run());
+        return Ok(Found::check(broken.is_empty()));
     }
     cargo_check(&[
         "deny",
@@ -424,7 +484,7 @@ pub fn fuzz(arguments: &[String]) -> Result<bool> {
             Ok(found)
         });
         if started.elapsed().as_secs() >= seconds || !run.broken.is_empty() {
-            return Ok(run.finish());
+            return Ok(run.finish(false));
         }
     }
 }

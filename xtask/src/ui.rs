@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Where the sources are.
 pub const FOLDER: &str = "ui";
 /// Bytes of all scripts, compressed, at most.
-const SCRIPT_BYTES_MAX: u64 = 350 << 10;
+const SCRIPT_BYTES_MAX: u64 = 350_000;
 /// The user that the browser logs in as.
 const USER: &str = "browser";
 /// The volume of the walk that is written to, so that there is something to draw.
@@ -107,7 +107,7 @@ fn build() -> Result<()> {
             bytes += entry.metadata()?.len();
         }
     }
-    println!("    scripts: {} KiB compressed", bytes >> 10);
+    println!("    scripts: {} kB compressed", bytes / 1000);
     ensure!(
         (1..=SCRIPT_BYTES_MAX).contains(&bytes),
         "the scripts have {bytes} bytes compressed; 1 to {SCRIPT_BYTES_MAX} are allowed"
@@ -151,9 +151,10 @@ pub fn walk(binary: &Path, pictures: Option<&Path>) -> Result<Tally> {
         tokens: true,
         tls: true,
         detached: false,
-        last_disk: None,
+        given_disks: Vec::new(),
+        network: None,
     };
-    let mut cluster = Cluster::start(binary.to_path_buf(), &plan)?;
+    let mut cluster = Cluster::start(binary.to_path_buf(), plan)?;
     cluster.wait_verdict("ok", Duration::from_secs(60))?;
     cluster.join_node(DISK_BYTES)?;
     let tally = walk_in(&cluster, pictures);

@@ -117,7 +117,12 @@ pub enum AlertSeverity {
     Critical,
 }
 
-/// Query of a list of alerts.
+crate::sort::orders! {
+    /// An order of alerts.
+    AlertSort: "id", "severity", "state", "kind", "entity", "seen";
+}
+
+/// Query of a list of alerts: the newest first, unless another order is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
@@ -136,9 +141,13 @@ pub struct AlertQuery {
     /// Only about this, such as `node/node-3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<String>,
-    /// Only alerts with a smaller id: to go on with the next page.
+    /// To go on: `next` of the page before. Without `sort`, only alerts with a smaller id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
+    /// Another order than `-id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(inline))]
+    pub sort: Option<AlertSort>,
     /// Alerts in the answer at most, 1 to 800; nothing: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -434,6 +443,7 @@ mod tests {
                 entity: Some("node/a".to_owned()),
                 before: Some(7),
                 limit: Some(3),
+                sort: None,
             }),
             AlertOperation::Show { id: 7 },
             AlertOperation::Acknowledge {

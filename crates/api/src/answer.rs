@@ -2,11 +2,14 @@
 
 use crate::alerts::{AlertAnswer, AlertCountsAnswer, AlertTargetAnswer, AlertsAnswer};
 use crate::catalog::{CatalogAnswer, CatalogBackupAnswer, CatalogMoveAnswer};
+use crate::clones::CloneAnswer;
 use crate::disks::DiskAnswer;
 use crate::event::EventsAnswer;
 use crate::figures::{ActivityAnswer, FiguresAnswer};
+use crate::groups::GroupAnswer;
 use crate::join::{AuthorityAnswer, JoinAnswer, JoinTokenAnswer};
 use crate::kubernetes::{ClaimsAnswer, KubernetesAnswer, KubernetesListAnswer, ReportedAnswer};
+use crate::log_report::LogReportAnswer;
 use crate::logs::LogsAnswer;
 use crate::members::{MemberAnswer, ResiliencyAnswer};
 use crate::metrics::{BusiestAnswer, MetricsAnswer, MetricsPart};
@@ -75,6 +78,8 @@ pub enum Answer {
     Events(EventsAnswer),
     /// Lines of logs.
     Logs(LogsAnswer),
+    /// What became of lines that were told.
+    LogsKept(LogReportAnswer),
     /// An alert.
     Alert(AlertAnswer),
     /// Alerts, newest first.
@@ -133,6 +138,12 @@ pub enum Answer {
     CatalogMoved(CatalogMoveAnswer),
     /// Disks, by node and store.
     Disks(Vec<DiskAnswer>),
+    /// A placement group.
+    Group(GroupAnswer),
+    /// Placement groups, by id.
+    Groups(Vec<GroupAnswer>),
+    /// Clones.
+    Clones(Vec<CloneAnswer>),
 }
 
 impl Answer {
@@ -168,6 +179,9 @@ impl Answer {
             Self::CatalogBackup(value) => serde_json::to_value(value),
             Self::CatalogMoved(value) => serde_json::to_value(value),
             Self::Disks(value) => serde_json::to_value(value),
+            Self::Group(value) => serde_json::to_value(value),
+            Self::Groups(value) => serde_json::to_value(value),
+            Self::Clones(value) => serde_json::to_value(value),
             Self::Member(value) => serde_json::to_value(value),
             Self::Stores(value) => serde_json::to_value(value),
             Self::Settings(value) => serde_json::to_value(value),
@@ -184,6 +198,7 @@ impl Answer {
             Self::Space(value) => serde_json::to_value(value),
             Self::Events(value) => serde_json::to_value(value),
             Self::Logs(value) => serde_json::to_value(value),
+            Self::LogsKept(value) => serde_json::to_value(value),
             Self::Alert(value) => serde_json::to_value(value),
             Self::Alerts(value) => serde_json::to_value(value),
             Self::AlertTarget(value) => serde_json::to_value(value),
@@ -371,6 +386,10 @@ pub struct StoreAnswer {
     /// `present`, `away` (silent, awaited), `draining` or `lost` (silent, replaced).
     #[serde(default)]
     pub standing: String,
+    /// Until when it may be away without being replaced, by what was wanted of it alone, Unix milliseconds; 0: no such time. Its node
+    /// may have one of its own.
+    #[serde(default)]
+    pub maintenance_until_ms: u64,
     /// Placement groups it is a member of.
     #[serde(default)]
     pub groups: u32,
@@ -442,6 +461,10 @@ pub struct VolumeAnswer {
     /// Why, when it is stopped or incomplete or runs with fewer copies than wanted.
     #[serde(default)]
     pub reason: Option<String>,
+    /// When its quarantine ends, Unix milliseconds, unless somebody releases it before; absent: it is in none. Only where one volume is
+    /// shown that nobody serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine_until_ms: Option<u64>,
     /// Copies wanted.
     pub rf: u8,
     /// Where its open log segment is copied to.

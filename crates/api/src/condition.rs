@@ -2,7 +2,8 @@
 //!
 //! What has no condition, and why: what creates has nothing to be on top of; a snapshot or group snapshot never changes, so that its id
 //! says all; a node or store is removed only while nothing is on it, in several steps; disks, the authority and the catalog's place are
-//! not rows of this kind; a drain of a volume changes nothing that people see; alerts and tasks end by themselves.
+//! not rows of this kind; a drain of a volume changes nothing that people see, its release from quarantine nothing
+//! that it is; alerts and tasks end by themselves.
 
 use crate::alerts::AlertOperation;
 use crate::answer::Answer;

@@ -68,6 +68,16 @@ pub struct DiskAnswer {
     pub standing: String,
     /// Placement groups that have the store as a member.
     pub groups: u32,
+    /// Mean microseconds of a read since the store was opened; absent before one, when the node does not answer, and for the disks of a
+    /// store of several: `azekura_disk_latency_seconds` of `/metrics` tells them apart.
+    #[serde(default)]
+    pub read_us: Option<u64>,
+    /// The same of a write.
+    #[serde(default)]
+    pub write_us: Option<u64>,
+    /// The same of a flush.
+    #[serde(default)]
+    pub flush_us: Option<u64>,
     /// Serial number, if the operating system says it.
     pub serial: Option<String>,
     /// Model, if the operating system says it.

@@ -85,6 +85,12 @@ pub struct DiskFigures {
     pub read_bytes: u64,
     /// Bytes written.
     pub written_bytes: u64,
+    /// How long they took: microseconds of reads, writes and flushes.
+    #[serde(default)]
+    pub micros: [u64; 3],
+    /// And by class.
+    #[serde(default)]
+    pub latency: LatencyFigures,
 }
 
 /// A store.
@@ -151,6 +157,19 @@ pub struct ReductionFigures {
     pub stored: u64,
 }
 
+/// What a volume maps and what of it is stored, where nothing shares its blocks: when it was walked last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeReductionFigures {
+    /// Its name.
+    pub name: String,
+    /// Name of its container.
+    pub container: String,
+    /// Bytes that it maps.
+    pub mapped: u64,
+    /// Bytes of one copy of them as stored.
+    pub stored: u64,
+}
+
 /// A container, by the rows of its volumes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerFigures {
@@ -186,6 +205,9 @@ pub struct ClusterFigures {
     /// What snapshots, clones and compression save; absent before anything was walked.
     #[serde(default)]
     pub reduction: Option<ReductionFigures>,
+    /// The same of volumes that share with nobody, by id.
+    #[serde(default)]
+    pub volume_reductions: Vec<VolumeReductionFigures>,
     /// Garbage.
     #[serde(default)]
     pub collection: CollectionFigures,

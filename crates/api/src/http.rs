@@ -4,40 +4,40 @@
 //! | --- | --- |
 //! | `GET /api/v1/status`, `GET /api/v1/cluster` | status, cluster |
 //! | `GET /api/v1/capacity?container=\|rf=` | capacity |
-//! | `GET /api/v1/resiliency`, `.../stores`, `.../settings` | resiliency, store-list, setting-list |
+//! | `GET /api/v1/resiliency`, `.../stores`, `.../settings`, `.../groups`, `.../groups/{id}`, `.../clones` | resiliency, store-list, setting-list, group-list, group-show, clone-list |
 //! | `GET /api/v1/space`, `.../events?after=&limit=`, `.../metrics/query?entity=&metric=&from=&to=&step=`, `.../metrics/busiest?by=&limit=`, `.../logs?node=&level=&volume=&task=&request=&text=&from=&to=&limit=` | space, events, metrics-query, busiest, logs |
+//! | `POST /api/v1/logs` `{"host", "component", "lines", "lost"}` | log-report |
 //! | `GET /api/v1/tasks?status=&kind=&entity=&parent=&before=&limit=`, `.../tasks/{id}`, `POST .../tasks/{id}/cancel` | task-list, -show, -cancel |
 //! | `GET /api/v1/alerts?state=&severity=&kind=&entity=&before=&limit=`, `.../{id}`, `POST .../{id}/acknowledge`, `.../resolve` `{"note"}` | alert-list, -show, -acknowledge, -resolve |
 //! | `GET, POST /api/v1/alert-targets`, `DELETE .../{name}`, `POST .../{name}/test` | alert-target-list, -add, -delete, -test |
 //! | `GET /api/v1/kubernetes`, `GET, DELETE .../{cluster}`, `PUT .../{cluster}/report`, `GET .../{cluster}/claims?limit=&after=&namespace=&name=&status=&volume=` | kubernetes-list, -show, -forget, -report, -claims |
-//! | `GET, PATCH, DELETE /api/v1/nodes/{name}`, `.../stores/{id}` | node- and store-show, -set, -remove (`?lost=true`) |
+//! | `GET, PATCH, DELETE /api/v1/nodes/{name}`, `.../stores/{id}`, `POST .../stores/{id}/scrub` | node- and store-show, -set, -remove (`?lost=true`); store-scrub |
 //! | `GET /api/v1/catalog`, `.../catalog/backup`, `POST .../catalog/move` `{"endpoints", "prefix"}` | catalog-show, -backup, -move |
 //! | `GET, POST /api/v1/disks`, `POST .../{store}/replace`, `.../{store}/locate` | disk-list, disk-add, disk-replace, disk-locate |
-//! | `GET, POST /api/v1/containers`, `PATCH, DELETE .../{name}` | container-list, -create, -set, -delete |
+//! | `GET, POST /api/v1/containers`, `GET, PATCH, DELETE .../{name}` | container-list, -create, -show, -set, -delete |
 //! | `GET, POST /api/v1/volumes?limit=&after=&name=&label=` | volume-list, volume-create (a clone names `from`) |
 //! | `GET, PATCH, DELETE /api/v1/volumes/{name}` | volume-show, volume-set, volume-delete |
-//! | `POST /api/v1/volumes/{name}/resize` `{"size"}`, `.../restore` `{"snapshot"}`, `.../drain` | volume-resize, -restore, -drain |
+//! | `POST /api/v1/volumes/{name}/resize` `{"size"}`, `.../restore` `{"snapshot"}`, `.../drain`, `.../release` | volume-resize, -restore, -drain, -release |
 //! | `POST /api/v1/volumes/{name}/attach` `{"client", "read_only", "shared"}`, `.../detach` `{"client"}` | attach, detach |
 //! | `GET, POST /api/v1/volumes/{name}/snapshots` `{"name", "labels"}`, `DELETE .../{snapshot}` | snapshot-list, -create, -delete |
 //! | `GET /api/v1/volumes/{name}/diff?from=&to=&offset=&limit=` | snapshot-diff |
 //! | `GET /api/v1/snapshots?limit=&after=&name=&volume=&label=`, `.../{id}` | snapshot-list of all volumes, snapshot-show |
 //! | `GET, POST /api/v1/group-snapshots`, `GET, DELETE .../{id}` | group-snapshot-list, -create, -show, -delete |
-//! | `GET, POST /api/v1/tokens`, `DELETE /api/v1/tokens/{name}` | token-list, token-create, token-delete |
+//! | `GET, POST /api/v1/tokens`, `DELETE /api/v1/tokens/{name}` | token-list, -create, -delete; of one's own with a session |
 //! | `GET, POST /api/v1/users`, `PATCH, DELETE .../{name}` `{"name", "role", "password"}` | user-list, -create, -set, -delete |
 //! | `GET, POST, DELETE /api/v1/session` `{"user", "password"}`, `POST .../password` `{"current", "password"}` | who asks; logs in and out; user-set, of oneself |
-//! | `GET /api/v1/sessions?user=`, `DELETE .../{id}`, `GET /api/v1/audit?limit=&before=` | session-list, session-end, audit-list |
+//! | `GET /api/v1/sessions?user=`, `DELETE .../{id}`, `GET /api/v1/audit?limit=&before=&drivers=` | session-list, session-end, audit-list |
 //! | `POST /api/v1/join-tokens` `{"ttl_seconds"}` | join-token-create |
 //! | `POST /api/v1/join` `{"secret", "name", "request", "stores"}` | node-join |
 //! | `GET /api/v1/authority`, `POST .../rotate`, `POST .../retire` `{"force"}` | authority-show, -rotate, -retire |
 //! | `GET /api/v1/stream`, `GET /api/v1/openapi.json` | server-sent events of what changes; the description of all of these |
 //!
 //! Answers that show one thing which can be changed have its version as `ETag`; `If-Match` and `If-None-Match` take it
-//! ([`Operation::takes_condition`](crate::Operation::takes_condition)). Lists without further filters take `limit` and `after`
-//! ([`NamePage`](crate::query::NamePage), [`IdPage`](crate::query::IdPage)).
+//! ([`Operation::takes_condition`](crate::Operation::takes_condition)). Every list takes `sort`, a place to go on after, and filters
+//! (`lists.rs`, [`ListQuery`](crate::ListQuery)).
 //!
 //! `volume-<id>` and `snapshot-<id>` stand for a volume's or snapshot's name anywhere.
-//! Beside them `GET /healthz` and `GET /metrics`. Errors are [`crate::Problem`] with the status of
-//! [`status_code`].
+//! Beside them `GET /healthz` and `GET /metrics`. Errors are [`crate::Problem`] with the status of [`status_code`].
 
 use crate::operation::ErrorKind;
 use serde::{Deserialize, Serialize};

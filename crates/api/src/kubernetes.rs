@@ -420,6 +420,11 @@ pub struct KubernetesAnswer {
     pub classes: Vec<StorageClassFacts>,
 }
 
+crate::sort::orders! {
+    /// An order of claims.
+    ClaimSort: "place", "name", "status", "class", "requested", "capacity", "created";
+}
+
 /// Query of a list of claims.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
@@ -431,6 +436,10 @@ pub struct ClaimQuery {
     /// Only claims behind this one, as `next` of the page before names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+    /// Another order than that of `place`: namespace, name and uid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(inline))]
+    pub sort: Option<ClaimSort>,
     /// Only of this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,

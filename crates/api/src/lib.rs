@@ -16,15 +16,19 @@ pub mod answer;
 pub mod catalog;
 #[cfg(feature = "client")]
 pub mod client;
+mod clones;
 mod condition;
 pub mod copies;
 pub mod disks;
 mod error;
 mod event;
 mod figures;
+mod groups;
 pub mod http;
 pub mod join;
 pub mod kubernetes;
+mod lists;
+mod log_report;
 mod logs;
 mod looks;
 pub mod members;
@@ -32,6 +36,7 @@ mod metrics;
 pub mod operation;
 pub mod query;
 mod settings;
+pub mod sort;
 mod space;
 mod spec;
 pub mod stream;
@@ -43,7 +48,7 @@ pub mod users;
 
 pub use alerts::{
     ALERTS_DEFAULT, ALERTS_LIMIT_MAX, AlertAnswer, AlertCountsAnswer, AlertKindFigures,
-    AlertMarkAnswer, AlertNote, AlertOperation, AlertQuery, AlertSeverity, AlertState,
+    AlertMarkAnswer, AlertNote, AlertOperation, AlertQuery, AlertSeverity, AlertSort, AlertState,
     AlertTargetAnswer, AlertTargetSpec, AlertsAnswer, MailSecurityName, NOTE_CHARS_MAX, TargetKind,
 };
 pub use answer::{
@@ -55,31 +60,45 @@ pub use catalog::{
     CatalogAnswer, CatalogBackupAnswer, CatalogMemberAnswer, CatalogMoveAnswer, CatalogSeatAnswer,
     CatalogTarget,
 };
+pub use clones::CloneAnswer;
 pub use copies::{MinCopies, NotCopies};
 pub use disks::{DiskAnswer, DiskLight, DiskReplacement, DiskSpec};
 pub use error::Problem;
-pub use event::{EVENTS_DEFAULT, EVENTS_LIMIT_MAX, EventAnswer, EventQuery, EventsAnswer};
+pub use event::{
+    EVENTS_DEFAULT, EVENTS_LIMIT_MAX, EventAnswer, EventQuery, EventSort, EventsAnswer,
+};
 pub use figures::{
     ActivityAnswer, CacheFigures, ClusterFigures, CollectionFigures, ContainerFigures, DiskFigures,
     FiguresAnswer, LatencyFigures, ProcessFigures, ReductionFigures, ScrubFigures, ServedFigures,
-    StoreFigures, VolumeFigures,
+    StoreFigures, VolumeFigures, VolumeReductionFigures,
 };
+pub use groups::{GroupAnswer, GroupStoreAnswer};
 pub use join::{
     AuthorityAnswer, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec,
     NodeCertificateAnswer, Retirement,
 };
 pub use kubernetes::{
-    ClaimAnswer, ClaimFacts, ClaimQuery, ClaimVolume, ClaimsAnswer, KUBERNETES_LABEL,
+    ClaimAnswer, ClaimFacts, ClaimQuery, ClaimSort, ClaimVolume, ClaimsAnswer, KUBERNETES_LABEL,
     KubernetesAnswer, KubernetesListAnswer, KubernetesOperation, KubernetesReport, PodFacts,
     ReportedAnswer, StorageClassFacts,
+};
+pub use lists::{
+    ContainerQuery, ContainerSort, DiskQuery, DiskSort, GroupQuery, GroupSnapshotQuery,
+    GroupSnapshotSort, GroupSort, KubernetesQuery, KubernetesSort, Listing, SessionQuery,
+    SessionSort, SettingQuery, SettingSort, StoreQuery, StoreSort, TargetQuery, TargetSort,
+    TokenQuery, TokenSort, UserQuery, UserSort,
+};
+pub use log_report::{
+    LogComponent, LogEntry, LogOrigin, LogReport, LogReportAnswer, REPORT_LINES_BYTES_MAX,
+    REPORT_LINES_MAX, teller,
 };
 pub use logs::{
     LOGS_DEFAULT, LOGS_LIMIT_MAX, LogField, LogLevel, LogLineAnswer, LogQuery, LogsAnswer,
     LogsPart, LogsSeen,
 };
 pub use members::{
-    ComponentAnswer, CopiesAnswer, MemberAnswer, MemberChange, RemoveQuery, RepairAnswer,
-    ResiliencyAnswer, ResilientCapacityAnswer, SpaceAnswer,
+    ComponentAnswer, CopiesAnswer, LogCopiesAnswer, MemberAnswer, MemberChange, RemoveQuery,
+    RepairAnswer, ResiliencyAnswer, ResilientCapacityAnswer, SpaceAnswer,
 };
 pub use metrics::{
     BUSIEST_DEFAULT, BUSIEST_LIMIT_MAX, BusiestAnswer, BusiestQuery, BusyBy, BusyNodeAnswer,
@@ -90,7 +109,7 @@ pub use operation::{
     CompressionName, ContainerChange, ContainerSpec, ErrorKind, GroupSnapshotSpec, OnceStep,
     Operation, OperationError, SnapshotRef, SyncName, VolumeChange, VolumeSpec,
 };
-pub use query::{IdPage, ListQuery, ListSort, NamePage};
+pub use query::{ListQuery, ListSort};
 pub use settings::SettingAnswer;
 pub use space::{
     ContainerUsageAnswer, NamedUsageAnswer, PhysicalAnswer, SpaceReportAnswer, StoreShareAnswer,
@@ -98,10 +117,10 @@ pub use space::{
 };
 pub use task::{
     Asker, Forwarded, StartedAnswer, TASK_STATES, TASKS_DEFAULT, TASKS_LIMIT_MAX, TaskAnswer,
-    TaskQuery, TasksAnswer,
+    TaskQuery, TaskSort, TasksAnswer,
 };
 pub use token::{Scope, TokenAnswer, TokenSpec};
 pub use users::{
-    AuditEntry, AuditQuery, Login, OpenSessionAnswer, PasswordChange, SessionAnswer, SessionQuery,
+    AuditEntry, AuditQuery, AuditSort, Login, OpenSessionAnswer, PasswordChange, SessionAnswer,
     UserAnswer, UserChange, UserCredential, UserRole, UserSpec,
 };

@@ -1,5 +1,6 @@
-//! The recent lines of the nodes' logs: which are wanted, and what they say.
+//! The recent lines of the nodes' logs, and of those that others told them (`log_report.rs`): which are wanted, and what they say.
 
+use crate::log_report::LogOrigin;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ pub const LOGS_LIMIT_MAX: u32 = 2000;
 const TEXT_BYTES_MAX: usize = 256;
 
 /// How much a line matters: the most important first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
@@ -46,7 +47,7 @@ impl LogLevel {
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
 pub struct LogQuery {
-    /// Only lines of this node.
+    /// Only lines of this node's own log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// Only lines that matter as much as this, or more.
@@ -62,7 +63,7 @@ pub struct LogQuery {
     /// Only lines of this request, as `x-request-id` names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// Only lines with this text in their message, origin or fields; upper and lower case are the same.
+    /// Only lines with this text in their message, target, fields, or the program and machine that they come from; upper and lower case are the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Only lines from this time on, in Unix milliseconds.
@@ -74,6 +75,9 @@ pub struct LogQuery {
     /// Lines in the answer at most, 1 to 2000; nothing: 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Only lines that this one told: of a driver, which sees no others. Set from what a request shows, never by a client.
+    #[serde(skip)]
+    pub by: Option<String>,
 }
 
 impl LogQuery {
@@ -119,6 +123,15 @@ pub struct LogsPart {
     pub to: Option<u64>,
     /// Of the query.
     pub limit: u32,
+    /// Only lines of the node's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
+    /// Lines that others told, too: who does not ask for them is of a release that would take them for the node's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told: bool,
+    /// Only lines that this one told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 impl LogsPart {
@@ -130,11 +143,19 @@ impl LogsPart {
         let mentions = |text: &String| {
             let fields = line.fields.iter();
             let mut parts = fields.flat_map(|(name, value)| [name, value]);
+            let origin = line.origin.as_ref();
+            let from = |origin: &LogOrigin| {
+                says(&origin.host, text) || says(origin.component.name(), text)
+            };
             says(&line.message, text)
+                || origin.is_some_and(from)
                 || says(&line.target, text)
                 || parts.any(|part| says(part, text))
         };
+        let told = |by: &String| line.origin.as_ref().is_some_and(|one| one.by == *by);
         line.at_ms >= self.from
+            && (line.origin.is_none() || (self.told && !self.own))
+            && self.by.as_ref().is_none_or(told)
             && self.to.is_none_or(|to| line.at_ms < to)
             && self.level.is_none_or(|level| line.level <= level)
             && self.fields.iter().all(|any| any.iter().any(has))
@@ -146,11 +167,11 @@ impl LogsPart {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LogLineAnswer {
-    /// Whose log.
+    /// The node that has it: whose log it is of, unless it has an origin.
     pub node: String,
     /// Its number there since the node's process began.
     pub number: u64,
-    /// When, in Unix milliseconds by that node's clock.
+    /// When, in Unix milliseconds by the clock of where it comes from.
     pub at_ms: u64,
     /// How much it matters.
     pub level: LogLevel,
@@ -160,6 +181,9 @@ pub struct LogLineAnswer {
     pub message: String,
     /// About what: such as `volume`, `task`, `request`, `error`.
     pub fields: BTreeMap<String, String>,
+    /// Who told the node of it; nothing: it is the node's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<LogOrigin>,
 }
 
 /// Lines, oldest first.
@@ -250,6 +274,7 @@ mod tests {
             target: "node::volumes".to_owned(),
             message: "Not opened".to_owned(),
             fields: fields.iter().map(owned).collect(),
+            origin: None,
         }
     }
 
@@ -342,6 +367,40 @@ mod tests {
         for (part, wanted) in cases {
             assert_eq!(part.wants(&about), wanted, "{part:?}");
         }
+    }
+
+    #[test]
+    fn lines_that_were_told_are_found_by_their_origin_and_are_no_nodes_own() {
+        let told = LogLineAnswer {
+            origin: Some(LogOrigin {
+                component: crate::LogComponent::CsiNode,
+                host: "worker-1".to_owned(),
+                by: "token prod".to_owned(),
+            }),
+            ..line(&[])
+        };
+        let text = |text: &str| LogsPart {
+            text: Some(text.to_owned()),
+            told: true,
+            ..LogsPart::default()
+        };
+        let by = |by: &str| LogsPart {
+            by: Some(by.to_owned()),
+            told: true,
+            ..LogsPart::default()
+        };
+        let own = LogsPart {
+            own: true,
+            told: true,
+            ..LogsPart::default()
+        };
+        assert!(text("worker-1").wants(&told) && text("csi-n").wants(&told));
+        assert!(by("token prod").wants(&told) && !by("token other").wants(&told));
+        assert!(!by("token prod").wants(&line(&[])), "a node's own");
+        assert!(own.wants(&line(&[])) && !own.wants(&told));
+        let older = r#"{"level":null,"fields":[],"text":null,"from":0,"to":null,"limit":9}"#;
+        let older: LogsPart = serde_json::from_str(older).expect("an older one");
+        assert!(older.wants(&line(&[])) && !older.wants(&told));
     }
 
     #[test]

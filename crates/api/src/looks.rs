@@ -12,11 +12,11 @@ impl O {
             O::TaskList(_) | O::TaskShow { .. } | O::Events(_) | O::Space { .. } => true,
             O::Alert(operation) => operation.looks(),
             O::Kubernetes(operation) => operation.looks(),
+            O::GroupList | O::GroupShow { .. } | O::CloneList(_) => true,
             O::TokenList | O::UserList | O::AuditList(_) | O::SessionList { .. } => true,
             O::Logs(_) | O::LogsPart(_) | O::SettingList | O::Glance { .. } => true,
-            O::Status
-            | O::Cluster
-            | O::Capacity { .. }
+            O::Status | O::Cluster => true,
+            O::Capacity { .. }
             | O::Resiliency
             | O::NodeShow { .. }
             | O::StoreShow { .. }
@@ -25,6 +25,7 @@ impl O {
             | O::CatalogShow
             | O::CatalogBackup
             | O::ContainerList
+            | O::ContainerShow { .. }
             | O::VolumeList(_)
             | O::VolumeShow { .. }
             | O::SnapshotList(_)
@@ -37,12 +38,11 @@ impl O {
             | O::UserFind { .. }
             | O::SessionFind { .. }
             | O::Changes { .. } => true,
-            O::TaskCancel { .. }
-            | O::NodeSet { .. }
+            O::TaskCancel { .. } | O::StoreScrub { .. } | O::CatalogMove(_) => false,
+            O::NodeSet { .. }
             | O::NodeRemove { .. }
             | O::StoreSet { .. }
             | O::StoreRemove { .. }
-            | O::CatalogMove(_)
             | O::ContainerCreate(_)
             | O::ContainerSet { .. }
             | O::ContainerDelete { .. }
@@ -53,24 +53,21 @@ impl O {
             | O::VolumeDelete { .. }
             | O::VolumeResize { .. }
             | O::VolumeRestore { .. }
-            | O::VolumeDrain { .. }
             | O::SnapshotCreate { .. }
             | O::SnapshotDelete { .. }
             | O::GroupSnapshotCreate(_)
             | O::GroupSnapshotDelete { .. }
-            | O::TokenCreate { .. }
-            | O::TokenDelete { .. }
-            | O::JoinTokenCreate { .. }
             | O::NodeJoin { .. }
             | O::CertificateRenew { .. }
             | O::AuthorityRotate
             | O::AuthorityRetire(_)
-            | O::UserCreate { .. }
-            | O::UserSet { .. }
-            | O::UserDelete { .. }
             | O::SessionCreate { .. }
             | O::SessionEnd { .. }
-            | O::SessionDelete { .. } => false,
+            | O::SessionDelete { .. }
+            | O::LogReport { .. } => false,
+            O::VolumeDrain { .. } | O::VolumeRelease { .. } => false,
+            O::TokenCreate { .. } | O::TokenDelete { .. } | O::JoinTokenCreate { .. } => false,
+            O::UserCreate { .. } | O::UserSet { .. } | O::UserDelete { .. } => false,
             O::DiskAdd(_) | O::DiskReplace { .. } | O::DiskLocate { .. } => false,
             O::Conditional { change, .. } => change.looks(),
             O::AuditRecord { .. } | O::Once(_) | O::Attach { .. } | O::Detach { .. } => false,
@@ -82,7 +79,11 @@ impl O {
     pub fn is_at_disks(&self) -> bool {
         matches!(
             self,
-            O::StoreRemove { .. } | O::DiskAdd(_) | O::DiskReplace { .. } | O::DiskLocate { .. }
+            O::StoreRemove { .. }
+                | O::StoreScrub { .. }
+                | O::DiskAdd(_)
+                | O::DiskReplace { .. }
+                | O::DiskLocate { .. }
         )
     }
 }

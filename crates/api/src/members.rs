@@ -72,8 +72,11 @@ pub struct ResiliencyAnswer {
     pub verdict: String,
     /// Why it is not `ok`, for people.
     pub reasons: Vec<String>,
-    /// Data at rest and logs by wanted copies.
+    /// Data at rest, by wanted copies.
     pub data: Vec<CopiesAnswer>,
+    /// Logs of volumes, by wanted copies: what was written last is there alone until it is drained. Empty before they were looked at.
+    #[serde(default)]
+    pub logs: Vec<LogCopiesAnswer>,
     /// Repair that is under way or waits.
     pub repair: RepairAnswer,
     /// Space to make copies again.
@@ -90,10 +93,10 @@ pub struct ResiliencyAnswer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ComponentAnswer {
-    /// `data` (acknowledged and readable), `capacity` (room to make every copy again) or `catalog` (takeovers and changes;
-    /// reads and writes go on without it).
+    /// `data` (at rest), `log` (written last and not drained), `capacity` (room to make every copy again) or `catalog` (takeovers and
+    /// changes; reads and writes go on without it).
     pub component: String,
-    /// Copies, of `data` and `capacity`.
+    /// Copies, of all but `catalog`.
     #[serde(default)]
     pub rf: Option<u8>,
     /// What is lost at a time: `store`, `node`, or `member` of etcd.
@@ -158,6 +161,24 @@ pub struct CopiesAnswer {
     pub tolerates: u8,
 }
 
+/// Volumes whose logs want so many copies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LogCopiesAnswer {
+    /// Wanted copies.
+    pub rf: u8,
+    /// What copies of a log are kept apart by: `node`, or `store` where there are fewer nodes than copies.
+    pub domain: String,
+    /// Volumes with such a log.
+    pub volumes: u32,
+    /// Those of which a part of the log has fewer copies that answer than wanted.
+    pub degraded: u32,
+    /// Those of which a part has none.
+    pub unavailable: u32,
+    /// Failure domains that may still be lost, whichever they are, without a log becoming unavailable.
+    pub tolerates: u8,
+}
+
 /// Copies that are being made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -170,7 +191,14 @@ pub struct RepairAnswer {
     pub waiting: u32,
     /// Seconds since members began to be filled.
     pub running_seconds: u64,
-    /// Seconds until the last is filled at the pace so far; nothing while none is done.
+    /// Bytes that are still to be copied to them; absent while the stores have not said how much groups hold.
+    #[serde(default)]
+    pub bytes_left: Option<u64>,
+    /// Bytes per second that were copied in the last minute; absent before it is known.
+    #[serde(default)]
+    pub bytes_per_second: Option<u64>,
+    /// Seconds until the last is filled: by bytes at the pace of the last minute, and by members at the pace since the beginning as long
+    /// as that is not known; absent while nothing was copied.
     pub eta_seconds: Option<u64>,
 }
 
@@ -180,8 +208,11 @@ pub struct RepairAnswer {
 pub struct ResilientCapacityAnswer {
     /// Bytes of all stores that take part.
     pub total: u64,
-    /// Bytes that extents occupy, copies and garbage included.
+    /// Bytes that extents occupy, copies and garbage included, and those of lost copies that are still to be made again.
     pub used: u64,
+    /// Of these, bytes of copies that are still to be made again.
+    #[serde(default)]
+    pub missing: u64,
     /// Bytes that may be occupied so that the largest failure domain can be lost and everything made again on the others.
     pub resilient: u64,
     /// Percent of the fullest store in use.

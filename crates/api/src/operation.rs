@@ -11,6 +11,7 @@ pub use crate::error::{ErrorKind, OperationError};
 use crate::event::EventQuery;
 use crate::join::{JoinTokenSpec, Retirement};
 use crate::kubernetes::KubernetesOperation;
+use crate::log_report::LogReport;
 use crate::logs::{LogQuery, LogsPart};
 use crate::members::MemberChange;
 use crate::metrics::{BusiestQuery, MetricsQuery};
@@ -70,6 +71,13 @@ pub enum Operation {
     Logs(LogQuery),
     /// The same of one node, as a step of it -> `Answer::Logs`.
     LogsPart(LogsPart),
+    /// Lines of a driver, kept by the node that is asked -> `Answer::LogsKept`.
+    LogReport {
+        /// Who tells: from what the request shows, with its mark (`teller`).
+        by: String,
+        /// The lines.
+        report: LogReport,
+    },
     /// What this node counts: itself, its stores, the volumes it owns -> `Answer::Figures`.
     Figures,
     /// Figures over time -> `Answer::Metrics`.
@@ -92,6 +100,9 @@ pub enum Operation {
         /// Of one lineage, without names and sums: a step of other operations, between nodes.
         #[serde(default)]
         lineage: Option<u64>,
+        /// The same of several. A release that does not know it answers the whole report, which has more than is needed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lineages: Vec<u64>,
     },
     /// What ties a node to the cluster -> `Answer::Member`.
     NodeShow {
@@ -135,6 +146,18 @@ pub enum Operation {
         #[serde(default)]
         lost: bool,
     },
+    /// Begins to read every copy of a store, and to make good what has rotted; does not wait for it -> `Answer::Started`.
+    StoreScrub {
+        /// Its id.
+        id: u32,
+    },
+    /// Placement groups, by id -> `Answer::Groups`.
+    GroupList,
+    /// One placement group -> `Answer::Group`.
+    GroupShow {
+        /// Its id.
+        id: u32,
+    },
     /// The disks of all nodes -> `Answer::Disks`.
     DiskList,
     /// Makes disks of a node a new store, which takes part at once -> `Answer::Disks`: the store's.
@@ -165,6 +188,11 @@ pub enum Operation {
     ContainerCreate(ContainerSpec),
     /// Every container -> `Answer::Containers`.
     ContainerList,
+    /// One container -> `Answer::Container`.
+    ContainerShow {
+        /// Its name.
+        name: String,
+    },
     /// Changes a container; what is absent stays -> `Answer::Container`.
     ContainerSet {
         /// Its name.
@@ -182,6 +210,8 @@ pub enum Operation {
     VolumeCreate(VolumeSpec),
     /// Volumes -> `Answer::Volumes`.
     VolumeList(ListQuery),
+    /// Volumes that were started from others -> `Answer::Clones`.
+    CloneList(ListQuery),
     /// One volume -> `Answer::Volume`.
     VolumeShow {
         /// Its name.
@@ -243,6 +273,12 @@ pub enum Operation {
         /// Its name.
         name: String,
     },
+    /// Ends the quarantine of a volume whose cause is gone, so that any node may open it; refused where it is in none
+    /// -> `Answer::Volume`.
+    VolumeRelease {
+        /// Its name.
+        name: String,
+    },
     /// Takes a snapshot -> `Answer::Snapshot`.
     SnapshotCreate {
         /// The volume.
@@ -296,7 +332,7 @@ pub enum Operation {
         /// Its id.
         id: String,
     },
-    /// Deletes a group snapshot with its members -> `Answer::Done`.
+    /// Deletes a group snapshot with its members -> `Answer::Started`.
     GroupSnapshotDelete {
         /// Its id.
         id: String,
@@ -308,6 +344,9 @@ pub enum Operation {
         spec: TokenSpec,
         /// Hash of its secret, in hexadecimal digits.
         hash: String,
+        /// The user whose personal token it is to be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
     },
     /// Records a token that lets one node join -> `Answer::JoinToken`.
     JoinTokenCreate {
@@ -347,6 +386,9 @@ pub enum Operation {
     TokenDelete {
         /// Its name.
         name: String,
+        /// The user of whom it is to be; nothing: anybody's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
     },
     /// The token with this hash: a step of authentication -> `Answer::Token`.
     TokenFind {
@@ -482,7 +524,8 @@ impl Operation {
             | Self::VolumeSet { name, .. }
             | Self::VolumeDelete { name }
             | Self::VolumeResize { name, .. }
-            | Self::VolumeDrain { name } => Some(name),
+            | Self::VolumeDrain { name }
+            | Self::VolumeRelease { name } => Some(name),
             Self::VolumePause { volume, .. }
             | Self::VolumeResume { volume, .. }
             | Self::VolumeRestore { volume, .. }
@@ -508,7 +551,20 @@ impl Operation {
             Self::TaskCancel { .. } => "task-cancel",
             Self::Logs(_) => "logs",
             Self::LogsPart(_) => "logs-part",
+            Self::LogReport { .. } => "log-report",
             _ => "figures",
+        }
+    }
+
+    /// As [`Operation::name`], of lists of the cluster's parts, and clones.
+    fn name_of_lists(&self) -> &'static str {
+        match self {
+            Self::StoreList => "store-list",
+            Self::StoreScrub { .. } => "store-scrub",
+            Self::SettingList => "setting-list",
+            Self::GroupList => "group-list",
+            Self::GroupShow { .. } => "group-show",
+            _ => "clone-list",
         }
     }
 
@@ -517,14 +573,29 @@ impl Operation {
         match self {
             Self::ContainerCreate(_) => "container-create",
             Self::ContainerList => "container-list",
+            Self::ContainerShow { .. } => "container-show",
             Self::ContainerSet { .. } => "container-set",
             _ => "container-delete",
         }
     }
 
-    /// As [`Operation::name`], of those on users and their sessions.
+    /// As [`Operation::name`], of those on how a volume is served, which change nothing that is in it.
+    fn name_of_service(&self) -> &'static str {
+        match self {
+            Self::VolumePause { .. } => "volume-pause",
+            Self::VolumeResume { .. } => "volume-resume",
+            Self::VolumeDrain { .. } => "volume-drain",
+            _ => "volume-release",
+        }
+    }
+
+    /// As [`Operation::name`], of those on users, their sessions, and tokens.
     fn name_of_users(&self) -> &'static str {
         match self {
+            Self::TokenCreate { .. } => "token-create",
+            Self::TokenList => "token-list",
+            Self::TokenDelete { .. } => "token-delete",
+            Self::TokenFind { .. } => "token-find",
             Self::UserCreate { .. } => "user-create",
             Self::UserList => "user-list",
             Self::UserSet { .. } => "user-set",
@@ -546,7 +617,7 @@ impl Operation {
             Self::Cluster => "cluster",
             Self::Capacity { .. } => "capacity",
             Self::Resiliency => "resiliency",
-            Self::Space { .. } | Self::Events(_) => self.name_of_figures(),
+            Self::Space { .. } | Self::Events(_) | Self::LogReport { .. } => self.name_of_figures(),
             Self::MetricsQuery(_) | Self::MetricsPart { .. } => self.name_of_figures(),
             Self::Figures | Self::Busiest(_) | Self::LogsPart(_) => self.name_of_figures(),
             Self::Alert(operation) => operation.name(),
@@ -564,38 +635,36 @@ impl Operation {
             Self::CatalogShow | Self::CatalogBackup => self.name_of_records(),
             Self::CatalogMove(_) => "catalog-move",
             Self::ContainerCreate(_) | Self::ContainerList => self.name_of_containers(),
+            Self::ContainerShow { .. } => self.name_of_containers(),
             Self::ContainerSet { .. } | Self::ContainerDelete { .. } => self.name_of_containers(),
             Self::VolumeCreate(_) => "volume-create",
             Self::VolumeList(_) => "volume-list",
             Self::VolumeShow { .. } => "volume-show",
             Self::VolumeSet { .. } => "volume-set",
-            Self::VolumePause { .. } => "volume-pause",
-            Self::VolumeResume { .. } => "volume-resume",
+            Self::VolumePause { .. } | Self::VolumeResume { .. } => self.name_of_service(),
             Self::VolumeDelete { .. } => "volume-delete",
             Self::VolumeResize { .. } => "volume-resize",
             Self::VolumeRestore { .. } => "volume-restore",
-            Self::VolumeDrain { .. } => "volume-drain",
+            Self::VolumeDrain { .. } | Self::VolumeRelease { .. } => self.name_of_service(),
             Self::SnapshotCreate { .. } => "snapshot-create",
             Self::SnapshotShow { .. } => "snapshot-show",
             Self::SnapshotList(_) => "snapshot-list",
             Self::SnapshotDelete { .. } => "snapshot-delete",
             Self::SnapshotDiff { .. } => "snapshot-diff",
+            Self::GroupList | Self::GroupShow { .. } | Self::CloneList(_) => self.name_of_lists(),
             Self::GroupSnapshotCreate(_) => "group-snapshot-create",
             Self::GroupSnapshotList => "group-snapshot-list",
             Self::GroupSnapshotShow { .. } => "group-snapshot-show",
             Self::GroupSnapshotDelete { .. } => "group-snapshot-delete",
-            Self::TokenCreate { .. } => "token-create",
-            Self::TokenList => "token-list",
+            Self::TokenCreate { .. } | Self::TokenList => self.name_of_users(),
+            Self::TokenDelete { .. } | Self::TokenFind { .. } => self.name_of_users(),
             Self::JoinTokenCreate { .. } => "join-token-create",
             Self::NodeJoin { .. } => "node-join",
             Self::CertificateRenew { .. } => "certificate-renew",
             Self::AuthorityShow => "authority-show",
             Self::AuthorityRotate => "authority-rotate",
             Self::AuthorityRetire(_) => "authority-retire",
-            Self::TokenDelete { .. } => "token-delete",
-            Self::TokenFind { .. } => "token-find",
-            Self::StoreList => "store-list",
-            Self::SettingList => "setting-list",
+            Self::StoreList | Self::SettingList | Self::StoreScrub { .. } => self.name_of_lists(),
             Self::UserCreate { .. } | Self::UserList => self.name_of_users(),
             Self::UserSet { .. } | Self::UserDelete { .. } => self.name_of_users(),
             Self::SessionList { .. } | Self::SessionEnd { .. } => self.name_of_users(),

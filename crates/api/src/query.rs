@@ -77,9 +77,15 @@ pub struct ListQuery {
     /// Only items of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Only snapshots of this volume.
+    /// Only snapshots or clones of this volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
+    /// Only items of this container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Only items in this state, such as `ready`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// Only items with this label, as `KEY=VALUE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
@@ -98,11 +104,18 @@ impl ListQuery {
         self.limit.is_some() || self.after.is_some()
     }
 
+    /// Whether who asks may not see everything.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        !self.containers.is_empty() || !self.kubernetes.is_empty()
+    }
+
     /// Whether it asks for few of many.
     #[must_use]
     pub fn is_selective(&self) -> bool {
-        let limited = !self.containers.is_empty() || !self.kubernetes.is_empty();
-        limited || self.name.is_some() || self.label.is_some() || self.volume.is_some()
+        let limited = self.is_limited();
+        let placed = self.container.is_some() || self.volume.is_some() || self.state.is_some();
+        limited || placed || self.name.is_some() || self.label.is_some()
     }
 
     /// Whether volumes with these labels are of the Kubernetes clusters that it is limited to.
@@ -140,30 +153,4 @@ impl ListQuery {
             wanted.is_none_or(|(key, value)| labels.get(key).is_some_and(|has| has == value));
         !hidden && labelled && self.name.as_deref().is_none_or(|wanted| wanted == name)
     }
-}
-
-/// A part of a list that is ordered by name. Without any of it the answer is the whole list; fewer items than `limit` mean the end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
-#[serde(deny_unknown_fields)]
-pub struct NamePage {
-    /// Items at most, up to [`LIMIT_MAX`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
-    /// Only items that come after this one: its name; of a disk `NODE/STORE/PATH`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-}
-
-/// A part of a list that is ordered by id. Without any of it the answer is the whole list; fewer items than `limit` mean the end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
-#[serde(deny_unknown_fields)]
-pub struct IdPage {
-    /// Items at most, up to [`LIMIT_MAX`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
-    /// Only items with a larger id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<u64>,
 }

@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SettingAnswer {
-    /// Its key in the table `[tuning]` of the node's configuration.
+    /// Its key in the table `[tuning]` of the node's configuration; `tls.certificate`: when the certificate ends that the node shows
+    /// browsers.
     pub key: String,
     /// Name of the node.
     pub node: String,
     /// The value, in `unit`.
     pub value: u64,
-    /// `percent`, `milliseconds`, `bytes`, `bytes-per-second` or `count`.
+    /// `percent`, `milliseconds`, `bytes`, `bytes-per-second`, `unix-milliseconds` or `count`.
     pub unit: String,
 }

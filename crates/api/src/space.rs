@@ -15,6 +15,10 @@ pub struct UsageAnswer {
     /// Bytes that the stores give back when it is deleted, all copies: extents that only it refers to. Compaction may give more
     /// back later.
     pub frees: u64,
+    /// Bytes of one copy of what it maps as it is stored, map pages and what was overwritten in its extents included: `mapped` by this is
+    /// what compression saves. Only where no snapshot and no clone is beside it: blocks of several cannot be told to be one's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<u64>,
     /// Seconds since the walk. It was exact then.
     pub age_seconds: u64,
 }

@@ -9,7 +9,8 @@ pub struct ChangeAnswer {
     /// `volume`, `snapshot`, `group-snapshot`, `container`, `node`, `store`, `event`, `alert`, `task`; `placement` when groups changed,
     /// `health` when the verdict or the state of a store did, `metrics` when another step of figures is there, `alert-target` when who is
     /// told of alerts changed, or how far, `kubernetes` when a Kubernetes cluster was heard, `claims` when one of its
-    /// claims changed, `user`, `session`, `token` and `audit` when one of those did: all without an id.
+    /// claims changed, `user`, `session`, `token` and `audit` when one of those did, `authority` when another one signs or is believed or
+    /// a node has another certificate: all without an id.
     pub kind: String,
     /// Its id; 0: of no single thing.
     pub id: u64,

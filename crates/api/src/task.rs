@@ -29,7 +29,12 @@ pub struct Forwarded {
     pub operation: Operation,
 }
 
-/// Which tasks, and how many: the newest first.
+crate::sort::orders! {
+    /// An order of tasks.
+    TaskSort: "id", "updated", "status", "kind", "entity", "node";
+}
+
+/// Which tasks, and how many: the newest first, unless another order is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
@@ -47,9 +52,13 @@ pub struct TaskQuery {
     /// Only the parts of this task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<u64>,
-    /// Only tasks with a smaller id: to go on.
+    /// To go on: `next` of the page before. Without `sort`, only tasks with a smaller id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
+    /// Another order than `-id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(inline))]
+    pub sort: Option<TaskSort>,
     /// Tasks in the answer at most, 1 to 1000; nothing: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -90,7 +99,6 @@ impl TaskQuery {
             && kind.is_none_or(|kind| kind == task.kind)
             && entity.is_none_or(|entity| entity == task.entity || entity == task.subject)
             && self.parent.is_none_or(|parent| task.parent == Some(parent))
-            && self.before.is_none_or(|before| task.id < before)
     }
 }
 
@@ -213,10 +221,5 @@ mod tests {
             };
             assert_eq!(query.wants(&task), wanted, "{entity}");
         }
-        let before = TaskQuery {
-            before: Some(7),
-            ..TaskQuery::default()
-        };
-        assert!(!before.wants(&task));
     }
 }

@@ -161,8 +161,10 @@ fn secret_of_a_token_is_not_in_its_debug_form() {
     let token = TokenAnswer {
         name: "ci".to_owned(),
         scope: Scope::Csi,
+        user: None,
         containers: Vec::new(),
         kubernetes: Vec::new(),
+        all_containers: false,
         created_ms: 1,
         token: Some("azk_very-secret".to_owned()),
         version: None,

@@ -44,12 +44,19 @@ pub struct TokenSpec {
     pub name: String,
     /// What it allows.
     pub scope: Scope,
-    /// Containers that a `csi` token is limited to; empty: all.
+    /// Containers that a `csi` token is limited to; empty: all. A `csi` token needs these, `kubernetes` or `all_containers`.
     #[serde(default)]
     pub containers: Vec<String>,
     /// Kubernetes clusters that a `csi` token is limited to: only volumes with their label; empty: all.
     #[serde(default)]
     pub kubernetes: Vec<String>,
+    /// That a `csi` token is to be for all containers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all_containers: bool,
+    /// That it is one's own, of scope `viewer`, `operator` or `admin`: it counts as the user who has logged in, never allows more than
+    /// that user may, and ends with the user. Needs a session.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub personal: bool,
 }
 
 /// A token.
@@ -58,14 +65,21 @@ pub struct TokenSpec {
 pub struct TokenAnswer {
     /// Unique name.
     pub name: String,
-    /// What it allows.
+    /// What it allows; a personal one at this moment.
     pub scope: Scope,
+    /// Name of the user whose personal token it is; absent: it stands for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Containers that it is limited to; empty: all.
     #[serde(default)]
     pub containers: Vec<String>,
     /// Kubernetes clusters that it is limited to; empty: all.
     #[serde(default)]
     pub kubernetes: Vec<String>,
+    /// Whether it was said that it is for all containers. One of scope `csi` without this and without limits is of a release
+    /// that did not ask; it is for all containers, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all_containers: bool,
     /// When it was created, Unix milliseconds.
     pub created_ms: u64,
     /// The token itself: in the answer to its creation only.
@@ -82,6 +96,7 @@ impl fmt::Debug for TokenAnswer {
         f.debug_struct("TokenAnswer")
             .field("name", &self.name)
             .field("scope", &self.scope)
+            .field("user", &self.user)
             .field("containers", &self.containers)
             .field("kubernetes", &self.kubernetes)
             .finish_non_exhaustive()

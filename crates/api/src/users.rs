@@ -131,7 +131,8 @@ pub struct UserCredential {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionAnswer {
-    /// `user NAME`, `token NAME`, or what a certificate says; absent when nobody has said who he is.
+    /// `user NAME`, `token NAME`, `user NAME, token NAME` of a personal one, or what a certificate says; absent when nobody has said
+    /// who he is.
     #[serde(default)]
     pub who: Option<String>,
     /// Name of the user who has logged in.
@@ -165,16 +166,6 @@ pub struct OpenSessionAnswer {
 /// Hexadecimal digits of the hash of a session's secret that are its id: 64 bits tell 4096 sessions apart.
 pub const SESSION_ID_DIGITS: usize = 16;
 
-/// Whose sessions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
-#[serde(deny_unknown_fields)]
-pub struct SessionQuery {
-    /// Only sessions of this user; nothing: of all for an administrator, one's own for everybody else.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-}
-
 macro_rules! secret {
     ($($name:ident),*) => {
         $(impl fmt::Debug for $name {
@@ -192,12 +183,15 @@ secret!(UserSpec, UserChange, Login, PasswordChange, UserCredential);
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditEntry {
-    /// Grows from entry to entry.
+    /// Grows from entry to entry of a log.
     #[serde(default)]
     pub id: u64,
+    /// Whether a driver asked, with a token or certificate of scope `csi`: drivers have a log of their own, with ids of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub driver: bool,
     /// When it was answered, Unix milliseconds.
     pub at_ms: u64,
-    /// `user NAME`, `token NAME`, or what a certificate says.
+    /// `user NAME`, `token NAME`, `user NAME, token NAME` of a personal one, or what a certificate says.
     pub who: String,
     /// The address that the request came from.
     #[serde(default)]
@@ -228,7 +222,12 @@ pub struct AuditEntry {
 
 impl Eq for AuditEntry {}
 
-/// Which entries of the audit log.
+crate::sort::orders! {
+    /// An order of the audit log.
+    AuditSort: "id", "who", "operation", "subject", "outcome";
+}
+
+/// Which entries of the audit log: the newest first, unless another order is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[serde(deny_unknown_fields)]
@@ -236,9 +235,49 @@ pub struct AuditQuery {
     /// Entries at most, 1 to 1000; nothing: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// Only entries with a smaller id.
+    /// Only entries with a smaller id; with `sort` or a filter: only those behind the entry with this id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
+    /// What drivers did, instead of what people did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drivers: bool,
+    /// Another order than `-id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(inline))]
+    pub sort: Option<AuditSort>,
+    /// Only what this one did, as in `user NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
+    /// Only this operation, such as `volume-delete`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// Only what was about this, such as the name of a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Only what came out so, such as `done` or `forbidden`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+}
+
+impl AuditQuery {
+    /// Whether it asks for others than the newest, or those before one.
+    #[must_use]
+    pub fn is_selective(&self) -> bool {
+        let about = self.operation.is_some() || self.subject.is_some();
+        self.sort.is_some() || about || self.who.is_some() || self.outcome.is_some()
+    }
+
+    /// Whether an entry passes the filters.
+    #[must_use]
+    pub fn wants(&self, entry: &AuditEntry) -> bool {
+        let is = |wanted: &Option<String>, text: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == text)
+        };
+        is(&self.who, &entry.who)
+            && is(&self.operation, &entry.operation)
+            && is(&self.subject, &entry.subject)
+            && is(&self.outcome, &entry.outcome)
+    }
 }
 
 /// What is wrong with a password, for people.

@@ -2,6 +2,7 @@
 
 use crate::backend::{Answer, Backend, Command, ask};
 use crate::filesystem::{FILE_NAME, VolumeFile};
+use crate::guard::Guard;
 use crate::loop_device::{self, BackingFile, LoopError, LoopOptions, Ours};
 use crate::process::{Signals, Told};
 use crate::state::{BadName, Owned, Place, State};
@@ -9,7 +10,7 @@ use blockdev::BlockError;
 use fuser::{BackgroundSession, Config, Session, SessionACL};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -25,12 +26,14 @@ const DESCRIBE_MAX: Duration = Duration::from_secs(15);
 /// How long the last flush may take: longer than any takeover.
 const FLUSH_MAX: Duration = Duration::from_secs(60);
 /// How long the kernel may take to let go of a device that nobody uses.
-const RELEASE_MAX: Duration = Duration::from_secs(10);
+pub(crate) const RELEASE_MAX: Duration = Duration::from_secs(10);
+/// How often a name that is taken is asked for: who looks takes a part in its lock for a moment.
+const OWN_TRIES: u32 = 10;
 /// How long [`detach`] waits for the process.
 const DETACH_MAX: Duration = Duration::from_secs(90);
 /// How often the size is looked at.
 const SIZE_EVERY: Duration = Duration::from_secs(5);
-const POLL: Duration = Duration::from_millis(20);
+pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// How a volume is attached.
 #[derive(Clone, Debug)]
@@ -45,10 +48,13 @@ pub struct AttachOptions {
     pub block_bytes: u32,
     /// Generation of the attachment, for the record.
     pub generation: u64,
+    /// What makes this program call [`crate::stand_guard`], before the run directory and the name: the verb of the process
+    /// that cleans up when this one is killed. Nothing: the next attach or detach does.
+    pub guard: Vec<OsString>,
 }
 
 impl AttachOptions {
-    /// Writable, with blocks of 4 KiB, in `/run/azekura/attach`.
+    /// Writable, with blocks of 4 KiB, in `/run/azekura/attach`, without a guard.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
@@ -57,6 +63,7 @@ impl AttachOptions {
             read_only: false,
             block_bytes: 4096,
             generation: 0,
+            guard: Vec::new(),
         }
     }
 }
@@ -154,6 +161,9 @@ pub struct Attached {
     pub device: PathBuf,
     /// Devices of a killed predecessor that are still in use: they fail all requests.
     pub left_over: Vec<PathBuf>,
+    /// Why nobody cleans up if this process is killed, when a guard was wanted and could not be started.
+    pub unguarded: Option<String>,
+    guard: Option<Guard>,
     place: Place,
     owned: Owned,
     state: State,
@@ -177,11 +187,16 @@ pub struct Reserved {
 /// # Errors
 /// [`AttachError`]: another process has it, the run directory cannot be used, or this user may not attach.
 pub fn reserve(run_dir: &Path, name: &str) -> Result<Reserved, AttachError> {
-    let place = Place::new(run_dir, name)?;
+    // The record names the mount by it, also for processes in other directories.
+    let run_dir = std::path::absolute(run_dir).map_err(|source| AttachError::RunDir {
+        path: run_dir.to_owned(),
+        source,
+    })?;
+    let place = Place::new(&run_dir, name)?;
     if !rustix::process::geteuid().is_root() {
         return Err(AttachError::NotRoot);
     }
-    let owned = own(&place, run_dir, name)?;
+    let owned = own(&place, &run_dir, name)?;
     Ok(Reserved { place, owned })
 }
 
@@ -228,6 +243,11 @@ fn make(
         left_over = clean(&stale);
         place.remove(&owned).map_err(run_dir)?;
     }
+    // Before anything is opened or mounted that it would inherit or miss.
+    let (guard, unguarded) = match Guard::start(&options) {
+        Ok(guard) => (guard, None),
+        Err(error) => (None, Some(format!("no guard could be started: {error}"))),
+    };
     let backend: Arc<dyn Backend> = Arc::new(backend);
     let (size, read_only) = describe(&*backend)?;
     let state = State {
@@ -243,6 +263,8 @@ fn make(
     let mut attached = Attached {
         device: PathBuf::new(),
         left_over,
+        unguarded,
+        guard,
         place,
         owned,
         state,
@@ -260,16 +282,20 @@ fn make(
     Ok(attached)
 }
 
-/// The lock of the name. Who looks takes a part in it for a moment, so one refusal proves nothing.
+/// The lock of the name. Who looks takes a part in it for a moment, so one refusal proves nothing; the guard of a killed
+/// process takes a part until it has cleaned up, and is waited for.
 fn own(place: &Place, run_dir: &Path, name: &str) -> Result<Owned, AttachError> {
-    for _ in 0..10 {
-        let owned = place.own().map_err(|source| AttachError::RunDir {
-            path: run_dir.to_owned(),
-            source,
-        })?;
-        if let Some(owned) = owned {
+    let trouble = |source| AttachError::RunDir {
+        path: run_dir.to_owned(),
+        source,
+    };
+    let deadline = Instant::now() + 2 * RELEASE_MAX;
+    let mut refusals = 0;
+    while refusals < OWN_TRIES && Instant::now() < deadline {
+        if let Some(owned) = place.own().map_err(trouble)? {
             return Ok(owned);
         }
+        refusals += u32::from(place.is_owned().map_err(trouble)?);
         std::thread::sleep(POLL);
     }
     let state = place.load().ok().flatten();
@@ -468,6 +494,12 @@ impl Attached {
             }
         }
         let removed = self.place.remove(&self.owned);
+        // What could not be removed now may go when this process is gone: then its guard looks once more.
+        if removed.is_ok()
+            && let Some(guard) = self.guard.take()
+        {
+            guard.dismiss();
+        }
         outcome.and(removed.map_err(|source| AttachError::RunDir {
             path: self.state.mount.clone(),
             source,
@@ -485,7 +517,7 @@ impl Drop for Attached {
 }
 
 /// Polls `condition` for at most `patience`.
-fn within(patience: Duration, condition: impl Fn() -> bool) -> bool {
+pub(crate) fn within(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + patience;
     loop {
         if condition() {
@@ -500,17 +532,11 @@ fn within(patience: Duration, condition: impl Fn() -> bool) -> bool {
 
 /// Removes what a dead process left behind; returns the devices that are in use and go when they are
 /// not any more. Errors mean that there was nothing to remove.
-fn clean(stale: &State) -> Vec<PathBuf> {
+pub(crate) fn clean(stale: &State) -> Vec<PathBuf> {
     let mut in_use = Vec::new();
     let file = stale.mount.join(FILE_NAME);
-    let ours = stale.backing.map(|backing| Ours {
-        backing,
-        file: &file,
-        device: stale.device.as_deref(),
-    });
-    if let Some(ours) = ours {
-        let devices = loop_devices().into_iter();
-        for device in devices.filter(|device| loop_device::is_ours(device, ours)) {
+    if let Some(ours) = made_by(stale, &file) {
+        for device in loop_devices_of(ours) {
             let _ = loop_device::detach(&device, ours);
             let gone = || loop_device::is_in_use(&device) || !loop_device::is_ours(&device, ours);
             if !within(RELEASE_MAX, gone) || loop_device::is_ours(&device, ours) {
@@ -526,6 +552,35 @@ fn clean(stale: &State) -> Vec<PathBuf> {
         }
     }
     in_use
+}
+
+/// How the loop devices of an attachment are known; `None` when it had mounted nothing yet.
+fn made_by<'a>(state: &'a State, file: &'a Path) -> Option<Ours<'a>> {
+    state.backing.map(|backing| Ours {
+        backing,
+        file,
+        device: state.device.as_deref(),
+    })
+}
+
+fn loop_devices_of(ours: Ours<'_>) -> impl Iterator<Item = PathBuf> {
+    let devices = loop_devices().into_iter();
+    devices.filter(move |device| loop_device::is_ours(device, ours))
+}
+
+/// Whether a device of a dead attachment is still there, for somebody who has it open.
+pub(crate) fn has_device(stale: &State) -> bool {
+    let file = stale.mount.join(FILE_NAME);
+    made_by(stale, &file).is_some_and(|ours| loop_devices_of(ours).next().is_some())
+}
+
+/// Whether the device that a record names is that attachment's still.
+pub(crate) fn is_recorded_device(state: &State) -> bool {
+    let file = state.mount.join(FILE_NAME);
+    let (Some(device), Some(ours)) = (&state.device, made_by(state, &file)) else {
+        return false;
+    };
+    loop_device::is_ours(device, ours)
 }
 
 /// All loop devices of this machine.
@@ -595,7 +650,9 @@ pub fn detach(run_dir: &Path, name: &str) -> Result<Detached, AttachError> {
     };
     if !place.is_owned().map_err(trouble)? {
         let owned = own(&place, run_dir, name)?;
-        let in_use = clean(&state);
+        // Its guard may have been faster.
+        let left = place.load().map_err(trouble)?;
+        let in_use = left.as_ref().map_or_else(Vec::new, clean);
         place.remove(&owned).map_err(trouble)?;
         return Ok(Detached::Cleaned { in_use });
     }
@@ -616,7 +673,7 @@ pub fn detach(run_dir: &Path, name: &str) -> Result<Detached, AttachError> {
     }
     match (
         place.load().map_err(trouble)?,
-        place.own().map_err(trouble)?,
+        own(&place, run_dir, name).ok(),
     ) {
         // It died on the way.
         (Some(state), Some(owned)) => {

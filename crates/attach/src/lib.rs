@@ -12,7 +12,7 @@
 //! - A write is acknowledged to the kernel after the device has acknowledged it; a flush of the loop device is
 //!   a flush of the device. Nothing is cached here.
 //! - Everything that exists is named in the run directory before it exists (`state.rs`), so that what a
-//!   killed process leaves behind is cleaned by the next attach or detach of the name.
+//!   killed process leaves behind can be cleaned up: by its guard (`guard.rs`), else by the next attach or detach of the name.
 //! - A device that is in use is never taken away by request.
 //!
 //! How it fails: errors of the device become EIO, ENOSPC or EROFS. A killed process makes them of all
@@ -25,6 +25,7 @@
 mod attachment;
 mod backend;
 mod filesystem;
+mod guard;
 mod loop_device;
 mod process;
 mod service;
@@ -35,6 +36,7 @@ pub use attachment::{
     reserve,
 };
 pub use backend::{Answer, Backend, Command, Reply, Request, ShardBackend, StartError, ask};
+pub use guard::stand_guard;
 pub use loop_device::{BackingFile, LoopError};
 pub use process::{Signals, Told, protect};
 pub use service::Service;

@@ -20,7 +20,8 @@ pub struct Signals {
     sender: mpsc::Sender<Told>,
 }
 
-fn waited_for() -> SigSet {
+/// Signals that tell an attachment something, and nothing to its guard.
+pub(crate) fn waited_for() -> SigSet {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         signals.add(signal);

@@ -1,16 +1,19 @@
 //! The run directory: who is attached, and what a killed process left behind.
 //!
 //! ```text
-//! NAME.lock   locked (flock) by the process that serves NAME, or is about to, for as long as it lives; never removed
+//! NAME.lock   locked (flock) by the process that serves NAME, or is about to, for as long as it lives; shared by those
+//!             who look, and by the guard of a dead process while it cleans up; never removed
 //! NAME.json   process id, mount point, loop device; written before anything is made, removed last
 //! NAME.mount  the mount point
 //! ```
 //!
 //! Invariants
-//! - Who holds the lock may change the other two. The kernel releases the lock of a killed process, so
-//!   a state without a locked lock is stale; process ids are never trusted for that.
+//! - Who holds the lock may change the other two, and whoever shares it may remove what a dead process had. The kernel
+//!   releases the lock of a killed process, so a state without a locked lock is stale; process ids are never trusted for
+//!   that. A guard shares it, so that nobody takes what it cleans up for a device that is served.
 //! - The state names everything that exists: it is replaced by rename before the next thing is made.
 
+use crate::attachment::is_recorded_device;
 use crate::loop_device::BackingFile;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
@@ -52,7 +55,7 @@ pub struct Place {
 )]
 pub struct BadName(pub String);
 
-/// The lock of a name; held until dropped.
+/// The lock of a name, or a part in it; held until dropped.
 #[derive(Debug)]
 pub struct Owned {
     _lock: OwnedFd,
@@ -100,20 +103,29 @@ impl Place {
         }
     }
 
+    /// Shares the lock with others who do: until it is dropped nobody owns the name. `None` while a process does.
+    ///
+    /// # Errors
+    /// The operating system's; `NotFound` when nobody has ever owned it.
+    pub fn share(&self) -> io::Result<Option<Owned>> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let lock = open(self.file("lock"), flags, Mode::empty())?;
+        match flock(&lock, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Some(Owned { _lock: lock })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Whether a living process has the lock. Those who ask do not hinder each other.
     ///
     /// # Errors
     /// The operating system's.
     pub fn is_owned(&self) -> io::Result<bool> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let lock = match open(self.file("lock"), flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(false),
-            lock => lock?,
-        };
-        match flock(&lock, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(false),
-            Err(Errno::WOULDBLOCK) => Ok(true),
-            Err(errno) => Err(errno.into()),
+        match self.share() {
+            Ok(shared) => Ok(shared.is_none()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -162,10 +174,20 @@ impl Place {
 pub struct Listed {
     /// Its name.
     pub name: String,
-    /// What is known of it.
+    /// What is known of it. A dead one has no device unless that is still its own: the number of one that was let go of may be
+    /// somebody else's by now.
     pub state: State,
     /// Whether its process lives; if not, the next attach or detach of the name cleans up.
     pub alive: bool,
+}
+
+impl Listed {
+    fn new(name: String, mut state: State, alive: bool) -> Self {
+        if !alive && !is_recorded_device(&state) {
+            state.device = None;
+        }
+        Self { name, state, alive }
+    }
 }
 
 /// What there is of a name in a run directory.
@@ -189,11 +211,7 @@ pub fn find(run_dir: &Path, name: &str) -> io::Result<Found> {
     // In this order: who gives the name up removes the state first.
     let alive = place.is_owned()?;
     Ok(match place.load()? {
-        Some(state) => Found::There(Listed {
-            name: place.name,
-            state,
-            alive,
-        }),
+        Some(state) => Found::There(Listed::new(place.name, state, alive)),
         None if alive => Found::Begun,
         None => Found::Nothing,
     })
@@ -217,11 +235,7 @@ pub fn list(run_dir: &Path) -> io::Result<Vec<Listed>> {
         };
         let alive = place.is_owned()?;
         if let Ok(Some(state)) = place.load() {
-            listed.push(Listed {
-                name: place.name,
-                state,
-                alive,
-            });
+            listed.push(Listed::new(place.name, state, alive));
         }
     }
     listed.sort_by(|a, b| a.name.cmp(&b.name));
@@ -268,6 +282,55 @@ mod tests {
         let owned = place.own().expect("writable").expect("free again");
         place.remove(&owned).expect("removable");
         assert_eq!(list(&dir).expect("readable"), []);
+        fs::remove_dir_all(dir).expect("ours");
+    }
+
+    #[test]
+    fn a_dead_record_names_no_device_that_is_somebody_elses_by_now() {
+        let dir = scratch("stale");
+        let place = Place::new(&dir, "v").expect("a good name");
+        let owned = place.own().expect("writable").expect("free");
+        let state = State {
+            device: Some(PathBuf::from("/dev/loop0")),
+            backing: Some(BackingFile {
+                device: 1,
+                inode: 2,
+            }),
+            mount: place.mount(),
+            ..state()
+        };
+        place.store(&owned, &state).expect("writable");
+        let device = || match find(&dir, "v").expect("readable") {
+            Found::There(there) => there.state.device,
+            found => panic!("{found:?}"),
+        };
+        assert_eq!(device(), state.device);
+        drop(owned);
+        assert_eq!(device(), None);
+        assert_eq!(list(&dir).expect("readable")[0].state.device, None);
+        // Who cleans up still learns of it, and looks whose it is himself.
+        assert_eq!(place.load().expect("readable"), Some(state));
+        fs::remove_dir_all(dir).expect("ours");
+    }
+
+    #[test]
+    fn who_shares_a_lock_keeps_owners_away_and_is_not_taken_for_one() {
+        let dir = scratch("shared");
+        let place = Place::new(&dir, "v").expect("a good name");
+        let kind = place.share().map_err(|error| error.kind());
+        assert_eq!(kind.err(), Some(io::ErrorKind::NotFound));
+        let owned = place.own().expect("writable").expect("free");
+        assert!(place.share().expect("there").is_none());
+        place.store(&owned, &state()).expect("writable");
+        drop(owned);
+        let guard = place.share().expect("there").expect("nobody owns it");
+        assert!(place.share().expect("there").is_some());
+        assert!(place.own().expect("writable").is_none());
+        assert!(!list(&dir).expect("readable")[0].alive);
+        place.remove(&guard).expect("removable");
+        drop(guard);
+        assert!(place.own().expect("writable").is_some());
+        assert_eq!(find(&dir, "v").expect("readable"), Found::Nothing);
         fs::remove_dir_all(dir).expect("ours");
     }
 

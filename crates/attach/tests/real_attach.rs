@@ -1,8 +1,9 @@
 //! The whole way on a real kernel: FUSE, loop device, ext4. Needs root, /dev/fuse and /dev/loop-control.
 #![allow(clippy::disallowed_methods)] // These tests are about real processes and real time.
 
-use attach::{AttachError, AttachOptions, Detached, ShardBackend, Signals, Told};
+use attach::{AttachError, AttachOptions, Detached, Found, ShardBackend, Signals, Told};
 use blockdev::{BlockDevice, MemoryDevice};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,24 @@ impl Scratch {
         Self(path)
     }
 
+    /// Ends the processes that a failed test has left, guards that it has stopped among them, and takes its mounts away.
+    fn abandon(&self) {
+        let ours = |id: &i32| {
+            let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(text(&self.0))
+        };
+        let entries = fs::read_dir("/proc").expect("readable").flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        for pid in ids.filter(ours).filter_map(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for point in points.filter(|point| Path::new(point).starts_with(&self.0)) {
+            let _ = Command::new("umount").args(["-l", point]).status();
+        }
+    }
+
     fn dir(&self, name: &str) -> PathBuf {
         let path = self.0.join(name);
         fs::create_dir_all(&path).expect("ours");
@@ -30,6 +49,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.abandon();
+        }
         let _ = attach::detach(&self.0.join("run"), "v");
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -78,9 +100,21 @@ struct Server {
 
 impl Server {
     fn start(run_dir: &Path, grow_bytes: u64) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_attach-memory"))
+        Self::spawn(run_dir, &[("GROW_BYTES", &grow_bytes.to_string())])
+    }
+
+    /// One whose guard cleans up after it.
+    fn guarded(run_dir: &Path) -> Self {
+        Self::spawn(run_dir, &[("GUARD", "1")])
+    }
+
+    /// With a file open that nobody wants, as shells leave them.
+    fn spawn(run_dir: &Path, environment: &[(&str, &str)]) -> Self {
+        let program = env!("CARGO_BIN_EXE_attach-memory");
+        let mut child = Command::new("sh")
+            .args(["-c", "exec 9< /dev/null; exec \"$0\" \"$@\"", program])
             .args([text(run_dir), "v", "64"])
-            .env("GROW_BYTES", grow_bytes.to_string())
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("cargo built it");
@@ -98,6 +132,46 @@ impl Server {
         self.child.kill().expect("it is ours");
         self.child.wait().expect("it is ours");
     }
+
+    /// The process of its guard: its only child.
+    fn guard(&self) -> Pid {
+        let parent = self.child.id().to_string();
+        let entries = fs::read_dir("/proc").expect("readable").flatten();
+        let mut ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let guard = ids.find(|id: &i32| {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            // State and parent follow the name, which is in parentheses.
+            let after = stat.rsplit(')').next().unwrap_or_default();
+            after.split_whitespace().nth(1) == Some(parent.as_str())
+        });
+        Pid::from_raw(guard.expect("it has a guard")).expect("no zero")
+    }
+}
+
+/// Whether a process is gone, or dead and waiting for its new parent to notice.
+fn has_ended(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.map_or(true, |stat| stat.contains(") Z "))
+}
+
+/// Whether a guard watches a living process: signals mean nothing to it.
+fn blocks_signals(guard: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", guard.as_raw_nonzero()));
+    let status = status.expect("it lives");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    mask.is_some_and(|mask| mask.contains(|digit: char| ('1'..='f').contains(&digit)))
+}
+
+/// Waits for what another process does, for 30 s.
+#[track_caller]
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..1500 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("not within 30 s: {what}");
 }
 
 fn backing_of(device: &Path) -> Option<String> {
@@ -277,8 +351,98 @@ fn real_detach_cleans_up_after_a_killed_process_with_a_mounted_file_system() {
 }
 
 #[test]
+fn real_a_killed_process_is_cleaned_up_after_by_its_guard() {
+    let scratch = Scratch::new("guarded");
+    let run_dir = scratch.dir("run");
+    let server = Server::guarded(&run_dir);
+    let (device, guard) = (server.device.clone(), server.guard());
+    wait_until("the guard stands", || blocks_signals(guard));
+    let about = |pid: i32, name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
+    let starter = Pid::from_child(&server.child).as_raw_nonzero().get();
+    let guards = guard.as_raw_nonzero().get();
+    assert!(about(starter, "fd/9").exists() && !about(guards, "fd/9").exists());
+    let folder = fs::read_link(about(guards, "cwd")).expect("it lives");
+    assert_eq!(folder, Path::new("/"));
+    // What is meant for the process must not end the guard before it.
+    kill_process(guard, Signal::TERM).expect("it is ours");
+    server.kill();
+    let nothing = || attach::find(&run_dir, "v").expect("readable") == Found::Nothing;
+    wait_until("the record is removed", nothing);
+    assert!(is_free(&device, &scratch));
+    assert!(!is_mounted(&run_dir) && !run_dir.join("v.mount").exists());
+    wait_until("the guard ends", || has_ended(guard));
+    let again = attach::attach(options(&run_dir), memory(16)).expect("attached");
+    again.close().expect("nobody uses it");
+}
+
+#[test]
+fn real_a_guard_leaves_the_users_mount_and_frees_the_device_with_it() {
+    let scratch = Scratch::new("used");
+    let (run_dir, target) = (scratch.dir("run"), scratch.dir("target"));
+    let server = Server::guarded(&run_dir);
+    let device = server.device.clone();
+    run("e2fsprogs", "mkfs.ext4", &["-q", text(&device)]);
+    run("mount", "mount", &[text(&device), text(&target)]);
+    server.kill();
+    wait_until("the file system is unmounted", || !is_mounted(&run_dir));
+    // Who looks still learns of the device that fails.
+    assert!(is_mounted(&target));
+    let listed = attach::list(&run_dir).expect("readable");
+    assert_eq!(listed[0].state.device.as_ref(), Some(&device));
+    assert!(!listed[0].alive);
+    run("mount", "umount", &[text(&target)]);
+    assert!(is_free(&device, &scratch));
+    let nothing = || attach::find(&run_dir, "v").expect("readable") == Found::Nothing;
+    wait_until("the record is removed", nothing);
+}
+
+/// The next device of that number would be behind the node.
+#[test]
+fn real_a_guard_keeps_the_number_of_a_device_whose_node_is_mounted() {
+    let scratch = Scratch::new("node");
+    let run_dir = scratch.dir("run");
+    let server = Server::guarded(&run_dir);
+    let (device, guard) = (server.device.clone(), server.guard());
+    let target = scratch.0.join("target");
+    fs::write(&target, "").expect("writable");
+    run("mount", "mount", &["--bind", text(&device), text(&target)]);
+    wait_until("the guard stands", || blocks_signals(guard));
+    server.kill();
+    wait_until("the guard has looked", || !blocks_signals(guard));
+    assert!(!is_free(&device, &scratch));
+    assert!(!attach::list(&run_dir).expect("readable")[0].alive);
+    run("mount", "umount", &[text(&target)]);
+    let nothing = || attach::find(&run_dir, "v").expect("readable") == Found::Nothing;
+    wait_until("the record is removed", nothing);
+    assert!(is_free(&device, &scratch) && !is_mounted(&run_dir));
+}
+
+#[test]
+fn real_a_guard_that_is_late_leaves_a_newer_attachment_alone() {
+    let scratch = Scratch::new("late");
+    let run_dir = scratch.dir("run");
+    let server = Server::guarded(&run_dir);
+    let guard = server.guard();
+    kill_process(guard, Signal::STOP).expect("it is ours");
+    server.kill();
+    let newer = Server::guarded(&run_dir);
+    kill_process(guard, Signal::CONT).expect("it is ours");
+    wait_until("the guard ends", || has_ended(guard));
+    let found = attach::find(&run_dir, "v").expect("readable");
+    let Found::There(there) = &found else {
+        panic!("{found:?}");
+    };
+    assert!(there.alive && there.state.device.as_ref() == Some(&newer.device));
+    let read = fs::read(&newer.device).expect("it is served");
+    assert_eq!(read.len(), 64 << 20);
+    let guard = newer.guard();
+    let outcome = attach::detach(&run_dir, "v").expect("nobody uses it");
+    assert_eq!(outcome, Detached::Stopped);
+    wait_until("the guard ends with its process", || has_ended(guard));
+}
+
+#[test]
 fn real_a_server_that_hangs_keeps_no_other_device_from_being_cleaned() {
-    use rustix::process::{Pid, Signal, kill_process};
     let (hung, beside) = (Scratch::new("hung"), Scratch::new("beside"));
     let server = Server::start(&hung.dir("run"), 0);
     let pid = Pid::from_child(&server.child);
@@ -307,13 +471,13 @@ fn real_the_device_grows_with_its_volume() {
             &["--getsize64", text(&server.device)],
         )
     };
-    let pid = rustix::process::Pid::from_child(&server.child);
+    let pid = Pid::from_child(&server.child);
     let mut seen = size();
     for _ in 0..100 {
         if seen.trim() != (64 << 20).to_string() {
             break;
         }
-        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it is ours");
+        kill_process(pid, Signal::HUP).expect("it is ours");
         std::thread::sleep(std::time::Duration::from_millis(50));
         seen = size();
     }

@@ -5,7 +5,7 @@ use crate::cli::{
     SeverityName, TargetAddVerb, TargetArgs, TargetVerb, UrlArgs,
 };
 use crate::output::{Done, Table, columns, fields, render, time};
-use crate::verbs::{Console, name_page, query};
+use crate::verbs::{Console, query};
 use anyhow::{Context, bail};
 use api::http::path;
 use api::{
@@ -148,6 +148,7 @@ impl Console<'_> {
             arguments.limit.to_string(),
             arguments.before.map(|before| before.to_string()),
         );
+        let sort = arguments.sort.map(String::from);
         let mut path = path(&["alerts"]);
         query(
             &mut path,
@@ -157,6 +158,7 @@ impl Console<'_> {
                 ("kind", arguments.kind.as_deref()),
                 ("entity", arguments.entity.as_deref()),
                 ("before", before.as_deref()),
+                ("sort", sort.as_deref()),
                 ("limit", Some(&limit)),
             ],
         );
@@ -182,7 +184,7 @@ impl Console<'_> {
                 Ok(render(&added, self.form))
             }
             TargetVerb::List { page } => {
-                let path = name_page(path(&["alert-targets"]), &page);
+                let path = page.path(path(&["alert-targets"]));
                 let targets: Vec<AlertTargetAnswer> = self.remote.get(&path)?;
                 Ok(render(&targets, self.form))
             }

@@ -4,8 +4,8 @@
 //! starts itself again in the foreground form, waits for the block device and leaves.
 //!
 //! The order matters: the right to use the volume is taken (API) before the device is made, and given back
-//! after the device has been flushed and is gone. A process that is killed keeps the right; the next attach or
-//! detach on this machine cleans up.
+//! after the device has been flushed and is gone. A process that is killed keeps the right; its device and its mount are
+//! taken away by a guard, `azekura attach-guard`, else by the next attach or detach on this machine.
 
 use crate::cli::{AttachArgs, DetachArgs, Form};
 use crate::output::{Done, Table, document, render};
@@ -31,6 +31,8 @@ use world_linux::ShardOptions;
 
 /// How long the volume's owner may take to let the first session in: a takeover and a half.
 const OPEN_SECONDS_MAX: u64 = 30;
+/// The verb of the process that cleans up when this one is killed.
+const GUARD_VERB: &str = "attach-guard";
 /// How long a process may take to end after its device is gone: one call to the API.
 const END_SECONDS_MAX: u64 = 10;
 
@@ -163,10 +165,13 @@ fn serve(
 ) -> anyhow::Result<()> {
     // Before any other thread, see `Signals`.
     let signals = Signals::install().context("cannot start a thread")?;
-    for missing in ::attach::protect() {
-        eprintln!("azekura: {missing}");
-    }
+    start_log(form);
     let volume = &arguments.volume;
+    let about = tracing::info_span!("attachment", volume, client);
+    let _about = about.enter();
+    for missing in ::attach::protect() {
+        tracing::warn!("{missing}");
+    }
     let client_side = ClientSide {
         name: client,
         credentials: api.credentials()?,
@@ -197,7 +202,7 @@ fn serve(
         ))
     );
     if !holds_on && let Err(error) = give_back(&remote, volume, Some(client)) {
-        eprintln!("azekura: the volume stays attached to {client} in the cluster: {error}");
+        tracing::warn!(%error, "the volume stays attached to {client} in the cluster");
     }
     served
 }
@@ -287,15 +292,19 @@ fn serve_granted(
             read_only: arguments.read_only,
             block_bytes: arguments.block_size,
             generation: granted.generation_of(client),
+            guard: vec![GUARD_VERB.into()],
             ..AttachOptions::new(&arguments.volume)
         },
         backend,
     )?;
     for left in &attached.left_over {
-        eprintln!(
-            "azekura: {} of a killed process is still in use and fails all requests: unmount it",
+        tracing::warn!(
+            "{} of a killed process is still in use and fails all requests: unmount it",
             left.display()
         );
+    }
+    if let Some(reason) = &attached.unguarded {
+        tracing::warn!("{reason}. If this process is killed, detach the volume by hand");
     }
     announce(
         &DeviceReport {
@@ -307,8 +316,31 @@ fn serve_granted(
         },
         form,
     );
-    attached.wait(signals, |text| eprintln!("azekura: {text}"))?;
-    Ok(attached.close()?)
+    tracing::info!(
+        device = %attached.device.display(),
+        generation = granted.generation_of(client),
+        "the device is there"
+    );
+    attached.wait(signals, |text| tracing::warn!("{text}"))?;
+    attached.close()?;
+    tracing::info!("the device is gone");
+    Ok(())
+}
+
+/// Logs to standard error: JSON, where a program started this one and its lines are read from a file, else text.
+fn start_log(form: Form) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // A line that cannot be written is lost: it must not end the process that serves a device, as telling of it on the same
+    // standard error would.
+    let log = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match form {
+        Form::Json | Form::JsonLine => log.json().init(),
+        Form::Table | Form::Yaml => log.with_ansi(false).init(),
+    }
 }
 
 /// Whether standard output is a pipe that nobody reads any more. A driver that was killed has forgotten what it has
@@ -333,7 +365,7 @@ fn announce(report: &DeviceReport, form: Form) {
     };
     let mut out = std::io::stdout();
     if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
-        eprintln!("azekura: nobody reads standard output: {error}");
+        tracing::warn!("nobody reads standard output: {error}");
     }
 }
 
@@ -361,6 +393,7 @@ fn client_options(
         // A file system must not see an error because the cluster was away for a while.
         levels: vocab::Levels::OWN,
         patience: arguments.patience.unwrap_or(Duration::MAX),
+        doubt_after: client::DOUBT_AFTER,
     }
 }
 

@@ -109,25 +109,36 @@ impl Console<'_> {
     pub fn audit(&self, verb: &AuditVerb) -> Shown {
         match verb {
             AuditVerb::List(arguments) => self.show(self.entries(arguments)),
-            AuditVerb::Show { id } => Ok(render(&Entry(self.entry(*id)?), self.form)),
+            AuditVerb::Show { id, drivers } => {
+                Ok(render(&Entry(self.entry(*id, *drivers)?), self.form))
+            }
         }
     }
 
     fn entries(&self, arguments: &AuditArgs) -> Result<Vec<AuditEntry>, RemoteError> {
         let mut path = path(&["audit"]);
         let (limit, before) = (arguments.limit.to_string(), number(arguments.before));
+        let sort = arguments.sort.map(String::from);
         let parts = [
             ("limit", Some(limit.as_str())),
             ("before", before.as_deref()),
+            ("drivers", arguments.drivers.then_some("true")),
+            ("sort", sort.as_deref()),
+            ("who", arguments.who.as_deref()),
+            ("operation", arguments.operation.as_deref()),
+            ("subject", arguments.subject.as_deref()),
+            ("outcome", arguments.outcome.as_deref()),
         ];
         query(&mut path, &parts);
         self.remote.get(&path)
     }
 
-    fn entry(&self, id: u64) -> Result<AuditEntry, RemoteError> {
+    fn entry(&self, id: u64, drivers: bool) -> Result<AuditEntry, RemoteError> {
         let only = AuditArgs {
             limit: 1,
             before: Some(id.saturating_add(1)),
+            drivers,
+            ..AuditArgs::default()
         };
         let found = self
             .entries(&only)?

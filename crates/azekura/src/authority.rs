@@ -67,10 +67,7 @@ impl Signer for FileSigner {
     }
 
     fn sign_node(&self, name: &str, request: &str) -> Result<String, String> {
-        let caller = Caller {
-            role: Role::Node,
-            name: name.to_owned(),
-        };
+        let caller = Caller::new(Role::Node, name.to_owned());
         let signed = self.current.borrow().sign(request, &caller, NODE_DAYS);
         signed.map_err(|error| error.to_string())
     }

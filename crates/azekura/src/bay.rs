@@ -11,9 +11,9 @@ use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use store::Inspection;
+use store::{FormatOptions, Inspection};
 use vocab::StoreId;
-use world::{Disk, LocalBoxFuture, World};
+use world::{LocalBoxFuture, World};
 use world_linux::Machine;
 
 /// See the module's documentation.
@@ -78,38 +78,50 @@ impl MachineBay {
                 path.display()
             ));
         }
-        if let Some(bytes) = request.create {
-            let paths = paths.clone();
-            let make = move || make_files(&paths, bytes);
-            self.0.world.offload(make).await?;
-        }
         let buffered = self.is_buffered(own);
-        let mut disks: Vec<Rc<dyn Disk>> = Vec::new();
-        for path in &paths {
-            let opened = disk::open(&self.0.machine, path, buffered);
-            disks.push(opened.map_err(|error| format!("{error:#}"))?);
-        }
-        let mut known = 0;
-        for (path, disk) in paths.iter().zip(&disks) {
+        let wanted = disk::look_for(&self.0.machine, &paths, request.create, buffered);
+        let wanted = wanted.map_err(|error| format!("{error:#}"))?;
+        let mut others = Vec::new();
+        for (path, disk) in paths.iter().zip(&wanted.disks) {
+            let Some(disk) = disk else {
+                continue;
+            };
             let found = inspect(disk, path).await;
             let found = found.map_err(|error| format!("{error:#}"))?;
-            if request.overrides.contains(&disk::override_for(path)) {
-                continue;
+            if !own.is_some_and(|own| self.is_of(&found, own))
+                || request.overrides.contains(&disk::override_for(path))
+            {
+                others.push((path, found));
             }
-            if own.is_some_and(|own| self.is_of(&found, own)) {
-                known += 1;
-                continue;
-            }
-            disk::check_blank(path, &found)?;
         }
-        if known > 0 && known < disks.len() {
+        let missing = wanted.missing(&paths);
+        let known = paths.len() - missing.len() - others.len();
+        if known == 0 {
+            // Before anything is made: what is refused leaves nothing behind.
+            let options = FormatOptions {
+                cluster: self.0.cluster.clone(),
+                store: own.unwrap_or(StoreId(1)),
+                journal_bytes: request.journal,
+            };
+            let fits = wanted.check_sizes(&paths, &options);
+            fits.map_err(|error| format!("{error:#}"))?;
+        }
+        for (path, found) in others {
+            if !request.overrides.contains(&disk::override_for(path)) {
+                disk::check_blank(path, &found)?;
+            }
+        }
+        if known > 0 && known < paths.len() {
             return Err(format!(
                 "{known} of the {} disks hold the store, the others do not: name all of its disks, or none of them",
-                disks.len()
+                paths.len()
             ));
         }
+        let make = move || disk::make_files(&missing);
+        self.0.world.offload(make).await?;
+        let disks = wanted.open_all(&self.0.machine, &paths, buffered);
         Ok(FoundDisks {
-            disks,
+            disks: disks.map_err(|error| format!("{error:#}"))?,
             kept: known > 0,
         })
     }
@@ -124,20 +136,6 @@ impl MachineBay {
         let store = stores.iter().find(|store| Some(StoreId(store.id)) == own);
         store.is_some_and(|store| store.disks.iter().any(|disk| disk.buffered))
     }
-}
-
-fn make_files(paths: &[PathBuf], bytes: u64) -> Result<(), String> {
-    for path in paths.iter().filter(|path| !path.exists()) {
-        if path.starts_with("/dev") {
-            return Err(format!(
-                "{} does not exist, and a device is not created: correct the path",
-                path.display()
-            ));
-        }
-        let made = world_linux::disk::create_file(path, bytes);
-        made.map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }
 
 impl Bay for MachineBay {

@@ -213,6 +213,7 @@ fn through_remote(api: Endpoint<'_>, job: &Job) -> anyhow::Result<Outcome> {
         read_only: false,
         levels: vocab::Levels::OWN,
         patience: Duration::from_secs(PATIENCE_SECONDS),
+        doubt_after: client::DOUBT_AFTER,
     };
     let of_shard = job.clone();
     let credentials = api.credentials()?;

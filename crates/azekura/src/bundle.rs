@@ -1,7 +1,8 @@
 //! `azekura support-bundle`: what a helper needs to know of the cluster and of this machine, in one archive.
 //!
 //! Invariants
-//! - No token, password or private key is in it: what is taken from files goes through `scrub.rs`, and the API gives none away.
+//! - No token, password or private key is in it: whatever is taken, from files and from the API, goes through `scrub.rs`. The API gives
+//!   none away, but people write them into labels, addresses and notes.
 //! - No data of volumes is in it; their names, labels and sizes are.
 //! - What could not be had is named in it, with the reason: a cluster that is broken has gaps.
 //! - The archive is complete or not there.
@@ -27,7 +28,7 @@ const LOG_BYTES_MAX: u64 = 16 << 20;
 /// Largest configuration.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Answers of the API: name in the archive, and path.
-const ANSWERS: [(&str, &str); 20] = [
+const ANSWERS: [(&str, &str); 23] = [
     ("cluster", "/cluster"),
     ("status", "/status"),
     ("resiliency", "/resiliency"),
@@ -39,6 +40,8 @@ const ANSWERS: [(&str, &str); 20] = [
     ("alert-targets", "/alert-targets"),
     ("kubernetes", "/kubernetes"),
     ("stores", "/stores"),
+    ("groups", "/groups"),
+    ("settings", "/settings"),
     ("disks", "/disks"),
     ("containers", "/containers"),
     ("volumes", "/volumes?limit=1000"),
@@ -48,6 +51,7 @@ const ANSWERS: [(&str, &str); 20] = [
     ("capacity-2", "/capacity?rf=2"),
     ("capacity-3", "/capacity?rf=3"),
     ("audit", "/audit?limit=1000"),
+    ("audit-drivers", "/audit?limit=1000&drivers=true"),
 ];
 /// Files of the kernel that describe the machine.
 const KERNEL: [&str; 12] = [
@@ -101,20 +105,27 @@ impl<W: Write> Bundle<W> {
     fn answers(&mut self, remote: &Remote) -> std::io::Result<()> {
         for (name, path) in ANSWERS {
             match remote.get::<serde_json::Value>(&format!("{PREFIX}{path}")) {
-                Ok(answer) => {
-                    let text = serde_json::to_string_pretty(&answer)? + "\n";
-                    self.add(&format!("api/{name}.json"), text.as_bytes())?;
-                }
+                Ok(answer) => self.answer(&format!("api/{name}.json"), answer)?,
                 Err(error) => self.lacks(&format!("api/{name}"), error),
             }
         }
         Ok(())
     }
 
+    /// An answer, without secrets.
+    fn answer(&mut self, name: &str, mut answer: serde_json::Value) -> std::io::Result<()> {
+        scrub::scrub_answer(&mut answer);
+        let text = serde_json::to_string_pretty(&answer)? + "\n";
+        self.add(name, text.as_bytes())
+    }
+
     fn machine(&mut self) -> std::io::Result<()> {
         for path in KERNEL {
             match fs::read(path) {
-                Ok(content) => self.add(&format!("machine{path}"), &content)?,
+                Ok(content) => {
+                    let text = scrub::scrub(&String::from_utf8_lossy(&content));
+                    self.add(&format!("machine{path}"), text.as_bytes())?;
+                }
                 Err(error) => self.lacks(path, error),
             }
         }
@@ -126,7 +137,7 @@ impl<W: Write> Bundle<W> {
         match preflight::report(&arguments) {
             Ok(report) => {
                 let text = render(&report, Form::Json);
-                self.add("machine/preflight.json", text.as_bytes())
+                self.answer("machine/preflight.json", serde_json::from_str(&text)?)
             }
             Err(error) => {
                 self.lacks("machine/preflight", format!("{error:#}"));
@@ -268,6 +279,59 @@ mod tests {
             names.last().map(String::as_str),
             Some("azekura-support/README.txt")
         );
+    }
+
+    /// Everything that is in an archive, as one text.
+    fn content(bytes: &[u8]) -> String {
+        let mut archive = tar::Archive::new(GzDecoder::new(bytes));
+        let mut text = String::new();
+        for entry in archive.entries().expect("it is an archive") {
+            let mut entry = entry.expect("it is whole");
+            entry.read_to_string(&mut text).expect("it is text");
+        }
+        text
+    }
+
+    #[test]
+    fn no_secret_that_somebody_planted_is_in_it() {
+        const PLANT: &str = "hush-4711";
+        let planted = serde_json::json!({
+            "status": {"nodes": [{"name": "n1", "api": format!("https://eve:{PLANT}@n1:7400")}]},
+            "volumes": [{"name": "v", "description": format!("the password is {PLANT}"), "labels": {"secret": PLANT}}],
+            "snapshots": [{"name": "s", "labels": {"api-token": PLANT}}],
+            "alert-targets": [
+                {"name": "hook", "address": format!("https://eve:{PLANT}@hook.test/{}?key={PLANT}", "a"), "signed": true},
+                {"name": "mail", "user": "eve", "password": PLANT, "error": format!("535 smtp://eve:{PLANT}@mail refuses")},
+            ],
+            "alerts": [{"note": format!("azk_{PLANT} was lost"), "message": format!("see https://x/?t={PLANT}")}],
+            "events": [{"message": format!("Authorization: Bearer {PLANT}")}],
+            "tasks": [{"message": format!("http://u:{PLANT}@etcd:2379 does not answer")}],
+            "kubernetes": [{"parameters": {"csi.storage.k8s.io/node-stage-secret": PLANT}}],
+            "logs": {"lines": [{"message": "request", "fields": {"cookie": PLANT, "url": format!("http://a/b?c={PLANT}")}}]},
+            "audit": [{"after": {"hash": PLANT, "endpoints": [format!("http://u:{PLANT}@e:2379")]}, "before": {"token": PLANT}}],
+            "settings": [{"key": "smtp-password", "value": PLANT}],
+        });
+        let config = std::env::temp_dir().join(format!("azekura-planted-{}", std::process::id()));
+        let text = format!(
+            "[catalog]\netcd = [\"http://root:{PLANT}@e:2379\"]\nadmin_password = \"{PLANT}\"\nhook = \"https://h/x?k={PLANT}\"\n\
+             token = \"azk_{PLANT}\"\n-----BEGIN PRIVATE KEY-----\n{PLANT}\n-----END PRIVATE KEY-----\n"
+        );
+        fs::write(&config, text).expect("a temporary file");
+        let gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut bundle = Bundle::new(gzip);
+        for (name, answer) in planted.as_object().expect("an object") {
+            let name = format!("api/{name}.json");
+            bundle.answer(&name, answer.clone()).expect("memory");
+        }
+        bundle.text("config", 1, &config, 1 << 20).expect("memory");
+        fs::remove_file(&config).expect("it was made here");
+        let (gzip, _) = bundle.finish().expect("memory");
+        let text = content(&gzip.finish().expect("memory"));
+        let around = text.find(PLANT).map(|at| &text[at.saturating_sub(80)..at]);
+        assert_eq!(around, None);
+        for kept in ["hook.test", "etcd:2379", "\"eve\"", "535 smtp://"] {
+            assert!(text.contains(kept), "{kept} not in {text}");
+        }
     }
 
     #[test]

@@ -19,8 +19,9 @@ impl Console<'_> {
     /// What the node says.
     pub fn kubernetes(&self, verb: KubernetesVerb) -> Result<String, RemoteError> {
         match verb {
-            KubernetesVerb::List => {
-                self.show::<KubernetesListAnswer>(self.remote.get(&path(&["kubernetes"])))
+            KubernetesVerb::List { page } => {
+                let path = page.path(path(&["kubernetes"]));
+                self.show::<KubernetesListAnswer>(self.remote.get(&path))
             }
             KubernetesVerb::Show { name } => {
                 self.show::<KubernetesAnswer>(self.remote.get(&path(&["kubernetes", &name])))
@@ -43,6 +44,7 @@ impl Console<'_> {
             ..ClaimsAnswer::default()
         };
         let limit = number(arguments.limit);
+        let sort = arguments.sort.map(String::from);
         for _ in 0..PAGES_MAX {
             let mut path = path(&["kubernetes", &arguments.name, "claims"]);
             let wanted = [
@@ -50,6 +52,7 @@ impl Console<'_> {
                 ("status", arguments.status.as_deref()),
                 ("volume", arguments.volume.as_deref()),
                 ("name", arguments.claim.as_deref()),
+                ("sort", sort.as_deref()),
                 ("limit", limit.as_deref()),
                 ("after", all.next.as_deref()),
             ];

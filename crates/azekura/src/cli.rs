@@ -22,7 +22,8 @@ pub use alert::{
 pub use catalog::{CatalogVerb, DisksArgs};
 pub use cluster::{
     CaVerb, CapacityArgs, ClusterVerb, CredentialsArgs, CredentialsVerb, EventsArgs,
-    GroupSnapshotVerb, InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb, StoreVerb,
+    GroupSnapshotVerb, GroupVerb, InitArgs, JoinArgs, JoinTokenVerb, MemberVerb, NodeVerb,
+    StoreVerb,
 };
 pub use condition::IfVersion;
 pub use csi::{
@@ -30,7 +31,11 @@ pub use csi::{
 };
 pub use disk::{DiskVerb, FormatArgs};
 pub use kubernetes::{ClaimArgs, KubernetesVerb};
-pub use lists::{IdPageArgs, ListArgs, NamePageArgs};
+pub use lists::{
+    ContainerListArgs, DiskListArgs, GroupListArgs, GroupSnapshotListArgs, KubernetesListArgs,
+    ListArgs, SessionListArgs, SettingListArgs, StoreListArgs, TargetListArgs, TokenListArgs,
+    UserListArgs, query,
+};
 pub use logs::LogsArgs;
 pub use metrics::{BusyOrder, MetricsVerb, QueryArgs, TopArgs};
 pub use preflight::{BundleArgs, PreflightArgs};
@@ -134,7 +139,10 @@ pub enum Verb {
     /// Points in time of several volumes
     #[command(subcommand)]
     GroupSnapshot(GroupSnapshotVerb),
-    /// Create a volume that starts from a snapshot, or from a volume as it is now
+    /// Placement groups: which stores hold the same data, and what is missing
+    #[command(subcommand)]
+    Group(GroupVerb),
+    /// Create a volume that starts from a snapshot, or from a volume as it is now; list such volumes
     Clone(CloneArgs),
     /// Make a volume a block device of this machine
     Attach(AttachArgs),
@@ -191,6 +199,9 @@ pub enum Verb {
     /// Overwrite a volume at full speed, for measurements
     #[command(hide = true)]
     Bench(BenchArgs),
+    /// Clean up after an attachment whose process is killed; started by that process
+    #[command(hide = true)]
+    AttachGuard(AttachGuardArgs),
 }
 
 /// Arguments of `node`.
@@ -233,7 +244,12 @@ pub enum ContainerVerb {
     List {
         /// Which part.
         #[command(flatten)]
-        page: NamePageArgs,
+        page: ContainerListArgs,
+    },
+    /// Show one container; its version is in the JSON form
+    Show {
+        /// Its name.
+        name: String,
     },
     /// Change a container; what is not named stays
     Set {
@@ -371,6 +387,11 @@ pub enum VolumeVerb {
         /// Its name.
         name: String,
     },
+    /// End a volume's quarantine when its cause is gone
+    Release {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What is said about a volume, and what its clients may do per second.
@@ -445,15 +466,23 @@ pub enum SnapshotVerb {
 
 /// Arguments of `clone`.
 #[derive(Clone, Debug, Args)]
-#[command(allow_missing_positional = true)]
+#[command(
+    allow_missing_positional = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub struct CloneArgs {
+    /// What else there is to do with clones; nothing: create one. A volume that is called like a verb is `volume-` and its id.
+    #[command(subcommand)]
+    pub verb: Option<CloneVerb>,
     /// The volume to start from.
-    pub volume: String,
+    #[arg(required = true)]
+    pub volume: Option<String>,
     /// Its snapshot; nothing: the volume as it is now.
     pub snapshot: Option<String>,
     /// Name of the new volume.
-    #[arg(value_parser = parse_name)]
-    pub name: String,
+    #[arg(required = true, value_parser = parse_name)]
+    pub name: Option<String>,
     /// Its container; nothing: the same.
     #[arg(long, value_name = "NAME")]
     pub container: Option<String>,
@@ -463,6 +492,20 @@ pub struct CloneArgs {
     /// A label; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub labels: Vec<(String, String)>,
+}
+
+/// Verbs on clones.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CloneVerb {
+    /// List volumes that were started from others, with what they share
+    List {
+        /// Only those that were started from this volume.
+        #[arg(long, value_name = "NAME")]
+        volume: Option<String>,
+        /// Which, and in which order.
+        #[command(flatten)]
+        list: ListArgs,
+    },
 }
 
 /// Arguments of `attach`.
@@ -529,20 +572,21 @@ pub enum TokenVerb {
         /// What it allows.
         #[arg(long, value_enum)]
         scope: TokenScope,
-        /// Containers that a token of scope csi is limited to; nothing: all.
-        #[arg(long = "container", value_name = "NAME", value_parser = parse_name)]
-        containers: Vec<String>,
-        /// Kubernetes clusters that a token of scope csi is limited to, as `csi controller --kubernetes-cluster` names them; nothing: all.
-        #[arg(long = "kubernetes", value_name = "NAME", value_parser = parse_name)]
-        kubernetes: Vec<String>,
+        /// The volumes that a token of scope csi is for.
+        #[command(flatten)]
+        limits: LimitArgs,
+        /// One's own, of scope viewer, operator or admin: it counts as the user whose session --token-file names, never allows
+        /// more than that user may, and ends with the user.
+        #[arg(long)]
+        personal: bool,
     },
-    /// List tokens, without their secrets
+    /// List tokens, without their secrets: one's own, or as an administrator all
     List {
         /// Which part.
         #[command(flatten)]
-        page: NamePageArgs,
+        page: TokenListArgs,
     },
-    /// Delete a token: it is refused from now on
+    /// Delete a token, which is refused from now on: one's own, or as an administrator any
     Delete {
         /// Its name.
         name: String,
@@ -550,6 +594,20 @@ pub enum TokenVerb {
         #[command(flatten)]
         on: IfVersion,
     },
+}
+
+/// The volumes that a token of scope csi, or credentials of role csi, are for: one of these must be said.
+#[derive(Clone, Debug, Default, Args)]
+pub struct LimitArgs {
+    /// With scope or role csi: volumes of this container; may be repeated.
+    #[arg(long = "container", value_name = "NAME", value_parser = parse_name)]
+    pub containers: Vec<String>,
+    /// With scope or role csi: volumes of this Kubernetes cluster, as `csi controller --kubernetes-cluster` names it; may be repeated.
+    #[arg(long = "kubernetes", value_name = "NAME", value_parser = parse_name)]
+    pub kubernetes: Vec<String>,
+    /// With scope or role csi: volumes of every container.
+    #[arg(long = "all-containers", conflicts_with = "containers")]
+    pub all_containers: bool,
 }
 
 /// What a token allows.
@@ -581,6 +639,15 @@ pub struct DetachArgs {
     /// Where attachments of this machine are recorded and mounted.
     #[arg(long, value_name = "DIRECTORY", default_value = RUN_DIR)]
     pub run_dir: PathBuf,
+}
+
+/// Arguments of `attach-guard`.
+#[derive(Clone, Debug, Args)]
+pub struct AttachGuardArgs {
+    /// Where attachments of this machine are recorded and mounted.
+    pub run_dir: PathBuf,
+    /// Name of the attachment.
+    pub name: String,
 }
 
 /// Arguments of `bench`.

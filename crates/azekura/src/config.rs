@@ -10,9 +10,12 @@
 
 pub mod etcd;
 mod place;
+mod tls;
 
 use self::etcd::{EtcdTable, SeatConfig, check_etcd};
 use self::place::{key_at, line_of};
+pub use self::tls::{TlsConfig, is_of_this_machine};
+use self::tls::{TlsTable, check_tls, refuse_exposed_seat};
 use crate::kept;
 use crate::quantity::{parse_duration, parse_size};
 use serde::Deserialize;
@@ -51,7 +54,7 @@ pub struct Config {
     pub api_auth: ApiAuth,
     /// File with the first user's password; nothing: it is printed.
     pub admin_password_file: Option<PathBuf>,
-    /// Certificates; nothing: connections are plain.
+    /// Certificates; nothing: connections are plain, and either this machine's alone or meant to be.
     pub tls: Option<TlsConfig>,
     /// Failure domains, narrowest first.
     pub domains: Vec<String>,
@@ -82,17 +85,6 @@ pub enum ApiAuth {
     Open,
     /// Who has a token. The administrator's is in this file, which is made when it is missing.
     Token(PathBuf),
-}
-
-/// Certificates.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// The folder with this node's key and certificate and the authorities that are believed.
-    pub credentials: PathBuf,
-    /// The file of the cluster's authority, if this node signs.
-    pub authority: Option<PathBuf>,
-    /// What browsers are shown: a certificate with those between it and its authority, and its key.
-    pub public: Option<(PathBuf, PathBuf)>,
 }
 
 /// The history of figures.
@@ -328,12 +320,12 @@ struct FileTable {
     node: Name,
     listen: Spanned<Endpoint>,
     advertise: Option<Endpoint>,
-    nbd: Option<Endpoint>,
-    api: Option<TcpEndpoint>,
+    nbd: Option<Spanned<Endpoint>>,
+    api: Option<Spanned<TcpEndpoint>>,
     api_auth: Option<Spanned<ApiAuthTable>>,
     #[serde(default)]
     login: LoginTable,
-    tls: Option<TlsTable>,
+    tls: Option<Spanned<TlsTable>>,
     #[serde(default)]
     domains: Vec<Name>,
     state: Option<FilePath>,
@@ -366,15 +358,6 @@ struct HistoryTable {
     keep: Option<bool>,
     folder: Option<FilePath>,
     size: Option<Spanned<Size>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TlsTable {
-    credentials: FilePath,
-    authority: Option<FilePath>,
-    certificate: Option<Spanned<FilePath>>,
-    key: Option<Spanned<FilePath>>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -490,14 +473,26 @@ fn check(table: FileTable, base: &Path, beside: &Path) -> Result<Config, Problem
         let problem = "listens on every address: say with `advertise` which one others can reach";
         return Err((table.listen.span(), problem.to_owned()));
     }
-    let catalog = check_catalog(table.catalog, base, table.tls.is_some())?;
+    let unsaid = table.tls.is_none();
+    let nbd = table.nbd.as_ref();
+    let addresses = [
+        Some((&table.listen.get_ref().0, table.listen.span())),
+        table.api.as_ref().map(|api| (&api.get_ref().0, api.span())),
+        nbd.map(|nbd| (&nbd.get_ref().0, nbd.span())),
+    ];
+    let tls = check_tls(table.tls, base, addresses.into_iter().flatten())?;
+    let catalog = check_catalog(table.catalog, base, tls.is_some())?;
     let stores = check_stores(table.store, base)?;
     let state = table.state.map(|path| base.join(path.0));
     let state = state.unwrap_or_else(|| beside.to_owned());
     let history = check_history(table.history, base, &state)?;
     let advertised = table.advertise.as_ref();
     let reached = advertised.map_or(&listen, |advertise| &advertise.0);
+    let seat_at = table.etcd.as_ref().map(Spanned::span);
     let seat = check_etcd(table.etcd, base, &state, reached)?;
+    if let (true, Some(seat), Some(seat_at)) = (unsaid, &seat, seat_at) {
+        refuse_exposed_seat(seat, seat_at)?;
+    }
     let endpoints = match &catalog {
         CatalogConfig::Embedded(_) => Vec::new(),
         CatalogConfig::Etcd { endpoints, .. } => endpoints.clone(),
@@ -508,14 +503,14 @@ fn check(table: FileTable, base: &Path, beside: &Path) -> Result<Config, Problem
         node: table.node.0,
         listen,
         advertise: table.advertise.map(|advertise| advertise.0),
-        nbd: table.nbd.map(|nbd| nbd.0),
-        api: table.api.map(|api| api.0),
+        nbd: table.nbd.map(|nbd| nbd.into_inner().0),
+        api: table.api.map(|api| api.into_inner().0),
         api_auth: check_api_auth(table.api_auth, base)?,
         admin_password_file: table
             .login
             .admin_password_file
             .map(|path| base.join(path.0)),
-        tls: table.tls.map(|tls| check_tls(tls, base)).transpose()?,
+        tls,
         domains: table.domains.into_iter().map(|domain| domain.0).collect(),
         catalog,
         endpoints,
@@ -557,30 +552,6 @@ fn check_api_auth(table: Option<Spanned<ApiAuthTable>>, base: &Path) -> Result<A
             Err((span, problem.to_owned()))
         }
     }
-}
-
-fn check_tls(table: TlsTable, base: &Path) -> Result<TlsConfig, Problem> {
-    let public = match (table.certificate, table.key) {
-        (None, None) => None,
-        (Some(certificate), Some(key)) => Some((
-            base.join(certificate.into_inner().0),
-            base.join(key.into_inner().0),
-        )),
-        (Some(alone), None) => {
-            let problem = "needs `key` beside it: the file of the certificate's private key";
-            return Err((alone.span(), problem.to_owned()));
-        }
-        (None, Some(alone)) => {
-            let problem = "needs `certificate` beside it: the file of the certificate, and of those between it and its \
-                           authority";
-            return Err((alone.span(), problem.to_owned()));
-        }
-    };
-    Ok(TlsConfig {
-        credentials: base.join(table.credentials.0),
-        authority: table.authority.map(|path| base.join(path.0)),
-        public,
-    })
 }
 
 fn check_catalog(

@@ -87,6 +87,90 @@ fn certificates_are_in_a_folder_and_the_authority_is_a_file() {
     );
 }
 
+/// [`GOOD`] with an API and NBD, at these addresses.
+fn at([listen, api, nbd]: [&str; 3]) -> String {
+    let listens = format!("listen = \"{listen}\"\napi = \"{api}\"\nnbd = \"{nbd}\"");
+    GOOD.replace("listen = \"127.0.0.1:7401\"", &listens)
+}
+
+#[test]
+fn plain_nodes_are_on_this_machine_alone_unless_that_is_written_down() {
+    const LOCAL: &str = "127.0.0.1:7401";
+    let local = [
+        [LOCAL, "127.3.2.1:7400", "unix:/run/azekura/nbd"],
+        ["[::1]:7401", "localhost:7400", LOCAL],
+        ["unix:/run/azekura/node", "[::ffff:127.0.0.1]:7400", LOCAL],
+    ];
+    for addresses in local {
+        assert_eq!(parse(&at(addresses)).unwrap().tls, None, "{addresses:?}");
+    }
+    let exposed = [
+        (["10.0.0.1:7401", LOCAL, LOCAL], "listen", 4),
+        (["node-1:7401", LOCAL, LOCAL], "listen", 4),
+        ([LOCAL, "0.0.0.0:7400", LOCAL], "api", 5),
+        ([LOCAL, "[::]:7400", LOCAL], "api", 5),
+        ([LOCAL, "localhost.example:7400", LOCAL], "api", 5),
+        ([LOCAL, LOCAL, "0.0.0.0:10809"], "nbd", 6),
+        ([LOCAL, LOCAL, "10.0.0.1:10809"], "nbd", 6),
+    ];
+    for (addresses, key, line) in exposed {
+        let text = at(addresses);
+        let problem = parse(&text).unwrap_err();
+        let begins = format!("etc/node.toml:{line}: {key}: other machines can reach ");
+        assert!(problem.starts_with(&begins), "{problem}");
+        for way in [
+            "azekura cluster init",
+            "azekura node join --token",
+            "`mode = \"off\"`",
+        ] {
+            assert!(problem.contains(way), "{problem}");
+        }
+        let with =
+            |table: &str| parse(&text.replace("[catalog]", &format!("{table}\n\n[catalog]")));
+        let off = with("[tls]\nmode = \"off\"").unwrap();
+        assert_eq!(off.tls, None);
+        let on = with("[tls]\nmode = \"on\"\ncredentials = \"n1\"").unwrap();
+        assert!(on.tls.is_some());
+    }
+}
+
+#[test]
+fn a_plain_etcd_is_on_this_machine_alone_unless_that_is_written_down() {
+    let with = |seat: &str, tls: &str| {
+        let catalog = "etcd = [\"http://127.0.0.1:2379\"]";
+        let text = GOOD.replace("embedded = \"catalog.redb\"", catalog);
+        parse(&format!("{text}\n[etcd]\n{seat}\n{tls}"))
+    };
+    let local = "client = \"127.0.0.1:2379\"\npeer = \"127.0.0.1:2380\"";
+    for seat in ["", local, &format!("{local}\nbind = \"127.0.0.1\"")] {
+        assert!(with(seat, "").is_ok(), "{seat}");
+    }
+    let exposed = [
+        "client = \"10.0.0.1:2379\"",
+        "peer = \"10.0.0.1:2380\"",
+        "bind = \"0.0.0.0\"",
+    ];
+    for seat in exposed {
+        let problem = with(seat, "").unwrap_err();
+        assert!(
+            problem.contains(": etcd: other machines can reach "),
+            "{problem}"
+        );
+        assert!(with(seat, "[tls]\nmode = \"off\"").is_ok(), "{seat}");
+        assert!(with(seat, "[tls]\ncredentials = \"n1\"").is_ok(), "{seat}");
+    }
+}
+
+#[test]
+fn certificates_and_no_encryption_exclude_each_other() {
+    let with = |table: &str| parse(&GOOD.replace("[catalog]", &format!("{table}\n\n[catalog]")));
+    let problem = with("[tls]\nmode = \"off\"\ncredentials = \"n1\"").unwrap_err();
+    assert!(problem.contains("tls: has certificates"), "{problem}");
+    let problem = with("[tls]").unwrap_err();
+    assert!(problem.contains("tls: needs `credentials`"), "{problem}");
+    assert!(with("[tls]\nmode = \"maybe\"").is_err());
+}
+
 #[test]
 fn example_file_in_the_documentation_is_valid() {
     let text = include_str!("../../../docs/operating/node.toml");
@@ -448,5 +532,6 @@ fn configurations_that_the_chart_renders_are_ones_that_nodes_take() {
         assert_eq!(config.node, format!("worker-{}", index + 1));
         assert!(matches!(&config.catalog, CatalogConfig::Etcd { .. }));
         assert_eq!(config.stores.len(), 1);
+        assert!(config.tls.is_some_and(|tls| tls.authority.is_some()));
     }
 }

@@ -3,13 +3,19 @@
 use crate::cli::{Blocks, CsiArgs, CsiControllerArgs, CsiNodeArgs, CsiVerb, FollowArgs, Home};
 use crate::launch;
 use crate::local::{Host, Local};
+use crate::log_window::{Keeper, Lines};
 use crate::remote::Endpoint;
+use crate::tail::Tail;
 use anyhow::Context;
+use api::{LogComponent, LogEntry, LogLineAnswer};
+use csi::logs::Outbox;
 use csi::{ApiOptions, BlockStyle, ControllerOptions, NodeOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Threads for requests: each may wait for the cluster or a program. Idle ones end.
 const REQUESTS_MAX: usize = 128;
@@ -39,16 +45,76 @@ fn options_of(api: Endpoint<'_>, shared: &CsiArgs) -> anyhow::Result<ApiOptions>
     })
 }
 
-fn log_to_stderr(json: bool) {
+/// How long a process that ends waits for its last lines to be told.
+const LAST_LINES_MAX: Duration = Duration::from_secs(2);
+
+/// Puts lines of this process where they wait to be told.
+struct Posted {
+    outbox: Outbox,
+    component: LogComponent,
+}
+
+impl Keeper for Posted {
+    fn push(&self, line: LogLineAnswer) {
+        self.outbox.push(LogEntry {
+            component: self.component,
+            at_ms: line.at_ms,
+            level: line.level,
+            target: line.target,
+            message: line.message,
+            fields: line.fields,
+        });
+    }
+}
+
+/// Logs to standard error, and where lines wait to be told.
+fn start_log(json: bool, component: LogComponent) -> Outbox {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if json {
-        log.json().init();
-    } else {
-        log.with_ansi(false).init();
+    let outbox = Outbox::default();
+    let posted = Posted {
+        outbox: outbox.clone(),
+        component,
+    };
+    let lines = tracing_subscriber::registry()
+        .with(filter)
+        .with(Lines(posted));
+    let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match json {
+        true => lines.with(text.json()).init(),
+        false => lines.with(text.with_ansi(false)).init(),
+    }
+    outbox
+}
+
+/// Tells lines for as long as this process runs.
+fn tell_lines(
+    api: &ApiOptions,
+    host: String,
+    component: LogComponent,
+    outbox: &Outbox,
+    look: impl FnMut() + Send + 'static,
+) -> anyhow::Result<()> {
+    let (api, outbox) = (api.clone(), outbox.clone());
+    let tell = move || csi::logs::tell(api, host, component, &outbox, look);
+    let thread = std::thread::Builder::new().name("tell-lines".to_owned());
+    thread.spawn(tell).context("cannot start a thread")?;
+    Ok(())
+}
+
+/// Name of the machine, or of the pod, that this process runs on: what its lines are marked with.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let good = |byte: char| byte.is_ascii_alphanumeric() || "-_.".contains(byte);
+    let name: String = name
+        .trim()
+        .chars()
+        .filter(|one| good(*one))
+        .take(253)
+        .collect();
+    match name.is_empty() {
+        true => "unnamed".to_owned(),
+        false => name,
     }
 }
 
@@ -72,7 +138,8 @@ async fn stopped() {
 }
 
 fn controller(api: Endpoint<'_>, arguments: &CsiControllerArgs) -> anyhow::Result<()> {
-    log_to_stderr(arguments.shared.log_json);
+    let component = LogComponent::CsiController;
+    let outbox = start_log(arguments.shared.log_json, component);
     let options = ControllerOptions {
         socket: arguments.shared.endpoint.clone(),
         api: options_of(api, &arguments.shared)?,
@@ -82,6 +149,7 @@ fn controller(api: Endpoint<'_>, arguments: &CsiControllerArgs) -> anyhow::Resul
         },
         kubernetes: arguments.kubernetes_cluster.clone(),
     };
+    tell_lines(&options.api, host_name(), component, &outbox, || {})?;
     let kubeconfig = arguments.kubeconfig.as_deref();
     if arguments.follow.follow_pods {
         follow_pods(&options.api, kubeconfig, &arguments.follow)?;
@@ -91,7 +159,9 @@ fn controller(api: Endpoint<'_>, arguments: &CsiControllerArgs) -> anyhow::Resul
         report_claims(&options.api, kubeconfig, cluster)?;
     }
     tracing::info!(socket = %options.socket.display(), "the CSI controller serves");
-    Ok(runtime()?.block_on(csi::serve_controller(options, stopped()))?)
+    let served = runtime()?.block_on(csi::serve_controller(options, stopped()));
+    outbox.settle(LAST_LINES_MAX);
+    Ok(served?)
 }
 
 /// Lets pods follow their volumes, for as long as this process runs.
@@ -130,7 +200,9 @@ fn report_claims(api: &ApiOptions, kubeconfig: Option<&Path>, cluster: &str) -> 
 }
 
 fn node(api: Endpoint<'_>, arguments: CsiNodeArgs) -> anyhow::Result<()> {
-    log_to_stderr(arguments.shared.log_json);
+    let component = LogComponent::CsiNode;
+    let outbox = start_log(arguments.shared.log_json, component);
+    let tail = Tail::new(arguments.run_dir.clone(), outbox.clone());
     let host = match arguments.launch {
         Home::Host => true,
         Home::Here => false,
@@ -143,6 +215,7 @@ fn node(api: Endpoint<'_>, arguments: CsiNodeArgs) -> anyhow::Result<()> {
             root: arguments.host_root,
             programs: arguments.host_bin,
         }),
+        tail: tail.clone(),
     };
     if host && local.credentials.is_some() {
         follow_credentials(local.clone())?;
@@ -154,8 +227,12 @@ fn node(api: Endpoint<'_>, arguments: CsiNodeArgs) -> anyhow::Result<()> {
         work_dir: arguments.work_dir,
         attach: Box::new(local),
     };
+    let look = move || tail.look();
+    tell_lines(&options.api, options.node.clone(), component, &outbox, look)?;
     tracing::info!(socket = %options.socket.display(), host, "the CSI node serves");
-    Ok(runtime()?.block_on(csi::serve_node(options, stopped()))?)
+    let served = runtime()?.block_on(csi::serve_node(options, stopped()));
+    outbox.settle(LAST_LINES_MAX);
+    Ok(served?)
 }
 
 /// How often the processes of attachments are given what has changed of the credentials.

@@ -9,6 +9,7 @@ use crate::config::{DiskConfig, StoreConfig};
 use crate::output::{Table, columns, render};
 use anyhow::{Context, anyhow, bail};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use store::{FormatOptions, Identity, Inspection};
@@ -78,29 +79,28 @@ async fn format_all(
     form: Form,
 ) -> anyhow::Result<String> {
     check_overrides(&arguments.paths, &arguments.overrides).map_err(anyhow::Error::msg)?;
-    let mut disks = Vec::new();
-    for path in &arguments.paths {
-        if let Some(bytes) = arguments.create
-            && !path.exists()
-        {
-            disk::create_file(path, bytes)?;
-        }
-        disks.push(open(machine, path, false)?);
-    }
-    for (path, disk) in arguments.paths.iter().zip(&disks) {
-        let found = inspect(disk, path).await?;
-        if !arguments.overrides.contains(&override_for(path)) {
-            check_blank(path, &found).map_err(anyhow::Error::msg)?;
-        }
-    }
-    for disk in &disks {
-        store::erase(disk).await?;
-    }
     let options = FormatOptions {
         cluster: arguments.cluster.clone(),
         store: StoreId(arguments.store),
         journal_bytes: arguments.journal_size,
     };
+    let wanted = look_for(machine, &arguments.paths, arguments.create, false)?;
+    // Before anything is made or erased: what is refused changes nothing.
+    wanted.check_sizes(&arguments.paths, &options)?;
+    for (path, disk) in arguments.paths.iter().zip(&wanted.disks) {
+        let Some(disk) = disk else {
+            continue;
+        };
+        let found = inspect(disk, path).await?;
+        if !arguments.overrides.contains(&override_for(path)) {
+            check_blank(path, &found).map_err(anyhow::Error::msg)?;
+        }
+    }
+    make_files(&wanted.missing(&arguments.paths)).map_err(anyhow::Error::msg)?;
+    let disks = wanted.open_all(machine, &arguments.paths, false)?;
+    for disk in &disks {
+        store::erase(disk).await?;
+    }
     let identity = store::format(world, &disks, &options).await?;
     let reports: Vec<DiskReport> = arguments
         .paths
@@ -109,6 +109,122 @@ async fn format_all(
         .map(|(path, disk)| report(path, disk.size(), &Inspection::Store(identity.clone())))
         .collect();
     Ok(render(&reports, form))
+}
+
+/// Disks that a store is to be made of.
+pub struct Wanted {
+    /// Those that are there, opened, in the order of their paths.
+    pub disks: Vec<Option<Rc<dyn Disk>>>,
+    /// The size of each, in bytes, also of those that are to be made.
+    sizes: Vec<u64>,
+}
+
+/// Opens the disks that are there. Nothing is made; where nothing is, `create` says how large a file is to be.
+pub fn look_for(
+    machine: &Machine,
+    paths: &[PathBuf],
+    create: Option<u64>,
+    buffered: bool,
+) -> anyhow::Result<Wanted> {
+    let mut wanted = Wanted {
+        disks: Vec::new(),
+        sizes: Vec::new(),
+    };
+    let mut places = BTreeSet::new();
+    for path in paths {
+        anyhow::ensure!(
+            places.insert(place_of(path)),
+            "{} is named twice: a store has each disk once",
+            path.display()
+        );
+        let new = create.filter(|_| !path.exists());
+        let disk = match new {
+            Some(_) if path.starts_with("/dev") => bail!(
+                "{} does not exist, and a device is not created: correct the path",
+                path.display()
+            ),
+            Some(_) => None,
+            None => Some(open(machine, path, buffered)?),
+        };
+        let size = new.or(disk.as_ref().map(|disk| disk.size()));
+        wanted.sizes.extend(size);
+        wanted.disks.push(disk);
+    }
+    Ok(wanted)
+}
+
+/// Where a path leads, also when nothing is there yet.
+fn place_of(path: &Path) -> PathBuf {
+    let whole = path.canonicalize().ok();
+    let of_folder = || {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    whole.or_else(of_folder).unwrap_or_else(|| path.to_owned())
+}
+
+impl Wanted {
+    /// Refuses what a store cannot be made of.
+    pub fn check_sizes(&self, paths: &[PathBuf], options: &FormatOptions) -> anyhow::Result<()> {
+        store::check_format(&self.sizes, options).map_err(|error| match error {
+            store::FormatError::TooSmall {
+                index,
+                bytes,
+                needed,
+            } => anyhow!(
+                "{} has {bytes} bytes; as disk {} of a store it needs at least {needed}",
+                paths[index].display(),
+                index + 1
+            ),
+            other => other.into(),
+        })
+    }
+
+    /// Files that are to be made, and their sizes.
+    pub fn missing(&self, paths: &[PathBuf]) -> Vec<(PathBuf, u64)> {
+        let all = paths.iter().zip(&self.disks).zip(&self.sizes);
+        let missing = all.filter(|((_, disk), _)| disk.is_none());
+        missing
+            .map(|((path, _), bytes)| (path.clone(), *bytes))
+            .collect()
+    }
+
+    /// All of them, when those that were missing have been made.
+    pub fn open_all(
+        self,
+        machine: &Machine,
+        paths: &[PathBuf],
+        buffered: bool,
+    ) -> anyhow::Result<Vec<Rc<dyn Disk>>> {
+        let all = paths.iter().zip(self.disks);
+        let opened = all.map(|(path, disk)| match disk {
+            Some(disk) => Ok(disk),
+            None => open(machine, path, buffered),
+        });
+        opened.collect()
+    }
+}
+
+/// Makes files for disks. Blocks meanwhile. One that was made stays when a later one cannot be: it may be in use by then.
+pub fn make_files(files: &[(PathBuf, u64)]) -> Result<(), String> {
+    for (index, (path, bytes)) in files.iter().enumerate() {
+        if let Err(error) = disk::create_file(path, *bytes) {
+            let made: Vec<String> = { files[..index].iter() }
+                .map(|(path, _)| path.display().to_string())
+                .collect();
+            return Err(match made.is_empty() {
+                true => error.to_string(),
+                false => format!(
+                    "{error}; {} had been made before and stays: delete it, or go on with it",
+                    made.join(", ")
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses words that fit none of the disks: whoever types them may mean another one.

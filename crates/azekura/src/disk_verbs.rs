@@ -3,7 +3,7 @@
 use crate::cli::{DiskVerb, IfVersion, MemberVerb};
 use crate::output::{Table, bytes, columns};
 use crate::remote::RemoteError;
-use crate::verbs::{Console, Shown, name_page};
+use crate::verbs::{Console, Shown};
 use api::http::path;
 use api::{DiskAnswer, DiskLight, DiskReplacement, DiskSpec, OperationError};
 
@@ -16,7 +16,7 @@ impl Console<'_> {
         };
         match verb {
             DiskVerb::List { page } => {
-                let path = name_page(path(&["disks"]), &page);
+                let path = page.path(path(&["disks"]));
                 self.show::<Vec<DiskAnswer>>(self.remote.get(&path))
             }
             DiskVerb::Add(add) => {

@@ -3,7 +3,7 @@
 use crate::cli::EventsArgs;
 use crate::output::{Table, columns, render, say, time};
 use crate::remote::RemoteError;
-use crate::verbs::{Console, Shown};
+use crate::verbs::{Console, Shown, number, query};
 use api::http::path;
 use api::{EventAnswer, EventsAnswer};
 use std::time::Duration;
@@ -14,7 +14,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 impl Console<'_> {
     /// `events`.
     pub fn events(&self, arguments: &EventsArgs) -> Shown {
-        let answer = self.events_after(arguments.after, arguments.limit);
+        let answer = self.events_after(arguments.after, arguments);
         if !arguments.follow {
             return self.show::<EventsAnswer>(answer);
         }
@@ -30,15 +30,29 @@ impl Console<'_> {
                 }
             }
             std::thread::sleep(LOOK_INTERVAL);
-            answer = self.events_after(Some(answer.next), arguments.limit)?;
+            answer = self.events_after(Some(answer.next), arguments)?;
         }
     }
 
-    fn events_after(&self, after: Option<u64>, limit: u32) -> Result<EventsAnswer, RemoteError> {
-        let mut text = format!("{}?limit={limit}", path(&["events"]));
-        if let Some(after) = after {
-            text += &format!("&after={after}");
-        }
+    fn events_after(
+        &self,
+        after: Option<u64>,
+        arguments: &EventsArgs,
+    ) -> Result<EventsAnswer, RemoteError> {
+        let (limit, after) = (number(Some(arguments.limit)), number(after));
+        let sort = arguments.sort.map(String::from);
+        let mut text = path(&["events"]);
+        query(
+            &mut text,
+            &[
+                ("limit", limit.as_deref()),
+                ("after", after.as_deref()),
+                ("sort", sort.as_deref()),
+                ("severity", arguments.severity.as_deref()),
+                ("kind", arguments.kind.as_deref()),
+                ("entity", arguments.entity.as_deref()),
+            ],
+        );
         self.remote.get(&text)
     }
 }

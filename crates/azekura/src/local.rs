@@ -5,6 +5,7 @@
 //! copy of this program that lies on the host. What there is of it is told by the run directory of `attach`.
 
 use crate::launch::forget_group;
+use crate::tail::Tail;
 use ::attach::{AttachError, Detached, Found};
 use csi::{Attach, AttachRefusal, Device, Wanted};
 use std::fs;
@@ -29,6 +30,8 @@ pub struct Local {
     pub credentials: Option<PathBuf>,
     /// Where the processes live; nothing: beside this one.
     pub host: Option<Host>,
+    /// Who reads what the processes write.
+    pub tail: Tail,
 }
 
 /// The host of the container that this process runs in.
@@ -85,7 +88,9 @@ impl Attach for Local {
     fn attach(&self, wanted: &Wanted) -> Result<PathBuf, AttachRefusal> {
         fs::create_dir_all(&self.run_dir)
             .map_err(failed(format!("cannot make {}", self.run_dir.display())))?;
-        let log = self.run_dir.join(format!("{}.log", name_of(wanted.volume)));
+        let name = name_of(wanted.volume);
+        let log = self.run_dir.join(format!("{name}.log"));
+        self.tail.finish(&name);
         let file = fs::File::create(&log);
         let file = file.map_err(failed(format!("cannot write {}", log.display())))?;
         let mut command = self.command(wanted)?;
@@ -118,7 +123,7 @@ impl Attach for Local {
                 let devices: Vec<String> =
                     in_use.iter().map(|one| one.display().to_string()).collect();
                 tracing::warn!(
-                    volume,
+                    volume = name,
                     "{} of a dead process is still open and goes when it is closed",
                     devices.join(", ")
                 );
@@ -127,6 +132,7 @@ impl Attach for Local {
             Err(error) => return Err(refusal(error)),
         }
         // A log is kept for as long as there is something to say of it.
+        self.tail.finish(&name);
         let _ = fs::remove_file(log);
         match &self.host {
             Some(host) => forget_group(Path::new("/proc/1/mounts"), &host.root, &name),

@@ -1,11 +1,14 @@
-//! The recent lines of this process's log, in memory, for `GET /api/v1/logs`.
+//! The recent lines of this process's log, in memory, for `GET /api/v1/logs`; and beside them, within bounds of their own, those that
+//! drivers told it (`told_lines.rs`).
 //!
 //! Invariants
 //! - Lines take about [`WINDOW_BYTES`] at most, whatever is logged: what the allocator needs besides is estimated.
+//! - No line that was told takes the place of one of this process's own, or passes for one.
 //! - Whoever looks holds the lock only to take references: logging never waits for a search.
 
+use crate::told_lines::Told;
 use ::node::LogWindow;
-use api::{LogLevel, LogLineAnswer, LogsAnswer, LogsPart};
+use api::{LogLevel, LogLineAnswer, LogReport, LogsAnswer, LogsPart};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +32,8 @@ const LINE_BYTES: usize = 800;
 /// What a field takes besides its texts: their allocations, and a share of a further node.
 const FIELD_BYTES: usize = 48;
 
-fn now_ms() -> u64 {
+/// The time in Unix milliseconds.
+pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
 }
@@ -48,6 +52,8 @@ struct State {
     number: u64,
     /// Since when every line is there.
     since_ms: u64,
+    /// What others told.
+    told: Told,
 }
 
 /// See the head of this file. Cheap to clone.
@@ -63,12 +69,15 @@ impl fmt::Debug for Window {
     }
 }
 
-fn size(line: &LogLineAnswer) -> usize {
+/// What a line takes in memory, about.
+pub fn size(line: &LogLineAnswer) -> usize {
     let fields = line.fields.iter();
     let fields: usize = fields
         .map(|(name, value)| name.len() + value.len() + FIELD_BYTES)
         .sum();
-    line.message.len() + line.target.len() + fields + LINE_BYTES
+    let origin = line.origin.as_ref();
+    let origin = origin.map_or(0, |origin| origin.host.len() + origin.by.len());
+    line.message.len() + line.target.len() + fields + origin + LINE_BYTES
 }
 
 impl Window {
@@ -81,13 +90,16 @@ impl Window {
             bytes: 0,
             number: 0,
             since_ms: now_ms(),
+            told: Told::default(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
             bytes_max,
         }
     }
+}
 
+impl Keeper for Window {
     fn push(&self, mut line: LogLineAnswer) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.number += 1;
@@ -116,10 +128,15 @@ impl Window {
 
 impl LogWindow for Window {
     fn find(&self, part: &LogsPart) -> LogsAnswer {
-        let (closed, open, since_ms) = {
+        let (closed, open, told, since_ms) = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let closed: Vec<Arc<Segment>> = state.closed.iter().cloned().collect();
-            (closed, state.open.clone(), state.since_ms)
+            (
+                closed,
+                state.open.clone(),
+                state.told.lines(),
+                state.since_ms,
+            )
         };
         let older = closed.iter().rev().flat_map(|one| one.lines.iter().rev());
         let mut wanted = open
@@ -128,14 +145,31 @@ impl LogWindow for Window {
             .chain(older)
             .filter(|line| part.wants(line));
         let newest = wanted.by_ref().take(part.limit as usize);
-        let mut lines: Vec<LogLineAnswer> = newest.map(|line| LogLineAnswer::clone(line)).collect();
+        let mut lines: Vec<&Arc<LogLineAnswer>> = newest.collect();
         lines.reverse();
+        let mut more = wanted.next().is_some();
+        let before = lines.len();
+        lines.extend(told.iter().filter(|line| part.wants(line)));
+        if lines.len() > before {
+            // They come from other clocks, and later than they were written.
+            lines.sort_by_key(|line| (line.at_ms, line.number));
+            let over = lines.len().saturating_sub(part.limit as usize);
+            more |= over > 0;
+            lines.drain(..over);
+        }
+        let lines = lines.into_iter();
         LogsAnswer {
-            lines,
-            more: wanted.next().is_some(),
+            lines: lines.map(|line| LogLineAnswer::clone(line)).collect(),
+            more,
             since_ms,
             silent: Vec::new(),
         }
+    }
+
+    fn keep(&self, by: &str, report: LogReport) -> Result<u64, u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { told, number, .. } = &mut *state;
+        told.keep(by, report, now_ms(), number)
     }
 }
 
@@ -181,9 +215,19 @@ fn level(level: Level) -> LogLevel {
     }
 }
 
-impl<S> Layer<S> for Window
+/// Somebody who is given every line of this process.
+pub trait Keeper: Send + Sync + 'static {
+    /// Keeps it, or lets it go: whoever logs does not wait.
+    fn push(&self, line: LogLineAnswer);
+}
+
+/// Gives every line, with the fields of the spans around it, to somebody.
+pub struct Lines<K>(pub K);
+
+impl<S, K> Layer<S> for Lines<K>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
+    K: Keeper,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         if let Some(span) = context.span(id) {
@@ -215,7 +259,7 @@ where
             }
         }
         let metadata = event.metadata();
-        self.push(LogLineAnswer {
+        self.0.push(LogLineAnswer {
             node: String::new(),
             number: 0,
             at_ms: now_ms(),
@@ -223,6 +267,7 @@ where
             target: metadata.target().to_owned(),
             message: said.message,
             fields: said.fields,
+            origin: None,
         });
     }
 }
@@ -235,6 +280,7 @@ mod tests {
     fn all() -> LogsPart {
         LogsPart {
             limit: 2000,
+            told: true,
             ..LogsPart::default()
         }
     }
@@ -242,7 +288,7 @@ mod tests {
     #[test]
     fn a_line_has_the_fields_of_the_spans_around_it() {
         let window = Window::new(WINDOW_BYTES);
-        let subscriber = tracing_subscriber::registry().with(window.clone());
+        let subscriber = tracing_subscriber::registry().with(Lines(window.clone()));
         tracing::subscriber::with_default(subscriber, || {
             let outer = tracing::info_span!("outer", request = "r1", volume = "db", who = "");
             let _outer = outer.enter();
@@ -288,6 +334,7 @@ mod tests {
             target: "t".to_owned(),
             message: text.to_owned(),
             fields: BTreeMap::new(),
+            origin: None,
         };
         for _ in 0..1000 {
             window.push(line("short"));
@@ -308,9 +355,82 @@ mod tests {
     }
 
     #[test]
+    fn what_was_told_is_among_the_lines_and_takes_none_of_their_places() {
+        let window = Window::new(64 << 10);
+        let now = window.find(&all()).since_ms;
+        let own = |at_ms| LogLineAnswer {
+            node: String::new(),
+            number: 0,
+            at_ms,
+            level: LogLevel::Info,
+            target: "t".to_owned(),
+            message: "own".to_owned(),
+            fields: BTreeMap::new(),
+            origin: None,
+        };
+        window.push(own(now - 30));
+        window.push(own(now - 10));
+        let told = |number: u64| api::LogEntry {
+            component: api::LogComponent::Attach,
+            at_ms: now - 20,
+            level: LogLevel::Info,
+            target: "client".to_owned(),
+            message: format!("told {number}"),
+            fields: BTreeMap::new(),
+        };
+        for batch in 0..40 {
+            let report = LogReport {
+                host: "w".to_owned(),
+                component: api::LogComponent::CsiNode,
+                lines: (0..50).map(|one| told(batch * 50 + one)).collect(),
+                lost: 0,
+            };
+            let _ = window.keep("token t", report);
+        }
+        let found = window.find(&all()).lines;
+        let count = |text: &str| found.iter().filter(|line| line.message == text).count();
+        assert_eq!(count("own"), 2);
+        assert!(found.len() > 100, "{}", found.len());
+        assert!(found.is_sorted_by_key(|line| line.at_ms));
+        let few = window.find(&LogsPart { limit: 2, ..all() });
+        let texts: Vec<&str> = few.lines.iter().map(|line| &*line.message).collect();
+        assert!(few.more && texts[1] == "own" && texts[0].starts_with("told"));
+        let own = window.find(&LogsPart { own: true, ..all() });
+        assert_eq!(own.lines.len(), 2);
+        let older = window.find(&LogsPart {
+            told: false,
+            ..all()
+        });
+        assert_eq!(older.lines.len(), 2, "who knows no other lines gets none");
+    }
+
+    #[test]
+    fn who_told_a_line_and_from_where_counts_for_its_size() {
+        let own = LogLineAnswer {
+            node: String::new(),
+            number: 0,
+            at_ms: 1,
+            level: LogLevel::Info,
+            target: "t".to_owned(),
+            message: "m".to_owned(),
+            fields: BTreeMap::new(),
+            origin: None,
+        };
+        let told = LogLineAnswer {
+            origin: Some(api::LogOrigin {
+                component: api::LogComponent::Attach,
+                host: "h".repeat(253),
+                by: "token t".to_owned(),
+            }),
+            ..own.clone()
+        };
+        assert_eq!(size(&told) - size(&own), 253 + "token t".len());
+    }
+
+    #[test]
     fn one_enormous_value_is_cut() {
         let window = Window::new(WINDOW_BYTES);
-        let subscriber = tracing_subscriber::registry().with(window.clone());
+        let subscriber = tracing_subscriber::registry().with(Lines(window.clone()));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(list = "ä".repeat(10_000), "much");
         });

@@ -78,23 +78,57 @@ fn json(line: &LogLineAnswer) -> String {
     serde_json::to_string(line).expect("lines are plain data with text keys") + "\n"
 }
 
-/// One line of text: fields that hold blanks are quoted.
+/// Whose line it is: a node's, or a program's on some machine.
+fn whose(line: &LogLineAnswer) -> String {
+    match &line.origin {
+        Some(origin) => format!("{}/{}", origin.host, origin.component.name()),
+        None => line.node.clone(),
+    }
+}
+
+/// Without what moves the cursor, ends the line or makes colours: a line is written by whoever has a driver's token, and must not pass
+/// for two, nor command the terminal that shows it, nor have it written from right to left.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for sign in text.chars() {
+        match sign.is_control() || turns(sign) {
+            true => shown.extend(sign.escape_default()),
+            false => shown.push(sign),
+        }
+    }
+    shown
+}
+
+/// Marks of the direction of writing, and the ends of lines and paragraphs that are no control characters (UAX #9, #14).
+fn turns(sign: char) -> bool {
+    matches!(
+        sign,
+        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
+}
+
+/// One line of text: fields that hold blanks are quoted. A line that a program told names who told it.
 fn line(line: &LogLineAnswer) -> String {
     let mut text = format!(
         "{}.{:03}  {:5}  {}  {}: {}",
         time(line.at_ms).trim_end_matches('Z'),
         line.at_ms % 1000,
         line.level.name().to_uppercase(),
-        line.node,
-        line.target,
-        line.message
+        shown(&whose(line)),
+        shown(&line.target),
+        shown(&line.message)
     );
     for (name, value) in &line.fields {
-        let plain = !value.is_empty() && !value.contains(char::is_whitespace);
+        let bare = |sign: char| sign.is_whitespace() || sign.is_control() || turns(sign);
+        let plain = !value.is_empty() && !value.contains(bare);
+        let name = shown(name);
         let _ = match plain {
             true => write!(text, " {name}={value}"),
-            false => write!(text, " {name}={value:?}"),
+            false => write!(text, " {name}={}", shown(&format!("{value:?}"))),
         };
+    }
+    if let Some(origin) = &line.origin {
+        let _ = write!(text, " told-by={:?}", origin.by);
     }
     text + "\n"
 }
@@ -138,6 +172,7 @@ mod tests {
             target: "node::volumes".to_owned(),
             message: "not opened".to_owned(),
             fields: [field("error", "no answer"), field("volume", "db")].into(),
+            origin: None,
         }
     }
 
@@ -146,6 +181,39 @@ mod tests {
         assert_eq!(
             line(&entry(1, 1_795_456_755_007)),
             "2026-11-23 17:59:15.007  WARN   a  node::volumes: not opened error=\"no answer\" volume=db\n"
+        );
+    }
+
+    #[test]
+    fn a_line_that_a_driver_told_names_its_machine() {
+        let told = LogLineAnswer {
+            origin: Some(api::LogOrigin {
+                component: api::LogComponent::Attach,
+                host: "worker-1".to_owned(),
+                by: "token prod".to_owned(),
+            }),
+            ..entry(1, 0)
+        };
+        assert!(line(&told).contains("  worker-1/attach  node::volumes: not opened"));
+        assert!(line(&told).ends_with(" told-by=\"token prod\"\n"));
+    }
+
+    #[test]
+    fn a_line_is_one_line_and_commands_no_terminal() {
+        let odd = LogLineAnswer {
+            message: "\u{202e}x\n2026-11-29 10:00:00.000  INFO   n  t: deleted\u{1b}[2J".to_owned(),
+            fields: [("a\u{7}".to_owned(), "b\u{1b}c".to_owned())].into(),
+            ..entry(1, 0)
+        };
+        let text = line(&odd);
+        assert_eq!(
+            text.chars().filter(|sign| sign.is_control()).count(),
+            1,
+            "{text:?}"
+        );
+        assert!(
+            text.contains("x\\n2026-11-29") && text.ends_with('\n') && !text.contains(turns),
+            "{text}"
         );
     }
 

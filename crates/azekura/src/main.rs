@@ -36,6 +36,7 @@ mod csi_verbs;
 mod disk;
 mod disk_verbs;
 mod events;
+mod groups;
 mod joining;
 mod kept;
 mod last_words;
@@ -49,13 +50,17 @@ mod node;
 mod output;
 mod preflight;
 mod quantity;
+#[cfg(test)]
+mod quarantine_tests;
 mod remote;
 mod seat;
 mod sessions;
 mod settings;
 mod shelf;
 mod space;
+mod tail;
 mod tasks;
+mod told_lines;
 mod top;
 mod usage;
 mod users;
@@ -150,6 +155,9 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         Verb::Csi(verb) => csi_verbs::run(endpoint, verb).map(|()| String::new())?,
         Verb::Attach(arguments) => attach::attach(endpoint, &arguments, cli.output)?,
         Verb::Detach(arguments) => attach::detach(endpoint, &arguments, cli.output)?,
+        Verb::AttachGuard(one) => {
+            ::attach::stand_guard(&one.run_dir, &one.name).map(|()| String::new())?
+        }
         Verb::Preflight(arguments) => preflight::run(&arguments, cli.output)?,
         Verb::SupportBundle(arguments) => bundle::run(endpoint, &arguments, cli.output)?,
         Verb::Bench(arguments) => bench::run(endpoint, &arguments, cli.output)?,
@@ -181,6 +189,7 @@ fn console(remote: &Remote, verb: Verb, form: Form) -> anyhow::Result<String> {
         Verb::Volume(verb) => console.volume(verb),
         Verb::Snapshot(verb) => console.snapshot(verb),
         Verb::Clone(arguments) => console.clone_volume(arguments),
+        Verb::Group(verb) => console.group(verb),
         Verb::Token(verb) => console.token(verb),
         Verb::Kubernetes(verb) => console.kubernetes(verb),
         Verb::Node(NodeArgs {
@@ -204,7 +213,7 @@ fn console(remote: &Remote, verb: Verb, form: Form) -> anyhow::Result<String> {
         Verb::Status => console.status(),
         Verb::Cluster(ClusterVerb::Show) => console.cluster(),
         Verb::Cluster(ClusterVerb::Api) => console.document(),
-        Verb::Cluster(ClusterVerb::Settings) => console.settings(),
+        Verb::Cluster(ClusterVerb::Settings { page }) => console.settings(&page),
         Verb::Cluster(ClusterVerb::Ca(verb)) => console.authority(verb),
         Verb::Capacity(arguments) => console.capacity(&arguments),
         Verb::GroupSnapshot(verb) => console.group_snapshot(verb),
@@ -220,6 +229,7 @@ fn problem(error: &anyhow::Error) -> serde_json::Value {
         let problem = Problem::new(&said, status_code(said.kind));
         let mut fields = serde_json::json!(problem);
         fields["code"] = serde_json::json!(said.kind.name());
+        fields["remedy"] = serde_json::json!(remedy(error));
         return fields;
     }
     let (code, remedy) = match (error.is::<Usage>(), error.is::<TaskFailed>()) {
@@ -234,11 +244,26 @@ fn problem(error: &anyhow::Error) -> serde_json::Value {
     serde_json::json!({"code": code, "kind": code, "message": message, "remedy": remedy})
 }
 
+/// What to do next about what a node refused; other messages say it themselves.
+fn remedy(error: &anyhow::Error) -> Option<&'static str> {
+    match error.downcast_ref::<RemoteError>()? {
+        RemoteError::Unreachable { .. } => {
+            Some("name a node that runs, or start the one there, and repeat the command")
+        }
+        said => Some(said.to_operation_error().kind.remedy()),
+    }
+}
+
 fn complain(error: &anyhow::Error, form: Form) {
     match form {
         Form::Json | Form::JsonLine => eprintln!("{}", problem(error)),
         Form::Yaml => eprint!("{}", document(&problem(error))),
-        Form::Table => eprintln!("azekura: {error:#}"),
+        Form::Table => {
+            eprintln!("azekura: {error:#}");
+            if let Some(remedy) = remedy(error) {
+                eprintln!("What to do: {remedy}.");
+            }
+        }
     }
 }
 
@@ -261,6 +286,18 @@ mod tests {
             assert_eq!(problem["message"], "no volume x");
             assert_eq!(problem["status"], status_code(kind));
         }
+        let nobody = anyhow::Error::from(RemoteError::Unreachable {
+            url: "http://127.0.0.1:1".to_owned(),
+            reason: "refused".to_owned(),
+        });
+        let (status, told) = (exit_code(&nobody), problem(&nobody));
+        assert_eq!((status, &told["code"]), (6, &"unavailable".into()));
+        assert!(
+            told["remedy"]
+                .as_str()
+                .is_some_and(|remedy| remedy.contains("a node that runs")),
+            "{told}"
+        );
         let local = anyhow::anyhow!("cannot read x");
         assert_eq!(
             (exit_code(&local), &problem(&local)["code"]),

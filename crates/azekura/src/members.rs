@@ -5,7 +5,10 @@ use crate::output::{Table, bytes, columns, fields, time};
 use crate::remote::RemoteError;
 use crate::verbs::{Console, Shown};
 use api::http::path;
-use api::{ComponentAnswer, MemberAnswer, MemberChange, ResiliencyAnswer, SpaceAnswer};
+use api::{
+    ComponentAnswer, LogCopiesAnswer, MemberAnswer, MemberChange, RepairAnswer, ResiliencyAnswer,
+    SpaceAnswer,
+};
 use std::time::Duration;
 
 /// Pause between two looks at a drain.
@@ -156,19 +159,60 @@ pub fn space(space: &[SpaceAnswer]) -> String {
     columns(&head, &rows)
 }
 
+/// What may be lost of the logs of volumes, if it is known.
+pub fn logs(logs: &[LogCopiesAnswer]) -> String {
+    if logs.is_empty() {
+        return String::new();
+    }
+    let row = |logs: &LogCopiesAnswer| {
+        vec![
+            logs.rf.to_string(),
+            logs.volumes.to_string(),
+            logs.degraded.to_string(),
+            logs.unavailable.to_string(),
+            format!("{} {}s", logs.tolerates, logs.domain),
+        ]
+    };
+    let rows: Vec<Vec<String>> = logs.iter().map(row).collect();
+    let head = ["COPIES", "LOGS", "DEGRADED", "UNAVAILABLE", "MAY LOSE"];
+    format!("\n{}", columns(&head, &rows))
+}
+
+/// What repair has to do, and how fast it goes.
+fn repair(repair: &RepairAnswer) -> String {
+    let mut text = match repair.filling {
+        0 => return "nothing to do".to_owned(),
+        left => format!("{left} members to fill"),
+    };
+    if let Some(left) = repair.bytes_left {
+        text += &format!(", {} to copy", bytes(left));
+    }
+    if let Some(pace) = repair.bytes_per_second {
+        text += &format!(" at {}/s", bytes(pace));
+    }
+    if let Some(eta) = repair.eta_seconds {
+        text += &format!(", about {eta} s at this pace");
+    }
+    text
+}
+
 impl Table for ResiliencyAnswer {
     fn table(&self) -> String {
-        let eta = match (self.repair.filling, self.repair.eta_seconds) {
-            (0, _) => "nothing to do".to_owned(),
-            (left, None) => format!("{left} members to fill"),
-            (left, Some(eta)) => format!("{left} members to fill, about {eta} s at this pace"),
-        };
+        let repair = repair(&self.repair);
         let capacity = &self.capacity;
+        let in_use = match capacity.missing {
+            0 => bytes(capacity.used),
+            missing => format!(
+                "{}, {} of it to be made again",
+                bytes(capacity.used),
+                bytes(missing)
+            ),
+        };
         let mut text = fields(&[
             ("verdict", self.verdict.clone()),
-            ("repair", eta),
+            ("repair", repair),
             ("groups without a place", self.repair.waiting.to_string()),
-            ("in use", bytes(capacity.used)),
+            ("in use", in_use),
             ("resilient capacity", bytes(capacity.resilient)),
             ("capacity", bytes(capacity.total)),
             ("fullest store", format!("{}%", capacity.fullest_percent)),
@@ -189,6 +233,7 @@ impl Table for ResiliencyAnswer {
         let head = ["COPIES", "GROUPS", "DEGRADED", "UNAVAILABLE", "MAY LOSE"];
         text += "\n";
         text += &columns(&head, &rows);
+        text += &logs(&self.logs);
         text += "\n";
         text += &components(&self.components);
         text += "\n";

@@ -13,16 +13,16 @@ use crate::bay::MachineBay;
 use crate::bench;
 use crate::catalog_place;
 use crate::cli::NodeArgs;
-use crate::config::{ApiAuth, Config, TlsConfig, Tuning};
+use crate::config::{ApiAuth, Config, TlsConfig, Tuning, is_of_this_machine};
 use crate::disk::{self, Prepared};
 use crate::last_words;
-use crate::log_window::{WINDOW_BYTES, Window};
+use crate::log_window::{Lines, WINDOW_BYTES, Window};
 use crate::remote::secured;
 use crate::seat::{self, Seat};
 use crate::shelf::FolderShelf;
 use crate::usage::ThisProcess;
 use crate::users;
-use ::node::{Host, HostOptions, LastWords, Recording, StoreSpec};
+use ::node::{EvenOptions, Host, HostOptions, LastWords, Recording, StoreSpec};
 use anyhow::{Context, anyhow};
 use api::{Answer, Asker, Operation, OperationError};
 use control::{Auth, Backend, BoxFuture, Certificates, Digest};
@@ -94,7 +94,7 @@ fn start_log(json: bool) -> Window {
     let window = Window::new(WINDOW_BYTES);
     let lines = tracing_subscriber::registry()
         .with(filter)
-        .with(window.clone());
+        .with(Lines(window.clone()));
     let text = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match json {
         true => lines.with(text.json()).init(),
@@ -157,7 +157,7 @@ fn authentication(wanted: &ApiAuth, bound: SocketAddr, secured: bool) -> anyhow:
     match wanted {
         ApiAuth::Open => Ok(Auth::Open),
         ApiAuth::Unsaid if secured => Ok(Auth::Tokens { admin: None }),
-        ApiAuth::Unsaid if bound.ip().is_loopback() => Ok(Auth::Open),
+        ApiAuth::Unsaid if bound.ip().is_loopback() => Ok(Auth::Local),
         ApiAuth::Unsaid => Err(anyhow!(
             "the API is to listen on {bound}, where others can reach it, and nothing says who may use it. Write\n\n    \
              [api_auth]\n    mode = \"token\"\n    admin_token_file = \"/etc/azekura/admin-token\"\n\n\
@@ -253,13 +253,13 @@ fn options(config: &Config, api: Option<&ApiSocket>) -> anyhow::Result<HostOptio
     options.levels = config.levels;
     options.describe_disks = true;
     options.spread_logs = true;
+    options.even_owners = Some(EvenOptions::default());
     options.events = true;
     options.tasks = true;
     options.alerts = true;
     options.courier = Some(Rc::new(crate::courier::Threads));
     options.pace = Some(pace(&config.tuning));
     options.space = space(&config.tuning);
-    options.process = Some(Rc::new(ThisProcess));
     options.store.boot_id = world_linux::boot_id().context("cannot tell this boot from another")?;
     options.recording = Some(Recording {
         shelf: match config.history.keep {
@@ -378,6 +378,7 @@ fn begin_tasks(
     seat: &Seat,
 ) {
     world.spawn(trim_memory(world.clone(), host.clone()));
+    last_words::began(host);
     if let Some(words) = words {
         let (told, folder) = (host.clone(), config.state.clone());
         let forgetting = last_words::forget_when_told(world.clone(), told, folder, words);
@@ -404,12 +405,17 @@ async fn serve(
             "connections are not encrypted and nobody is asked who he is: see `tls` in docs/operating/security.md"
         );
     }
+    warn_of_open_nbd(&config);
     let world = secured(world, credentials.clone());
     if let Some(reason) = machine.why_threads() {
         tracing::warn!(%reason, "io_uring is not available: disks are slower through threads");
     }
     let mut options = options(&config, api.as_ref().map(|api| &api.socket))?;
     options.logs = Some(Arc::new(window));
+    // What is measured is measured where it is.
+    options.even_owners = options.even_owners.filter(|_| bench.is_none());
+    let public = api.as_ref().and_then(|api| api.public.clone());
+    options.process = Some(Rc::new(ThisProcess { public }));
     let words = last_words::read(&config.state);
     options.last_words.clone_from(&words);
     last_words::listen(&config.state);
@@ -508,6 +514,20 @@ impl Running {
     }
 }
 
+/// NBD asks nobody who he is, also where everything else does.
+fn warn_of_open_nbd(config: &Config) {
+    let exposed = |address: &&String| !is_of_this_machine(address);
+    if let Some(address) = config.nbd.as_ref().filter(exposed)
+        && config.tls.is_some()
+    {
+        tracing::warn!(
+            nbd = address,
+            "other machines can reach NBD, which has no certificates: whoever does can read and change every volume. Keep `nbd` on a local \
+             socket or 127.0.0.1"
+        );
+    }
+}
+
 /// One line for whoever started the process and waits until it serves.
 fn say_ready(name: &str, api: Option<&str>, host: &Host) {
     let nbd = host
@@ -602,7 +622,7 @@ async fn serve_api(
     };
     let listener = tokio::net::TcpListener::from_std(api.socket.listener)?;
     let backend = Arc::new(Bridge(handle.clone()));
-    if !matches!(api.auth, Auth::Open) {
+    if !matches!(api.auth, Auth::Open | Auth::Local) {
         users::first(&*backend, api.password_file.as_deref()).await;
     }
     let stop = async move {

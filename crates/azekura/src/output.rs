@@ -1,11 +1,11 @@
 //! Answers as JSON or as tables.
 
 use crate::cli::Form;
-use crate::members::space;
+use crate::members::{logs, space};
 use api::{
     AttachmentAnswer, CapacityAnswer, ClientAnswer, ClusterAnswer, ContainerAnswer, DiffAnswer,
-    GroupSnapshotAnswer, NodeAnswer, SnapshotAnswer, StatusAnswer, StoreAnswer, StoreShareAnswer,
-    TokenAnswer, UsageAnswer, VolumeAnswer,
+    GroupSnapshotAnswer, NodeAnswer, Scope, SnapshotAnswer, StatusAnswer, StoreAnswer,
+    StoreShareAnswer, TokenAnswer, UsageAnswer, VolumeAnswer,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -180,16 +180,30 @@ fn heard(clients: &[ClientAnswer]) -> String {
     clients.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn token_row(token: &TokenAnswer) -> Vec<String> {
-    let names = |names: &[String]| match names.is_empty() {
+/// The containers of a token: it says so when those are all of them, as they are for drivers of a release that did not ask.
+fn token_containers(token: &TokenAnswer) -> String {
+    let limited = !token.containers.is_empty() || !token.kubernetes.is_empty();
+    match (token.all_containers, token.scope) {
+        (true, _) => "all".to_owned(),
+        (false, Scope::Csi) if !limited => "all (never limited)".to_owned(),
+        _ => names_or_dash(&token.containers),
+    }
+}
+
+fn names_or_dash(names: &[String]) -> String {
+    match names.is_empty() {
         true => "-".to_owned(),
         false => names.join(", "),
-    };
+    }
+}
+
+fn token_row(token: &TokenAnswer) -> Vec<String> {
     vec![
         token.name.clone(),
         token.scope.to_string(),
-        names(&token.containers),
-        names(&token.kubernetes),
+        token.user.clone().unwrap_or_else(|| "-".to_owned()),
+        token_containers(token),
+        names_or_dash(&token.kubernetes),
         time(token.created_ms),
     ]
 }
@@ -208,7 +222,14 @@ impl Table for Vec<TokenAnswer> {
     fn table(&self) -> String {
         let rows: Vec<Vec<String>> = self.iter().map(token_row).collect();
         columns(
-            &["NAME", "SCOPE", "CONTAINERS", "KUBERNETES", "CREATED"],
+            &[
+                "NAME",
+                "SCOPE",
+                "USER",
+                "CONTAINERS",
+                "KUBERNETES",
+                "CREATED",
+            ],
             &rows,
         )
     }
@@ -326,6 +347,12 @@ impl Table for VolumeAnswer {
             ("undrained", self.undrained.map(bytes).unwrap_or_default()),
             ("state", self.state.clone()),
             ("reason", self.reason.clone().unwrap_or_default()),
+            (
+                "quarantine",
+                self.quarantine_until_ms
+                    .map(|until| format!("until {}", time(until)))
+                    .unwrap_or_default(),
+            ),
             ("owner", optional(self.owner.map(|id| format!("node {id}")))),
             ("epoch", self.epoch.to_string()),
             ("copies wanted", self.rf.to_string()),
@@ -497,6 +524,7 @@ impl Table for StatusAnswer {
         text += &columns(&STORE_HEAD, &stores);
         text += "\n";
         text += &space(&self.resiliency.space);
+        text += &logs(&self.resiliency.logs);
         text += "\n";
         text += &self.volumes.table();
         if self.more_volumes {
@@ -629,6 +657,45 @@ a-long-name  c          1 GiB  0 B     ready  1      2   1,2  -
     }
 
     #[test]
+    fn tokens_say_what_and_whose_they_are() {
+        let token = |name: &str, containers: &[&str], kubernetes: &[&str], all_containers| {
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            TokenAnswer {
+                name: name.to_owned(),
+                scope: Scope::Csi,
+                user: None,
+                containers: names(containers),
+                kubernetes: names(kubernetes),
+                all_containers,
+                created_ms: 0,
+                token: None,
+                version: None,
+            }
+        };
+        let viewer = TokenAnswer {
+            scope: Scope::Viewer,
+            user: Some("olga".to_owned()),
+            ..token("v", &[], &[], false)
+        };
+        let tokens = vec![
+            token("a", &["gold"], &["prod"], false),
+            token("b", &[], &["prod"], false),
+            token("c", &[], &[], true),
+            token("d", &[], &[], false),
+            viewer,
+        ];
+        let expected = "\
+NAME  SCOPE   USER  CONTAINERS           KUBERNETES  CREATED
+a     csi     -     gold                 prod        1970-01-01 00:00:00Z
+b     csi     -     -                    prod        1970-01-01 00:00:00Z
+c     csi     -     all                  -           1970-01-01 00:00:00Z
+d     csi     -     all (never limited)  -           1970-01-01 00:00:00Z
+v     viewer  olga  -                    -           1970-01-01 00:00:00Z
+";
+        assert_eq!(tokens.table(), expected);
+    }
+
+    #[test]
     fn diff_ends_with_its_sum() {
         let diff = DiffAnswer {
             runs: vec![DiffRun {
@@ -671,5 +738,13 @@ a-long-name  c          1 GiB  0 B     ready  1      2   1,2  -
         status.more_volumes = true;
         assert!(status.table().ends_with("see `azekura volume list`\n"));
         assert!(VolumeAnswer::default().table().contains("created"));
+    }
+
+    #[test]
+    fn a_volume_in_quarantine_says_until_when() {
+        let mut volume = VolumeAnswer::default();
+        assert!(!volume.table().contains("quarantine"));
+        volume.quarantine_until_ms = Some(951_782_400_000);
+        assert!(volume.table().contains("until 2000-02-29 00:00:00Z"));
     }
 }

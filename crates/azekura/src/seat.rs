@@ -7,10 +7,11 @@
 //! - An empty etcd is founded by [`Seat::found`] only, for a move or a rebuild of the catalog.
 //! - Data is moved aside, never removed.
 //!
-//! Read next: `process.rs`, `follow.rs`, `curator::quorum`, `node::upkeep`.
+//! Read next: `process.rs`, `follow.rs`, `room.rs`, `curator::quorum`, `node::upkeep`.
 
 mod follow;
 mod process;
+mod room;
 
 pub use follow::follow;
 
@@ -386,7 +387,7 @@ impl Seat {
         }
     }
 
-    /// Waits until the catalog in this etcd answers, for as long as this node's own member may be needed for that, and makes
+    /// Waits until the catalog in this etcd answers and takes writes, for as long as this node's own member may be needed for that, and makes
     /// sure that it is the catalog that this node has used before, or one that was made of it.
     ///
     /// # Errors
@@ -401,7 +402,11 @@ impl Seat {
         let mut looks: u32 = 0;
         loop {
             let reason = match self.newest(kv).await {
-                Ok(Some((cluster, era))) => return self.adopt(kv, cluster, era),
+                Ok(Some((cluster, era))) => {
+                    self.adopt(kv, cluster, era)?;
+                    self.wait_for_room(kv).await;
+                    return Ok(());
+                }
                 Ok(None) => "no member answers that has a majority".to_owned(),
                 Err(error) => error.to_string(),
             };

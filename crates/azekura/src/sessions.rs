@@ -6,7 +6,7 @@ use crate::cli::{OwnPasswordArgs, PasswordArgs, SessionCreateArgs, SessionVerb};
 use crate::output::{Done, Table, columns, fields, render, time};
 use crate::remote::RemoteError;
 use crate::users::{Made, password_from, read_password};
-use crate::verbs::{Console, query};
+use crate::verbs::Console;
 use anyhow::Context;
 use api::http::path;
 use api::{Login, OpenSessionAnswer, PasswordChange, SessionAnswer, UserAnswer};
@@ -81,9 +81,8 @@ impl Console<'_> {
                 let done = done.to_owned();
                 Ok(render(&Done { done }, self.form))
             }
-            SessionVerb::List { user } => {
-                let mut path = path(&["sessions"]);
-                query(&mut path, &[("user", user.as_deref())]);
+            SessionVerb::List { page } => {
+                let path = page.path(path(&["sessions"]));
                 Ok(self.show::<Vec<OpenSessionAnswer>>(self.remote.get(&path))?)
             }
             SessionVerb::End { id } => {

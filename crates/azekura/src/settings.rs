@@ -1,6 +1,7 @@
 //! `azekura cluster settings`: what the nodes run with.
 
-use crate::output::{Table, bytes, columns};
+use crate::cli::SettingListArgs;
+use crate::output::{Table, bytes, columns, time};
 use crate::verbs::{Console, Shown};
 use api::SettingAnswer;
 use api::http::path;
@@ -8,8 +9,9 @@ use std::collections::BTreeMap;
 
 impl Console<'_> {
     /// `cluster settings`.
-    pub fn settings(&self) -> Shown {
-        self.show::<Vec<SettingAnswer>>(self.remote.get(&path(&["settings"])))
+    pub fn settings(&self, page: &SettingListArgs) -> Shown {
+        let path = page.path(path(&["settings"]));
+        self.show::<Vec<SettingAnswer>>(self.remote.get(&path))
     }
 }
 
@@ -21,6 +23,7 @@ fn value_of(setting: &SettingAnswer) -> String {
         "milliseconds" => duration(value),
         "bytes" => bytes(value),
         "bytes-per-second" => format!("{}/s", bytes(value)),
+        "unix-milliseconds" => time(value),
         _ => value.to_string(),
     }
 }
@@ -77,6 +80,12 @@ mod tests {
             setting("scrub-rate", "a", 8 << 20, "bytes-per-second"),
             setting("space-warning-percent", "a", 75, "percent"),
             setting("space-warning-percent", "b", 75, "percent"),
+            setting(
+                "tls.certificate",
+                "a",
+                1_764_201_600_000,
+                "unix-milliseconds",
+            ),
         ]
         .table();
         let lines: Vec<Vec<&str>> = table
@@ -93,5 +102,6 @@ mod tests {
         assert_eq!(lines[3], ["scrub-interval", "7 d", "a"]);
         assert_eq!(lines[4], ["scrub-rate", "8 MiB/s", "a"]);
         assert_eq!(lines[5], ["space-warning-percent", "75 %", "a, b"]);
+        assert_eq!(lines[6], ["tls.certificate", "2025-11-27 00:00:00Z", "a"]);
     }
 }

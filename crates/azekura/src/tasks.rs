@@ -41,6 +41,7 @@ impl Console<'_> {
         let number = |number: Option<u64>| number.map(|number| number.to_string());
         let (parent, before) = (number(arguments.parent), number(arguments.before));
         let limit = arguments.limit.to_string();
+        let sort = arguments.sort.map(String::from);
         let mut text = path(&["tasks"]);
         query(
             &mut text,
@@ -50,6 +51,7 @@ impl Console<'_> {
                 ("entity", arguments.entity.as_deref()),
                 ("parent", parent.as_deref()),
                 ("before", before.as_deref()),
+                ("sort", sort.as_deref()),
                 ("limit", Some(&limit)),
             ],
         );
@@ -92,11 +94,19 @@ impl Console<'_> {
     /// Deletes what gives its space back as a task.
     pub fn deleted_as_task(&self, path: &str, what: String, on: IfVersion) -> Shown {
         let started: StartedAnswer = self.remote.delete_for(path, on.version)?;
-        let deleted = Deleted {
+        let deleted = Begun {
             done: format!("deleted {what}"),
             task: started.task,
+            end: "its space is back",
         };
         Ok(render(&deleted, self.form))
+    }
+
+    /// Begins what goes on as a task, which ends when `end`.
+    pub fn begun_as_task(&self, path: &str, done: String, end: &'static str) -> Shown {
+        let started: StartedAnswer = self.remote.post(path, &serde_json::json!({}))?;
+        let task = started.task;
+        Ok(render(&Begun { done, task, end }, self.form))
     }
 }
 
@@ -122,18 +132,20 @@ pub fn ended(tasks: &[TaskAnswer]) -> anyhow::Result<String> {
     Err(TaskFailed(format!("{what} {}: {}", task.status, task.message)).into())
 }
 
-/// A volume or snapshot that is gone.
+/// What was done, or was begun, and goes on as a task.
 #[derive(Serialize)]
-struct Deleted {
+struct Begun {
     done: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<u64>,
+    #[serde(skip)]
+    end: &'static str,
 }
 
-impl Table for Deleted {
+impl Table for Begun {
     fn table(&self) -> String {
         match self.task {
-            Some(task) => format!("{}; task {task} ends when its space is back\n", self.done),
+            Some(task) => format!("{}; task {task} ends when {}\n", self.done, self.end),
             None => format!("{}\n", self.done),
         }
     }

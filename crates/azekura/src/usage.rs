@@ -1,12 +1,17 @@
 //! What the operating system says of this process.
 
+use identity::PublicCertificate;
 use node::{Process, Usage};
+use std::sync::Arc;
 use std::time::Duration;
 use vocab::ByteCount;
 
 /// This process.
-#[derive(Debug)]
-pub struct ThisProcess;
+#[derive(Debug, Default)]
+pub struct ThisProcess {
+    /// What browsers are shown, where that is not the cluster's own certificate.
+    pub public: Option<Arc<PublicCertificate>>,
+}
 
 impl Process for ThisProcess {
     fn usage(&self) -> Option<Usage> {
@@ -18,6 +23,10 @@ impl Process for ThisProcess {
             cpu: Duration::new(seconds, nanos),
             resident: resident(&status)?,
         })
+    }
+
+    fn browser_certificate_until_ms(&self) -> Option<u64> {
+        self.public.as_ref().map(|public| public.until_ms())
     }
 }
 
@@ -37,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_process_has_used_something() {
-        let usage = ThisProcess.usage().expect("Linux says it");
+        let usage = ThisProcess::default().usage().expect("Linux says it");
         assert!(
             usage.cpu > Duration::ZERO && usage.resident.0 > 1 << 20,
             "{usage:?}"

@@ -2,7 +2,7 @@
 
 use crate::cli::{PasswordArgs, Role, UserVerb};
 use crate::output::{Table, columns, render, time};
-use crate::verbs::{Console, name_page};
+use crate::verbs::Console;
 use anyhow::Context;
 use api::http::path;
 use api::{OperationError, UserAnswer, UserChange, UserRole, UserSpec};
@@ -106,7 +106,7 @@ impl Console<'_> {
                 Ok(render(&Made { user, password }, self.form))
             }
             UserVerb::List { page } => {
-                let path = name_page(path(&["users"]), &page);
+                let path = page.path(path(&["users"]));
                 let users: Vec<UserAnswer> = self.remote.get(&path)?;
                 Ok(render(&users, self.form))
             }

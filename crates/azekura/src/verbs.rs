@@ -1,18 +1,19 @@
 //! The verbs that call the REST API and print its answer.
 
+pub use crate::cli::query;
 use crate::cli::{
-    CapacityArgs, CloneArgs, Compression, ContainerVerb, DescriptionArgs, Form, GroupSnapshotVerb,
-    IdPageArgs, IfVersion, ListArgs, NamePageArgs, PolicyArgs, SnapshotVerb, StoreVerb, Sync,
+    CapacityArgs, CloneArgs, CloneVerb, Compression, ContainerVerb, DescriptionArgs, Form,
+    GroupSnapshotVerb, GroupVerb, IfVersion, ListArgs, PolicyArgs, SnapshotVerb, StoreVerb, Sync,
     TokenScope, TokenVerb, VolumeVerb,
 };
 use crate::output::{Done, Nodes, Plain, Table, render};
 use crate::remote::{Remote, RemoteError};
 use api::http::{self, path};
 use api::{
-    CapacityAnswer, ClusterAnswer, CompressionName, ContainerAnswer, ContainerChange,
-    ContainerSpec, DiffAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, ListSort, Scope,
-    SnapshotAnswer, SnapshotRef, StatusAnswer, StoreAnswer, SyncName, TokenAnswer, TokenSpec,
-    VolumeAnswer, VolumeChange, VolumeSpec,
+    CapacityAnswer, CloneAnswer, ClusterAnswer, CompressionName, ContainerAnswer, ContainerChange,
+    ContainerSpec, DiffAnswer, GroupAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, ListSort,
+    Scope, SnapshotAnswer, SnapshotRef, StatusAnswer, StoreAnswer, SyncName, TokenAnswer,
+    TokenSpec, VolumeAnswer, VolumeChange, VolumeSpec,
 };
 use serde::Serialize;
 
@@ -64,8 +65,13 @@ impl Console<'_> {
     pub fn store(&self, verb: StoreVerb) -> Shown {
         match verb {
             StoreVerb::List { page } => {
-                let path = id_page(path(&["stores"]), &page);
+                let path = page.path(path(&["stores"]));
                 self.show::<Vec<StoreAnswer>>(self.remote.get(&path))
+            }
+            StoreVerb::Scrub { id } => {
+                let path = path(&["stores", &id.to_string(), "scrub"]);
+                let begun = format!("store {id} is being read");
+                self.begun_as_task(&path, begun, "every copy was read once")
             }
             StoreVerb::Member(verb) => self.member("stores", verb),
         }
@@ -110,14 +116,15 @@ impl Console<'_> {
                 self.show::<GroupSnapshotAnswer>(answer)
             }
             GroupSnapshotVerb::List { page } => {
-                let path = id_page(path(&["group-snapshots"]), &page);
+                let path = page.path(path(&["group-snapshots"]));
                 self.show::<Vec<GroupSnapshotAnswer>>(self.remote.get(&path))
             }
             GroupSnapshotVerb::Show { id } => {
                 self.show::<GroupSnapshotAnswer>(self.remote.get(&one(&id)))
             }
             GroupSnapshotVerb::Delete { id } => {
-                self.deleted(&one(&id), format!("group snapshot {id}"))
+                let what = format!("group snapshot {id}");
+                self.deleted_as_task(&one(&id), what, IfVersion::default())
             }
         }
     }
@@ -131,8 +138,12 @@ impl Console<'_> {
                 self.show::<ContainerAnswer>(answer)
             }
             ContainerVerb::List { page } => {
-                let path = name_page(path(&["containers"]), &page);
+                let path = page.path(path(&["containers"]));
                 self.show::<Vec<ContainerAnswer>>(self.remote.get(&path))
+            }
+            ContainerVerb::Show { name } => {
+                let path = path(&["containers", &name]);
+                self.show::<ContainerAnswer>(self.remote.get(&path))
             }
             ContainerVerb::Set {
                 name,
@@ -164,8 +175,8 @@ impl Console<'_> {
             TokenVerb::Create {
                 name,
                 scope,
-                containers,
-                kubernetes,
+                limits,
+                personal,
             } => {
                 let spec = TokenSpec {
                     name,
@@ -176,13 +187,15 @@ impl Console<'_> {
                         TokenScope::Csi => Scope::Csi,
                         TokenScope::Client => Scope::Client,
                     },
-                    containers,
-                    kubernetes,
+                    containers: limits.containers,
+                    kubernetes: limits.kubernetes,
+                    all_containers: limits.all_containers,
+                    personal,
                 };
                 self.show::<TokenAnswer>(self.remote.post(&path(&["tokens"]), &spec))
             }
             TokenVerb::List { page } => {
-                let path = name_page(path(&["tokens"]), &page);
+                let path = page.path(path(&["tokens"]));
                 self.show::<Vec<TokenAnswer>>(self.remote.get(&path))
             }
             TokenVerb::Delete { name, on } => {
@@ -222,7 +235,7 @@ impl Console<'_> {
                 self.show::<VolumeAnswer>(answer)
             }
             VolumeVerb::List { list } => {
-                let path = listed(path(&["volumes"]), &list);
+                let path = listed(path(&["volumes"]), None, &list);
                 self.show::<Vec<VolumeAnswer>>(self.remote.get(&path))
             }
             VolumeVerb::Show { name } => {
@@ -246,6 +259,10 @@ impl Console<'_> {
                 let path = path(&["volumes", &name, "drain"]);
                 self.show::<VolumeAnswer>(self.remote.post(&path, &serde_json::json!({})))
             }
+            VolumeVerb::Release { name } => {
+                let path = path(&["volumes", &name, "release"]);
+                self.show::<VolumeAnswer>(self.remote.post(&path, &serde_json::json!({})))
+            }
         }
     }
 
@@ -253,14 +270,33 @@ impl Console<'_> {
         self.show::<VolumeAnswer>(self.remote.post(&path(&["volumes"]), &spec))
     }
 
-    /// `clone`.
+    /// `group ...`.
+    pub fn group(&self, verb: GroupVerb) -> Shown {
+        match verb {
+            GroupVerb::List { page } => {
+                let path = page.path(path(&["groups"]));
+                self.show::<Vec<GroupAnswer>>(self.remote.get(&path))
+            }
+            GroupVerb::Show { id } => {
+                let path = path(&["groups", &id.to_string()]);
+                self.show::<GroupAnswer>(self.remote.get(&path))
+            }
+        }
+    }
+
+    /// `clone ...`.
     pub fn clone_volume(&self, arguments: CloneArgs) -> Shown {
+        if let Some(CloneVerb::List { volume, list }) = arguments.verb {
+            let path = listed(path(&["clones"]), volume.as_deref(), &list);
+            return self.show::<Vec<CloneAnswer>>(self.remote.get(&path));
+        }
+        let needed = "the command line does not let it be absent";
         self.volume_create(VolumeSpec {
-            name: arguments.name,
+            name: arguments.name.expect(needed),
             container: arguments.container,
             size: arguments.size,
             from: Some(SnapshotRef {
-                volume: arguments.volume,
+                volume: arguments.volume.expect(needed),
                 snapshot: arguments.snapshot,
             }),
             labels: arguments.labels.into_iter().collect(),
@@ -290,7 +326,7 @@ impl Console<'_> {
                     Some(volume) => path(&["volumes", volume, "snapshots"]),
                     None => path(&["snapshots"]),
                 };
-                let path = listed(path, &list);
+                let path = listed(path, None, &list);
                 self.show::<Vec<SnapshotAnswer>>(self.remote.get(&path))
             }
             SnapshotVerb::Delete { volume, name } => self.deleted_as_task(
@@ -327,8 +363,8 @@ pub fn number<N: ToString>(number: Option<N>) -> Option<String> {
     number.map(|number| number.to_string())
 }
 
-/// The path of a part of a list of volumes or snapshots.
-fn listed(mut path: String, list: &ListArgs) -> String {
+/// The path of a part of a list of volumes, snapshots or clones.
+fn listed(mut path: String, volume: Option<&str>, list: &ListArgs) -> String {
     let written = ListSort::WRITTEN.iter();
     let sort = written.clone().find(|(_, sort)| Some(*sort) == list.sort);
     let (limit, after) = (number(list.page.limit), number(list.page.after));
@@ -336,45 +372,16 @@ fn listed(mut path: String, list: &ListArgs) -> String {
         &mut path,
         &[
             ("sort", sort.map(|(text, _)| *text)),
+            ("volume", volume),
             ("name", list.name.as_deref()),
+            ("container", list.container.as_deref()),
+            ("state", list.state.as_deref()),
             ("label", list.label.as_deref()),
             ("limit", limit.as_deref()),
             ("after", after.as_deref()),
         ],
     );
     path
-}
-
-/// The path of a part of a list that is ordered by name.
-pub fn name_page(mut path: String, page: &NamePageArgs) -> String {
-    let limit = number(page.limit);
-    let parts = [
-        ("limit", limit.as_deref()),
-        ("after", page.after.as_deref()),
-    ];
-    query(&mut path, &parts);
-    path
-}
-
-/// The path of a part of a list that is ordered by id.
-fn id_page(mut path: String, page: &IdPageArgs) -> String {
-    let (limit, after) = (number(page.limit), number(page.after));
-    let parts = [("limit", limit.as_deref()), ("after", after.as_deref())];
-    query(&mut path, &parts);
-    path
-}
-
-/// Appends what is given to a path.
-pub fn query(path: &mut String, fields: &[(&str, Option<&str>)]) {
-    let given = fields
-        .iter()
-        .filter_map(|(key, value)| Some((key, (*value)?)));
-    for (index, (key, value)) in given.enumerate() {
-        path.push(if index == 0 { '?' } else { '&' });
-        path.push_str(key);
-        path.push('=');
-        http::encode(value, path);
-    }
 }
 
 fn volume_change(description: DescriptionArgs, removed: Vec<String>) -> VolumeChange {

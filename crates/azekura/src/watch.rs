@@ -67,7 +67,7 @@ fn of_node(arguments: &NodeArgs) -> Watched {
 
 fn of_cluster(verb: &ClusterVerb) -> Watched {
     match verb {
-        ClusterVerb::Show | ClusterVerb::Settings | ClusterVerb::Api => Watched::Looks,
+        ClusterVerb::Show | ClusterVerb::Settings { .. } | ClusterVerb::Api => Watched::Looks,
         ClusterVerb::Ca(verb) => either(matches!(verb, CaVerb::Show)),
         ClusterVerb::Init(_) | ClusterVerb::Credentials(_) => {
             Watched::Not("it works on this machine")
@@ -96,7 +96,10 @@ pub fn watched(verb: &Verb) -> Watched {
         Verb::Audit(AuditVerb::List(_) | AuditVerb::Show { .. }) => Watched::Looks,
         Verb::Task(TaskVerb::Watch { .. }) => Watched::Not("it watches already"),
         Verb::Task(verb) => either(matches!(verb, TaskVerb::List(_) | TaskVerb::Show { .. })),
-        Verb::Container(verb) => either(matches!(verb, ContainerVerb::List { .. })),
+        Verb::Container(verb) => either(matches!(
+            verb,
+            ContainerVerb::List { .. } | ContainerVerb::Show { .. }
+        )),
         Verb::Volume(verb) => either(matches!(
             verb,
             VolumeVerb::List { .. } | VolumeVerb::Show { .. }
@@ -114,6 +117,7 @@ pub fn watched(verb: &Verb) -> Watched {
         Verb::Session(verb) => either(matches!(verb, SessionVerb::Show | SessionVerb::List { .. })),
         Verb::Kubernetes(verb) => either(!matches!(verb, KubernetesVerb::Forget { .. })),
         Verb::Store(StoreVerb::List { .. }) => Watched::Looks,
+        Verb::Store(StoreVerb::Scrub { .. }) => Watched::Changes,
         Verb::Store(StoreVerb::Member(verb)) => of_member(verb),
         Verb::Disk(DiskVerb::Format(_) | DiskVerb::Show { .. }) => HERE,
         Verb::Disk(verb) => either(matches!(verb, DiskVerb::List { .. })),
@@ -123,9 +127,10 @@ pub fn watched(verb: &Verb) -> Watched {
         Verb::Node(arguments) => of_node(arguments),
         Verb::Cluster(verb) => of_cluster(verb),
         Verb::Alert(verb) => of_alert(verb),
-        Verb::Clone(_) => Watched::Changes,
+        Verb::Group(_) => Watched::Looks,
+        Verb::Clone(arguments) => either(arguments.verb.is_some()),
         Verb::Completion { .. } | Verb::Csi(_) | Verb::Attach(_) | Verb::Detach(_) => HERE,
-        Verb::Preflight(_) | Verb::SupportBundle(_) | Verb::Bench(_) => HERE,
+        Verb::Preflight(_) | Verb::SupportBundle(_) | Verb::Bench(_) | Verb::AttachGuard(_) => HERE,
     }
 }
 

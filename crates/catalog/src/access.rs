@@ -262,6 +262,36 @@ impl Catalog {
         }
     }
 
+    /// As [`Catalog::list`], without rows that cannot be read: their keys.
+    ///
+    /// # Errors
+    /// [`CatalogError::Kv`].
+    pub async fn list_sound<T: Row>(
+        &self,
+    ) -> Result<(Vec<Versioned<T>>, Vec<String>), CatalogError> {
+        let (mut rows, mut damaged) = (Vec::new(), Vec::new());
+        let mut after: Option<String> = None;
+        loop {
+            let page = self
+                .kv
+                .range(T::PREFIX, after.as_deref(), PAGE_ROWS)
+                .await?;
+            after = page.entries.last().map(|last| last.key.clone());
+            for entry in page.entries {
+                match decode(&entry.key, &entry.value) {
+                    Ok(row) => rows.push(Versioned {
+                        row,
+                        version: entry.version,
+                    }),
+                    Err(_) => damaged.push(entry.key),
+                }
+            }
+            if !page.more || after.is_none() {
+                return Ok((rows, damaged));
+            }
+        }
+    }
+
     /// Rows of a kind after a key, at most so many, and whether more follow.
     ///
     /// # Errors

@@ -428,6 +428,14 @@ impl<T: Row> KnownRows<T> {
         self.0.values().map(|(_, row)| row)
     }
 
+    /// The same with their versions.
+    pub fn versioned(&self) -> impl Iterator<Item = Versioned<Rc<T>>> + '_ {
+        self.0.values().map(|(version, row)| Versioned {
+            row: row.clone(),
+            version: *version,
+        })
+    }
+
     /// All rows under a prefix as they are now. Not one point in time when there are more than 500.
     ///
     /// # Errors

@@ -199,6 +199,8 @@ pub struct KvMembers {
     pub members: Vec<KvMember>,
     /// Those that follow without a vote.
     pub learners: Vec<KvMember>,
+    /// Ids that warn of too little space (`NOSPACE`) and are no members any more: nobody is there to end it.
+    pub strays: Vec<u64>,
 }
 
 impl KvMembers {

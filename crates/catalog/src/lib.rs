@@ -49,7 +49,7 @@ pub use alerts::{
     AlertCounts, AlertHead, AlertMark, AlertRow, AlertSteps, AlertTurn, AlertsNow, PAST_MS_MAX,
 };
 pub use attachment::{Attachment, AttachmentMode, Held};
-pub use audit::{AUDIT_BATCH_MAX, AUDIT_ROWS_MAX, AuditRow};
+pub use audit::{AUDIT_BATCH_MAX, AUDIT_ROWS_MAX, AuditLog, AuditRow};
 pub use cluster::{plan_groups, wanted_groups};
 pub use events::{EVENTS_AT_ONCE, EVENTS_MAX, EventRow, Severity, TEXT_CHARS_MAX};
 pub use expected::{Expected, Expecting};
@@ -73,6 +73,6 @@ pub use snapshots::{NewSnapshot, SnapshotBase, SnapshotMarks};
 pub use space::{SpaceRow, SpaceState};
 pub use targets::{AlertCursorRow, AlertTargetRow, Delivery, MailSecurity, Secret, TARGETS_MAX};
 pub use tasks::{TASKS_AT_ONCE, TASKS_MAX, TaskHead, TaskRow, TaskStatus};
-pub use tokens::TokenRow;
+pub use tokens::{PERSONAL, PERSONAL_TOKENS_MAX, Personal, TokenRow};
 pub use users::{SESSIONS_MAX, SessionRow, USERS_MAX, UserRow};
 pub use volumes::{NewVolume, Takeover, incomplete};

@@ -3,8 +3,10 @@
 //! Invariants
 //! - Of one kind about one thing at most one task is open: a row of its own ([`claim_key`]) names it while it is.
 //! - A task that has ended does not change any more, and gives its claim up in the transaction that ends it.
-//! - Ids grow by one. A task is deleted at the latest when [`ROWS_MAX`] newer ones were begun, whoever leads or does not.
-//! - Whoever begins one, or wants one cancelled, changes the head; the leader looks at that alone while nothing happens.
+//! - Ids grow by one. A task is deleted at the latest when [`ROWS_MAX`] newer ones were begun, whoever leads or does not, and with one
+//!   that is open its claim.
+//! - Whoever begins one, wants one cancelled, or hands one over to the leader changes the head; the leader looks at that alone while
+//!   nothing happens.
 //!
 //! Nothing is planned from these rows but that a balance rests which was cancelled: they tell, and are neither noted on the disks
 //! nor backed up. Who writes them: `node`, `upkeep/tasks.rs`.
@@ -81,7 +83,7 @@ pub struct TaskRow {
     /// Of how much; 0: it is not known.
     #[serde(default)]
     pub total: u64,
-    /// Of what: `bytes`, `parts`, `groups`, `records`, `nodes`, `moves`.
+    /// Of what: `bytes`, `parts`, `groups`, `records`, `extents`, `nodes`, `moves`.
     #[serde(default)]
     pub unit: String,
     /// What it is at, or how it ended; for people.
@@ -143,12 +145,12 @@ impl TaskRow {
     }
 }
 
-/// The last id given, and how often somebody wanted a task cancelled.
+/// The last id given, and how often somebody wanted a task cancelled, or handed one over to the leader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskHead {
     /// Id of the newest task.
     pub last: u64,
-    /// Grows with every wish.
+    /// Grows with every wish, and every task that is handed over.
     #[serde(default)]
     pub wishes: u64,
 }
@@ -158,6 +160,29 @@ impl Row for TaskHead {
     fn key(&self) -> String {
         Self::PREFIX.to_owned()
     }
+}
+
+impl TaskHead {
+    /// The next one, that the leader hears.
+    fn wished(&self) -> Self {
+        Self {
+            wishes: self.wishes + 1,
+            ..self.clone()
+        }
+    }
+}
+
+/// A change of tasks that were read: those that end give their claims up.
+fn changed(changes: &[(&Versioned<TaskRow>, &TaskRow)]) -> Transaction {
+    let mut change = Transaction::new();
+    for (known, row) in changes {
+        assert!(known.row.status.is_open(), "what has ended stays as it is");
+        change = change.replace(known, &within_bounds(row));
+        if !row.status.is_open() {
+            change = change.free_name(claim_key(row));
+        }
+    }
+    change
 }
 
 /// The row that names the open task of a kind about a thing.
@@ -228,13 +253,40 @@ impl Catalog {
             .when(held)
             .write(Op::Put(claim.clone(), row.id.to_string().into_bytes()));
             if let Some(old) = row.id.checked_sub(ROWS_MAX).filter(|old| *old > 0) {
-                change = change.free_name(numbered(TaskRow::PREFIX, old));
+                change = self.evict(change, old, &claim).await?;
             }
             if self.commit(change).await?.is_some() {
                 return Ok((row, true));
             }
         }
         Err(CatalogError::Contended)
+    }
+
+    /// Has a change delete a task, and with one that is open the claim that names it. `claim` is written by the change itself.
+    async fn evict(
+        &self,
+        change: Transaction,
+        id: u64,
+        claim: &str,
+    ) -> Result<Transaction, CatalogError> {
+        let key = numbered(TaskRow::PREFIX, id);
+        let old = match self.read::<TaskRow>(&key).await {
+            Ok(found) => found.map(|found| claim_key(&found.row)),
+            // Nobody knows what it was about; its row goes nevertheless.
+            Err(CatalogError::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let change = change.free_name(key);
+        let Some(old) = old.filter(|old| old != claim) else {
+            return Ok(change);
+        };
+        match self.kv().get(&old).await? {
+            // Given up while this was read, or taken over: then the change is made anew.
+            Some(entry) if number_in(&entry).is_ok_and(|named| named == id) => Ok(change
+                .when(Compare::Version(old.clone(), entry.version))
+                .free_name(old)),
+            _ => Ok(change),
+        }
     }
 
     async fn open_task(&self, id: u64) -> Result<Option<TaskRow>, CatalogError> {
@@ -270,18 +322,11 @@ impl Catalog {
         changes: &[(&Versioned<TaskRow>, &TaskRow)],
     ) -> Result<Option<Revision>, CatalogError> {
         assert!(changes.len() <= TASKS_AT_ONCE, "a write is bounded");
-        let mut change = Transaction::new();
-        for (known, row) in changes {
-            assert!(known.row.status.is_open(), "what has ended stays as it is");
-            change = change.replace(known, &within_bounds(row));
-            if !row.status.is_open() {
-                change = change.free_name(claim_key(row));
-            }
-        }
-        self.commit(change).await
+        self.commit(changed(changes)).await
     }
 
-    /// Changes an open task; one that has ended stays as it is. Returns it as it then stands.
+    /// Changes an open task; one that has ended stays as it is. Returns it as it then stands. The leader hears of one whose `run`
+    /// changes.
     ///
     /// # Errors
     /// `change`'s, [`CatalogError::NotFound`], [`CatalogError::Contended`], [`CatalogError::Kv`].
@@ -296,7 +341,14 @@ impl Catalog {
                 return Ok(found.row);
             }
             let row = change(found.row.clone());
-            if self.write_tasks(&[(&found, &row)]).await?.is_some() {
+            let mut transaction = changed(&[(&found, &row)]);
+            // The leader passes over what a process carries out, until it hears that it is handed over.
+            if row.run != found.row.run && row.status.is_open() {
+                let head = self.read::<TaskHead>(TaskHead::PREFIX).await?;
+                let head = head.ok_or_else(|| missing(id))?;
+                transaction = transaction.replace(&head, &head.row.wished());
+            }
+            if self.commit(transaction).await?.is_some() {
                 return Ok(row);
             }
         }
@@ -322,10 +374,7 @@ impl Catalog {
             }
             let head = self.read::<TaskHead>(TaskHead::PREFIX).await?;
             let head = head.ok_or_else(|| missing(id))?;
-            let wished = TaskHead {
-                wishes: head.row.wishes + 1,
-                ..head.row.clone()
-            };
+            let wished = head.row.wished();
             let row = within_bounds(&TaskRow {
                 cancel: who.to_owned(),
                 ..found.row.clone()

@@ -5,11 +5,13 @@
 //! - A session counts while its time is not up and its user has the generation that it began with: another password, another
 //!   role or a deletion ends all sessions of a user at once.
 //! - One user of role `admin` is left, always, once there was one.
+//! - A user who is deleted leaves no personal token behind: see `tokens.rs`.
 //!
 //! What it does not do: hash, compare, or make secrets. `control` does.
 
 use crate::access::{Catalog, CatalogError, Transaction, Versioned};
 use crate::rows::Row;
+use crate::tokens::TokenRow;
 use crate::volumes::check_name;
 use serde::{Deserialize, Serialize};
 
@@ -186,7 +188,7 @@ impl Catalog {
         Err(CatalogError::Contended)
     }
 
-    /// Deletes a user, whose sessions end with that.
+    /// Deletes a user with his personal tokens. Sessions end with that.
     ///
     /// # Errors
     /// [`CatalogError::Refused`] for the last administrator, [`CatalogError::NotFound`], [`CatalogError::Contended`],
@@ -199,6 +201,10 @@ impl Catalog {
                 let users = self.list::<UserRow>().await?;
                 transaction = transaction.unchanged(another_admin(&users, name)?);
             }
+            // One that cannot be read counts for nobody, and must not keep a user who is to go.
+            let (tokens, _) = self.list_sound::<TokenRow>().await?;
+            let own = tokens.iter().filter(|token| token.row.belongs_to(name));
+            let transaction = own.fold(transaction, Transaction::remove);
             if self.commit(transaction.remove(&found)).await?.is_some() {
                 return Ok(());
             }

@@ -16,7 +16,7 @@ use blockdev::BlockError;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use rpc::{Call, Peer, Reply, Request, RpcError};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -112,6 +112,7 @@ impl Op {
 
 struct State {
     session: Option<Session>,
+    up_since: Time,
     info: VolumeInfo,
     pending: BTreeMap<u64, Rc<Op>>,
     last_id: u64,
@@ -120,6 +121,8 @@ struct State {
     trouble: String,
     /// Sessions and attempts in a row that answered no request.
     failures: u32,
+    /// Whether the last session ended because its node is the owner no more, as it said itself.
+    moved: bool,
     gone: Option<String>,
 }
 
@@ -131,6 +134,9 @@ pub(crate) struct Engine {
     state: RefCell<State>,
     /// The session ended, something was admitted without one, or the device is gone.
     changed: Notify,
+    /// Something is owed while `watched` says that nobody looks.
+    pub(crate) owes: Notify,
+    pub(crate) watched: Cell<bool>,
 }
 
 impl Engine {
@@ -146,15 +152,19 @@ impl Engine {
             writes: Ranges::default(),
             state: RefCell::new(State {
                 session: Some(session),
+                up_since: world.now(),
                 info,
                 pending: BTreeMap::new(),
                 last_id: 0,
                 down_since: world.now(),
                 trouble: String::new(),
                 failures: 0,
+                moved: false,
                 gone: None,
             }),
             changed: Notify::default(),
+            owes: Notify::default(),
+            watched: Cell::new(false),
             world,
             options,
         });
@@ -196,6 +206,10 @@ impl Engine {
             Some(session) => op.issue(session),
             None => self.changed.notify_all(),
         }
+        // Once for many requests: who looks goes on looking while anything is owed.
+        if !self.watched.replace(true) {
+            self.owes.notify_all();
+        }
         Ok(Running {
             engine: self.clone(),
             id,
@@ -203,8 +217,16 @@ impl Engine {
         })
     }
 
+    /// The session, and since when the oldest request has waited on it; `None` when nothing is owed.
+    pub(crate) fn oldest_owed(&self) -> Option<((SessionNumber, Peer), Time)> {
+        let state = self.state.borrow();
+        let (session, oldest) = (state.session.as_ref()?, state.pending.values().next()?);
+        let since = oldest.admitted_at.max(state.up_since);
+        Some(((session.number, session.peer.clone()), since))
+    }
+
     /// Session `number` cannot be used any more.
-    fn on_session_failed(&self, number: SessionNumber, reason: String) {
+    pub(crate) fn on_session_failed(&self, number: SessionNumber, reason: String) {
         let mut state = self.state.borrow_mut();
         if state
             .session
@@ -222,6 +244,15 @@ impl Engine {
             session.peer.close();
             self.changed.notify_all();
         }
+    }
+
+    /// The node of session `number` says that it is not the owner any more.
+    fn on_moved(&self, number: SessionNumber, reason: String) {
+        let mut state = self.state.borrow_mut();
+        let session = state.session.as_ref();
+        state.moved |= session.is_some_and(|one| one.number == number);
+        drop(state);
+        self.on_session_failed(number, reason);
     }
 
     /// Nothing works any more, for this reason: pending requests and all later ones fail.
@@ -278,8 +309,12 @@ impl Engine {
             if gone {
                 return;
             }
-            if up {
+            if up && self.options.doubt_after == Duration::MAX {
                 changed.await;
+                continue;
+            }
+            if up {
+                select(changed, pin!(self.watch(finder))).await;
                 continue;
             }
             let connected = {
@@ -302,6 +337,11 @@ impl Engine {
         loop {
             // The loss of the session itself was counted; the first attempt is made at once.
             let failures = self.state.borrow().failures.saturating_sub(1);
+            let moved = std::mem::take(&mut self.state.borrow_mut().moved);
+            // Who never doubts an owner asks it last in any case: runs with a planted bug keep the histories that find it.
+            if moved && self.options.doubt_after != Duration::MAX {
+                finder.ask_last_owner_first();
+            }
             if let Some(pause) = backoff(&self.world, failures) {
                 self.world.sleep(pause).await;
             }
@@ -333,6 +373,7 @@ impl Engine {
             op.issue(&session);
         }
         state.session = Some(session);
+        state.up_since = self.world.now();
     }
 
     /// Fails requests whose patience is at an end; resolves when the device is gone.
@@ -399,6 +440,8 @@ enum Judgement {
     Gone(String),
     /// The session is of no use; the request is sent again on the next one.
     Again(String),
+    /// As above, and the node knows that it is not the owner.
+    Moved(String),
 }
 
 fn judge(answer: Result<(Reply, Bytes), RpcError>) -> Judgement {
@@ -420,7 +463,8 @@ fn judge(answer: Result<(Reply, Bytes), RpcError>) -> Judgement {
         Err(error) => return Judgement::Again(error.to_string()),
     };
     match reply {
-        NodeError::NotOwner | NodeError::Busy { .. } => Judgement::Again(reply.to_string()),
+        NodeError::NotOwner => Judgement::Moved(reply.to_string()),
+        NodeError::Busy { .. } => Judgement::Again(reply.to_string()),
         NodeError::Detached { .. } | NodeError::NoVolume { .. } => {
             Judgement::Gone(reply.to_string())
         }
@@ -464,6 +508,12 @@ impl Future for Running {
                 slot.waker = Some(context.waker().clone());
                 drop(slot);
                 self.engine.on_session_failed(number, reason);
+                Poll::Pending
+            }
+            Judgement::Moved(reason) => {
+                slot.waker = Some(context.waker().clone());
+                drop(slot);
+                self.engine.on_moved(number, reason);
                 Poll::Pending
             }
         }

@@ -11,6 +11,9 @@ use world::{Address, Duration, World};
 const WAIT_MIN: Duration = Duration::from_secs(1);
 /// Doublings of it: up to 8 s, for owners that take over slowly.
 const WAIT_DOUBLINGS_MAX: u32 = 3;
+/// How long a node may take to say who serves a volume whose owner is silent: it may take it over meanwhile, and one that is
+/// cut off as well must not use up the silence after which the connection is lost.
+const LOOK_WAIT: Duration = Duration::from_secs(2);
 /// Addresses remembered; far more nodes than are ever asked.
 const NODES_MAX: usize = 1024;
 
@@ -37,6 +40,8 @@ pub(crate) struct Finder {
     learned: Vec<Address>,
     /// Where the last session was: asked last when it failed.
     last_owner: Option<Address>,
+    /// Who knew of another owner than the silent one, or gave the volume away: asked first, once.
+    guide: Option<Address>,
 }
 
 impl Finder {
@@ -56,6 +61,7 @@ impl Finder {
             last_session: SessionNumber::before_first(world.clock.unix_ms()),
             learned: Vec::new(),
             last_owner: None,
+            guide: None,
             world,
             options,
         }
@@ -70,6 +76,7 @@ impl Finder {
         let mut refusals = Vec::new();
         let mut last = "no node is known".to_owned();
         let nodes = self.candidates();
+        self.guide = None;
         let asked = nodes.len();
         for node in nodes {
             match self.ask(&node, wait).await {
@@ -88,7 +95,31 @@ impl Finder {
         }
     }
 
-    /// Nodes in the order they are asked: learned ones, configured ones, the owner that failed.
+    /// The last owner has said that it is none any more: it knows best to whom it gave the volume, and whoever else is asked first
+    /// might take it over.
+    pub(crate) fn ask_last_owner_first(&mut self) {
+        self.guide.clone_from(&self.last_owner);
+    }
+
+    /// Asks the nodes but a silent owner who serves the volume now; whoever is asked takes it over if nobody does. `None` when
+    /// nobody answers.
+    pub(crate) async fn look(&mut self, silent: &Address) -> Option<Address> {
+        let mut others = self.candidates();
+        others.retain(|node| node != silent);
+        for node in others {
+            let peer = self.peer(&node);
+            let Ok(owner) = self.locate(&peer, LOOK_WAIT).await else {
+                continue;
+            };
+            if owner != *silent {
+                self.guide = Some(node);
+            }
+            return Some(owner);
+        }
+        None
+    }
+
+    /// Nodes in the order they are asked: the guide, learned ones, configured ones, the owner that failed.
     fn candidates(&self) -> Vec<Address> {
         let mut nodes: Vec<Address> = Vec::new();
         for node in self.options.nodes.iter().chain(&self.learned) {
@@ -99,6 +130,7 @@ impl Finder {
         nodes.sort_by_key(|node| {
             let failed = self.last_owner.as_ref() == Some(node);
             (
+                self.guide.as_ref() != Some(node),
                 failed,
                 !self.learned.is_empty() && !self.learned.contains(node),
             )
@@ -113,17 +145,7 @@ impl Finder {
         wait: Duration,
     ) -> Result<(Session, VolumeInfo), Setback> {
         let peer = self.peer(node);
-        let volume = self.options.volume.clone();
-        let located = self
-            .call(&peer, NodeRequest::Locate { volume }, wait)
-            .await?;
-        let NodeReply::Located { address, nodes, .. } = located else {
-            return Err(Setback::Later(format!(
-                "{node} gave an answer of another kind"
-            )));
-        };
-        self.learned = nodes.into_iter().take(NODES_MAX).map(Address).collect();
-        let owner = Address(address);
+        let owner = self.locate(&peer, wait).await?;
         let peer = if owner == *node {
             peer
         } else {
@@ -131,6 +153,21 @@ impl Finder {
         };
         self.last_owner = Some(owner);
         self.open(peer, wait).await
+    }
+
+    /// The owner, as a node tells; its list of nodes is kept.
+    async fn locate(&mut self, peer: &Peer, wait: Duration) -> Result<Address, Setback> {
+        let volume = self.options.volume.clone();
+        let request = NodeRequest::Locate { volume };
+        let NodeReply::Located { address, nodes, .. } = self.call(peer, request, wait).await?
+        else {
+            let node = peer.address();
+            return Err(Setback::Later(format!(
+                "{node} gave an answer of another kind"
+            )));
+        };
+        self.learned = nodes.into_iter().take(NODES_MAX).map(Address).collect();
+        Ok(Address(address))
     }
 
     async fn open(&mut self, peer: Peer, wait: Duration) -> Result<(Session, VolumeInfo), Setback> {
@@ -193,5 +230,41 @@ impl Finder {
             Ok(Err(error @ RpcError::Refused { .. })) => Err(Setback::Refused(error.to_string())),
             Ok(Err(error)) => Err(Setback::Later(error.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vocab::AttachmentGeneration;
+    use world_sim::{Options, Simulation};
+
+    #[test]
+    fn an_owner_that_gave_the_volume_away_is_asked_first_and_one_that_failed_last() {
+        let sim = Simulation::new(1, Options::default());
+        let nodes: Vec<Address> = ["a", "b", "c"].map(|name| Address(name.to_owned())).into();
+        let options = ClientOptions {
+            cluster: "test".into(),
+            nodes: nodes.clone(),
+            volume: "v".into(),
+            client: 1,
+            attachment: AttachmentGeneration(0),
+            read_only: false,
+            levels: vocab::Levels::OWN,
+            patience: Duration::MAX,
+            doubt_after: crate::DOUBT_AFTER,
+        };
+        let mut finder = Finder::new(sim.host("client").world(), options);
+        finder.last_owner = Some(nodes[1].clone());
+        let order = |finder: &Finder| {
+            finder
+                .candidates()
+                .iter()
+                .map(|node| node.0.clone())
+                .collect::<String>()
+        };
+        assert_eq!(order(&finder), "acb");
+        finder.ask_last_owner_first();
+        assert_eq!(order(&finder), "bac");
     }
 }

@@ -10,14 +10,16 @@
 //! - Without a session a request waits for at most `ClientOptions::patience`.
 //!
 //! It caches nothing and does not shape requests beyond cutting large ones. See docs/protocols/client.md. Read next:
-//! `device.rs` (the block device), `engine.rs` (requests and sessions), `find.rs` (locating and opening).
+//! `device.rs` (the block device), `engine.rs` (requests and sessions), `find.rs` (locating and opening), `doubt.rs` (silent owners).
 
 mod device;
+mod doubt;
 mod engine;
 mod find;
 mod ranges;
 
 pub use device::RemoteDevice;
+pub use doubt::DOUBT_AFTER;
 
 use vocab::{AttachmentGeneration, Levels};
 use world::{Address, Duration};
@@ -42,6 +44,10 @@ pub struct ClientOptions {
     pub levels: Levels,
     /// How long a request (or `open`) waits while no owner can be reached; [`Duration::MAX`] is for ever.
     pub patience: Duration,
+    /// How long the owner may owe an answer and say nothing before it is asked for a sign of life; as long again without one,
+    /// the other nodes are asked who serves the volume now. [`DOUBT_AFTER`] is for everybody; [`Duration::MAX`]: never, and its
+    /// connection is given up after 5 s of silence.
+    pub doubt_after: Duration,
 }
 
 /// What a client of this name calls itself, in each of its processes; never 0.

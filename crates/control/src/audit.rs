@@ -17,14 +17,14 @@ pub(crate) use self::states::{before, look};
 use crate::Backend;
 use crate::auth::Access;
 use crate::request_id;
-use api::{Answer, AuditEntry, ErrorKind, KubernetesOperation, Operation, OperationError};
+use api::{Answer, AuditEntry, ErrorKind, KubernetesOperation, Operation, OperationError, Scope};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Entries that wait at most, of about 500 bytes each, and 9 KiB at most.
+/// Entries that wait at most, of people and of drivers each, of about 500 bytes, and 9 KiB at most.
 const ENTRIES_MAX: usize = 1024;
 /// Entries written at once, as `Operation::AuditRecord` takes them.
 const BATCH_MAX: usize = 48;
@@ -53,7 +53,8 @@ const LEFT_OUT: [&str; 9] = [
 #[derive(Default)]
 struct Queue {
     entries: VecDeque<AuditEntry>,
-    dropped: u64,
+    /// Of people, and of drivers.
+    dropped: [u64; 2],
     writing: bool,
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn is_told(operation: &Operation) -> bool {
         Operation::AuditRecord { .. } => false,
         // One driver sends a thousand a day, and nothing depends on them.
         Operation::Kubernetes(KubernetesOperation::Report { .. }) => false,
+        Operation::LogReport { .. } => false,
         other => !other.looks(),
     }
 }
@@ -82,8 +84,8 @@ fn told(operation: &Operation) -> (String, Map<String, Value>) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
     };
-    if let Operation::Kubernetes(_) = operation {
-        // Half a MiB, and what is told apart anyhow.
+    if let Operation::Kubernetes(_) | Operation::LogReport { .. } = operation {
+        // Up to half a MiB, and what is told apart anyhow.
         fields.retain(|name, _| !["kubernetes", "report"].contains(&name.as_str()));
     }
     fields.retain(|name, value| !LEFT_OUT.contains(&name.as_str()) && !value.is_null());
@@ -115,7 +117,11 @@ pub(crate) fn entry(
     let worth = match error.map(|error| error.kind) {
         None | Some(ErrorKind::Unavailable | ErrorKind::Failed) => is_told(operation),
         Some(ErrorKind::Forbidden) => true,
-        Some(ErrorKind::Unauthenticated) => matches!(operation, Operation::SessionCreate { .. }),
+        // A password that was wrong, or one too many.
+        Some(ErrorKind::Unauthenticated | ErrorKind::Throttled) => matches!(
+            operation,
+            Operation::SessionCreate { .. } | Operation::UserSet { .. }
+        ),
         Some(_) => false,
     };
     if !worth {
@@ -130,6 +136,7 @@ pub(crate) fn entry(
     }
     Some(AuditEntry {
         id: 0,
+        driver: access.scope == Some(Scope::Csi),
         at_ms: now_ms(),
         who: access.who.clone(),
         from: access.from.clone(),
@@ -165,8 +172,10 @@ impl Audit {
     /// Has an entry written.
     pub(crate) fn record(&self, entry: AuditEntry) {
         let mut queue = self.queue();
-        if queue.entries.len() >= ENTRIES_MAX {
-            queue.dropped += 1;
+        let alike = queue.entries.iter();
+        let alike = alike.filter(|waiting| waiting.driver == entry.driver);
+        if alike.count() >= ENTRIES_MAX {
+            queue.dropped[usize::from(entry.driver)] += 1;
             return;
         }
         queue.entries.push_back(entry);
@@ -175,11 +184,22 @@ impl Audit {
         }
     }
 
+    /// The first entries, all of one log: a batch is written as a whole, or once more.
     fn next_batch(&self) -> Vec<AuditEntry> {
         let mut queue = self.queue();
-        let count = queue.entries.len().min(BATCH_MAX);
-        let mut batch: Vec<AuditEntry> = queue.entries.drain(..count).collect();
-        let dropped = std::mem::take(&mut queue.dropped);
+        let driver = queue.entries.front().is_some_and(|entry| entry.driver);
+        let (mut batch, mut rest) = (Vec::new(), VecDeque::new());
+        for entry in queue.entries.drain(..) {
+            match entry.driver == driver && batch.len() < BATCH_MAX {
+                true => batch.push(entry),
+                false => rest.push_back(entry),
+            }
+        }
+        queue.entries = rest;
+        let dropped = match batch.is_empty() {
+            true => 0,
+            false => std::mem::take(&mut queue.dropped[usize::from(driver)]),
+        };
         if let Some(last) = batch.last_mut().filter(|_| dropped > 0) {
             let lost = format!("{dropped} entries before this one were lost: too many waited");
             last.reason.get_or_insert_default().push_str(&lost);

@@ -6,6 +6,7 @@
 //! - A token that is deleted is refused from the next request on, by every node: the catalog is asked each time. A session is
 //!   looked up in what the node follows of the catalog.
 //! - A token counts before a session, and that before a certificate: who sends one wants its rights.
+//! - A personal token makes nothing that lets somebody in ([`lets_in`]): one that was stolen does not multiply.
 //!
 //! Tokens have 256 bits of the kernel's randomness, so a fast hash suffices (there is nothing to guess), and comparing
 //! hashes tells nothing about a token by the time it takes.
@@ -53,7 +54,10 @@ impl Digest {
 /// Whether and how requests are authenticated.
 #[derive(Clone, Copy)]
 pub enum Auth {
-    /// Everybody may do everything: for a loopback address.
+    /// Everybody on this machine may do everything: for a loopback address. A browser here is also everybody whose pages it
+    /// shows, so what is asked for under a name that somebody else may have pointed here is refused.
+    Local,
+    /// Everybody may do everything, as somebody wrote down.
     Open,
     /// A token is needed, or a certificate of the cluster. Tokens are in the catalog.
     Tokens {
@@ -62,6 +66,9 @@ pub enum Auth {
         admin: Option<Digest>,
     },
 }
+
+/// Hexadecimal digits of the mark of who tells lines: 128 bits, which nobody finds a second time.
+const TELLER_DIGITS: usize = 32;
 
 /// Name of the cookie of a session; under TLS it begins with `__Host-`, so that nobody else can set it.
 const COOKIE_NAME: &str = "azekura-session";
@@ -100,10 +107,11 @@ pub(crate) fn has_session_cookie(headers: &HeaderMap) -> bool {
 }
 
 /// What a request shows of who asks.
+#[derive(Clone)]
 struct Shown {
     token: Option<String>,
     session: Option<String>,
-    caller: Option<Caller>,
+    peer: Option<Peer>,
     from: String,
 }
 
@@ -118,7 +126,7 @@ impl Shown {
             // One that is no text is no token, and is not as if there were none.
             token: token.map(|value| value.to_str().unwrap_or_default().to_owned()),
             session: cookies.next().map(|(_, secret)| secret.to_owned()),
-            caller: peer.and_then(|ConnectInfo(peer)| peer.caller()),
+            peer: peer.map(|ConnectInfo(peer)| peer.clone()),
             from: peer.map_or_else(String::new, |ConnectInfo(peer)| peer.from.to_string()),
         }
     }
@@ -129,13 +137,14 @@ impl Auth {
         let Self::Tokens { admin } = self else {
             return Ok(Access::all("anybody", shown.from));
         };
+        let caller = shown.peer.as_ref().and_then(Peer::caller);
         if let Some(token) = &shown.token {
             return by_token(backend, admin, bearer(Some(token))?, shown.from).await;
         }
         if let Some(secret) = &shown.session {
             let hash = Digest::of(secret).to_hex();
             let found = backend.call(Operation::SessionFind { hash: hash.clone() });
-            match (found.await, &shown.caller) {
+            match (found.await, &caller) {
                 (Ok(Answer::Session(session)), _) => {
                     return Ok(Access::of_session(session, hash, shown.from));
                 }
@@ -144,8 +153,12 @@ impl Auth {
                 (Err(error), _) => return Err(error),
             }
         }
-        match shown.caller {
-            Some(caller) => Ok(Access::of(&caller, shown.from)),
+        match caller {
+            Some(caller) => {
+                let peer = shown.peer.as_ref();
+                let certificate = peer.map_or_else(String::new, Peer::certificate);
+                Ok(Access::of(&caller, certificate, shown.from))
+            }
             None => Err(nobody_known()),
         }
     }
@@ -168,14 +181,20 @@ async fn by_token(
         return Ok(Access::all("the node's own token", from));
     }
     let hash = digest.to_hex();
-    match backend.call(Operation::TokenFind { hash }).await? {
+    let find = Operation::TokenFind { hash: hash.clone() };
+    match backend.call(find).await? {
         Answer::Token(token) => Ok(Access {
             scope: Some(token.scope),
             containers: token.containers,
             kubernetes: token.kubernetes,
-            who: format!("token {}", token.name),
+            who: match &token.user {
+                Some(user) => format!("user {user}, token {}", token.name),
+                None => format!("token {}", token.name),
+            },
+            credential: hash,
             from,
             session: None,
+            personal: token.user.is_some(),
         }),
         _ => Err(odd_search("token")),
     }
@@ -187,6 +206,27 @@ pub(crate) struct Gate {
     pub(crate) auth: Auth,
     pub(crate) transport: Transport,
     pub(crate) backend: Arc<dyn Backend>,
+}
+
+/// Somebody whose request is answered for as long as he listens.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    gate: Gate,
+    shown: Shown,
+}
+
+impl Asker {
+    /// Whether he is known to be nobody any more who may ask for this: his session, his token or his user is gone, or may less.
+    /// Who cannot be looked up is not known to be.
+    pub(crate) async fn is_gone(&self, operation: &Operation) -> bool {
+        let found = self
+            .gate
+            .auth
+            .access(&*self.gate.backend, self.shown.clone());
+        let allowed = found.await.and_then(|access| check(&access, operation));
+        let ends = [ErrorKind::Unauthenticated, ErrorKind::Forbidden];
+        allowed.is_err_and(|error| ends.contains(&error.kind))
+    }
 }
 
 /// Whether something at this path is shown to everybody: the files of the pages, which know nothing.
@@ -201,7 +241,10 @@ fn is_session(uri: &Uri) -> bool {
 }
 
 /// Finds out who asks, before anything else is looked at.
-pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+pub(crate) async fn layer(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    if let Err(error) = headers::check_host(&request, gate.auth) {
+        return Reply::from(error).into_response();
+    }
     if is_page(request.uri()) {
         return next.run(request).await;
     }
@@ -210,6 +253,10 @@ pub(crate) async fn layer(State(gate): State<Gate>, request: Request, next: Next
     }
     let shown = Shown::by(&request, gate.transport);
     let from = shown.from.clone();
+    request.extensions_mut().insert(Asker {
+        gate: gate.clone(),
+        shown: shown.clone(),
+    });
     match gate.auth.access(&*gate.backend, shown).await {
         Ok(access) => ACCESS.scope(access, next.run(request)).await,
         Err(error) if error.kind == ErrorKind::Unauthenticated && is_session(request.uri()) => {
@@ -281,14 +328,18 @@ pub(crate) struct Access {
     pub(crate) kubernetes: Vec<String>,
     /// Who, for people and for the audit log.
     pub(crate) who: String,
+    /// What tells the token or certificate from another one of its name; empty: it needs nothing.
+    pub(crate) credential: String,
     /// The address that the request came from.
     pub(crate) from: String,
     pub(crate) session: Option<Session>,
+    /// Whether a personal token is shown.
+    pub(crate) personal: bool,
 }
 
 impl Access {
-    /// What a certificate allows.
-    fn of(caller: &Caller, from: String) -> Self {
+    /// What a certificate with this fingerprint allows.
+    pub(crate) fn of(caller: &Caller, certificate: String, from: String) -> Self {
         let scope = match caller.role {
             Role::Admin => Scope::Admin,
             // Nodes change things by calls among themselves.
@@ -298,7 +349,10 @@ impl Access {
         };
         Self {
             scope: Some(scope),
+            containers: caller.limits.containers.clone(),
+            kubernetes: caller.limits.kubernetes.clone(),
             who: format!("certificate {caller}"),
+            credential: certificate,
             ..Self::nobody(from)
         }
     }
@@ -333,9 +387,19 @@ impl Access {
             containers: Vec::new(),
             kubernetes: Vec::new(),
             who: "nobody".to_owned(),
+            credential: String::new(),
             from,
             session: None,
+            personal: false,
         }
+    }
+
+    /// As whom it tells lines of a log, and sees those: this token or certificate, and no other one that has or had its name.
+    pub(crate) fn teller(&self) -> String {
+        let known = format!("{:?}", (&self.who, &self.credential));
+        let mut mark = blake3::hash(known.as_bytes()).to_hex().to_string();
+        mark.truncate(TELLER_DIGITS);
+        api::teller(&self.who, &mark)
     }
 }
 
@@ -344,6 +408,14 @@ pub(crate) fn check(access: &Access, operation: &Operation) -> Result<(), Operat
     let Some(scope) = access.scope else {
         return Err(nobody_known());
     };
+    if access.personal && lets_in(operation.bare()) {
+        let message = format!(
+            "a personal token does not allow {}, which lets somebody in, so that one that was stolen makes no others: log in \
+             (`azekura session create`), or use a token that an administrator made for this",
+            operation.name()
+        );
+        return Err(OperationError::new(ErrorKind::Forbidden, message));
+    }
     if allows(scope, operation) {
         return Ok(());
     }
@@ -377,11 +449,15 @@ pub(crate) fn allows(scope: Scope, operation: &Operation) -> bool {
         Scope::Csi => match operation {
             Operation::ContainerCreate(spec) => spec.name.starts_with("csi-"),
             Operation::Kubernetes(operation) => is_for_drivers(operation),
+            // Of lines it sees its own: see `limits::of_logs`.
+            Operation::Logs(_) | Operation::LogReport { .. } => true,
             Operation::Cluster
             | Operation::Capacity { .. }
             | Operation::ContainerList
+            | Operation::ContainerShow { .. }
             | Operation::VolumeCreate(_)
             | Operation::VolumeList(_)
+            | Operation::CloneList(_)
             | Operation::VolumeShow { .. }
             | Operation::VolumeSet { .. }
             | Operation::VolumeDelete { .. }
@@ -409,6 +485,20 @@ fn is_for_drivers(operation: &KubernetesOperation) -> bool {
         O::Show { .. } | O::Claims { .. } | O::Report { .. } => true,
         O::List | O::Forget { .. } => false,
     }
+}
+
+/// Whether it makes something that somebody can come in with: a token, a user, another password or role. A backup of the catalog has
+/// everybody's hashes, and where the catalog is moved to somebody may write rows of his own.
+fn lets_in(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::TokenCreate { .. }
+            | Operation::JoinTokenCreate { .. }
+            | Operation::UserCreate { .. }
+            | Operation::UserSet { .. }
+            | Operation::CatalogBackup
+            | Operation::CatalogMove(_)
+    )
 }
 
 /// Whether it decides who may come in, or gives something up for good: what is on a disk, for one.

@@ -4,8 +4,11 @@
 //! - Nothing is shown inside a page of somebody else, and no page runs a script that is not a file of this server.
 //! - A request that changes something and comes from a page of another origin is refused, whatever it shows: a cookie, a
 //!   certificate, or nothing where nothing is asked for.
+//! - Where nobody is asked who he is, a page of another site gets nothing by having its own name point here (DNS rebinding): the
+//!   request must name an address or `localhost`.
 //! - One that shows a cookie also carries `x-azekura-request`, which no page of another origin can send unasked.
 
+use crate::Auth;
 use crate::auth::has_session_cookie;
 use crate::server::Peer;
 use api::{ErrorKind, OperationError};
@@ -56,6 +59,35 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(STRICT));
     }
     response
+}
+
+/// Refuses a name that may be anybody's, where everybody of this machine is let in.
+pub(crate) fn check_host(request: &Request, auth: Auth) -> Result<(), OperationError> {
+    let header = request.headers().get(HOST);
+    let header = header.map(|value| value.to_str().unwrap_or("?"));
+    // Whoever says none is no browser.
+    let Some(said) = request.uri().host().or(header) else {
+        return Ok(());
+    };
+    if !matches!(auth, Auth::Local) || is_here(said) {
+        return Ok(());
+    }
+    Err(OperationError::new(
+        ErrorKind::Forbidden,
+        format!(
+            "{said} is asked for, and this API lets everybody in who uses its address: open it at its address or at \
+             localhost, or write `[api_auth]` or `[tls]` into the node's configuration"
+        ),
+    ))
+}
+
+/// Whether a host, with or without a port, is an address or `localhost`.
+fn is_here(said: &str) -> bool {
+    let host = match said.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => said.split(':').next().unwrap_or_default(),
+    };
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok()
 }
 
 /// Refuses changes that a page of another origin asks for.

@@ -219,7 +219,6 @@ fn has_secret(operation: &Operation) -> bool {
             | Operation::UserSet { .. }
             | Operation::SessionCreate { .. }
             | Operation::SessionDelete { .. }
-            | Operation::SessionEnd { .. }
     )
 }
 

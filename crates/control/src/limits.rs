@@ -1,4 +1,4 @@
-//! What a token that is limited to containers or Kubernetes clusters may touch.
+//! What a token or a certificate that is limited to containers or Kubernetes clusters may touch.
 //!
 //! A volume is of the Kubernetes cluster that its label names, which such a token neither leaves out nor changes. A snapshot is of
 //! that of its volume, and once that is gone of the one that its own label names: the node has copied it. Which container it was in
@@ -7,8 +7,8 @@
 use crate::Backend;
 use crate::auth::Access;
 use api::{
-    Answer, ErrorKind, GroupSnapshotAnswer, KUBERNETES_LABEL, KubernetesOperation, Operation,
-    OperationError, SnapshotAnswer, SnapshotRef,
+    Answer, ErrorKind, GroupSnapshotAnswer, KUBERNETES_LABEL, KubernetesOperation, LogQuery,
+    Operation, OperationError, Scope, SnapshotAnswer, SnapshotRef,
 };
 
 /// Checks what an operation touches, and narrows lists to the token's own.
@@ -20,6 +20,9 @@ pub(crate) async fn apply(
     access: &Access,
     operation: Operation,
 ) -> Result<Operation, OperationError> {
+    if let Operation::Logs(query) = operation {
+        return Ok(Operation::Logs(of_logs(access, query)));
+    }
     if access.containers.is_empty() && access.kubernetes.is_empty() {
         return Ok(operation);
     }
@@ -28,6 +31,11 @@ pub(crate) async fn apply(
             query.containers.clone_from(&access.containers);
             query.kubernetes.clone_from(&access.kubernetes);
             Ok(Operation::VolumeList(query))
+        }
+        Operation::CloneList(mut query) => {
+            query.containers.clone_from(&access.containers);
+            query.kubernetes.clone_from(&access.kubernetes);
+            Ok(Operation::CloneList(query))
         }
         Operation::SnapshotList(mut query) => {
             query.containers.clone_from(&access.containers);
@@ -49,6 +57,25 @@ pub(crate) async fn apply(
             Ok(other)
         }
     }
+}
+
+/// A driver sees the lines that it has told itself, and no others: those of nodes are about everybody's volumes.
+pub(crate) fn of_logs(access: &Access, query: LogQuery) -> LogQuery {
+    let is_driver = access.scope == Some(Scope::Csi);
+    LogQuery {
+        by: is_driver.then(|| access.teller()),
+        ..query
+    }
+}
+
+/// Leaves out of a list what is none of the token's.
+pub(crate) fn narrow(access: &Access, mut answer: Answer) -> Answer {
+    if let Answer::Containers(containers) = &mut answer
+        && !access.containers.is_empty()
+    {
+        containers.retain(|container| access.containers.contains(&container.name));
+    }
+    answer
 }
 
 /// A volume whose data an operation touches.
@@ -114,14 +141,14 @@ fn admit_orphan(access: &Access, snapshot: &SnapshotAnswer) -> Result<(), Operat
     let id = snapshot.id;
     if !access.containers.is_empty() {
         return Err(forbidden(format!(
-            "this token is limited to containers, and the volume of snapshot {id} is gone, so nothing says in which one that was: use a \
+            "this token or certificate is limited to containers, and the volume of snapshot {id} is gone, so nothing says in which one that was: use a \
              token without --container, such as an administrator's"
         )));
     }
     match snapshot.labels.get(KUBERNETES_LABEL) {
         Some(cluster) => admit_cluster(access, cluster),
         None => Err(forbidden(format!(
-            "this token is limited to the Kubernetes clusters {}, and snapshot {id} was not taken of a volume of one of them",
+            "this token or certificate is limited to the Kubernetes clusters {}, and snapshot {id} was not taken of a volume of one of them",
             access.kubernetes.join(", ")
         ))),
     }
@@ -137,7 +164,7 @@ fn admit_container(access: &Access, container: &str) -> Result<(), OperationErro
         return Ok(());
     }
     Err(forbidden(format!(
-        "this token is limited to the containers {}, and {container} is not one of them",
+        "this token or certificate is limited to the containers {}, and {container} is not one of them",
         containers.join(", ")
     )))
 }
@@ -148,7 +175,7 @@ fn admit_cluster(access: &Access, cluster: &str) -> Result<(), OperationError> {
         return Ok(());
     }
     Err(forbidden(format!(
-        "this token is limited to the Kubernetes clusters {}, and {cluster} is not one of them",
+        "this token or certificate is limited to the Kubernetes clusters {}, and {cluster} is not one of them",
         clusters.join(", ")
     )))
 }
@@ -162,7 +189,7 @@ fn admit_label(
         Some(cluster) => admit_cluster(access, cluster),
         None if access.kubernetes.is_empty() => Ok(()),
         None => Err(forbidden(format!(
-            "this token is limited to the Kubernetes clusters {}, and volume {volume} does not have the label {KUBERNETES_LABEL} \
+            "this token or certificate is limited to the Kubernetes clusters {}, and volume {volume} does not have the label {KUBERNETES_LABEL} \
              with the name of one of them (`azekura csi controller --kubernetes-cluster` sets it)",
             access.kubernetes.join(", ")
         ))),
@@ -181,7 +208,7 @@ fn check_change(
     match change.labels.get(KUBERNETES_LABEL) {
         Some(wanted) if !access.kubernetes.is_empty() && wanted.as_ref() != label => {
             Err(forbidden(format!(
-                "this token is limited to Kubernetes clusters, so it may not change the label {KUBERNETES_LABEL}"
+                "this token or certificate is limited to Kubernetes clusters, so it may not change the label {KUBERNETES_LABEL}"
             )))
         }
         _ => Ok(()),
@@ -206,6 +233,7 @@ fn apply_kubernetes(
 fn containers_of(operation: &Operation) -> Vec<&str> {
     match operation {
         Operation::ContainerCreate(spec) => vec![&spec.name],
+        Operation::ContainerShow { name } => vec![name.as_str()],
         Operation::VolumeCreate(spec) => spec.container.as_deref().into_iter().collect(),
         Operation::Capacity { container, .. } => container.as_deref().into_iter().collect(),
         _ => Vec::new(),
@@ -242,7 +270,7 @@ async fn volumes_of(
         // Members of groups of others would show.
         Operation::GroupSnapshotList => {
             return Err(forbidden(
-                "a token that is limited to containers or Kubernetes clusters lists no group snapshots"
+                "a token or certificate that is limited to containers or Kubernetes clusters lists no group snapshots"
                     .to_owned(),
             ));
         }
@@ -253,7 +281,7 @@ async fn volumes_of(
 fn members_of(group: &GroupSnapshotAnswer) -> Result<Vec<Touched>, OperationError> {
     if group.snapshots.is_empty() {
         return Err(forbidden(format!(
-            "this token is limited, and group snapshot {} has no member that says whose it is: it is being taken, or they were deleted one \
+            "this token or certificate is limited, and group snapshot {} has no member that says whose it is: it is being taken, or they were deleted one \
              by one; use a token without limits, such as an administrator's",
             group.name
         )));

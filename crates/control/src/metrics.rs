@@ -10,8 +10,9 @@
 use api::{
     ActivityAnswer, AlertCountsAnswer, ClusterFigures, ComponentAnswer, ContainerFigures,
     DiskFigures, FiguresAnswer, LatencyFigures, ReductionFigures, ResiliencyAnswer, ServedFigures,
-    SpaceAnswer, StoreFigures, VolumeFigures,
+    SpaceAnswer, StoreFigures, VolumeFigures, VolumeReductionFigures,
 };
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
 /// Volumes of a node with series of their own: 1000 of them make 47,000 lines, 6 MB a scrape.
@@ -121,7 +122,8 @@ pub(crate) fn render(figures: &FiguresAnswer) -> String {
     node(&mut out, figures, &bounds);
     caches(&mut out, figures);
     stores(&mut out, figures);
-    disks(&mut out, figures);
+    disks(&mut out, figures, &bounds);
+    container_latency(&mut out, figures, &bounds);
     let unserved = figures.cluster.iter().flat_map(|cluster| &cluster.unserved);
     let volumes: Vec<Volume<'_>> = figures
         .volumes
@@ -349,7 +351,7 @@ fn store_labels(one: &StoreFigures, figures: &FiguresAnswer) -> String {
     )
 }
 
-fn disks(out: &mut Text, figures: &FiguresAnswer) {
+fn disks(out: &mut Text, figures: &FiguresAnswer, bounds: &[String]) {
     let disks = || {
         figures.stores.iter().flat_map(|store| {
             let labels = store_labels(store, figures);
@@ -381,6 +383,69 @@ fn disks(out: &mut Text, figures: &FiguresAnswer) {
         "Bytes of these operations.",
         disks().flat_map(|(labels, disk)| split((labels, sizes(disk)))),
     );
+    const LATENCY: &str = "azekura_disk_latency_seconds";
+    out.family(
+        LATENCY,
+        "histogram",
+        "How long operations of a store's disk took since the store was opened.",
+    );
+    for (labels, disk) in disks() {
+        let [read_us, write_us, flush_us] = disk.micros;
+        let micros = ActivityAnswer {
+            read_us,
+            write_us,
+            flush_us,
+            ..ActivityAnswer::default()
+        };
+        for timed in timed(&disk.latency, &micros) {
+            let labels = format!("{labels},operation=\"{}\"", timed.operation);
+            out.histogram(LATENCY, &labels, bounds, &timed);
+        }
+    }
+}
+
+/// Counts of one kind and another.
+fn add(sum: &mut Vec<u64>, more: &[u64]) {
+    if sum.len() < more.len() {
+        sum.resize(more.len(), 0);
+    }
+    for (own, more) in sum.iter_mut().zip(more) {
+        *own += more;
+    }
+}
+
+/// What clients do with the volumes of each container that the node owns, all of them: labels are bounded by the containers there are.
+fn container_latency(out: &mut Text, figures: &FiguresAnswer, bounds: &[String]) {
+    let mut sums: BTreeMap<&str, (ActivityAnswer, LatencyFigures)> = BTreeMap::new();
+    for volume in &figures.volumes {
+        let Some(served) = &volume.served else {
+            continue;
+        };
+        let (activity, latency) = sums.entry(&volume.container).or_default();
+        activity.read_us += served.activity.read_us;
+        activity.write_us += served.activity.write_us;
+        activity.flush_us += served.activity.flush_us;
+        add(&mut latency.reads, &served.latency.reads);
+        add(&mut latency.writes, &served.latency.writes);
+        add(&mut latency.flushes, &served.latency.flushes);
+    }
+    const LATENCY: &str = "azekura_container_latency_seconds";
+    out.family(
+        LATENCY,
+        "histogram",
+        "How long requests of clients took, of the container's volumes that the node owns.",
+    );
+    let node = escape(&figures.node);
+    for (container, (activity, latency)) in sums {
+        let container = escape(container);
+        for timed in timed(&latency, &activity) {
+            let labels = format!(
+                "container=\"{container}\",node=\"{node}\",operation=\"{}\"",
+                timed.operation
+            );
+            out.histogram(LATENCY, &labels, bounds, &timed);
+        }
+    }
 }
 
 /// A volume and its labels, which every family needs again.
@@ -638,6 +703,7 @@ fn reduction(out: &mut Text, all: &ClusterFigures) {
         "Bytes of one copy of those as stored.",
         walked(|sum| sum.stored),
     );
+    volume_reductions(out, &all.volume_reductions);
     let collected = &all.collection;
     for (name, help, value) in [
         (
@@ -658,6 +724,31 @@ fn reduction(out: &mut Text, all: &ClusterFigures) {
     ] {
         let one = std::iter::once((String::new(), value));
         out.metric(name, "counter", help, one);
+    }
+}
+
+/// Of volumes that share with nobody, whose space is their own.
+fn volume_reductions(out: &mut Text, volumes: &[VolumeReductionFigures]) {
+    type Field = fn(&VolumeReductionFigures) -> u64;
+    let fields: [(&str, &str, Field); 2] = [
+        (
+            "azekura_volume_walked_bytes",
+            "Bytes that the volume mapped when it was walked; of volumes that share with nobody.",
+            |volume| volume.mapped,
+        ),
+        (
+            "azekura_volume_stored_bytes",
+            "Bytes of one copy of those as stored.",
+            |volume| volume.stored,
+        ),
+    ];
+    for (name, help, field) in fields {
+        let series = volumes.iter().take(VOLUMES_MAX).map(|one| {
+            let (volume, container) = (escape(&one.name), escape(&one.container));
+            let labels = format!("volume=\"{volume}\",container=\"{container}\"");
+            (labels, field(one))
+        });
+        out.metric(name, "gauge", help, series);
     }
 }
 

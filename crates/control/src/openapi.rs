@@ -8,6 +8,7 @@
 mod accounts;
 mod alerts;
 mod describe;
+mod groups;
 mod kubernetes;
 mod table;
 

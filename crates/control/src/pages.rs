@@ -24,7 +24,7 @@ const NOT_BUILT: &str = "<!doctype html>
 <title>Azekura</title>
 <style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 40em; margin: 4em auto; padding: 0 1em }</style>
 <h1>Azekura</h1>
-<p>This program was built without its web pages. With Node.js 20 or newer on the machine that builds it:</p>
+<p>This program was built without its web pages. With Node.js 20.19 or newer on the machine that builds it:</p>
 <pre>cargo xtask ui
 cargo build --release --package azekura</pre>
 <p>Everything else works: the API is below <code>/api/v1</code>, described by

@@ -4,6 +4,7 @@ mod accounts;
 mod alerts;
 mod catalog;
 mod disks;
+mod groups;
 mod joining;
 mod kubernetes;
 mod logs;
@@ -11,6 +12,7 @@ mod members;
 mod metrics;
 mod paging;
 mod tasks;
+mod tokens;
 
 use crate::audit::{self, Audit};
 use crate::auth::{Access, Transport};
@@ -20,11 +22,11 @@ use crate::password::Passwords;
 use crate::reply::{Reply, no_such_method, parse, parse_or_default, require_json};
 use crate::stream::Hub;
 use crate::throttle::Throttle;
-use crate::{Auth, Backend, auth, headers, limits, make_token, openapi, pages, request_id, stream};
+use crate::{Auth, Backend, auth, headers, limits, openapi, pages, request_id, stream};
 use api::http::{self, BODY_BYTES_MAX, PREFIX};
 use api::{
-    Answer, Asker, ContainerChange, ContainerSpec, GroupSnapshotSpec, ListQuery, Operation,
-    OperationError, TokenAnswer, TokenSpec, VolumeChange, VolumeSpec,
+    Answer, Asker, ContainerChange, ContainerQuery, ContainerSpec, GroupSnapshotQuery,
+    GroupSnapshotSpec, ListQuery, Operation, OperationError, VolumeChange, VolumeSpec,
 };
 use axum::Router;
 use axum::body::Bytes;
@@ -32,8 +34,8 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, patch, post};
-use paging::{IdText, NameText};
+use axum::routing::{delete, get, post};
+use paging::Asked;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -72,9 +74,21 @@ impl Shared {
                 return result;
             }
         };
+        self.do_allowed(access, operation).await
+    }
+
+    /// Carries out what somebody may: on top of the version and under the key that the request has.
+    async fn do_allowed(
+        &self,
+        access: Access,
+        operation: Operation,
+    ) -> Result<Answer, OperationError> {
         let operation = conditions::apply(operation)?;
         match idempotency::ticket(&access, &operation)? {
-            None => self.do_and_tell(&access, operation).await,
+            None => {
+                let answer = self.do_and_tell(&access, operation).await?;
+                Ok(limits::narrow(&access, answer))
+            }
             Some(ticket) => self.do_once(access, operation, ticket).await,
         }
     }
@@ -149,7 +163,8 @@ impl Shared {
         };
         let name = operation.name();
         let subject = operation.subject().unwrap_or_default().to_owned();
-        let looks = operation.looks();
+        // A driver tells lines once a second: they would be mostly about themselves.
+        let quiet = operation.looks() || matches!(operation, Operation::LogReport { .. });
         let request = request_id::current();
         let asker = Asker {
             who: auth::who(),
@@ -170,7 +185,7 @@ impl Shared {
             tracing::debug!(operation = name, volume = subject, request, %error, "nothing to see before a change");
         } else if let Err(error) = &result {
             tracing::info!(operation = name, volume = subject, request, kind = ?error.kind, %error, "operation refused");
-        } else if looks {
+        } else if quiet {
             tracing::debug!(
                 operation = name,
                 volume = subject,
@@ -265,7 +280,9 @@ fn version_1() -> Router<Shared> {
         .route("/containers", get(container_list).post(container_create))
         .route(
             "/containers/{name}",
-            patch(container_set).delete(container_delete),
+            get(container_show)
+                .patch(container_set)
+                .delete(container_delete),
         )
         .route("/volumes", get(volume_list).post(volume_create))
         .route(
@@ -275,6 +292,7 @@ fn version_1() -> Router<Shared> {
         .route("/volumes/{name}/resize", post(volume_resize))
         .route("/volumes/{name}/restore", post(volume_restore))
         .route("/volumes/{name}/drain", post(volume_drain))
+        .route("/volumes/{name}/release", post(volume_release))
         .route("/volumes/{name}/attach", post(attach))
         .route("/volumes/{name}/detach", post(detach))
         .route(
@@ -293,8 +311,6 @@ fn version_1() -> Router<Shared> {
             "/group-snapshots/{id}",
             get(group_show).delete(group_delete),
         )
-        .route("/tokens", get(token_list).post(token_create))
-        .route("/tokens/{name}", delete(token_delete))
         .route("/openapi.json", get(openapi::serve))
         .route("/stream", get(stream::serve))
         .route("/logs/follow", get(stream::logs::serve))
@@ -302,12 +318,14 @@ fn version_1() -> Router<Shared> {
         .merge(alerts::routes())
         .merge(catalog::routes())
         .merge(disks::routes())
+        .merge(groups::routes())
         .merge(joining::routes())
         .merge(kubernetes::routes())
         .merge(members::routes())
         .merge(metrics::routes())
         .merge(logs::routes())
         .merge(tasks::routes())
+        .merge(tokens::routes())
 }
 
 async fn metrics_text(State(shared): State<Shared>) -> Response {
@@ -329,13 +347,20 @@ async fn status(State(shared): State<Shared>) -> Reply {
     shared.reply(Ok(Operation::Status)).await
 }
 
-async fn container_list(State(shared): State<Shared>, page: NameText) -> Reply {
-    shared.named(page, Operation::ContainerList).await
+async fn container_list(State(shared): State<Shared>, query: Asked<ContainerQuery>) -> Reply {
+    shared.listed(query).await
 }
 
 async fn container_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
     let spec = bytes(body).and_then(|body| parse::<ContainerSpec>(&headers, &body));
     shared.reply(spec.map(Operation::ContainerCreate)).await
+}
+
+async fn container_show(State(shared): State<Shared>, path: PathText) -> Reply {
+    let name = text(path);
+    shared
+        .reply(name.map(|name| Operation::ContainerShow { name }))
+        .await
 }
 
 async fn container_set(
@@ -462,6 +487,15 @@ async fn volume_drain(State(shared): State<Shared>, path: PathText, headers: Hea
     shared.reply(operation()).await
 }
 
+async fn volume_release(State(shared): State<Shared>, path: PathText, headers: HeaderMap) -> Reply {
+    let operation = || {
+        require_json(&headers)?;
+        let name = text(path)?;
+        Ok(Operation::VolumeRelease { name })
+    };
+    shared.reply(operation()).await
+}
+
 async fn attach(
     State(shared): State<Shared>,
     path: PathText,
@@ -529,8 +563,8 @@ async fn snapshot_show(State(shared): State<Shared>, path: PathText) -> Reply {
     shared.reply(operation).await
 }
 
-async fn group_list(State(shared): State<Shared>, page: IdText) -> Reply {
-    shared.numbered(page, Operation::GroupSnapshotList).await
+async fn group_list(State(shared): State<Shared>, query: Asked<GroupSnapshotQuery>) -> Reply {
+    shared.listed(query).await
 }
 
 async fn group_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
@@ -549,37 +583,6 @@ async fn group_delete(State(shared): State<Shared>, path: PathText) -> Reply {
     let id = text(path);
     shared
         .reply(id.map(|id| Operation::GroupSnapshotDelete { id }))
-        .await
-}
-
-async fn token_list(State(shared): State<Shared>, page: NameText) -> Reply {
-    shared.named(page, Operation::TokenList).await
-}
-
-/// Makes the secret here, so that it never gets further than this answer.
-async fn token_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
-    let spec = bytes(body).and_then(|body| parse::<TokenSpec>(&headers, &body));
-    let made = make_token().map_err(|cause| {
-        OperationError::failed(format!("no token can be made without randomness: {cause}"))
-    });
-    let (spec, (token, digest)) = match (spec, made) {
-        (Ok(spec), Ok(made)) => (spec, made),
-        (Err(error), _) | (_, Err(error)) => return error.into(),
-    };
-    let hash = digest.to_hex();
-    match shared.call(Operation::TokenCreate { spec, hash }).await {
-        Ok(Answer::Token(answer)) => Reply::from(Ok(Answer::Token(TokenAnswer {
-            token: Some(token),
-            ..answer
-        }))),
-        other => other.into(),
-    }
-}
-
-async fn token_delete(State(shared): State<Shared>, path: PathText) -> Reply {
-    let name = text(path);
-    shared
-        .reply(name.map(|name| Operation::TokenDelete { name }))
         .await
 }
 

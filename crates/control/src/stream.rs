@@ -6,18 +6,19 @@
 //!
 //! Invariants
 //! - At most [`LISTENERS_MAX`] listen; each ends after [`LIFE_MAX`], and with the server: who comes again is asked who he is.
+//! - Who may not look any more is told nothing more: he is looked up again every [`PULSE`].
 //! - One that does not read is not waited for: it misses events, and is told to read everything again.
 
 pub(crate) mod logs;
 
 use crate::Backend;
-use crate::auth;
+use crate::auth::{self, Asker};
 use crate::reply::Reply;
 use crate::routes::Shared;
 use api::stream::ChangesAnswer;
 use api::{Answer, ErrorKind, Operation, OperationError};
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -34,7 +35,10 @@ const FOLLOWERS_MAX: usize = 16;
 /// How long one listens at most.
 const LIFE_MAX: Duration = Duration::from_secs(300);
 /// Something is sent at least so often, so that a dead connection is noticed.
-const PULSE: Duration = Duration::from_secs(15);
+const PULSE: Duration = match cfg!(test) {
+    false => Duration::from_secs(15),
+    true => Duration::from_millis(300),
+};
 /// Events that a listener may be behind.
 const BEHIND_MAX: usize = 64;
 /// Pause after the node did not say what changed.
@@ -119,6 +123,7 @@ struct Listener {
     seen: u64,
     first: Option<Bytes>,
     until: Instant,
+    guest: Guest,
     _place: OwnedSemaphorePermit,
 }
 
@@ -136,6 +141,38 @@ fn told(answer: &ChangesAnswer) -> Option<Bytes> {
         (true, _) => Some(event("reset", answer)),
         (false, false) => Some(event("changes", answer)),
         (false, true) => None,
+    }
+}
+
+/// Who is looked up again from time to time.
+struct Guest {
+    asker: Asker,
+    looks_at: Operation,
+    /// When it was last known that he may.
+    known: Instant,
+}
+
+impl Guest {
+    fn new(asker: Asker, looks_at: Operation) -> Self {
+        Self {
+            asker,
+            looks_at,
+            known: Instant::now(),
+        }
+    }
+
+    /// When to look next.
+    fn due(&self) -> tokio::time::Instant {
+        (self.known + PULSE).into()
+    }
+
+    /// Looks, when it is time; whether he must go.
+    async fn must_go(&mut self) -> bool {
+        if self.known.elapsed() < PULSE {
+            return false;
+        }
+        self.known = Instant::now();
+        self.asker.is_gone(&self.looks_at).await
     }
 }
 
@@ -174,9 +211,17 @@ impl Events for Listener {
             };
             let received = tokio::select! {
                 received = self.receiver.recv() => received,
-                () = tokio::time::sleep(PULSE) => return Some(Bytes::from_static(b": nothing\n\n")),
+                () = tokio::time::sleep_until(self.guest.due()) => {
+                    if self.guest.must_go().await {
+                        return None;
+                    }
+                    return Some(Bytes::from_static(b": nothing\n\n"));
+                }
                 () = closing => return None,
             };
+            if self.guest.must_go().await {
+                return None;
+            }
             match received {
                 Ok(answer) if answer.revision <= self.seen && !is_beside_the_catalog(&answer) => {}
                 Ok(answer) => {
@@ -212,7 +257,11 @@ fn last_event(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Serves the stream.
-pub(crate) async fn serve(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+pub(crate) async fn serve(
+    State(shared): State<Shared>,
+    Extension(asker): Extension<Asker>,
+    headers: HeaderMap,
+) -> Response {
     let operation = Operation::Changes {
         after: None,
         mood: String::new(),
@@ -245,6 +294,7 @@ pub(crate) async fn serve(State(shared): State<Shared>, headers: HeaderMap) -> R
         seen: began.revision,
         first: Some(Bytes::from(first)),
         until: Instant::now() + LIFE_MAX,
+        guest: Guest::new(asker, operation),
         _place: place,
     };
     answer_with(listener)

@@ -22,6 +22,8 @@ const COUNTERS_MAX: usize = 4096;
 struct Counter {
     attempts: u32,
     last: Instant,
+    /// Whether it was told that the next one waits, since the last that did not.
+    told: bool,
 }
 
 impl Counter {
@@ -63,7 +65,9 @@ impl Throttle {
             let counter = counters.entry(key).or_insert(Counter {
                 attempts: 0,
                 last: now,
+                told: false,
             });
+            counter.told = false;
             counter.attempts = counter.attempts.saturating_add(1);
             counter.last = now;
         }
@@ -73,6 +77,19 @@ impl Throttle {
             counters.remove(&oldest.expect("there are more than none"));
         }
         Ok(())
+    }
+
+    /// Whether a refusal is news: none was told of since the last attempt that was let through. So there are no more of them than of
+    /// attempts, however many are made.
+    pub(crate) fn is_news(&self, user: &str, address: &str) -> bool {
+        let mut counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut news = false;
+        for key in keys(user, address) {
+            if let Some(counter) = counters.get_mut(&key) {
+                news |= !std::mem::replace(&mut counter.told, true);
+            }
+        }
+        news
     }
 
     /// An attempt was right.
@@ -120,6 +137,22 @@ mod tests {
         assert!(throttle.attempt("a", "99", now).is_err());
         throttle.succeeded("a", "99");
         assert_eq!(throttle.attempt("a", "99", now), Ok(()));
+    }
+
+    #[test]
+    fn a_refusal_is_news_once_between_two_attempts() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        for _ in 0..5 {
+            assert_eq!(throttle.attempt("a", "1", now), Ok(()));
+        }
+        assert!(throttle.attempt("a", "1", now).is_err());
+        assert!(throttle.is_news("a", "1"));
+        assert!(throttle.attempt("a", "1", now).is_err());
+        assert!(!throttle.is_news("a", "1"));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(throttle.attempt("a", "1", later), Ok(()));
+        assert!(throttle.attempt("a", "1", later).is_err());
+        assert!(throttle.is_news("a", "1"));
     }
 
     #[test]

@@ -217,13 +217,38 @@ where
     Ok(Response::new(ReceiverStream::new(receiver)))
 }
 
+/// What the cluster calls the volume of a key, so that a search by volume finds the line: `volume-12`, or the name of one that is to
+/// be. Empty: it is about something else.
+pub(crate) fn volume_in(key: &str) -> String {
+    if let Some(name) = key.strip_prefix("volume named ") {
+        return name.to_owned();
+    }
+    // Of a snapshot or a group, whose name may look like a handle.
+    if key.contains(" named ") {
+        return String::new();
+    }
+    let number = key.rsplit_once("-v").map(|(_, number)| number);
+    match number.and_then(|number| number.parse().ok()) {
+        Some(number) => crate::handle::volume_address(number),
+        None => String::new(),
+    }
+}
+
 /// One line for each request; what only asks for capabilities is of no interest to most.
-fn log(operation: &str, about: &str, call: &Call, began: Instant, outcome: Result<(), &Status>) {
+fn log(operation: &str, handle: &str, call: &Call, began: Instant, outcome: Result<(), &Status>) {
     let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let about = volume_in(handle);
     let request = call.id.as_str();
     match outcome {
         Ok(()) => {
-            tracing::info!(operation, volume = about, request, milliseconds, "done");
+            tracing::info!(
+                operation,
+                volume = about,
+                handle,
+                request,
+                milliseconds,
+                "done"
+            );
         }
         Err(status) if status.code() == Code::Internal => {
             let code = status.code().description();
@@ -231,6 +256,7 @@ fn log(operation: &str, about: &str, call: &Call, began: Instant, outcome: Resul
             tracing::error!(
                 operation,
                 volume = about,
+                handle,
                 request,
                 milliseconds,
                 code,
@@ -243,6 +269,7 @@ fn log(operation: &str, about: &str, call: &Call, began: Instant, outcome: Resul
             tracing::warn!(
                 operation,
                 volume = about,
+                handle,
                 request,
                 milliseconds,
                 code,
@@ -270,6 +297,22 @@ mod tests {
         }
         for text in ["", "S", "-1S", "123456789S", "5", "5x", "5ä"] {
             assert_eq!(parse_timeout(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_name_volumes_as_the_cluster_does() {
+        for (key, expected) in [
+            ("c0ffee-v12", "volume-12"),
+            ("volume named pvc-v3", "pvc-v3"),
+            ("c0ffee-s7", ""),
+            ("snapshot named pvc-vx", ""),
+            ("snapshot named daily-v12", ""),
+            ("group snapshot named daily-v12", ""),
+            ("volume named daily-v12", "daily-v12"),
+            ("", ""),
+        ] {
+            assert_eq!(volume_in(key), expected, "{key}");
         }
     }
 

@@ -14,6 +14,7 @@
 //! - No device is formatted that is not proven blank, but for one whose formatting this driver began (`blank.rs`,
 //!   `node/stage.rs`).
 //! - Secrets of requests and the API token are never logged.
+//! - No request waits for lines to be told (`logs.rs`).
 //!
 //! It does not touch the core: it knows `api` and nothing else of the workspace. How a volume becomes a block
 //! device is a trait, [`Attach`].
@@ -34,6 +35,7 @@ pub mod follow;
 mod group;
 mod handle;
 mod identity;
+pub mod logs;
 mod metadata;
 mod mounts;
 mod node;

@@ -115,6 +115,8 @@ pub struct AlertFacts {
     pub stores: Vec<StoreHealth>,
     /// Data, by copies.
     pub data: Vec<CopiesHealth>,
+    /// Logs of volumes have fewer copies than wanted.
+    pub logs: Option<Problem>,
     /// Groups that lack a copy and have no store for it.
     pub waiting: u32,
     /// Members of groups that are being filled.

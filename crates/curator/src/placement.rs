@@ -63,6 +63,9 @@ pub struct PlacementLimits {
     /// A planted bug: who leaves a group is forgotten.
     #[cfg(feature = "bugs")]
     pub forget_former: bool,
+    /// A planted bug: copies are kept apart by nodes, whatever racks these are in.
+    #[cfg(feature = "bugs")]
+    pub ignore_labels: bool,
 }
 
 impl Default for PlacementLimits {
@@ -73,6 +76,8 @@ impl Default for PlacementLimits {
             balance: true,
             #[cfg(feature = "bugs")]
             forget_former: false,
+            #[cfg(feature = "bugs")]
+            ignore_labels: false,
         }
     }
 }
@@ -89,6 +94,10 @@ pub fn plan(
     limits: PlacementLimits,
 ) -> Vec<GroupChange> {
     let mut planner = Planner::new(groups, stores, sizes);
+    #[cfg(feature = "bugs")]
+    if limits.ignore_labels {
+        planner.domains.ignore_labels();
+    }
     let mut changes = Vec::new();
     let mut order: Vec<&GroupRow> = groups.iter().collect();
     // Least redundant first: the fewest good copies that answer.

@@ -162,7 +162,9 @@ pub fn plan_member(
     // What else is to be done may need etcd to take writes.
     let first = limits.room_first && judge.anybody_full();
     let room = first.then(|| judge.tidy_up()).flatten();
-    let step = room
+    let step = judge
+        .forget_stray()
+        .or(room)
         .or_else(|| judge.readdress())
         .or_else(|| judge.learner())
         .or_else(|| judge.bury())
@@ -180,8 +182,22 @@ fn answers(member: &KvMember) -> bool {
     member.problem.is_none()
 }
 
-fn is_full(member: &KvMember) -> bool {
+/// Whether a member warns of too little space. While any does, etcd takes neither rows nor leases.
+#[must_use]
+pub fn has_no_space(member: &KvMember) -> bool {
     member.alarms.iter().any(|alarm| alarm == "NOSPACE")
+}
+
+/// Whether etcd takes no writes: a member warns of too little space, or one that was removed still does.
+#[must_use]
+pub fn is_closed(members: &KvMembers) -> bool {
+    !members.strays.is_empty() || members.all().any(has_no_space)
+}
+
+/// Whether a member that may keep so many bytes has room enough to take writes again.
+#[must_use]
+pub fn has_room(member: &KvMember, quota: u64) -> bool {
+    member.bytes <= quota.saturating_mul(DISARM_PERCENT_MAX) / 100
 }
 
 /// Whether a majority answers after a step, as far as is known now.
@@ -397,7 +413,13 @@ impl Judge<'_> {
     }
 
     fn anybody_full(&self) -> bool {
-        self.members.all().any(is_full)
+        self.members.all().any(has_no_space)
+    }
+
+    /// A warning of nobody's is ended. A member in an outdated list may be meant: then etcd raises it again with the next write.
+    fn forget_stray(&self) -> Option<QuorumStep> {
+        let stray = self.members.strays.first();
+        stray.map(|&member| QuorumStep::Disarm { member })
     }
 
     /// Space is given back, one member after the other, the leader last; then warnings of too little are ended.
@@ -406,9 +428,7 @@ impl Judge<'_> {
             return None;
         }
         let anybody_full = self.anybody_full();
-        let roomy = |member: &KvMember| {
-            member.bytes <= self.limits.quota.saturating_mul(DISARM_PERCENT_MAX) / 100
-        };
+        let roomy = |member: &KvMember| has_room(member, self.limits.quota);
         let wastes = |member: &&KvMember| {
             let little = member.bytes_used <= member.bytes / 2;
             let enough = member.bytes >= DEFRAGMENT_BYTES_MIN;
@@ -426,7 +446,7 @@ impl Judge<'_> {
         if !self.members.all().all(roomy) {
             return None;
         }
-        let warned = self.members.all().find(|member| is_full(member));
+        let warned = self.members.all().find(|member| has_no_space(member));
         warned.map(|member| QuorumStep::Disarm { member: member.id })
     }
 }

@@ -20,9 +20,12 @@ mod options;
 mod pool;
 mod protection;
 mod read;
+mod witness;
 
 pub use fill::FillReport;
 #[cfg(feature = "bugs")]
 pub use options::Bug;
 pub use options::PoolOptions;
 pub use pool::{Listed, Pool, PoolError, Purpose, Unflushed};
+#[cfg(feature = "bugs")]
+pub use witness::{Acknowledged, Watch, Witness};

@@ -12,6 +12,9 @@ pub struct PoolOptions {
     /// A deliberate bug.
     #[cfg(feature = "bugs")]
     pub bug: Option<Bug>,
+    /// Who is told of puts.
+    #[cfg(feature = "bugs")]
+    pub witness: Option<crate::Witness>,
 }
 
 impl Default for PoolOptions {
@@ -21,6 +24,8 @@ impl Default for PoolOptions {
             shun: Duration::from_secs(2),
             #[cfg(feature = "bugs")]
             bug: None,
+            #[cfg(feature = "bugs")]
+            witness: None,
         }
     }
 }
@@ -37,10 +42,10 @@ pub enum Bug {
     LeaveWithTombstones,
     /// A fill leaves one extent of three out.
     FillInPart,
-    /// A put that a member refuses because the members have changed counts for those that took it.
-    BelieveOldMembers,
     /// A member that is being filled does not ask former ones.
     ForgetFormer,
+    /// Members that took a put are not told who did not.
+    ForgetMissing,
 }
 
 /// Whether a deliberate bug is planted: constant false without the feature.

@@ -100,7 +100,7 @@ pub struct Pool(pub(crate) Rc<Inner>);
 /// restarts between a put and its flush may have lost the put although the flush succeeds; its session
 /// tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unflushed(BTreeMap<StoreId, BTreeSet<u64>>);
+pub struct Unflushed(pub(crate) BTreeMap<StoreId, BTreeSet<u64>>);
 
 impl Unflushed {
     /// Adds what another put or several left unflushed.
@@ -466,7 +466,8 @@ impl Pool {
         put: &Put,
         copies_min: u8,
     ) -> Option<Result<Unflushed, PoolError>> {
-        let (id, repair) = (put.id, put.purpose == Purpose::Repair);
+        let (began, id) = (self.witness_of_begin(), put.id);
+        let repair = put.purpose == Purpose::Repair;
         let (shunned, asked): (Vec<StoreId>, Vec<StoreId>) = group
             .members
             .iter()
@@ -486,11 +487,10 @@ impl Pool {
         }
         let mut missing = shunned;
         let told = self.tell_each(&asked, put, &missing).await;
-        if any_stale(&told) && !bug!(self.0.options, BelieveOldMembers) {
+        if any_stale(&told) {
             return None;
         }
-        let mut have: Vec<StoreId> = Vec::new();
-        let mut unflushed = Unflushed::default();
+        let (mut have, mut unflushed) = (Vec::new(), Unflushed::default());
         for (&member, told) in asked.iter().zip(told) {
             match told {
                 Told::Done(session) => {
@@ -515,7 +515,8 @@ impl Pool {
             }
         }
         let mut noted = have.len();
-        if noted >= need && missing.len() + asked.len() > group.members.len() {
+        let some_lack_it = missing.len() + asked.len() > group.members.len();
+        if noted >= need && some_lack_it && !bug!(self.0.options, ForgetMissing) {
             // Those that have it must know who does not, or the loss would never be repaired.
             let told = self.tell_each(&have, put, &missing).await;
             if any_stale(&told) {
@@ -527,11 +528,11 @@ impl Pool {
         if noted < need {
             return Some(Err(too_few(noted, reason)));
         }
+        self.bear_witness((id, put.generation), began, &unflushed);
         // What a repair put is durable already.
-        Some(Ok(if repair {
-            Unflushed::default()
-        } else {
-            unflushed
+        Some(Ok(match repair {
+            true => Unflushed::default(),
+            false => unflushed,
         }))
     }
 

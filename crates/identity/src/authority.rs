@@ -3,7 +3,7 @@
 //! On disk: one file with the private key, the authority's certificate and, after a rotation, a cross certificate: the
 //! new authority's key, signed by the old one. Whoever knows only the old authority believes the new one by it.
 
-use crate::certificate::{Certificate, fingerprint, split, uri_of};
+use crate::certificate::{Certificate, fingerprint, limit_uris, split, uri_of};
 use crate::files::{read_private, write_private};
 use crate::{IdentityError, NODE_NAME};
 use rcgen::{
@@ -26,6 +26,8 @@ const SKEW: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 /// Addresses and host names of one node.
 const HOSTS_MAX: usize = 8;
+/// Containers and Kubernetes clusters that one certificate names: some 4 KiB with the longest names, sent with each connection.
+const LIMITS_MAX: usize = 64;
 
 /// An authority with its private key.
 pub struct Authority {
@@ -178,6 +180,15 @@ impl Authority {
         params.distinguished_name = named(&caller.name);
         let uri = SanType::URI(uri_of(caller).try_into().map_err(odd)?);
         params.subject_alt_names = vec![uri];
+        let limits: Vec<String> = limit_uris(&caller.limits).collect();
+        if limits.len() > LIMITS_MAX {
+            let problem = format!("it is limited to more than {LIMITS_MAX} names");
+            return Err(IdentityError::odd("the request for a certificate", problem));
+        }
+        for limit in limits {
+            let uri = SanType::URI(limit.try_into().map_err(odd)?);
+            params.subject_alt_names.push(uri);
+        }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         if caller.role == Role::Node {

@@ -4,11 +4,16 @@ use crate::{IdentityError, NODE_NAME};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::net::IpAddr;
-use world::{Caller, Role};
+use std::sync::Arc;
+use world::{Caller, Limits, Role};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// How a role and a name are written in a certificate: a URI among its alternative names (RFC 5280, 4.2.1.6).
 const SCHEME: &str = "azekura:";
+/// How each container and each Kubernetes cluster is written that its owner is limited to: further URIs. None: no limit.
+const LIMIT_SCHEME: &str = "azekura-limit:";
+const CONTAINER: &str = "container";
+const KUBERNETES: &str = "kubernetes";
 
 /// The facts of a certificate that are decided on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,11 +36,42 @@ pub(crate) fn uri_of(caller: &Caller) -> String {
     format!("{SCHEME}{}:{}", caller.role, caller.name)
 }
 
+/// One for each limit.
+pub(crate) fn limit_uris(limits: &Limits) -> impl Iterator<Item = String> {
+    let uris = |kind: &'static str, names: &[String]| {
+        let uri = |name| format!("{LIMIT_SCHEME}{kind}:{name}");
+        names.iter().map(uri).collect::<Vec<_>>()
+    };
+    let containers = uris(CONTAINER, &limits.containers);
+    containers
+        .into_iter()
+        .chain(uris(KUBERNETES, &limits.kubernetes))
+}
+
 fn parse_uri(uri: &str) -> Option<Caller> {
     let (role, name) = uri.strip_prefix(SCHEME)?.split_once(':')?;
     let role: Role = role.parse().ok()?;
-    let name = name.to_owned();
-    (!name.is_empty()).then_some(Caller { role, name })
+    (!name.is_empty()).then(|| Caller::new(role, name))
+}
+
+/// Whose a certificate with these URIs is: nobody's, unless they name one and no limit that this release does not know.
+pub(crate) fn caller_in(uris: &[&str]) -> Option<Caller> {
+    let mut callers = uris.iter().filter_map(|uri| parse_uri(uri));
+    let (first, second) = (callers.next(), callers.next());
+    let caller = first.filter(|_| second.is_none())?;
+    let mut limits = Limits::default();
+    for limit in uris.iter().filter_map(|uri| uri.strip_prefix(LIMIT_SCHEME)) {
+        let (kind, name) = limit.split_once(':').filter(|(_, name)| !name.is_empty())?;
+        match kind {
+            CONTAINER => limits.containers.push(name.to_owned()),
+            KUBERNETES => limits.kubernetes.push(name.to_owned()),
+            _ => return None,
+        }
+    }
+    Some(Caller {
+        limits: Arc::new(limits),
+        ..caller
+    })
 }
 
 fn host_of(name: &GeneralName<'_>) -> Option<String> {
@@ -63,13 +99,13 @@ impl Certificate {
         let names = names.map_err(|error| odd(format!("its names cannot be read ({error})")))?;
         let names = names.iter().flat_map(|names| &names.value.general_names);
         let hosts = names.clone().filter_map(host_of).collect();
-        let mut uris = names.filter_map(|name| match name {
-            GeneralName::URI(uri) => parse_uri(uri),
+        let uris = names.filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
             _ => None,
         });
-        let (first, second) = (uris.next(), uris.next());
+        let uris: Vec<&str> = uris.collect();
         Ok(Self {
-            caller: first.filter(|_| second.is_none()),
+            caller: caller_in(&uris),
             from: found.validity().not_before.timestamp(),
             until: found.validity().not_after.timestamp(),
             issuer: found.issuer().to_string(),

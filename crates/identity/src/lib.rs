@@ -9,7 +9,7 @@
 //! - A server is one only with the role `node`: clients ask for its name [`NODE_NAME`], which the authority writes into
 //!   certificates of nodes and of nobody else.
 //! - Private keys are made where they are used and are in files that only their owner can read.
-//! - A certificate that says no role, or more than one, is nobody's.
+//! - A certificate that says no role, or more than one, or a limit of an unknown kind, is nobody's.
 //!
 //! It does not: open connections (`world_linux::tls`), or know what a role may do (`control`, `node`).
 //!

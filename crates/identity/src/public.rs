@@ -111,6 +111,15 @@ impl PublicCertificate {
         Arc::new(server)
     }
 
+    /// When what was shown last ends, Unix milliseconds. Asks no file system: a renewed file counts once somebody was shown it.
+    #[must_use]
+    pub fn until_ms(&self) -> u64 {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        u64::try_from(state.1.until)
+            .unwrap_or(0)
+            .saturating_mul(1000)
+    }
+
     /// Whether somebody who asked for this name was shown this certificate.
     #[must_use]
     pub fn is_of(&self, name: Option<&str>) -> bool {

@@ -1,12 +1,13 @@
 //! A certificate that opened a connection: whether it is still believed.
 
-use crate::{Credentials, Loaded};
+use crate::{Credentials, Loaded, fingerprint};
 use rustls::pki_types::CertificateDer;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the one at the other end of a connection has shown.
 pub struct Shown {
     chain: Vec<CertificateDer<'static>>,
+    fingerprint: String,
     credentials: Arc<Credentials>,
     /// What was believed when it was looked at last.
     looked: Mutex<(Arc<Loaded>, bool)>,
@@ -19,11 +20,19 @@ impl Shown {
         let chain: Vec<_> = chain.iter().map(|part| part.clone().into_owned()).collect();
         let now = credentials.last();
         let believed = now.believes(&chain);
+        let first = chain.first();
         Self {
+            fingerprint: first.map_or_else(String::new, |first| fingerprint(first)),
             chain,
             credentials,
             looked: Mutex::new((now, believed)),
         }
+    }
+
+    /// SHA-256 of the certificate, in hexadecimal digits; empty: there is none.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Whether the authorities that are believed now still stand for it. Looks at no files and computes only after a change,

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::certificate::caller_in;
 use std::path::PathBuf;
 use std::sync::Arc;
-use world::{Caller, Role};
+use world::{Caller, Limits, Role};
 
 /// A folder that goes at the end.
 struct Folder(PathBuf);
@@ -30,10 +31,7 @@ impl Folder {
         authorities: &str,
     ) -> Arc<Credentials> {
         let key = KeyRequest::make().unwrap();
-        let caller = Caller {
-            role,
-            name: name.to_owned(),
-        };
+        let caller = Caller::new(role, name.to_owned());
         let signed = authority.sign(&key.request, &caller, days).unwrap();
         let folder = self.0.join(format!("{role}-{name}"));
         key.store(&folder, &signed, authorities).unwrap();
@@ -89,13 +87,7 @@ fn both_sides_know_each_other_by_certificates_of_one_authority() {
     let client = folder.fill(&authority, Role::Client, "h1", CLIENT_DAYS);
     let (near, far) = meet(client.current(), &node.current());
     assert_eq!(near, Ok(()));
-    assert_eq!(
-        far,
-        Ok(Caller {
-            role: Role::Client,
-            name: "h1".to_owned()
-        })
-    );
+    assert_eq!(far, Ok(Caller::new(Role::Client, "h1".to_owned())));
     let file = folder.0.join("node-n1").join(IDENTITY_FILE);
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(
@@ -248,12 +240,46 @@ fn a_key_that_everybody_can_read_is_refused() {
 }
 
 #[test]
+fn limits_are_in_the_certificate_and_unknown_ones_make_it_nobodys() {
+    let authority = Authority::make("prod").unwrap();
+    let request = KeyRequest::make().unwrap();
+    let names = |count: usize| (0..count).map(|index| format!("c-{index}")).collect();
+    let sign = |containers: usize, kubernetes: usize| {
+        let caller = Caller {
+            limits: Arc::new(Limits {
+                containers: names(containers),
+                kubernetes: names(kubernetes),
+            }),
+            ..Caller::new(Role::Csi, "driver")
+        };
+        let signed = authority.sign(&request.request, &caller, 1)?;
+        let chain = split("it", &signed)?;
+        Ok::<_, IdentityError>((caller_of(&chain)?, caller))
+    };
+    for (containers, kubernetes) in [(0, 0), (1, 0), (0, 1), (2, 3), (32, 32)] {
+        let (found, wanted) = sign(containers, kubernetes).unwrap();
+        assert_eq!(found, wanted);
+    }
+    assert!(sign(32, 33).is_err(), "too many");
+    let own = "azekura:csi:driver";
+    assert_eq!(caller_in(&[own]), Some(Caller::new(Role::Csi, "driver")));
+    let of_others = caller_in(&[own, "spiffe://example.org/driver"]);
+    assert_eq!(of_others, Some(Caller::new(Role::Csi, "driver")));
+    for odd in [
+        "azekura-limit:volume:v",
+        "azekura-limit:container:",
+        "azekura-limit:container",
+        "azekura:csi:other",
+    ] {
+        assert_eq!(caller_in(&[own, odd]), None, "{odd}");
+    }
+    assert_eq!(caller_in(&["azekura-limit:container:gold"]), None);
+}
+
+#[test]
 fn a_request_that_was_changed_is_not_signed() {
     let authority = Authority::make("prod").unwrap();
-    let caller = Caller {
-        role: Role::Node,
-        name: "n1".to_owned(),
-    };
+    let caller = Caller::new(Role::Node, "n1".to_owned());
     assert!(authority.sign("nonsense", &caller, 1).is_err());
     let mine = KeyRequest::make().unwrap();
     let other = KeyRequest::make().unwrap();
@@ -274,10 +300,7 @@ fn fuzz_corpus_of_certificates() {
     let chain = split("it", authority.certificate()).unwrap();
     let committed = target.sample("authority", &chain[0]);
     Certificate::parse(&committed).expect("the certificate of an authority");
-    let caller = Caller {
-        role: Role::Node,
-        name: "n1".to_owned(),
-    };
+    let caller = Caller::new(Role::Node, "n1".to_owned());
     let request = KeyRequest::make().unwrap();
     let signed = authority.sign(&request.request, &caller, 1).unwrap();
     let chain = split("it", &signed).unwrap();
@@ -295,10 +318,7 @@ fn fuzz_corpus_of_files() {
     assert_eq!(split("it", &text(&committed)).unwrap().len(), 1);
     let request = KeyRequest::make().unwrap();
     target.sample("request", request.request.as_bytes());
-    let caller = Caller {
-        role: Role::Client,
-        name: "h1".to_owned(),
-    };
+    let caller = Caller::new(Role::Client, "h1".to_owned());
     target.play(|bytes| {
         let text = text(bytes);
         let _ = split("it", &text);
@@ -339,6 +359,8 @@ fn what_was_shown_is_doubted_once_its_authority_is_not_believed() {
     let nothing = Shown::new(node.clone(), &[]);
     assert!(before.is_believed() && after.is_believed());
     assert!(!nothing.is_believed());
+    assert_ne!(before.fingerprint(), after.fingerprint());
+    assert_eq!((after.fingerprint().len(), nothing.fingerprint()), (64, ""));
     let authorities = folder.0.join("node-n1").join(AUTHORITIES_FILE);
     write_public(&authorities, new.certificate()).unwrap();
     assert!(before.is_believed(), "nobody has looked at the files yet");
@@ -350,10 +372,7 @@ fn what_was_shown_is_doubted_once_its_authority_is_not_believed() {
 /// A certificate that another authority has signed, for this host; both files are one.
 fn public_of(folder: &Folder, authority: &Authority, host: &str) -> PathBuf {
     let key = KeyRequest::make_for(&[host.to_owned()]).unwrap();
-    let caller = Caller {
-        role: Role::Node,
-        name: "web".to_owned(),
-    };
+    let caller = Caller::new(Role::Node, "web".to_owned());
     let signed = authority.sign(&key.request, &caller, 90).unwrap();
     let web = folder.0.join(format!("web-{host}"));
     key.store(&web, &signed, authority.certificate()).unwrap();
@@ -414,6 +433,9 @@ fn who_asks_for_a_name_of_the_public_certificate_is_shown_it_and_others_the_clus
     let file = files.join(IDENTITY_FILE);
     let public = PublicCertificate::read(&file, &file).unwrap();
     let server = public.beside(&node.current().open_server);
+    let chain = split("web", &std::fs::read_to_string(&file).unwrap()).unwrap();
+    let until = Certificate::parse(&chain[0]).unwrap().until;
+    assert_eq!(Ok(public.until_ms() / 1000), u64::try_from(until));
     let (of_web, of_cluster) = (roots_of(&web), roots_of(&cluster));
     let first = shown_to(of_web.clone(), HOST, server.clone()).unwrap();
     assert!(public.is_of(Some(HOST)) && !public.is_of(Some(NODE_NAME)) && !public.is_of(None));

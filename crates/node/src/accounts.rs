@@ -45,6 +45,16 @@ impl Accounts {
         }
     }
 
+    /// Whether the sessions of a user that count here are of this row: of the same user, with the same password and role.
+    pub(crate) fn is_current(&self, user: &UserRow) -> bool {
+        let users = self.users.borrow();
+        let known = users.get(&user.name);
+        let same = |known: &UserRow| {
+            (known.created_ms, known.generation) == (user.created_ms, user.generation)
+        };
+        !self.followed.get() || known.is_some_and(same)
+    }
+
     /// Forgets a session that this node has ended.
     pub(crate) fn forget(&self, hash: &str) {
         self.sessions.borrow_mut().remove(hash);

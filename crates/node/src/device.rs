@@ -298,7 +298,7 @@ impl Gateway {
         };
         let opened = self
             .host
-            .session_request(self.connection, request, Bytes::new());
+            .session_request(self.connection, None, request, Bytes::new());
         match opened.await? {
             (NodeReply::Opened { handle, info }, _) => {
                 self.size.set(info.size);
@@ -337,6 +337,7 @@ impl Gateway {
             read_only: self.wants_read_only,
             levels: self.host.options.levels,
             patience: self.host.options.patience,
+            doubt_after: self.host.options.doubt_after,
         };
         // With time left for what the last one asked has to say.
         let world = self.host.world.clone();
@@ -467,7 +468,8 @@ impl Gateway {
                 )
             }
         };
-        match self.host.session_request(key.0, request, body).await? {
+        let asked = self.host.session_request(key.0, None, request, body);
+        match asked.await? {
             (NodeReply::Allocation { runs }, _) => {
                 let runs = runs.into_iter();
                 let run = |(blocks, mapped)| Allocation { blocks, mapped };

@@ -12,6 +12,8 @@ pub struct DiskRequest {
     pub paths: Vec<String>,
     /// Make files of so many bytes where nothing is at a path.
     pub create: Option<u64>,
+    /// Size of the journal that they are to have, in bytes; nothing: as the disks allow.
+    pub journal: Option<u64>,
     /// The exact words that a refusal asked for, for disks whose content may be destroyed.
     pub overrides: Vec<String>,
 }

@@ -108,12 +108,15 @@ fn describe(change: &Change) -> (Revision, Option<ChangeAnswer>) {
         ("session/", "session", false),
         ("token/", "token", false),
         ("audit/", "audit", false),
+        ("audit-driver/", "audit", false),
+        ("authority", "authority", false),
+        ("certificate/", "authority", false),
     ];
     let found = kinds.iter().find_map(|(prefix, kind, gone)| {
         let rest = key.strip_prefix(prefix)?;
         // Groups change by the thousand while one thing happens, and others have names: that there is something is enough.
         let id = match *kind {
-            "placement" | "alert-target" | "kubernetes" | "claims" => 0,
+            "placement" | "alert-target" | "kubernetes" | "claims" | "authority" => 0,
             // Who they are is for administrators, who read it again.
             "user" | "session" | "token" | "audit" => 0,
             _ => rest.parse().ok()?,
@@ -204,10 +207,11 @@ impl Host {
             .look(|view| view.stores.keys().copied().collect::<Vec<_>>());
         let stores = view.into_iter().map(|id| (id, self.health.mood(id)));
         let text = format!(
-            "{} {:?} {:?} {:?}",
+            "{} {:?} {:?} {:?} {:?}",
             verdict.verdict,
             verdict.reasons,
             verdict.data,
+            verdict.logs,
             stores.collect::<Vec<_>>()
         );
         let hash = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
@@ -216,7 +220,7 @@ impl Host {
 
     /// What changed after `after`, or since health was `mood`: at once when something did, else when something does, at the
     /// latest after a while with nothing. Without `after`: where the feed is now.
-    pub(crate) async fn changes(&self, after: Option<u64>, mood: &str) -> ChangesAnswer {
+    pub(crate) async fn changes(self: &Rc<Self>, after: Option<u64>, mood: &str) -> ChangesAnswer {
         let Some(after) = after else {
             return ChangesAnswer {
                 revision: self.feed.kept.borrow().newest,
@@ -227,6 +231,8 @@ impl Host {
         let until = self.world.now() + WAIT_MAX;
         loop {
             let changed = self.feed.changed.notified();
+            // What is not heard in time is part of the next look.
+            self.ask_logs_beside(LOOK).await;
             let answer = self.changes_now(after, mood);
             if answer.reset || !answer.changes.is_empty() || self.world.now() >= until {
                 return answer;
@@ -284,6 +290,8 @@ mod tests {
         push(&mut kept, &put("user/alice", 13));
         push(&mut kept, &put("user/bob", 13));
         push(&mut kept, &put("once/00000000000000000001", 13));
+        push(&mut kept, &put("authority", 13));
+        push(&mut kept, &put("certificate/00000000000000000003", 13));
         push(&mut kept, &put("alive/00000000000000000002", 14));
         let deleted = Change::Deleted {
             key: "volume/00000000000000000007".to_owned(),
@@ -305,7 +313,16 @@ mod tests {
         let claims = ("claims".to_owned(), 0, false);
         // In the order of their last words.
         let user = ("user".to_owned(), 0, false);
-        let all = vec![target, claims, kubernetes, user, node, volume.clone()];
+        let authority = ("authority".to_owned(), 0, false);
+        let all = vec![
+            target,
+            claims,
+            kubernetes,
+            user,
+            authority,
+            node,
+            volume.clone(),
+        ];
         assert_eq!(told(&kept, 10), Some(all));
         assert_eq!(told(&kept, 14), Some(vec![volume]));
         assert_eq!(told(&kept, 15), Some(vec![]));

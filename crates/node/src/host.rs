@@ -10,14 +10,14 @@ use crate::feed::{self, Feed};
 use crate::health::{self, Health};
 use crate::membership::{self, Lease, Members, Part};
 use crate::operations::{KnownClaims, Progress};
-use crate::options::{HostError, HostOptions, RELEASE, StoreSpec};
+use crate::options::{HostError, HostOptions, RELEASE, StoreSpec, bug};
 use crate::placement::LogPlacement;
 use crate::recall;
 use crate::service::Service;
 use crate::sessions::Sessions;
 use crate::stores::{self, LocalStores, fitting, reach_stores};
 use crate::upkeep::{self, Upkeep};
-use crate::volumes::Volumes;
+use crate::volumes::{Turns, Volumes};
 use bytes::Bytes;
 use catalog::kv::Kv;
 use catalog::{Catalog, CatalogError, NodeRow, PagePointer, StoreRow, Subject};
@@ -75,6 +75,8 @@ pub struct Host {
     pub(crate) pool: Pool,
     pub(crate) pages: Rc<PageCache>,
     pub(crate) volumes: Volumes,
+    /// In which order they are opened.
+    pub(crate) turns: Rc<Turns>,
     pub(crate) sessions: Sessions,
     pub(crate) upkeep: Upkeep,
     pub(crate) lease: Rc<Lease>,
@@ -216,7 +218,8 @@ impl Host {
             pages: pages.clone(),
             room: room.clone(),
         };
-        let last_words = options.last_words.clone();
+        let turns = Rc::new(Turns::new(world.clone(), openings_max(&options)));
+        let volumes = Volumes::after(last_words(&options));
         let host = Rc::new(Host {
             world,
             options,
@@ -229,7 +232,8 @@ impl Host {
             remote,
             pool,
             pages,
-            volumes: Volumes::after(last_words),
+            volumes,
+            turns,
             sessions: Sessions::default(),
             upkeep: Upkeep::default(),
             lease: parts.lease,
@@ -248,11 +252,23 @@ impl Host {
             stop: StopSignal::default(),
         });
         host.upkeep.level.set(parts.level);
-        host.spawn(host.lease.clone().hold());
-        host.learn_or_leave().await?;
-        host.serve(hello, parts.listener, parts.nbd_listener);
-        tracing::info!(node = %host.options.name, id = host.id.0, address = %host.address, "ready");
+        host.begin(hello, parts.listener, parts.nbd_listener)
+            .await?;
         Ok(host)
+    }
+
+    /// Holds the lease, learns what the cluster is, and serves.
+    async fn begin(
+        self: &Rc<Self>,
+        hello: Hello,
+        listener: Rc<dyn Listener>,
+        nbd_listener: Option<Rc<dyn Listener>>,
+    ) -> Result<(), HostError> {
+        self.spawn(self.lease.clone().hold());
+        self.learn_or_leave().await?;
+        self.serve(hello, listener, nbd_listener);
+        tracing::info!(node = %self.options.name, id = self.id.0, address = %self.address, "ready");
+        Ok(())
     }
 
     /// Learns what the cluster is; a node that cannot leaves at once.
@@ -304,7 +320,7 @@ impl Host {
     /// Writes a local store's row as it stands. A store that starts another life lacks what its groups hold.
     /// A candidate's stores are not announced, so nothing can be planned there.
     pub(crate) async fn announce_store(&self, store: &Store) -> Result<(), CatalogError> {
-        if self.options.secured {
+        if self.options.secured && !bug!(self.options.faults, AnnounceCandidate) {
             let intent = self.catalog.intent(Subject::Node(self.id)).await?;
             if intent.candidate {
                 return Ok(());
@@ -400,6 +416,12 @@ impl Host {
         self.id
     }
 
+    /// Which start of the node this is: another number with every start, never zero in practice.
+    #[must_use]
+    pub fn start_number(&self) -> u64 {
+        self.lease.start()
+    }
+
     /// Where it serves nodes and clients, with the real port.
     #[must_use]
     pub fn address(&self) -> Address {
@@ -448,6 +470,12 @@ impl Host {
         self.upkeep.scrubbed.get()
     }
 
+    /// How many openings of volumes work here now, and how many wait for their turn.
+    #[must_use]
+    pub fn openings(&self) -> (usize, usize) {
+        self.turns.count()
+    }
+
     /// Volumes served here now.
     #[must_use]
     pub fn volumes(&self) -> Vec<Rc<volume::Volume>> {
@@ -464,6 +492,7 @@ impl Host {
         self.nbd_options.shutdown.request();
         self.sessions.end_all();
         self.release_all().await;
+        self.take_attempts_back().await;
         self.lease.end().await;
         self.stop.raise();
         self.keep_history().await;
@@ -472,6 +501,22 @@ impl Host {
         }
         self.remote.close();
         tracing::info!(node = %self.options.name, "stopped");
+    }
+}
+
+/// Openings that work side by side at most.
+fn openings_max(options: &HostOptions) -> usize {
+    match bug!(options.faults, OpenAllAtOnce) {
+        true => usize::MAX - 1,
+        false => options.openings_max,
+    }
+}
+
+/// What the process before this one said when it ended.
+fn last_words(options: &HostOptions) -> Option<crate::volumes::LastWords> {
+    match bug!(options.faults, ForgetLastWords) {
+        true => None,
+        false => options.last_words.clone(),
     }
 }
 

@@ -50,5 +50,5 @@ pub use crate::options::Bug;
 pub use crate::options::{
     CollectOptions, Faults, HostError, HostOptions, RELEASE, ScrubOptions, StoreSpec,
 };
-pub use crate::upkeep::{Keeper, Recording, ScrubReport, SeatFacts};
+pub use crate::upkeep::{EvenOptions, Keeper, Recording, ScrubReport, SeatFacts};
 pub use crate::volumes::LastWords;

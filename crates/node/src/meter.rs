@@ -30,6 +30,9 @@ pub struct Usage {
 pub trait Process: fmt::Debug {
     /// What it has used, if the machine says.
     fn usage(&self) -> Option<Usage>;
+    /// Until when the certificate holds that browsers are shown, Unix milliseconds, as whoever called last was shown it; nothing: they
+    /// are shown that of the cluster. Asks no file system.
+    fn browser_certificate_until_ms(&self) -> Option<u64>;
 }
 
 /// A request of a client, as it is counted.

@@ -20,11 +20,14 @@ mod groups;
 mod joining;
 mod kubernetes;
 mod ledger;
+mod log_copies;
 mod logs;
 mod members;
 mod metrics;
 mod once;
 mod pages;
+mod placement;
+mod release;
 mod resiliency;
 mod settings;
 mod snapshots;
@@ -39,6 +42,8 @@ pub use self::catalogs::{CatalogPlace, Moved};
 pub(crate) use self::components::SaidMembers;
 pub use self::joining::Signer;
 pub(crate) use self::kubernetes::KnownClaims;
+use self::ledger::wanted_space;
+pub(crate) use self::log_copies::SaidLogs;
 pub use self::logs::LogWindow;
 pub(crate) use self::resiliency::Progress;
 use self::snapshots::Part;
@@ -188,7 +193,9 @@ impl Host {
         }
         match &operation {
             Operation::VolumeShow { name } => return self.show_volume_here(name).await,
-            Operation::Space { lineage } => return self.space_here(*lineage).await,
+            Operation::Space { lineage, lineages } => {
+                return self.space_here(&wanted_space(*lineage, lineages)).await;
+            }
             Operation::SettingList => return Ok(Answer::Settings(self.own_settings())),
             Operation::Alert(step) => return self.alerts_here(step.clone()).await,
             Operation::MetricsPart { .. } | Operation::Busiest(_) | Operation::LogsPart(_) => {
@@ -198,6 +205,7 @@ impl Host {
             | Operation::CertificateRenew { .. }
             | Operation::AuthorityRotate => return self.sign_here(operation).await,
             Operation::StoreRemove { .. }
+            | Operation::StoreScrub { .. }
             | Operation::DiskAdd(_)
             | Operation::DiskReplace { .. }
             | Operation::DiskLocate { .. }
@@ -222,15 +230,19 @@ impl Host {
             Operation::Status => self.status().await,
             Operation::ContainerCreate(spec) => self.create_container(spec).await,
             Operation::ContainerList => self.list_containers().await,
+            Operation::ContainerShow { name } => self.show_container(&name).await,
             Operation::ContainerSet { name, change } => self.set_container(&name, &change).await,
             Operation::ContainerDelete { name } => self.delete_container(&name).await,
             Operation::VolumeCreate(spec) => self.create_volume(spec).await,
             Operation::Cluster => Ok(self.cluster()),
             Operation::Capacity { container, rf } => self.capacity(container, rf).await,
             Operation::Resiliency => self.resiliency().await,
-            Operation::Space { lineage } => self.space(lineage).await,
+            Operation::Space { lineage, lineages } => {
+                self.space(&wanted_space(lineage, &lineages)).await
+            }
             Operation::Events(query) => self.list_events(&query).await,
             Operation::Logs(query) => Box::pin(self.find_logs(&query)).await,
+            Operation::LogReport { by, report } => Box::pin(self.keep_logs(by, report)).await,
             Operation::TaskList(query) => self.list_tasks(&query).await,
             Operation::TaskShow { id } => self.show_task(id).await,
             Operation::TaskCancel { id } => Box::pin(self.cancel_task(id)).await,
@@ -278,21 +290,30 @@ impl Host {
             Operation::GroupSnapshotList => self.list_group_snapshots().await,
             Operation::GroupSnapshotShow { id } => self.show_group_snapshot(&id).await,
             Operation::GroupSnapshotDelete { id } => self.delete_group_snapshot(&id).await,
-            Operation::TokenCreate { spec, hash } => self.create_token(spec, hash).await,
-            Operation::TokenList => self.list_tokens().await,
-            Operation::TokenDelete { name } => self.delete_token(&name).await,
-            Operation::TokenFind { hash } => self.find_token(&hash).await,
             Operation::StoreList => Ok(self.list_stores().await),
             Operation::SettingList => self.list_settings().await,
             operation => Box::pin(self.operate_accounts(operation)).await,
         }
     }
 
-    /// Operations on who may do what, and on how the cluster trusts its members; and what depends on a version.
+    /// Operations on who may do what, on how the cluster trusts its members, and on where data is; the end of a quarantine, and what
+    /// depends on a version.
     async fn operate_accounts(self: &Rc<Self>, operation: Operation) -> Result<Answer> {
         match operation {
+            Operation::TokenCreate { spec, hash, user } => {
+                self.create_token(spec, hash, user.as_deref()).await
+            }
+            Operation::TokenList => self.list_tokens().await,
+            Operation::TokenDelete { name, user } => {
+                self.delete_token(&name, user.as_deref()).await
+            }
+            Operation::TokenFind { hash } => self.find_token(&hash).await,
             Operation::UserCreate { name, role, hash } => self.create_user(name, role, hash).await,
             Operation::UserList => self.list_users().await,
+            Operation::GroupList => self.list_groups().await,
+            Operation::GroupShow { id } => self.show_group(id).await,
+            Operation::CloneList(query) => self.list_clones(&query).await,
+            Operation::VolumeRelease { name } => self.release_volume(&name).await,
             Operation::Conditional { version, change } => {
                 self.operate_conditionally(version, *change).await
             }
@@ -542,7 +563,14 @@ impl Host {
             Ok(volume) => drop(volume.drain().await),
             Err(Refusal::Elsewhere(node)) => {
                 let drain = Operation::VolumeDrain { name };
-                let _ = self.forward(node, &drain, &mut false).await;
+                // A step of what somebody asked for, which has a task: there is none of this.
+                let nobody = Asker {
+                    who: String::new(),
+                    ..self.askers.now()
+                };
+                let (host, asked) = (self.clone(), drain.clone());
+                let work = async move { host.forward(node, &asked, &mut false).await };
+                let _ = self.on_behalf(nobody, &drain, work).await;
             }
             Err(_) => {}
         }

@@ -4,13 +4,19 @@ use crate::alerts::Courier;
 use crate::disks::Bay;
 use crate::meter::Process;
 use crate::operations::{CatalogPlace, LogWindow, Signer};
-use crate::upkeep::{Keeper, Recording};
+use crate::upkeep::{EvenOptions, Keeper, Recording};
 use crate::volumes::LastWords;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use vocab::{Level, Levels, StoreId};
 use world::{Address, Disk, Duration};
+
+/// Openings that work at the same time: each copies up to 256 MiB in pieces of 1 MiB, one after the other, so that so many have
+/// 8 MiB under way, which fills a line of 10 Gbit/s with a round trip of 5 ms.
+const OPENINGS_MAX: usize = 8;
+/// As long as such an answer may take.
+const PROBE_GOOD_FOR: Duration = Duration::from_millis(300);
 
 /// How a node behaves.
 #[derive(Clone, Debug)]
@@ -53,6 +59,11 @@ pub struct HostOptions {
     pub lease: Duration,
     /// How long another node must be without its lease before its volumes are taken over.
     pub suspicion: Duration,
+    /// Volumes whose opening works at the same time, those that wait for stores not counted; `usize::MAX`: all, and what may have
+    /// ended other nodes is not opened alone either.
+    pub openings_max: usize,
+    /// How long the answer of a machine that was asked whether an owner's process runs is good; zero: every volume asks for itself.
+    pub probe_good_for: Duration,
     /// Volumes.
     pub volume: volume::Options,
     /// Stores.
@@ -79,10 +90,16 @@ pub struct HostOptions {
     pub pages_bytes: usize,
     /// How often a store that was written to draws a new session: disks that go back further than that are found out.
     pub session_interval: Duration,
+    /// Pause between two looks at which volumes that nobody serves have a log with a copy on a lost store: all rows are read for it.
+    pub lost_logs_interval: Duration,
     /// How long a gateway's request waits for an owner before it fails.
     pub patience: Duration,
+    /// When a gateway doubts an owner that is silent, see `ClientOptions::doubt_after`.
+    pub doubt_after: Duration,
     /// For the simulator.
     pub faults: Faults,
+    /// For the simulator: a pass of fills keeps the order in which it began, whatever becomes more urgent meanwhile.
+    pub fixed_fills: bool,
     /// Whether the disks are told of the catalog and of logs, so that a lost catalog can be made anew from them. Off here:
     /// a product switches it on.
     pub describe_disks: bool,
@@ -104,6 +121,8 @@ pub struct HostOptions {
     pub last_words: Option<LastWords>,
     /// Whether logs whose copies share a machine move to others as soon as there are some. Off here, as above.
     pub spread_logs: bool,
+    /// When volumes go to nodes that serve few; nothing: they stay where they are. Off here, as above.
+    pub even_owners: Option<EvenOptions>,
 }
 
 /// Deliberate bugs, which the simulator must catch; empty outside builds with the feature `bugs`.
@@ -128,6 +147,18 @@ pub enum Bug {
     ForgetProcess,
     /// A node starts whatever the cluster's level is, and nobody who raises it counts a node that starts meanwhile.
     IgnoreLevel,
+    /// A volume is given up in the catalog while it is served still.
+    GiveUpServed,
+    /// Openings have no bound.
+    OpenAllAtOnce,
+    /// Attempts to open a volume are not counted.
+    ForgetAttempts,
+    /// What may have ended a process is opened together with others, which are accused with it again.
+    OpenSuspectsTogether,
+    /// Nobody is told what ended the process before.
+    ForgetLastWords,
+    /// The stores of a candidate are announced.
+    AnnounceCandidate,
 }
 
 /// Whether a deliberate bug is planted: constant false without the feature.
@@ -174,6 +205,8 @@ impl HostOptions {
             levels: Levels::OWN,
             lease: Duration::from_secs(2),
             suspicion: Duration::from_secs(1),
+            openings_max: OPENINGS_MAX,
+            probe_good_for: PROBE_GOOD_FOR,
             volume: volume::Options::default(),
             store: store::Options::default(),
             pool: group::PoolOptions::default(),
@@ -187,8 +220,11 @@ impl HostOptions {
             scrub: ScrubOptions::default(),
             pages_bytes: 64 << 20,
             session_interval: Duration::from_secs(30),
+            lost_logs_interval: Duration::from_secs(60),
             patience: Duration::from_secs(600),
+            doubt_after: client::DOUBT_AFTER,
             faults: Faults::default(),
+            fixed_fills: false,
             describe_disks: false,
             events: false,
             tasks: false,
@@ -199,6 +235,7 @@ impl HostOptions {
             pace: None,
             last_words: None,
             spread_logs: false,
+            even_owners: None,
         }
     }
 }

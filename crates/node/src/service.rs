@@ -7,7 +7,7 @@ use rpc::{Connection, Handler, Reply, Request};
 use std::rc::Rc;
 use vocab::StoreId;
 use wire::{NodeError, NodeReply, NodeRequest, StoreError};
-use world::{Caller, LocalBoxFuture, Role};
+use world::{Caller, Limits, LocalBoxFuture, Role};
 
 /// Hands requests to stores, sessions and operations.
 pub(crate) struct Service(pub(crate) Rc<Host>);
@@ -99,7 +99,8 @@ impl Host {
     ) -> Result<(NodeReply, Vec<Bytes>), NodeError> {
         match request {
             NodeRequest::Locate { volume } => {
-                let located = self.locate(&volume).await?;
+                let limits = connection.caller.as_ref().map(|caller| &*caller.limits);
+                let located = self.locate(&volume, limits).await?;
                 Ok((located, Vec::new()))
             }
             NodeRequest::Operate { operation } => {
@@ -107,15 +108,28 @@ impl Host {
                 let answer = answer.await;
                 Ok((NodeReply::Answer { answer }, Vec::new()))
             }
-            session => self.session_request(connection.id, session, body).await,
+            session => {
+                let caller = connection.caller.as_ref();
+                self.session_request(connection.id, caller, session, body)
+                    .await
+            }
         }
     }
 
-    /// Who serves a volume; this node from now on, if nobody alive does.
-    async fn locate(self: &Rc<Self>, name: &str) -> Result<NodeReply, NodeError> {
+    /// Who serves a volume; this node from now on, if nobody alive does and it is within the caller's limits.
+    async fn locate(
+        self: &Rc<Self>,
+        name: &str,
+        limits: Option<&Limits>,
+    ) -> Result<NodeReply, NodeError> {
         let id = match self.volumes.named(name) {
+            // It is served already, and who opens a session is looked at; the catalog need not be there for this.
             Some(volume) => volume.id(),
-            None => self.volume_row(name).await?.id,
+            None => {
+                let row = self.volume_row(name).await?;
+                self.check_row(&row, limits).await?;
+                row.id
+            }
         };
         let owner = match self.acquire(id).await {
             Ok(_) => self.id,
@@ -153,7 +167,7 @@ mod tests {
 
     fn ask(role: Option<Role>, request: &Request) -> bool {
         let name = "x".to_owned();
-        may_ask(role.map(|role| Caller { role, name }).as_ref(), request)
+        may_ask(role.map(|role| Caller::new(role, name)).as_ref(), request)
     }
 
     #[test]

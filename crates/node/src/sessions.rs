@@ -27,12 +27,13 @@ use slow::Clocks;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use vocab::{AttachmentGeneration, BLOCK_SIZE, Epoch, Lba, VolumeId};
 use volume::{Device, Volume};
 use wire::{NodeError, NodeReply, NodeRequest, SessionNumber, VolumeInfo};
 use world::blame::blamed;
 use world::sync::Notify;
-use world::{Duration, Time};
+use world::{Caller, Duration, Limits, Time};
 
 /// How long the requests of an older session are waited for.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -67,11 +68,12 @@ struct Session {
 }
 
 /// The newest session asked for by a client of a volume.
-#[derive(Clone, Copy)]
 struct Newest {
     /// Orders the sessions of one generation.
     order: (AttachmentGeneration, SessionNumber),
     ticket: u64,
+    /// Those of the certificate that it was let in with.
+    limits: Option<Arc<Limits>>,
 }
 
 /// All sessions of the node.
@@ -273,6 +275,8 @@ pub(crate) struct Wanted {
     pub(crate) session: SessionNumber,
     pub(crate) attachment: AttachmentGeneration,
     pub(crate) read_only: bool,
+    /// Those of the certificate that it was asked with, if it was.
+    pub(crate) limits: Option<Arc<Limits>>,
 }
 
 fn superseded() -> NodeError {
@@ -455,7 +459,15 @@ impl Sessions {
             newest.pop_first();
         }
         let ticket = self.next_ticket();
-        newest.insert(key, Newest { order, ticket });
+        let limits = wanted.limits.clone();
+        newest.insert(
+            key,
+            Newest {
+                order,
+                ticket,
+                limits,
+            },
+        );
         Ok(ticket)
     }
 
@@ -556,10 +568,11 @@ impl Host {
         ))
     }
 
-    /// Answers a request that concerns a session.
+    /// Answers a request that concerns a session. `caller`: who asks, if that is somebody with a certificate.
     pub(crate) async fn session_request(
         self: &Rc<Self>,
         connection: u64,
+        caller: Option<&Caller>,
         request: NodeRequest,
         body: Bytes,
     ) -> Reply {
@@ -577,6 +590,7 @@ impl Host {
                     session,
                     attachment,
                     read_only,
+                    limits: caller.map(|caller| caller.limits.clone()),
                 };
                 return self.open_session(connection, wanted).await;
             }

@@ -13,6 +13,9 @@ use world::Duration;
 pub(crate) mod kind {
     pub(crate) const VOLUME_DELETE: &str = "volume-delete";
     pub(crate) const SNAPSHOT_DELETE: &str = "snapshot-delete";
+    pub(crate) const GROUP_SNAPSHOT_DELETE: &str = "group-snapshot-delete";
+    pub(crate) const VOLUME_RESIZE: &str = "volume-resize";
+    pub(crate) const VOLUME_DRAIN: &str = "volume-drain";
     pub(crate) const VOLUME_CLONE: &str = "volume-clone";
     pub(crate) const VOLUME_RESTORE: &str = "volume-restore";
     pub(crate) const NODE_DRAIN: &str = "node-drain";
@@ -23,6 +26,8 @@ pub(crate) mod kind {
     pub(crate) const REPAIR: &str = "repair";
     pub(crate) const BALANCE: &str = "balance";
     pub(crate) const SCRUB: &str = "scrub";
+    pub(crate) const STORE_SCRUB: &str = "store-scrub";
+    pub(crate) const UPGRADE: &str = "upgrade";
     pub(crate) const CATALOG_MOVE: &str = "catalog-move";
     pub(crate) const AUTHORITY_ROTATE: &str = "authority-rotate";
 }
@@ -30,8 +35,10 @@ pub(crate) mod kind {
 /// Patience with the catalog when a task is begun or ended.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Attempts to end a task that an operation has carried out, and the pause between two.
-const END_TRIES: u32 = 20;
+const TELL_TRIES: u64 = 20;
 const END_PAUSE: Duration = Duration::from_secs(2);
+/// Pause between two looks whether a task is to stop that this process carries out.
+const WISH_PAUSE: Duration = Duration::from_secs(4);
 
 /// What a volume is called in tasks by its id.
 pub(crate) fn volume_subject(id: VolumeId) -> String {
@@ -74,12 +81,26 @@ pub(crate) struct Carried {
     id: Option<u64>,
 }
 
+/// How what was done has ended, and what there is to say.
+fn outcome<T, E: std::fmt::Display>(result: &Result<T, E>, done: &str) -> (TaskStatus, String) {
+    match result {
+        Ok(_) => (TaskStatus::Succeeded, done.to_owned()),
+        Err(error) => (TaskStatus::Failed, error.to_string()),
+    }
+}
+
 impl Carried {
-    fn change(&self, change: impl Fn(TaskRow) -> TaskRow + 'static) {
+    /// Its id; nothing when there is none.
+    pub(crate) fn id(&self) -> Option<u64> {
+        self.id
+    }
+
+    /// Tells the catalog, at most so many times: what is the last of it until it knows, however long it is away.
+    fn change(&self, tries: u64, change: impl Fn(TaskRow) -> TaskRow + 'static) {
         let Some(id) = self.id else { return };
         let host = self.host.clone();
         self.host.spawn(async move {
-            for _ in 0..END_TRIES {
+            for _ in 0..tries {
                 match host.catalog.change_task(id, &change).await {
                     Ok(_) | Err(CatalogError::NotFound { .. }) => return,
                     Err(error) => tracing::debug!(task = id, %error, "the task is told of later"),
@@ -92,7 +113,7 @@ impl Carried {
     /// It is so far.
     pub(crate) fn is_at(&self, done: u64, total: u64) {
         let now_ms = self.host.world.clock.unix_ms();
-        self.change(move |row| TaskRow {
+        self.change(TELL_TRIES, move |row| TaskRow {
             done,
             total,
             updated_ms: now_ms,
@@ -102,12 +123,33 @@ impl Carried {
 
     /// It is over, and so is the task.
     pub(crate) fn end<T, E: std::fmt::Display>(&self, result: &Result<T, E>, done: &str) {
+        self.change(u64::MAX, self.ended(outcome(result, done)));
+    }
+
+    /// As [`Self::end`], and the catalog knows when this returns, unless it is away: for what may be tried again at once, which must not
+    /// find this one open.
+    pub(crate) async fn end_now<T, E: std::fmt::Display>(&self, result: &Result<T, E>, done: &str) {
+        let Some(id) = self.id else { return };
+        let end = self.ended(outcome(result, done));
+        let told = self.host.catalog.change_task(id, &end);
+        let told = self.host.world.timeout(PATIENCE, told).await;
+        if !matches!(told, Ok(Ok(_) | Err(CatalogError::NotFound { .. }))) {
+            self.change(u64::MAX, end);
+        }
+    }
+
+    fn ended(
+        &self,
+        (status, message): (TaskStatus, String),
+    ) -> impl Fn(TaskRow) -> TaskRow + use<> {
         let now_ms = self.host.world.clock.unix_ms();
-        let (status, message) = match result {
-            Ok(_) => (TaskStatus::Succeeded, done.to_owned()),
-            Err(error) => (TaskStatus::Failed, error.to_string()),
-        };
-        self.change(move |row| row.ended(status, message.clone(), now_ms));
+        move |row| row.ended(status, message.clone(), now_ms)
+    }
+
+    /// It is over because somebody wanted that.
+    pub(crate) fn cancelled(&self, message: &str) {
+        let end = (TaskStatus::Cancelled, message.to_owned());
+        self.change(u64::MAX, self.ended(end));
     }
 
     /// This node's part is over; the leader sees to the rest. What failed has no rest.
@@ -115,7 +157,7 @@ impl Carried {
         match result {
             Ok(_) => {
                 let next = next.to_owned();
-                self.change(move |row| TaskRow {
+                self.change(u64::MAX, move |row| TaskRow {
                     run: 0,
                     message: next.clone(),
                     ..row
@@ -193,6 +235,37 @@ impl Host {
             host: self.clone(),
             id: self.begin_task(task).await,
         }
+    }
+
+    /// Waits until somebody wants a task that this process carries out to stop: who. For ever, where there is none.
+    pub(crate) async fn wished(&self, task: Option<u64>) -> String {
+        let Some(id) = task else {
+            return std::future::pending().await;
+        };
+        loop {
+            self.world.sleep(WISH_PAUSE).await;
+            if let Ok(found) = self.catalog.task(id).await
+                && !found.row.cancel.is_empty()
+            {
+                return found.row.cancel;
+            }
+        }
+    }
+
+    /// Whether somebody asked for what is done now. What is a step of something else is nobody's, and has no task of its own.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        !self.askers.now().who.is_empty()
+    }
+
+    /// Carries something out for who asks now, also when nobody waits for it any more; nothing when the node stops meanwhile.
+    pub(crate) async fn to_the_end<T: 'static>(
+        self: &Rc<Self>,
+        work: impl Future<Output = T> + 'static,
+    ) -> Option<T> {
+        let (promise, outcome) = world::sync::promise();
+        let work = self.still_on_behalf(async move { promise.fulfil(work.await) });
+        self.spawn(work);
+        outcome.await
     }
 
     /// Carries something out as a task from its beginning to its end.

@@ -6,6 +6,7 @@ mod admission;
 mod adopt;
 mod collect;
 mod evacuate;
+mod even;
 mod fill;
 mod level;
 mod logs;
@@ -17,19 +18,21 @@ mod quorum;
 pub(crate) mod record;
 mod relieve;
 mod scrub;
-mod sizes;
+pub(crate) mod sizes;
 mod space;
 mod tasks;
 
+pub use even::EvenOptions;
 pub use quorum::{Keeper, SeatFacts};
 pub use record::Recording;
 pub use scrub::ScrubReport;
+pub(crate) use sizes::look_for_verdict;
 
 use crate::host::Host;
 use crate::membership::{self, Part};
 use catalog::kv::{Compare, KvError, Op, Outcome};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use vocab::{Level, NodeId, StoreId, VolumeId};
 use world::Duration;
@@ -79,12 +82,20 @@ pub(crate) struct Upkeep {
     pub(crate) ledger: RefCell<curator::Ledger>,
     /// What the catalog said of its members.
     pub(crate) catalog: RefCell<Option<crate::operations::SaidMembers>>,
+    /// Where rows say that the logs of volumes lie.
+    pub(crate) logs: RefCell<Option<crate::operations::SaidLogs>>,
+    /// One reads them at a time.
+    pub(crate) asking_logs: world::sync::Lock,
+    /// Whether a task of its own asks for them.
+    pub(crate) asks_logs: Cell<bool>,
     /// The cluster's level as this node last saw it; never above what it is.
     pub(crate) level: Cell<Level>,
     /// The id of the etcd that is the cluster's own; 0: not known, or there is none.
     pub(crate) own_etcd: Cell<u64>,
     /// What the collection says of deletions.
     pub(crate) collecting: RefCell<tasks::Collecting>,
+    /// Stores of this node that are read because somebody asked for it, with the tasks that tell of it.
+    pub(crate) scrubs: RefCell<BTreeMap<StoreId, Option<u64>>>,
     /// How much lies in which group, as the leader heard last.
     pub(crate) sizes: sizes::Sizes,
     /// Until when no group moves for balance, Unix milliseconds.
@@ -135,6 +146,9 @@ pub(crate) fn start(host: &Rc<Host>) {
     }
     if let Some(options) = host.options.pace {
         host.spawn(pace::run(host.clone(), options));
+    }
+    if let Some(options) = host.options.even_owners {
+        host.spawn(even::run(host.clone(), options));
     }
     if host.options.secured {
         host.spawn(admission::run(host.clone()));

@@ -3,24 +3,34 @@
 //! Invariants
 //! - One task opens a volume at a time; it is not stopped half-way by a client that goes away.
 //! - A volume whose owner holds its lease is never taken over, unless the owner's machine says that its process is gone.
-//! - A volume that ends its owners is left alone for longer and longer: `volumes/quarantine.rs`.
+//! - A volume that ends its owners is left alone for longer and longer, or until a person releases it: `volumes/quarantine.rs`.
+//! - Few openings work at a time, and whoever asks is told when it is to ask again: `volumes/turns.rs`.
 
+mod hand_over;
+mod probe;
 mod quarantine;
+mod turns;
 
+pub(crate) use hand_over::NotMoved;
 pub use quarantine::LastWords;
+pub(crate) use quarantine::release_command;
+pub(crate) use turns::Turns;
 
 use crate::events::Told;
 use crate::health::Fitness;
 use crate::host::Host;
 use catalog::{CatalogError, ContainerRow, Severity, VolumeRow, VolumeState};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use futures_util::future::{Either, select};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::rc::Rc;
 use vocab::{ContainerId, Epoch, NodeId, VolumeId};
 use volume::{Volume, VolumeError};
 use wire::NodeError;
+use world::blame::blamed;
 use world::sync::{Lock, promise};
-use world::{Duration, NetError, Time};
+use world::{Duration, Time};
 
 /// Pause after a failed opening; doubled up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -29,15 +39,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const LEFT_FOR: Duration = Duration::from_secs(10);
 /// How long the drain of a clone's origin is waited for.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Patience with the machine of an owner that is asked whether its process runs.
-const PROBE_PATIENCE: Duration = Duration::from_millis(300);
-/// So many leases after a node was found gone it must have lost its own, or it is not gone.
-const LEASES_MAX: u32 = 3;
-/// Pause before it is asked again: it may be starting.
-const PROBE_PAUSE: Duration = Duration::from_millis(150);
-/// How long a volume that is handed over may drain first.
-const HAND_OVER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a volume is not served here now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,8 +94,14 @@ pub(crate) struct Volumes {
     owned: RefCell<BTreeMap<VolumeId, Owned>>,
     locks: RefCell<BTreeMap<VolumeId, Lock>>,
     failures: RefCell<BTreeMap<VolumeId, Failure>>,
-    /// Starts of nodes whose machine said that their process is gone, and when it said so first.
-    believed_gone: RefCell<BTreeMap<NodeId, (u64, Time)>>,
+    /// What machines said of the processes of owners.
+    probes: probe::Probes,
+    /// Volumes with an attempt of this process that the catalog has, or may have.
+    opening: RefCell<BTreeSet<VolumeId>>,
+    /// Volumes whose attempt of this process has come to an end, and the catalog does not know yet.
+    ended: RefCell<BTreeSet<VolumeId>>,
+    /// Whether the catalog is being told of those.
+    takes_back: Cell<bool>,
     /// What ended the process that ran here before, until the catalog knows it.
     last_words: RefCell<Option<LastWords>>,
 }
@@ -195,6 +202,15 @@ impl Volumes {
         (failure.until > now).then(|| failure.refusal.clone())
     }
 
+    /// What kept a volume from being opened may be gone: whoever asks for it next tries.
+    fn forget_busy(&self, id: VolumeId) {
+        let mut failures = self.failures.borrow_mut();
+        let refusal = failures.get(&id).map(|failure| &failure.refusal);
+        if matches!(refusal, Some(Refusal::Busy(_))) {
+            failures.remove(&id);
+        }
+    }
+
     fn note_failure(&self, id: VolumeId, now: Time, refusal: &Refusal) {
         let mut failures = self.failures.borrow_mut();
         let before = failures.get(&id).map(|failure| failure.pause * 2);
@@ -209,8 +225,27 @@ impl Volumes {
 }
 
 impl Host {
-    /// The volume, served here: opened and taken over if nobody alive serves it.
+    /// The volume, served here: opened and taken over if nobody alive serves it. Whoever asks waits a moment for its turn, and is
+    /// told to ask again then; the volume is opened meanwhile.
     pub(crate) async fn acquire(self: &Rc<Self>, id: VolumeId) -> Result<Rc<Volume>, Refusal> {
+        if let Some(volume) = self.volumes.get(id) {
+            return Ok(volume);
+        }
+        if let Some(reason) = self.turns.is_overdue(id) {
+            return Err(Refusal::Busy(reason));
+        }
+        let opened = pin!(self.acquire_in_turn(id));
+        match select(opened, pin!(self.turns.overdue(id))).await {
+            Either::Left((opened, _)) => opened,
+            Either::Right((reason, _)) => Err(Refusal::Busy(reason)),
+        }
+    }
+
+    /// As [`Self::acquire`], however long others are before it.
+    pub(crate) async fn acquire_in_turn(
+        self: &Rc<Self>,
+        id: VolumeId,
+    ) -> Result<Rc<Volume>, Refusal> {
         if let Some(volume) = self.volumes.get(id) {
             return Ok(volume);
         }
@@ -234,7 +269,9 @@ impl Host {
             return Err(Refusal::Busy(reason));
         }
         let waiting = self.volumes.waiting(id, self.world.now());
-        if let Some(refusal) = waiting.filter(|refusal| !self.names_gone(refusal)) {
+        if let Some(refusal) = waiting
+            && self.still_holds(id, &refusal).await
+        {
             return Err(refusal);
         }
         let opened = self.take_over(id).await;
@@ -249,13 +286,20 @@ impl Host {
         opened
     }
 
-    /// Whether it leaves a volume to a node that is gone by now.
-    fn names_gone(&self, refusal: &Refusal) -> bool {
+    /// Whether what was said of a volume lately is true still. A node that it was left to may be gone by now, or may have given it to a
+    /// third one, as its row says: without the catalog nobody could open it anyway.
+    async fn still_holds(&self, id: VolumeId, refusal: &Refusal) -> bool {
         let Refusal::Elsewhere(node) = refusal else {
-            return false;
+            return true;
         };
         let gone = self.members.gone_for(*node);
-        gone.is_some_and(|gone| gone >= self.options.suspicion)
+        if gone.is_some_and(|gone| gone >= self.options.suspicion) {
+            return false;
+        }
+        match self.catalog.volume(id).await {
+            Ok(found) => found.row.owner.is_none_or(|owner| owner == *node),
+            Err(_) => true,
+        }
     }
 
     /// Whether this node may serve the volume as its row stands.
@@ -313,69 +357,6 @@ impl Host {
                 Ok(())
             }
             _ => Err(refusal),
-        }
-    }
-
-    /// Whether a node's address refuses connections twice in a row. One that goes on renewing its lease all the same is
-    /// not gone: a filter in between refuses, and two nodes must not take volumes from each other because of that.
-    async fn is_process_gone(&self, node: NodeId) -> bool {
-        let Some(address) = self.address_of(node) else {
-            return false;
-        };
-        let start = self
-            .members
-            .look(|view| view.alive.get(&node).map(|row| row.start));
-        let start = start.unwrap_or_default();
-        let believed = self.volumes.believed_gone.borrow().get(&node).copied();
-        if believed.is_some_and(|(of, since)| {
-            of == start && self.world.now().since(since) > self.options.lease * LEASES_MAX
-        }) {
-            return false;
-        }
-        for pause in [PROBE_PAUSE, Duration::ZERO] {
-            let attempt = self.world.net.connect(&address);
-            match self.world.timeout(PROBE_PATIENCE, attempt).await {
-                Ok(Err(NetError::Refused { .. })) => self.world.sleep(pause).await,
-                Ok(Ok(stream)) => {
-                    stream.close();
-                    return false;
-                }
-                Ok(Err(_)) | Err(_) => return false,
-            }
-        }
-        let mut believed = self.volumes.believed_gone.borrow_mut();
-        let first = believed.entry(node).or_insert((start, self.world.now()));
-        if first.0 != start {
-            *first = (start, self.world.now());
-        }
-        true
-    }
-
-    /// The node that should serve a volume in place of this one, which drains: any that lives and does not, each for its
-    /// share of the volumes.
-    fn successor(&self, id: VolumeId) -> Option<NodeId> {
-        self.members.look(|view| {
-            if !view.node_drains(self.id) {
-                return None;
-            }
-            let alive = view.alive.keys().copied();
-            let stays: Vec<NodeId> = alive.filter(|&node| view.takes_volumes(node)).collect();
-            let turn = usize::try_from(id.0).unwrap_or(0);
-            stays.get(turn % stays.len().max(1)).copied()
-        })
-    }
-
-    /// Hands the volumes served here to other nodes: drained, so that those take over at once.
-    pub(crate) async fn hand_over(&self) {
-        for volume in self.volumes.all() {
-            let id = volume.id();
-            if self.successor(id).is_none() {
-                return;
-            }
-            let _ = self.world.timeout(HAND_OVER_PATIENCE, volume.drain()).await;
-            tracing::info!(volume = %volume.name(), "handed over: this node drains");
-            self.release(&volume).await;
-            self.sessions.end_volume(id, &NodeError::NotOwner);
         }
     }
 
@@ -442,14 +423,18 @@ impl Host {
         }
     }
 
-    /// Opens a volume; the catalog knows of the attempt until it has come to an end.
-    async fn open(&self, row: &VolumeRow) -> Result<Result<Rc<Volume>, VolumeError>, Refusal> {
-        let remembered = self.remember_attempt(row).await?;
+    /// Opens a volume in its turn; the catalog knows of the attempt until it has come to an end.
+    async fn open(
+        self: &Rc<Self>,
+        row: &VolumeRow,
+    ) -> Result<Result<Rc<Volume>, VolumeError>, Refusal> {
+        let turn = self.begin_attempt(row).await?;
         tracing::info!(volume = %row.name, epoch = row.epoch.0 + 1, "opening");
-        let opened = volume::open(self.context(), row.id, row.epoch, self.id).await;
-        if remembered {
-            let _ = self.forget_attempt(row.id).await;
-        }
+        let opening = volume::open(self.context(), row.id, row.epoch, self.id, &turn);
+        let opened = blamed(row.id.0, opening).await;
+        self.end_attempt(row, &opened).await;
+        // Not before nothing is left of the attempt: it must not be taken for company of the next suspect.
+        drop(turn);
         Ok(opened)
     }
 
@@ -548,22 +533,5 @@ impl Host {
             tracing::info!(volume = %volume.name(), "the volume has moved on to another owner");
             self.sessions.end_volume(volume.id(), &NodeError::NotOwner);
         }
-    }
-
-    /// Gives up every volume, so that others need not wait for a suspicion.
-    pub(crate) async fn release_all(&self) {
-        for volume in self.volumes.all() {
-            self.release(&volume).await;
-        }
-    }
-
-    async fn release(&self, volume: &Volume) {
-        let (id, epoch) = (volume.id(), volume.epoch());
-        self.volumes.abandon(id);
-        let released = self.catalog.update_as_owner(id, epoch, |row| {
-            row.owner = None;
-            true
-        });
-        let _ = self.world.timeout(Duration::from_secs(1), released).await;
     }
 }

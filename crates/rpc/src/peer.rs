@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use wire::{Frame, FrameKind, Lane, MESSAGE_BYTES_MAX};
 use world::blame::on_behalf;
-use world::{Address, Duration, Stream, World};
+use world::{Address, Duration, Stream, Time, World};
 
 /// Connection and hellos.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -152,6 +152,13 @@ impl Peer {
     pub fn remote(&self) -> Option<Hello> {
         let session = self.0.0.session.borrow();
         session.as_ref().map(|session| session.remote.clone())
+    }
+
+    /// When bytes last arrived over the present connection, its hello included; `None` while there is none.
+    #[must_use]
+    pub fn heard_at(&self) -> Option<Time> {
+        let session = self.0.0.session.borrow();
+        session.as_ref().map(|session| session.received_at.get())
     }
 
     /// Calls. The place in the order is taken now, not when the future is polled. Waits as long as the connection

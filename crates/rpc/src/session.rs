@@ -41,7 +41,7 @@ pub(crate) struct Session {
     last_id: Cell<u64>,
     /// Something to send, or the end.
     pub(crate) work: Notify,
-    received_at: Cell<Time>,
+    pub(crate) received_at: Cell<Time>,
     sent_at: Cell<Time>,
     ping: Cell<Ping>,
     over: Cell<bool>,

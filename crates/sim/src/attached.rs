@@ -182,11 +182,11 @@ impl Attached {
             still.set(true);
             cluster.sim.run_for(STANDSTILL);
         }
-        let (world, nodes) = (cluster.client.world(), cluster.addresses());
+        let (world, way) = (cluster.client.world(), cluster.way());
         let (id, generation) = (holder.id, holder.generation);
         let volume = self.subject.name.clone();
         let opening = async move {
-            let opening = open_as(world.clone(), nodes, &volume, id, generation);
+            let opening = open_as(world.clone(), way, &volume, id, generation);
             let opened = world.timeout(OPEN_PATIENCE, opening).await;
             opened.map_err(|_| "it takes too long".to_owned())?
         };

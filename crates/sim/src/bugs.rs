@@ -15,6 +15,8 @@ pub enum Planted {
     Node(node::Bug),
     /// The plan forgets who leaves a group.
     PlanForgetsFormer,
+    /// The plan ignores in which racks nodes are.
+    PlanIgnoresRacks,
     /// Collection ignores what is in flight.
     CollectInFlight,
     /// Collection ignores snapshots.
@@ -31,6 +33,7 @@ impl Planted {
             Self::Group(bug) => format!("group-{bug:?}"),
             Self::Node(bug) => format!("node-{bug:?}"),
             Self::PlanForgetsFormer => "plan-forgets-former".to_owned(),
+            Self::PlanIgnoresRacks => "plan-ignores-racks".to_owned(),
             Self::CollectInFlight => "collect-in-flight".to_owned(),
             Self::CollectSnapshots => "collect-snapshots".to_owned(),
         }
@@ -38,8 +41,18 @@ impl Planted {
 
     /// Whether it was planted before there were operators and a catalog with a temper.
     pub(crate) fn is_early(self) -> bool {
-        let late = [node::Bug::ForgetProcess, node::Bug::IgnoreLevel];
-        !late.map(Self::Node).contains(&self)
+        let late = [
+            Self::Node(node::Bug::ForgetProcess),
+            Self::Node(node::Bug::IgnoreLevel),
+            Self::Volume(volume::Bug::BelieveReferences),
+            Self::Store(store::Bug::AcceptStaleGeneration),
+        ];
+        !late.contains(&self) && !self.is_newest()
+    }
+
+    /// Whether it was planted when openings had turns, nodes racks, and some volumes were deadly.
+    pub(crate) fn is_newest(self) -> bool {
+        NEWEST.contains(&self)
     }
 
     pub(crate) fn plant(self, host: &mut node::HostOptions) {
@@ -58,6 +71,7 @@ impl Planted {
             Self::Group(bug) => host.pool.bug = Some(bug),
             Self::Node(bug) => host.faults.bug = Some(bug),
             Self::PlanForgetsFormer => host.placement.forget_former = true,
+            Self::PlanIgnoresRacks => host.placement.ignore_labels = true,
             Self::CollectInFlight | Self::CollectSnapshots => {
                 let snapshots = self == Self::CollectSnapshots;
                 let limits = host.collect.limits;
@@ -71,34 +85,45 @@ impl Planted {
     }
 }
 
+/// Bugs whose runs have everything that runs without a bug have.
+const NEWEST: [Planted; 7] = [
+    Planted::Node(node::Bug::GiveUpServed),
+    Planted::Node(node::Bug::OpenAllAtOnce),
+    Planted::Node(node::Bug::ForgetAttempts),
+    Planted::Node(node::Bug::OpenSuspectsTogether),
+    Planted::Node(node::Bug::ForgetLastWords),
+    Planted::Node(node::Bug::AnnounceCandidate),
+    Planted::PlanIgnoresRacks,
+];
+
 /// Each bug of [`PLANTED`] is found by one of the seeds from 1 to this.
-pub const FOUND_WITHIN: u64 = 100;
+pub const FOUND_WITHIN: u64 = 200;
 
 /// Planted bugs, each with a seed that found it when this was last looked at (`cargo xtask sim calibrate`): it is played
-/// first. The others of [`planted`] are not calibrated yet.
+/// first. The others of [`planted`] are not calibrated yet (docs/simulator.md).
 pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Volume(volume::Bug::AckFirstReplica), 2),
     (Planted::Volume(volume::Bug::ForgetUnmap), 1),
     (Planted::Volume(volume::Bug::DropFlush), 27),
-    (Planted::Volume(volume::Bug::SkipReadConfirmation), 8),
+    (Planted::Volume(volume::Bug::SkipReadConfirmation), 17),
     (Planted::Volume(volume::Bug::DropInflight), 4),
     (Planted::Volume(volume::Bug::UnregisteredSegment), 9),
     (Planted::Volume(volume::Bug::ReuseExtentId), 2),
     (Planted::Volume(volume::Bug::DrainAcrossBarrier), 5),
-    (Planted::Volume(volume::Bug::SkipFence), 67),
+    (Planted::Volume(volume::Bug::SkipFence), 12),
     (Planted::Store(store::Bug::AcceptStaleEpoch), 8),
     (Planted::Store(store::Bug::SkipFlush), 5),
-    (Planted::Volume(volume::Bug::SkipTakeoverWait), 25),
-    (Planted::Volume(volume::Bug::SkipExtentFlush), 100),
-    (Planted::Volume(volume::Bug::RecoverShortest), 46),
+    (Planted::Volume(volume::Bug::SkipTakeoverWait), 8),
+    (Planted::Volume(volume::Bug::SkipExtentFlush), 47),
+    (Planted::Volume(volume::Bug::RecoverShortest), 55),
     (Planted::Store(store::Bug::ForgetPromise), 2),
     (Planted::Store(store::Bug::AckBeforeWrite), 5),
     (Planted::Store(store::Bug::SkipReadChecksum), 66),
     (Planted::Group(group::Bug::LeaveUnchecked), 36),
-    (Planted::Group(group::Bug::LeaveWithTombstones), 8),
-    (Planted::Group(group::Bug::FillInPart), 6),
+    (Planted::Group(group::Bug::LeaveWithTombstones), 14),
+    (Planted::Group(group::Bug::FillInPart), 9),
     (Planted::Group(group::Bug::ForgetFormer), 20),
-    (Planted::PlanForgetsFormer, 1),
+    (Planted::PlanForgetsFormer, 105),
     (Planted::CollectSnapshots, 5),
     (Planted::CollectInFlight, 2),
     (Planted::Node(node::Bug::KeepDetached), 5),
@@ -108,7 +133,23 @@ pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Node(node::Bug::IgnoreLevel), 1),
     (Planted::Store(store::Bug::IgnoreFlushError), 7),
     (Planted::Store(store::Bug::SkipReserve), 44),
-    (Planted::Volume(volume::Bug::SharePages), 1),
+    (Planted::Volume(volume::Bug::SharePages), 7),
+    (Planted::Volume(volume::Bug::FlushFirstReplica), 2),
+    (Planted::Volume(volume::Bug::AckBeforeFlush), 2),
+    (Planted::Volume(volume::Bug::NeverThrottle), 7),
+    (Planted::Store(store::Bug::LateCheckpoint), 8),
+    (Planted::Group(group::Bug::ForgetMissing), 15),
+    (Planted::Store(store::Bug::FlushedAsWritten), 3),
+    (Planted::Volume(volume::Bug::TrimBeforeCheckpoint), 1),
+    (Planted::Store(store::Bug::TrustAfterPowerLoss), 5),
+    (Planted::Store(store::Bug::AcceptStaleGeneration), 115),
+    (Planted::Node(node::Bug::GiveUpServed), 4),
+    (Planted::Node(node::Bug::OpenAllAtOnce), 5),
+    (Planted::Node(node::Bug::ForgetAttempts), 10),
+    (Planted::Node(node::Bug::ForgetLastWords), 2),
+    (Planted::Node(node::Bug::OpenSuspectsTogether), 21),
+    (Planted::Node(node::Bug::AnnounceCandidate), 19),
+    (Planted::PlanIgnoresRacks, 4),
 ];
 
 /// Every bug that can be planted, caught reliably or not.
@@ -131,6 +172,9 @@ fn all() -> Vec<Planted> {
         V::BelieveReferences,
         V::DropInflight,
         V::SharePages,
+        V::FlushFirstReplica,
+        V::AckBeforeFlush,
+        V::NeverThrottle,
     ];
     let stores = [
         S::ForgetPromise,
@@ -143,13 +187,14 @@ fn all() -> Vec<Planted> {
         S::TrustAfterPowerLoss,
         S::AcceptStaleGeneration,
         S::FlushedAsWritten,
+        S::LateCheckpoint,
     ];
     let groups = [
         group::Bug::LeaveUnchecked,
         group::Bug::LeaveWithTombstones,
         group::Bug::FillInPart,
-        group::Bug::BelieveOldMembers,
         group::Bug::ForgetFormer,
+        group::Bug::ForgetMissing,
     ];
     let mut all: Vec<Planted> = volumes.into_iter().map(Planted::Volume).collect();
     all.extend(stores.into_iter().map(Planted::Store));
@@ -167,6 +212,7 @@ fn all() -> Vec<Planted> {
         Planted::CollectInFlight,
         Planted::CollectSnapshots,
     ]);
+    all.extend(NEWEST);
     all
 }
 

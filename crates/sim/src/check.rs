@@ -277,13 +277,9 @@ pub fn read_extent(
 
 /// Everything the volume holds, read by a client.
 fn image_of(cluster: &Cluster, subject: &str, blocks: u64) -> Result<Vec<Content>, String> {
-    let (world, nodes, name) = (
-        cluster.client.world(),
-        cluster.addresses(),
-        subject.to_owned(),
-    );
+    let (world, way, name) = (cluster.client.world(), cluster.way(), subject.to_owned());
     let read = cluster.run_on(&cluster.client, RECOVERY_LIMIT, async move {
-        let device = clients::open(world, nodes, &name).await?;
+        let device = clients::open(world, way, &name).await?;
         let image = clients::read_image(&device, blocks).await;
         device.close().await;
         image
@@ -424,16 +420,28 @@ pub fn open_segments_are_known(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// Bounds that hold at all times: undrained data of volumes and nodes, map pages in memory, journal fill.
+/// Invariant 9, bounds that hold at all times: undrained data of volumes and nodes, which is what a takeover replays; what is on its
+/// way to replicas; map pages in memory; what waits for a journal, its fill, and what an opening replays of it.
 pub fn bounds_hold(cluster: &Cluster) -> Result<(), String> {
     let options = &cluster.config.volume;
     let limit = options.undrained_bytes_max;
     // A writer is let in while there is room, then its whole request counts.
     let slack = (options.bypass_bytes as u64 + (64 << 10)) * 16;
+    // A message is sent while there is room, and holds one record at least.
+    let message = options.append_bytes_max.max(RECORD_BYTES_MAX);
+    let inflight_max = options.inflight_bytes_max + message;
     for host in cluster.hosts() {
         let (mut sum, mut volumes) = (0, 0);
         for volume in host.volumes() {
-            let undrained = volume.status().undrained.0;
+            let status = volume.status();
+            let undrained = status.undrained.0;
+            if status.log.inflight_bytes > inflight_max {
+                return Err(format!(
+                    "{} has {} bytes on their way to replicas, bound {inflight_max}",
+                    volume.name(),
+                    status.log.inflight_bytes
+                ));
+            }
             (sum, volumes) = (sum + undrained, volumes + 1);
             if undrained > limit + slack {
                 return Err(format!(
@@ -451,11 +459,31 @@ pub fn bounds_hold(cluster: &Cluster) -> Result<(), String> {
             return Err(format!("map pages take {pages} bytes of memory"));
         }
         for store in host.stores() {
-            let status = store.status();
-            if status.journal_used > status.journal_capacity {
-                return Err(format!("the journal of {} is overfull", status.store));
-            }
+            journal_is_bounded(&store)?;
         }
+    }
+    Ok(())
+}
+
+/// Data of a record, its head, and rounding.
+const RECORD_BYTES_MAX: usize = (128 << 10) + 4096;
+/// Share of a journal that an opening may have to replay, in percent. A checkpoint is begun at a quarter, or earlier where more than
+/// half is in use; what comes while it is written, on a slow disk, is behind it.
+const REPLAY_PERCENT_MAX: u64 = 65;
+
+fn journal_is_bounded(store: &store::Store) -> Result<(), String> {
+    let load = store.inspect_journal();
+    if load.used > load.pages {
+        return Err(format!(
+            "the journal of {} is overfull: {load:?}",
+            store.id()
+        ));
+    }
+    if load.replay * 100 > load.pages * REPLAY_PERCENT_MAX {
+        return Err(format!(
+            "an opening of {} replays too much: {load:?}",
+            store.id()
+        ));
     }
     Ok(())
 }

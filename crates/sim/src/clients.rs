@@ -65,23 +65,19 @@ impl Subject {
     }
 
     /// Opens the volume from the client machine.
-    pub async fn open(
-        &self,
-        world: World,
-        nodes: Vec<world::Address>,
-    ) -> Result<RemoteDevice, String> {
-        open(world, nodes, &self.name).await
+    pub async fn open(&self, world: World, way: Way) -> Result<RemoteDevice, String> {
+        open(world, way, &self.name).await
     }
 
     /// Starts lanes on the client machine.
     pub fn start_lanes(&self, cluster: &Cluster, shared: &Shared, rng: &SimRng) {
-        let (world, nodes, subject) = (cluster.client.world(), cluster.addresses(), self.clone());
+        let (world, way, subject) = (cluster.client.world(), cluster.way(), self.clone());
         let (shared, rng, config) = (shared.clone(), rng.fork(), cluster.config.clone());
         shared.busy.set(shared.busy.get() + config.lanes);
         let machine = cluster.client.clone();
         cluster.client.spawn(async move {
             let device = loop {
-                match subject.open(world.clone(), nodes.clone()).await {
+                match subject.open(world.clone(), way.clone()).await {
                     Ok(device) => break device,
                     Err(reason) => shared.refused.borrow_mut().1 = reason,
                 }
@@ -94,7 +90,7 @@ impl Subject {
             let checked = Checked::new(Rc::new(device), subject.history.clone());
             let visit = Visit {
                 world: world.clone(),
-                nodes: nodes.clone(),
+                way: way.clone(),
                 shared: shared.clone(),
                 rng: Rc::new(rng.fork()),
                 detours: config.faults.usurp,
@@ -138,7 +134,7 @@ impl Subject {
     }
 
     async fn read_on(&self, visit: &Visit) {
-        let Ok(device) = self.open(visit.world.clone(), visit.nodes.clone()).await else {
+        let Ok(device) = self.open(visit.world.clone(), visit.way.clone()).await else {
             return;
         };
         let checked = Checked::new(Rc::new(device), self.history.clone());
@@ -159,11 +155,11 @@ impl Subject {
                 .rng
                 .duration(Duration::from_millis(100)..Duration::from_millis(900));
             visit.world.sleep(pause).await;
-            let mut nodes = visit.nodes.clone();
+            let mut way = visit.way.clone();
             if visit.detours {
-                visit.rng.shuffle(&mut nodes);
+                visit.rng.shuffle(&mut way.nodes);
             }
-            let opened = self.open(visit.world.clone(), nodes);
+            let opened = self.open(visit.world.clone(), way);
             let Ok(Ok(device)) = visit.world.timeout(VISIT_PATIENCE, opened).await else {
                 continue;
             };
@@ -195,39 +191,45 @@ impl Subject {
 #[derive(Clone)]
 struct Visit {
     world: World,
-    nodes: Vec<world::Address>,
+    way: Way,
     shared: Shared,
     rng: Rc<SimRng>,
     /// Any node may be asked first, so that an owner that is cut off is not.
     detours: bool,
 }
 
+/// How clients of a run reach the cluster.
+#[derive(Clone)]
+pub struct Way {
+    /// Nodes to ask first.
+    pub nodes: Vec<world::Address>,
+    /// When they doubt a silent owner.
+    pub doubt_after: Duration,
+}
+
 /// A device on a volume, from the given world, without an attachment.
-pub async fn open(
-    world: World,
-    nodes: Vec<world::Address>,
-    volume: &str,
-) -> Result<RemoteDevice, String> {
-    open_as(world, nodes, volume, 0, AttachmentGeneration(0)).await
+pub async fn open(world: World, way: Way, volume: &str) -> Result<RemoteDevice, String> {
+    open_as(world, way, volume, 0, AttachmentGeneration(0)).await
 }
 
 /// A device on a volume for a client with an attachment.
 pub async fn open_as(
     world: World,
-    nodes: Vec<world::Address>,
+    way: Way,
     volume: &str,
     client: u64,
     attachment: AttachmentGeneration,
 ) -> Result<RemoteDevice, String> {
     let options = ClientOptions {
         cluster: CLUSTER.to_owned(),
-        nodes,
+        nodes: way.nodes,
         volume: volume.to_owned(),
         client,
         attachment,
         read_only: false,
         levels: crate::releases::ANY,
         patience: Duration::from_secs(300),
+        doubt_after: way.doubt_after,
     };
     RemoteDevice::open(world, options)
         .await

@@ -1,12 +1,17 @@
 //! The machines of a run: nodes that are started again whenever they are up, a catalog, a client machine.
 
 use crate::bay::SimBay;
+use crate::bugs::Planted;
+use crate::candidates;
+use crate::clients::Way;
 use crate::config::Config;
+use crate::deadly::{Peril, Place, Words, forget_when_told};
+use crate::eyewitness::Eyewitness;
 use crate::releases::Installed;
 use catalog::{Row, VolumeRow};
 use catalog_kv::memory::{MemoryKv, Outage};
-use node::{Host, HostOptions, StoreSpec};
-use std::cell::RefCell;
+use node::{EvenOptions, Host, HostOptions, StoreSpec};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use vocab::StoreId;
 use world::{Address, Duration};
@@ -42,6 +47,10 @@ pub struct Node {
     pub kv: RefCell<Option<MemoryKv>>,
     /// Why it did not start the last time.
     pub problem: Rc<RefCell<Option<String>>>,
+    /// What ended its process before.
+    words: Words,
+    /// Whether it is to become a candidate before it starts.
+    joins: Rc<Cell<bool>>,
     /// The release on its machine.
     installed: Rc<Installed>,
 }
@@ -60,6 +69,10 @@ pub struct Cluster {
     pub client: world_sim::Host,
     /// The nodes.
     pub nodes: Vec<Node>,
+    /// Who judges what they acknowledge.
+    pub eyewitness: Rc<Eyewitness>,
+    /// What ends them.
+    pub peril: Rc<Peril>,
 }
 
 impl Drop for Cluster {
@@ -97,10 +110,15 @@ impl Cluster {
                 running: Rc::default(),
                 kv: RefCell::default(),
                 problem: Rc::default(),
+                words: Rc::default(),
+                joins: Rc::default(),
                 installed: Rc::new(Installed::first(seed, index, config.operating.releases)),
             }
         });
-        let nodes = nodes.collect();
+        let nodes: Vec<Node> = nodes.collect();
+        let seen = nodes.iter();
+        let seen = seen.map(|node| (node.running.clone(), node.bay.clone()));
+        let eyewitness = Eyewitness::new(seen.collect(), kv.clone(), config.faults.lies());
         let cluster = Self {
             sim,
             config,
@@ -108,6 +126,8 @@ impl Cluster {
             kv,
             client,
             nodes,
+            eyewitness,
+            peril: Rc::default(),
         };
         cluster.slow_catalog_down();
         for index in 0..cluster.nodes.len() {
@@ -115,7 +135,10 @@ impl Cluster {
         }
         for (index, node) in cluster.nodes.iter().enumerate() {
             match cluster.is_late(index) {
-                true => node.machine.crash(),
+                true => {
+                    node.joins.set(cluster.config.candidates);
+                    node.machine.crash();
+                }
                 false => cluster.boot(index),
             }
         }
@@ -182,19 +205,52 @@ impl Cluster {
         options.store.header_cache_bytes = 256 << 10;
         options.pages_bytes = crate::check::PAGES_BYTES_MAX;
         options.session_interval = Duration::from_millis(500);
+        let early = self.config.planted.is_some_and(Planted::is_early);
+        options.fixed_fills = early;
+        options.even_owners = (!early).then_some(EvenOptions {
+            settle: Duration::from_secs(1),
+            interval: Duration::from_millis(500),
+            move_pause: Duration::from_millis(300),
+        });
+        options.lost_logs_interval = match early {
+            true => Duration::from_secs(100_000),
+            false => Duration::from_secs(5),
+        };
+        options.doubt_after = self.config.doubt_after();
+        options.openings_max = self.config.openings;
+        if !self.config.is_newest() {
+            // They were planted before openings had turns, and keep the histories that find them.
+            options.probe_good_for = Duration::ZERO;
+        }
+        options.secured = self.config.candidates;
+        if self.config.racks > 0 {
+            options.domains = vec![format!("r{}", index % self.config.racks)];
+        }
         self.config.operating.apply(&mut options);
         if self.config.operating.disks {
             options.bay = Some(Rc::new(self.nodes[index].bay.clone()));
         }
-        if let Some(planted) = self.config.planted {
+        let bug = { self.config.planted }.filter(|_| !self.config.is_control);
+        if let Some(planted) = bug {
             planted.plant(&mut options);
         }
+        self.eyewitness.attend(&mut options);
+        let node = &self.nodes[index];
+        options.last_words.clone_from(&node.words.borrow());
+        let place = Place {
+            machine: node.machine.clone(),
+            running: node.running.clone(),
+            words: node.words.clone(),
+            peril: self.peril.clone(),
+        };
+        place.attend(&mut options);
         options
     }
 
     /// An empty catalog takes the place of the one that is there. No node may run.
     pub fn forget_catalog(&mut self) {
         self.kv = MemoryKv::new(self.keeper.world());
+        self.eyewitness.set_catalog(self.kv.clone());
         self.slow_catalog_down();
     }
 
@@ -216,7 +272,14 @@ impl Cluster {
         let kv = self.kv.handle(world.clone());
         *node.kv.borrow_mut() = Some(kv.clone());
         let (running, problem) = (node.running.clone(), node.problem.clone());
+        let (words, joins) = (node.words.clone(), node.joins.clone());
         node.machine.spawn(async move {
+            while joins.get() {
+                match candidates::admit(Rc::new(kv.clone()), &options.name).await {
+                    Ok(()) => joins.set(false),
+                    Err(_) => world.sleep(RESTART_PAUSE).await,
+                }
+            }
             loop {
                 options.levels = installed.levels();
                 let started = Host::start(
@@ -227,6 +290,10 @@ impl Cluster {
                 );
                 match started.await {
                     Ok(host) => {
+                        if let Some(said) = options.last_words.clone() {
+                            let told = forget_when_told(host.clone(), world.clone(), words, said);
+                            world.spawn(told);
+                        }
                         *running.borrow_mut() = Some(host);
                         *problem.borrow_mut() = None;
                         return;
@@ -276,6 +343,15 @@ impl Cluster {
         (0..self.nodes.len())
             .map(|index| Address(format!("n{index}:{PORT}")))
             .collect()
+    }
+
+    /// How clients reach it.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        Way {
+            nodes: self.addresses(),
+            doubt_after: self.config.doubt_after(),
+        }
     }
 
     /// Ends every fault: all machines up, all networks and disks well, the catalog there.

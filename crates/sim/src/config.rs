@@ -9,6 +9,9 @@ use crate::operators::Operating;
 use world::Duration;
 use world_sim::{Options, SimRng};
 
+/// Openings that work at a time, as in the product.
+const OPENINGS: usize = 8;
+
 /// How a run is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -60,12 +63,20 @@ pub struct Config {
     pub moving: Moving,
     /// What operators do.
     pub operating: Operating,
+    /// Openings that work at a time on a node.
+    pub openings: usize,
+    /// Racks that the nodes are in, by turns; none: nodes have no labels.
+    pub racks: usize,
+    /// Whether a node that joins late must be approved first.
+    pub candidates: bool,
     /// How the catalog answers.
     pub temper: Temper,
     /// The simulation's own.
     pub options: Options,
     /// A deliberate bug.
     pub planted: Option<Planted>,
+    /// The same without the bug: what a seed finds then is no proof that the bug was found.
+    pub is_control: bool,
 }
 
 /// Faults that a run may meet.
@@ -130,6 +141,14 @@ impl Temper {
 }
 
 impl Config {
+    /// When clients doubt a silent owner. Runs with a planted bug are without: they keep the histories that find it.
+    pub(crate) fn doubt_after(&self) -> Duration {
+        match self.planted.is_some_and(Planted::is_early) {
+            true => Duration::MAX,
+            false => client::DOUBT_AFTER,
+        }
+    }
+
     /// The configuration of a seed.
     #[must_use]
     pub fn draw(seed: u64, planted: Option<Planted>) -> Self {
@@ -151,7 +170,7 @@ impl Config {
             temper,
             ..drawn
         };
-        match cramped {
+        let drawn = match cramped {
             Some(cramped) => Self {
                 full: true,
                 disk_bytes: cramped.disk_bytes,
@@ -163,6 +182,36 @@ impl Config {
             },
             None if !early => drawn.with_many(seed),
             None => drawn,
+        };
+        match drawn.is_newest() {
+            true => drawn.with_newest(seed),
+            false => drawn,
+        }
+    }
+
+    /// Whether the run has everything: runs with bugs of before are without what came after them.
+    pub(crate) fn is_newest(&self) -> bool {
+        self.planted.is_none_or(Planted::is_newest)
+    }
+
+    /// Openings that wait for their turn, racks, and nodes that must be approved, each in some seeds.
+    fn with_newest(self, seed: u64) -> Self {
+        let turns = SimRng::named(seed, "turns");
+        let racks = SimRng::named(seed, "racks");
+        let count = *racks.pick(&[2, 2, 3]);
+        let drawn = Self {
+            openings: if turns.chance(0.35) { 1 } else { OPENINGS },
+            candidates: SimRng::named(seed, "candidates").chance(0.5) && self.moving.joins,
+            ..self
+        };
+        match racks.chance(0.35) {
+            true => Self {
+                // One rack at least has two nodes.
+                nodes: drawn.nodes.max(count + 1),
+                racks: count,
+                ..drawn
+            },
+            false => drawn,
         }
     }
 
@@ -223,6 +272,9 @@ impl Config {
             groups: 1 + rng.index(6) as u32,
             moving: Moving::draw(seed),
             operating: Operating::default(),
+            openings: usize::MAX,
+            racks: 0,
+            candidates: false,
             temper: Temper::default(),
             options: if rng.chance(0.5) {
                 Options::rough()
@@ -230,6 +282,7 @@ impl Config {
                 Options::default()
             },
             planted,
+            is_control: false,
         }
     }
 }
@@ -262,6 +315,12 @@ impl Faults {
             lost_flush: survives,
             misdirect: survives,
         }
+    }
+
+    /// Whether disks damage or forget what was on them.
+    #[must_use]
+    pub fn lies(self) -> bool {
+        self.rot || self.misdirect || self.disk_loss || self.lost_flush
     }
 
     /// Disks that lie, for some of the seeds that bear it.

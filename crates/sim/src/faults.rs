@@ -1,5 +1,6 @@
 //! What breaks in an act, and how it is mended before the next disturbance of the same kind.
 
+use crate::bugs::Planted;
 use crate::cluster::Cluster;
 use crate::operators::replace_dead;
 use catalog_kv::memory::Outage;
@@ -244,6 +245,14 @@ impl<'a> Nemesis<'a> {
         self.struck = true;
         let disks = &self.cluster.nodes[self.unlucky].disks;
         let disk = &disks[self.rng.index(disks.len())];
+        let early = self.cluster.config.planted.is_some_and(Planted::is_early);
+        if !early && self.later.chance(0.3) {
+            // Not of the journal or the state: a store that cannot read those does not open.
+            let extents = extents_of(disk);
+            let pages = 1 + self.later.below(4);
+            let struck = (0..pages).filter_map(|_| disk.fail_reads_somewhere(extents.clone()));
+            return format!("{} unreadable pages on {}", struck.count(), disk.name());
+        }
         let mut struck = 0;
         for _ in 0..1 + self.rng.below(4) {
             // Behind the headers and marks: losing both copies of a header is losing the disk.

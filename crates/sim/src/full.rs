@@ -90,10 +90,10 @@ impl Filler {
             return Some(format!("no filler: {created:?}"));
         }
         let tally = Rc::new(Tally::default());
-        let (world, nodes) = (cluster.client.world(), cluster.addresses());
+        let (world, way) = (cluster.client.world(), cluster.way());
         let (shared, of_tasks) = (shared.clone(), tally.clone());
         cluster.client.spawn(async move {
-            let Ok(device) = open(world.clone(), nodes, NAME).await else {
+            let Ok(device) = open(world.clone(), way, NAME).await else {
                 return;
             };
             let fills = (0..WRITERS).map(|_| {
@@ -177,10 +177,10 @@ async fn fill(device: RemoteDevice, world: World, shared: Shared, tally: Rc<Tall
 }
 
 fn write_one(cluster: &Cluster, subject: &Subject) -> Result<(), String> {
-    let (world, nodes, subject) = (cluster.client.world(), cluster.addresses(), subject.clone());
+    let (world, way, subject) = (cluster.client.world(), cluster.way(), subject.clone());
     let patience = Duration::from_secs(60);
     let written = cluster.run_on(&cluster.client, patience, async move {
-        let device = subject.open(world, nodes).await?;
+        let device = subject.open(world, way).await?;
         let checked = Checked::new(Rc::new(device.clone()), subject.history.clone());
         let written = checked.write(Lba(0), 1, WriteMode::Fua).await;
         device.close().await;

@@ -9,7 +9,7 @@ use many::many;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const USAGE: &str = "usage: sim --seed N | --seeds COUNT [--first N] | --corpus  [--bug NAME]\n       \
+const USAGE: &str = "usage: sim --seed N | --seeds COUNT [--first N] | --corpus  [--bug NAME [--control]]\n       \
     sim calibrate\n       \
     sim scale [--nodes N] [--volumes N]";
 
@@ -59,7 +59,14 @@ fn run(arguments: &[String]) -> Result<ExitCode, String> {
         None => None,
     };
     if let Some(seed) = value(arguments, "--seed")? {
-        return Ok(one(seed, planted));
+        let control = arguments.iter().any(|argument| argument == "--control");
+        log_if_asked();
+        return match planted {
+            // What the seed plays with the bug, without it.
+            Some(bug) if control => Ok(tell(seed, sim::play_control(seed, bug))),
+            None if control => Err("--control needs the bug that is left out".to_owned()),
+            _ => Ok(tell(seed, sim::play(seed, planted))),
+        };
     }
     if arguments.iter().any(|argument| argument == "--corpus") {
         return Ok(many(sim::corpus().into_iter(), planted));
@@ -107,9 +114,8 @@ fn log_if_asked() {
     }
 }
 
-fn one(seed: u64, planted: Option<sim::Planted>) -> ExitCode {
-    log_if_asked();
-    match sim::play(seed, planted) {
+fn tell(seed: u64, played: Result<sim::Outcome, Box<sim::Finding>>) -> ExitCode {
+    match played {
         Ok(outcome) => {
             outcome.trace.iter().for_each(|line| println!("{line}"));
             println!(

@@ -2,6 +2,7 @@
 //! its own, so that seeds without it keep their histories.
 
 use crate::attached::Attached;
+use crate::candidates;
 use crate::check;
 use crate::clients::Shared;
 use crate::cluster::Cluster;
@@ -25,6 +26,8 @@ pub struct Others {
     pub operators: Operators,
     restores: SimRng,
     restored: u64,
+    /// For the approval of candidates.
+    approvals: SimRng,
 }
 
 impl Others {
@@ -37,6 +40,7 @@ impl Others {
             operators: Operators::new(seed),
             restores: SimRng::named(seed, "restores"),
             restored: 0,
+            approvals: SimRng::named(seed, "approvals"),
         }
     }
 
@@ -57,7 +61,17 @@ impl Others {
             said.extend(self.filler.step(cluster, shared));
         }
         said.extend(self.operators.step(cluster));
+        said.extend(candidates::approve(cluster, &self.approvals));
         Ok(())
+    }
+
+    /// Everything runs: operators want nothing any more, and nobody waits to be approved.
+    ///
+    /// # Errors
+    /// When not within the bound.
+    pub fn end_operations(&mut self, cluster: &Cluster) -> Result<(), String> {
+        candidates::end(cluster, &self.approvals)?;
+        self.operators.end(cluster)
     }
 
     /// Everything lost its power.

@@ -1,10 +1,12 @@
 //! The catalog is lost with everything in it, and made anew from the disks alone, as `azekura catalog rebuild` does.
 //!
 //! It happens between two acts, when clients are quiet and every copy is there: then nothing may be missing afterwards, and
-//! the checks of the next act and of the end say whether it is.
+//! the checks of the next act and of the end say whether it is. Some seeds have a backup of an earlier moment as one more source: what
+//! was deleted or changed since must not come back.
 
 use crate::cluster::{CLUSTER, Cluster};
 use catalog::Catalog;
+use catalog::dump::Rows;
 use curator::rebuild::{Rebuilt, Sources, rebuild};
 use std::rc::Rc;
 use wire::StoreSurvey;
@@ -21,16 +23,48 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct Rebuilding {
     wanted: bool,
     rng: SimRng,
+    /// For backups; none where none are made.
+    backups: Option<SimRng>,
+    backup: Option<Rows>,
 }
 
 impl Rebuilding {
-    /// What a seed draws, apart from everything else.
-    pub fn draw(seed: u64, described: bool) -> Self {
+    /// What a seed draws, apart from everything else. Runs with a bug are without backups, and keep their histories.
+    pub fn draw(seed: u64, described: bool, planted: bool) -> Self {
         let rng = SimRng::named(seed, "rebuilding");
+        let wanted = described && rng.chance(0.4);
+        let backups = SimRng::named(seed, "backups");
+        let made = wanted && !planted && backups.chance(0.5);
         Self {
-            wanted: described && rng.chance(0.4),
+            wanted,
             rng,
+            backups: made.then_some(backups),
+            backup: None,
         }
+    }
+
+    /// Makes a backup of the catalog as it is now, now and then; says so.
+    pub fn back_up(&mut self, cluster: &Cluster) -> Option<String> {
+        let rng = self.backups.as_ref()?;
+        if !rng.chance(0.6) {
+            return None;
+        }
+        let kv = cluster.kv.handle(cluster.client.world());
+        let catalog = Catalog::new(Rc::new(kv));
+        let dumped = cluster.run_on(&cluster.client, LIMIT, async move { catalog.dump().await });
+        match dumped {
+            Some(Ok(rows)) => {
+                let said = format!("a backup of the catalog: {} rows", rows.rows.len());
+                self.backup = Some(rows);
+                Some(said)
+            }
+            other => Some(format!("no backup of the catalog: {other:?}")),
+        }
+    }
+
+    /// The newest backup, which the catalog that is made next is made with.
+    pub fn take_backup(&mut self) -> Option<Rows> {
+        self.backup.take()
     }
 
     /// Whether it happens now.
@@ -39,8 +73,8 @@ impl Rebuilding {
     }
 }
 
-/// Loses it and makes it anew; says what came of it.
-pub fn lose_catalog(cluster: &mut Cluster) -> Result<String, String> {
+/// Loses it and makes it anew from the disks, and from a backup where there is one; says what came of it.
+pub fn lose_catalog(cluster: &mut Cluster, backup: Option<Rows>) -> Result<String, String> {
     cluster.sim.run_for(SETTLE);
     for index in 0..cluster.nodes.len() {
         cluster.crash(index);
@@ -50,8 +84,10 @@ pub fn lose_catalog(cluster: &mut Cluster) -> Result<String, String> {
         levels: crate::releases::ANY,
         cluster: CLUSTER.to_owned(),
         surveys,
+        backup,
         ..Sources::default()
     };
+    let with_backup = sources.backup.is_some();
     let rebuilt = rebuild(&sources).map_err(|error| format!("no catalog: {error}"))?;
     if let Some((what, reason)) = rebuilt.incomplete.first() {
         return Err(format!("{what} is incomplete after a rebuild: {reason}"));
@@ -62,7 +98,9 @@ pub fn lose_catalog(cluster: &mut Cluster) -> Result<String, String> {
     for index in 0..cluster.nodes.len() {
         cluster.restart(index);
     }
-    Ok(format!("the catalog was made anew: {rows} rows"))
+    Ok(format!(
+        "the catalog was made anew: {rows} rows; with a backup: {with_backup}"
+    ))
 }
 
 fn survey_all(cluster: &Cluster) -> Result<Vec<StoreSurvey>, String> {

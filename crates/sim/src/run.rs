@@ -1,12 +1,15 @@
 //! One run: configure, start, acts of disturbance, calm and checks, and the end.
 
 use crate::accounting;
+use crate::apart;
 use crate::attached::Attached;
 use crate::bugs::{FOUND_WITHIN, Planted};
+use crate::candidates;
 use crate::check;
 use crate::clients::{Shared, Subject};
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::deadly::Deadly;
 use crate::diffs;
 use crate::faults::Nemesis;
 use crate::fences::Fences;
@@ -15,6 +18,7 @@ use crate::full;
 use crate::manage::{Inventory, operate};
 use crate::moving;
 use crate::others::Others;
+use crate::owners::Owners;
 use crate::positions::Positions;
 use crate::rebuilding::{Rebuilding, lose_catalog};
 use crate::releases::LevelWatch;
@@ -53,12 +57,18 @@ const HELD_BLOCKS: u64 = 512;
 /// What its writes carry; those of other volumes carry less than this or more than 1000.
 const HELD_SEED: u64 = 500;
 
+/// How long a loss of power waits for a large write.
+const REFERENCE_WAIT: Duration = Duration::from_secs(1);
+
 struct Run {
     cluster: Cluster,
     rng: SimRng,
     /// For drains of nodes.
     movements: SimRng,
+    /// For the moments at which everything loses its power.
+    blackouts: SimRng,
     rebuilding: Rebuilding,
+    deadly: Deadly,
     shared: Shared,
     inventory: Inventory,
     others: Others,
@@ -72,6 +82,16 @@ struct Run {
 /// The first [`Finding`].
 pub fn play(seed: u64, planted: Option<Planted>) -> Result<Outcome, Box<Finding>> {
     play_watched(seed, planted, None)
+}
+
+/// Plays what a seed plays with a deliberate bug, without the bug: a finding then is somebody else's.
+///
+/// # Errors
+/// The first [`Finding`].
+pub fn play_control(seed: u64, planted: Planted) -> Result<Outcome, Box<Finding>> {
+    let mut config = Config::draw(seed, Some(planted));
+    config.is_control = true;
+    caught(seed, || play_checked(seed, config, None))
 }
 
 /// The first seed that finds a planted bug: `likely` if that does, else the lowest up to [`FOUND_WITHIN`].
@@ -90,7 +110,17 @@ pub fn play_watched(
     planted: Option<Planted>,
     progress: Option<Arc<Progress>>,
 ) -> Result<Outcome, Box<Finding>> {
-    let played = std::panic::catch_unwind(|| play_checked(seed, planted, progress));
+    let config = Config::draw(seed, planted);
+    caught(seed, || play_checked(seed, config, progress))
+}
+
+/// What it returns; a panic is a finding.
+fn caught(
+    seed: u64,
+    play: impl FnOnce() -> Result<Outcome, Box<Finding>>,
+) -> Result<Outcome, Box<Finding>> {
+    // Nothing of a run is used after it has panicked.
+    let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(play));
     played.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -105,13 +135,14 @@ pub fn play_watched(
 
 fn play_checked(
     seed: u64,
-    planted: Option<Planted>,
+    mut config: Config,
     progress: Option<Arc<Progress>>,
 ) -> Result<Outcome, Box<Finding>> {
-    let mut config = Config::draw(seed, planted);
     let trace = vec![format!("{config:?}")];
     config.options.progress = progress;
-    let rebuilding = Rebuilding::draw(seed, config.described && !config.full);
+    let described = config.described && !config.full;
+    let rebuilding = Rebuilding::draw(seed, described, config.planted.is_some());
+    let deadly = Deadly::draw(seed, &config);
     let cluster = Cluster::start(seed, config);
     let rng = cluster.sim.rng();
     let (shared, inventory) = (Shared::default(), Inventory::new(Vec::new()));
@@ -119,7 +150,9 @@ fn play_checked(
         cluster,
         rng,
         movements: SimRng::named(seed, "movements"),
+        blackouts: SimRng::named(seed, "blackouts"),
         rebuilding,
+        deadly,
         shared,
         inventory,
         others: Others::new(seed),
@@ -229,6 +262,8 @@ impl Run {
         for subject in &self.inventory.subjects {
             subject.start_lanes(&self.cluster, &self.shared, &self.rng);
         }
+        let backed_up = self.rebuilding.back_up(&self.cluster);
+        backed_up.into_iter().for_each(|said| self.note(said));
         self.disturb()?;
         let blackout = self.cluster.config.faults.blackout && self.rng.chance(0.7);
         if blackout {
@@ -242,22 +277,33 @@ impl Run {
         self.others
             .filler
             .end(&self.cluster, &self.inventory.subjects)?;
-        self.others.operators.end(&self.cluster)?;
+        self.others.end_operations(&self.cluster)?;
         let (cluster, rng) = (&self.cluster, &self.movements);
         if cluster.config.moving.drains {
             check::within_bound(cluster, "taking part again", || {
                 moving::end_drains(cluster, rng)
             })?;
         }
-        check::within_bound(cluster, "redundancy", || check::is_redundant(cluster))?;
+        check::within_bound(cluster, "redundancy", || is_at_rest(cluster))?;
+        if self.deadly.is_due() {
+            let subjects = &self.inventory.subjects;
+            let mut look = || self.eyes.look(&self.cluster, &self.shared);
+            let said = self
+                .deadly
+                .play(&self.cluster, subjects, &self.shared, &mut look)?;
+            self.note(said);
+            let cluster = &self.cluster;
+            check::within_bound(cluster, "redundancy", || is_at_rest(cluster))?;
+        }
         if self.rebuilding.is_due() {
-            let said = lose_catalog(&mut self.cluster)?;
+            let backup = self.rebuilding.take_backup();
+            let said = lose_catalog(&mut self.cluster, backup)?;
             self.note(said);
             let cluster = &self.cluster;
             check::within_bound(cluster, "starting with a new catalog", || {
                 check::all_run(cluster)
             })?;
-            check::within_bound(cluster, "redundancy", || check::is_redundant(cluster))?;
+            check::within_bound(cluster, "redundancy", || is_at_rest(cluster))?;
             self.look()?;
         }
         Ok(())
@@ -268,7 +314,7 @@ impl Run {
             let pause = self
                 .rng
                 .duration(Duration::from_millis(1)..Duration::from_millis(900));
-            self.cluster.sim.run_for(pause);
+            self.eyes.owners.watch(&self.cluster, pause)?;
             self.cluster
                 .sim
                 .run_steps(self.rng.below(500), Duration::from_millis(50));
@@ -294,11 +340,11 @@ impl Run {
                 let pause = self
                     .rng
                     .duration(Duration::from_millis(10)..Duration::from_millis(1500));
-                self.cluster.sim.run_for(pause);
+                let watched = self.eyes.owners.watch(&self.cluster, pause);
                 self.cluster
                     .sim
                     .run_steps(self.rng.below(500), Duration::from_millis(50));
-                let looked = self.eyes.look(&self.cluster, &self.shared);
+                let looked = watched.and_then(|()| self.eyes.look(&self.cluster, &self.shared));
                 if let Err(what) = looked {
                     self.trace.append(&mut said);
                     return Err(what);
@@ -338,6 +384,7 @@ impl Run {
     /// All machines lose power at once, clients too.
     fn black_out(&mut self) -> Result<(), String> {
         self.note("blackout".to_owned());
+        self.await_references();
         for index in 0..self.cluster.nodes.len() {
             self.cluster.power_loss(index);
         }
@@ -361,6 +408,21 @@ impl Run {
         }
         self.others.verify_after_blackout(&self.cluster)?;
         self.look()
+    }
+
+    /// Lets the power fail while something was written past the journal and not flushed, in half of the cases.
+    fn await_references(&self) {
+        let other = |planted: Planted| planted != Planted::Volume(volume::Bug::BelieveReferences);
+        // Runs with other bugs keep the histories that find them.
+        if self.cluster.config.planted.is_some_and(other) || !self.blackouts.chance(0.5) {
+            return;
+        }
+        let volumes = || {
+            let hosts = self.cluster.hosts().into_iter();
+            hosts.flat_map(|host| host.volumes())
+        };
+        let written = || volumes().any(|volume| volume.has_unflushed_references());
+        self.cluster.sim.run_until(written, REFERENCE_WAIT);
     }
 
     fn finish(&mut self) -> Result<(), String> {
@@ -404,6 +466,7 @@ struct Eyes {
     flush_errors: FlushErrors,
     positions: Positions,
     levels: LevelWatch,
+    owners: Owners,
 }
 
 impl Eyes {
@@ -416,11 +479,20 @@ impl Eyes {
         self.flush_errors.observe(cluster)?;
         self.positions.observe(cluster)?;
         self.levels.observe(cluster)?;
+        candidates::have_nothing(cluster)?;
+        cluster.eyewitness.look()?;
         accounting::nothing_in_use_is_free(cluster)?;
         check::committed_is_everywhere(cluster)?;
         check::open_segments_are_known(cluster)?;
         check::bounds_hold(cluster)
     }
+}
+
+/// Nothing moves any more: every group has its copies, where they belong.
+fn is_at_rest(cluster: &Cluster) -> Result<(), String> {
+    check::is_redundant(cluster)?;
+    apart::copies_are_apart(cluster)?;
+    candidates::are_filled(cluster)
 }
 
 fn done(outcome: Option<Result<api::answer::Answer, String>>) -> Result<(), String> {

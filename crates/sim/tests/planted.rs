@@ -1,16 +1,19 @@
 //! The checks bite: every planted bug of `PLANTED` is found within `FOUND_WITHIN` seeds.
 
-use sim::{FOUND_WITHIN, PLANTED, first_to_find};
+use sim::{FOUND_WITHIN, PLANTED, first_to_find, play_control};
 
-/// Asserts that the bug of this name is found.
+/// Asserts that the bug of this name is found, and that it is the bug that is found: the same seed finds nothing without it.
 fn assert_found(name: &str) {
     let known = PLANTED.iter().find(|(planted, _)| planted.name() == name);
     let (planted, seed) = known.expect("the bug is in PLANTED");
     let found = first_to_find(*planted, *seed);
-    assert!(
-        found.is_some(),
-        "{name} was not found within {FOUND_WITHIN} seeds"
-    );
+    let found = found.unwrap_or_else(|| panic!("{name} was not found within {FOUND_WITHIN} seeds"));
+    if let Err(finding) = play_control(found, *planted) {
+        panic!(
+            "seed {found} finds something without {name}: {}",
+            finding.what
+        );
+    }
 }
 
 #[test]
@@ -171,4 +174,84 @@ fn a_pool_without_a_reserve_is_found() {
 #[test]
 fn a_clone_that_shares_a_page_for_writing_is_found() {
     assert_found("volume-SharePages");
+}
+
+#[test]
+fn a_flush_that_asks_one_replica_is_found() {
+    assert_found("volume-FlushFirstReplica");
+}
+
+#[test]
+fn a_durable_write_acknowledged_before_its_flush_is_found() {
+    assert_found("volume-AckBeforeFlush");
+}
+
+#[test]
+fn writers_that_never_wait_are_found() {
+    assert_found("volume-NeverThrottle");
+}
+
+#[test]
+fn a_journal_that_an_opening_replays_without_a_bound_is_found() {
+    assert_found("store-LateCheckpoint");
+}
+
+#[test]
+fn a_put_whose_takers_do_not_know_who_lacks_it_is_found() {
+    assert_found("group-ForgetMissing");
+}
+
+#[test]
+fn a_replica_that_calls_more_flushed_than_was_asked_is_found() {
+    assert_found("store-FlushedAsWritten");
+}
+
+#[test]
+fn a_log_trimmed_above_every_root_is_found() {
+    assert_found("volume-TrimBeforeCheckpoint");
+}
+
+#[test]
+fn a_store_that_is_trusted_after_a_loss_of_power_is_found() {
+    assert_found("store-TrustAfterPowerLoss");
+}
+
+#[test]
+fn a_put_of_a_generation_that_is_over_is_found() {
+    assert_found("store-AcceptStaleGeneration");
+}
+
+#[test]
+fn a_volume_that_is_given_up_and_served_is_found() {
+    assert_found("node-GiveUpServed");
+}
+
+#[test]
+fn openings_without_a_bound_are_found() {
+    assert_found("node-OpenAllAtOnce");
+}
+
+#[test]
+fn attempts_that_nobody_counts_are_found() {
+    assert_found("node-ForgetAttempts");
+}
+
+#[test]
+fn suspects_that_are_accused_together_are_found() {
+    assert_found("node-OpenSuspectsTogether");
+}
+
+#[test]
+fn a_process_that_does_not_say_what_ended_it_is_found() {
+    assert_found("node-ForgetLastWords");
+}
+
+#[test]
+fn a_candidate_that_takes_part_is_found() {
+    assert_found("node-AnnounceCandidate");
+}
+
+#[test]
+fn copies_in_one_rack_are_found() {
+    assert_found("plan-ignores-racks");
 }

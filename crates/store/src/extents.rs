@@ -18,12 +18,14 @@ use std::ops::{Bound, Range};
 use std::rc::Rc;
 use vocab::{ExtentId, Generation, GroupId, IdMap, StoreId};
 use wire::{ExtentInfo, FramePiece, FrameRead, StoreError, StoreReply};
-use world::{Buf, PAGE};
+use world::{Buf, DiskError, PAGE};
 
 /// Bytes of a redo entry and of the index for one extent, rounded up.
 pub(crate) const KEEP_BYTES: u64 = 96;
 /// A read that fails while its extent is being replaced is tried again so often.
 const READ_TRIES: usize = 4;
+/// Reads in a row that may fail before the disk counts as failed.
+const UNREAD_MAX: u32 = 32;
 /// Frames read by one request: the blocks of the largest read of a volume, 16 MiB, one by one.
 const READS_MAX: usize = 4096;
 /// Frames fetched by one operation of the disk: of raw data 1 MiB, what a volume's reads ask for at once.
@@ -260,7 +262,8 @@ impl Store {
                 .filter(|held| held.form >= form)
                 .cloned()?
         };
-        if held.form == form && self.0.bad.borrow().contains(&id) {
+        // A rotten one is as good as none, also of a newer form: whoever has the older one may answer for it.
+        if self.0.bad.borrow().contains(&id) {
             return None;
         }
         if missing.iter().all(|store| held.missing.contains(store)) {
@@ -305,8 +308,20 @@ impl Store {
         };
         self.grow_state(KEEP_BYTES);
         self.0.keeps.set(self.0.keeps.get() + 1);
-        let ticket = self.record(&Meta::Keep(id, extent, replaces));
+        let held = self.find(id).map(|held| held.form);
+
+        let newer = held.is_ok_and(|held| held > form);
+        let mends = newer && replaces && self.0.bad.borrow().contains(&id);
+        let ticket = self.record(&match mends {
+            true => Meta::Mend(id, extent),
+            false => Meta::Keep(id, extent, replaces),
+        });
+        if newer && !mends {
+            // A good one of a newer form came first, which stays.
+            return Ok(ticket);
+        }
         self.0.bad.borrow_mut().remove(&id);
+        self.0.unreadable.borrow_mut().remove(&id);
         self.0.cache.borrow_mut().remove(id);
         Ok(ticket)
     }
@@ -358,9 +373,11 @@ impl Store {
             .ok_or(StoreError::Absent)
     }
 
-    /// Reads `bytes` at `offset` of an extent; any offset.
+    /// Reads `bytes` at `offset` of an extent; any offset. What the disk cannot read is a copy that is damaged, like one that
+    /// rotted; a disk that reads nothing any more has failed.
     async fn read_bytes(
         &self,
+        id: ExtentId,
         extent: &Extent,
         offset: usize,
         bytes: usize,
@@ -371,12 +388,48 @@ impl Store {
         let read = self.0.disks[usize::from(extent.disk)]
             .read(at, length)
             .await;
-        let read = read.map_err(|error| self.fail(&error))?;
+        // One that is known to be bad says nothing new of the disk.
+        let counts = !self.0.bad.borrow().contains(&id);
+        let read = match self.heard(read, counts)? {
+            Ok(read) => read,
+            Err(reason) => {
+                if self.find(id).is_ok_and(|now| now.run() == extent.run()) {
+                    self.0.bad.borrow_mut().insert(id);
+                    self.0.unreadable.borrow_mut().insert(id);
+                    self.0.cache.borrow_mut().remove(id);
+                }
+                let what = format!("{id}: {reason}");
+                return Err(StoreError::Damaged { what });
+            }
+        };
         Ok(if length == bytes {
             read
         } else {
             read.slice(offset - start..offset - start + bytes)
         })
+    }
+
+    /// What a read brought, or why its place cannot be read. One that fails and `counts` may be the one too many in a row.
+    ///
+    /// # Errors
+    /// When the disk has failed: it is gone, or reads nothing any more.
+    pub(crate) fn heard(
+        &self,
+        read: Result<Bytes, DiskError>,
+        counts: bool,
+    ) -> Result<Result<Bytes, String>, StoreError> {
+        let in_a_row = &self.0.unread;
+        match read {
+            Ok(bytes) => {
+                in_a_row.set(0);
+                Ok(Ok(bytes))
+            }
+            Err(error @ DiskError::Io { .. }) if in_a_row.get() < UNREAD_MAX => {
+                in_a_row.set(in_a_row.get() + u32::from(counts));
+                Ok(Err(error.to_string()))
+            }
+            Err(error) => Err(self.fail(&error)),
+        }
     }
 
     async fn header(
@@ -390,10 +443,10 @@ impl Store {
         }
         // Three pages hold the table of a full extent of raw data.
         let first = (3 * PAGE).min(extent.bytes as usize);
-        let mut bytes = self.read_bytes(extent, 0, first).await?;
+        let mut bytes = self.read_bytes(id, extent, 0, first).await?;
         match Header::bytes_needed(&bytes) {
             Ok(needed) if needed > bytes.len() && needed <= extent.bytes as usize => {
-                bytes = self.read_bytes(extent, 0, needed).await?;
+                bytes = self.read_bytes(id, extent, 0, needed).await?;
             }
             Ok(_) => {}
             Err(damage) => return Ok(Err(damage)),
@@ -443,7 +496,7 @@ impl Store {
             let places: Vec<FramePlace> = places.collect::<Option<_>>()?;
             let spans = places.chunk_by(|one, next| one.range.end == next.range.start);
             let spans = spans.flat_map(|span| span.chunks(SPAN_FRAMES_MAX));
-            let spans = spans.map(|span| self.read_span(&extent, span));
+            let spans = spans.map(|span| self.read_span(reads[0].id, &extent, span));
             Some(try_join_all(spans).await.ok()?.concat())
         };
         let mut answers = Vec::with_capacity(reads.len());
@@ -467,12 +520,13 @@ impl Store {
     /// The stored bytes of frames that lie side by side.
     async fn read_span(
         &self,
+        id: ExtentId,
         extent: &Extent,
         span: &[FramePlace],
     ) -> Result<Vec<(FramePlace, Bytes)>, StoreError> {
         let start = span[0].range.start;
         let end = span[span.len() - 1].range.end;
-        let bytes = self.read_bytes(extent, start, end - start).await?;
+        let bytes = self.read_bytes(id, extent, start, end - start).await?;
         let part = |place: &FramePlace| {
             let range = place.range.start - start..place.range.end - start;
             (place.clone(), bytes.slice(range))
@@ -514,7 +568,8 @@ impl Store {
             return Ok(Err(Damage::NoFrame { frame: read.frame }));
         };
         let range = place.range.clone();
-        let bytes = self.read_bytes(extent, range.start, range.len()).await?;
+        let bytes = self.read_bytes(read.id, extent, range.start, range.len());
+        let bytes = bytes.await?;
         if !bug!(self.0.options.faults, SkipReadChecksum)
             && let Err(damage) = place.verify(&read, &bytes)
         {
@@ -534,7 +589,8 @@ impl Store {
         let mut what = String::new();
         for _ in 0..READ_TRIES {
             let extent = self.find(id)?;
-            let sealed = self.read_bytes(&extent, 0, extent.bytes as usize).await?;
+            let sealed = self.read_bytes(id, &extent, 0, extent.bytes as usize);
+            let sealed = sealed.await?;
             match codec::extent::verify(&sealed) {
                 Ok(header) if header.id() == id && header.form() == extent.form => {
                     return Ok((extent, sealed));
@@ -573,6 +629,7 @@ impl Store {
         for id in &ids {
             self.0.cache.borrow_mut().remove(*id);
             self.0.bad.borrow_mut().remove(id);
+            self.0.unreadable.borrow_mut().remove(id);
         }
         self.written(ticket).await
     }
@@ -705,6 +762,7 @@ impl Store {
         for id in ids {
             self.0.cache.borrow_mut().remove(id);
             self.0.bad.borrow_mut().remove(&id);
+            self.0.unreadable.borrow_mut().remove(&id);
         }
         let ticket = self.record(&Meta::Leave(group));
         self.durable(ticket).await

@@ -121,6 +121,32 @@ pub async fn erase(disk: &Rc<dyn Disk>) -> Result<(), DiskError> {
     disk.flush().await
 }
 
+/// Whether disks of these sizes, in bytes, can be formatted so. Ask before [`erase`]: what is on a disk must not be lost for a
+/// request that is refused.
+///
+/// # Errors
+/// What [`format`] would refuse them with.
+pub fn check_format(sizes: &[u64], options: &FormatOptions) -> Result<(), FormatError> {
+    let journal_bytes = check_options(sizes, options)?;
+    for (index, &bytes) in sizes.iter().enumerate() {
+        check_size(index, bytes, plan(index, sizes, journal_bytes).2)?;
+    }
+    Ok(())
+}
+
+fn check_size(index: usize, bytes: u64, extents: Area) -> Result<(), FormatError> {
+    let needed = extents.offset + EXTENTS_BYTES_MIN;
+    let too_small = FormatError::TooSmall {
+        index,
+        bytes,
+        needed,
+    };
+    if extents.bytes < EXTENTS_BYTES_MIN {
+        return Err(too_small);
+    }
+    Ok(())
+}
+
 /// Makes a store of `disks`, whatever is on them: look with [`inspect`] first. Durable when it returns. The
 /// journal is zeroed, so that its pages are allocated and no old byte is ever taken for a batch.
 ///
@@ -139,14 +165,7 @@ pub async fn format(
     let mut headers = Vec::new();
     for index in 0..disks.len() {
         let (state, journal, extents) = plan(index, &sizes, journal_bytes);
-        if extents.bytes < EXTENTS_BYTES_MIN {
-            let needed = extents.offset + EXTENTS_BYTES_MIN;
-            return Err(FormatError::TooSmall {
-                index,
-                bytes: sizes[index],
-                needed,
-            });
-        }
+        check_size(index, sizes[index], extents)?;
         headers.push(Header {
             cluster: options.cluster.clone(),
             store: options.store,

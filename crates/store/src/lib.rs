@@ -36,9 +36,13 @@ mod store;
 mod survey;
 mod upkeep;
 mod verify;
+#[cfg(feature = "bugs")]
+mod witness;
 
-pub use counted::DiskFigures;
-pub use format::{FormatError, FormatOptions, Identity, Inspection, erase, format, inspect};
+pub use counted::{DISK_LATENCY_US, DiskFigures, DiskLatencies, DiskLatency};
+pub use format::{
+    FormatError, FormatOptions, Identity, Inspection, check_format, erase, format, inspect,
+};
 pub use open::OpenError;
 #[cfg(feature = "bugs")]
 pub use options::Bug;
@@ -47,6 +51,8 @@ pub use space::kept_back;
 pub use store::Store;
 pub use survey::survey;
 pub use verify::Verified;
+#[cfg(feature = "bugs")]
+pub use witness::{Copy, DiskView, JournalLoad, Reached, Witness};
 
 pub(crate) use wire::GRANULE_BYTES;
 

@@ -442,8 +442,9 @@ impl Store {
                 let area = self.0.headers[0].journal;
                 let at = area.offset + page % self.0.journal.pages() * PAGE as u64;
                 let read = self.0.disks[0].read(at, pages * PAGE).await;
-                read.map_err(|error| self.fail(&error))?
-                    .slice(start..start + length)
+                // A journal whose disk has failed takes no appends, which says so.
+                let read = self.heard(read, false)?.map_err(|_| damaged())?;
+                read.slice(start..start + length)
             }
         };
         let record = Record { head, data };

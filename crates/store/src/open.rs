@@ -134,7 +134,12 @@ impl Store {
             if !current {
                 continue;
             }
-            if self.read_sealed(*id).await.is_err() {
+            let sound = self.read_sealed(*id).await.is_ok();
+            if !sound && self.0.unreadable.borrow().contains(id) {
+                // What it holds is not known: it stays, as a copy that is damaged.
+                continue;
+            }
+            if !sound {
                 self.0.state.borrow_mut().extents.remove(id);
                 self.0.space.borrow_mut().release(extent.run());
             }
@@ -311,12 +316,7 @@ fn assemble(
     mark: Option<Mark>,
     session: u64,
 ) -> Store {
-    let Loaded {
-        mut state,
-        checkpoint,
-        replayed,
-        ..
-    } = loaded;
+    let (mut state, checkpoint, replayed) = (loaded.state, loaded.checkpoint, loaded.replayed);
     let granules: Vec<u32> = headers
         .iter()
         .map(|header| (header.extents.bytes / GRANULE_BYTES) as u32)
@@ -336,7 +336,7 @@ fn assemble(
             .min(replayed.head),
     };
     let faults = options.faults;
-    let (disks, figures) = counted(disks);
+    let (disks, figures) = counted(disks, &world.clock);
     let area = headers[0].journal;
     let journal = Journal::new(world.clone(), disks[0].clone(), area, start, faults);
     let mut sessions = vec![session];
@@ -360,6 +360,8 @@ fn assemble(
         space: RefCell::new(space),
         freed: RefCell::default(),
         bad: RefCell::default(),
+        unreadable: RefCell::default(),
+        unread: Cell::default(),
         cache: RefCell::default(),
         checkpoint: Cell::new(checkpoint),
         first_checkpoint: Cell::new(checkpoint),
@@ -376,7 +378,7 @@ fn assemble(
         extent_bytes_written: Cell::new(0),
         data_flushes: Cell::new(0),
     });
-    let weak: Weak<Inner> = Rc::downgrade(&inner);
-    inner.journal.on_placed(weak as Weak<dyn Placed>);
+    let placed: Weak<dyn Placed> = Rc::<Inner>::downgrade(&inner);
+    inner.journal.on_placed(placed);
     Store(inner)
 }

@@ -53,6 +53,8 @@ pub enum Bug {
     SkipReserve,
     /// After a power loss tails are trusted.
     TrustAfterPowerLoss,
+    /// The state is written only once the ring is full.
+    LateCheckpoint,
 }
 
 /// Whether a deliberate bug is planted: constant false without the feature.

@@ -225,13 +225,16 @@ pub enum Meta {
     Leave(GroupId),
     /// A note, if it is newer than the one of its key.
     Note(Note),
+    /// An extent is here, flushed, in place of a rotten copy of a newer form.
+    Mend(ExtentId, Extent),
 }
 
 impl Meta {
     /// An encoded redo entry; `None` when it is none, or one with whose effect no state could be read again.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let meta = postcard::from_bytes(bytes).ok()?;
-        let fits = !matches!(&meta, Self::Keep(_, extent, _) if !extent.fits());
+        let fits =
+            !matches!(&meta, Self::Keep(_, extent, _) | Self::Mend(_, extent) if !extent.fits());
         fits.then_some(meta)
     }
 }
@@ -293,6 +296,13 @@ impl State {
                 *promised = (*promised).max(*generation);
             }
             Meta::Keep(id, extent, _) => return self.keep(*id, extent),
+            Meta::Mend(id, extent) => {
+                let older = { self.extents.get(id) }.filter(|held| held.run() != extent.run());
+                let rotten = older.map(Extent::run);
+                self.extents.remove(id);
+                let unwanted = self.keep(*id, extent);
+                return rotten.into_iter().chain(unwanted).collect();
+            }
             Meta::Delete(ids) => return ids.iter().filter_map(|id| self.delete(*id)).collect(),
             Meta::Forget(ids) => self.tombstones.retain(|id, _| !ids.contains(id)),
             Meta::Found(store, ids) => {

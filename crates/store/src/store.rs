@@ -3,7 +3,7 @@
 //! Requests that change something take effect, in memory, in the order [`Store::handle`]'s futures are first
 //! polled; their answers wait for the journal.
 
-use crate::counted::{DiskFigures, Figures};
+use crate::counted::{DiskFigures, DiskLatencies, Figures};
 use crate::extents::{HeaderCache, Put};
 use crate::format::Identity;
 use crate::gather::Gathering;
@@ -51,8 +51,12 @@ pub(crate) struct Inner {
     pub space: RefCell<Space>,
     /// Space that may be reused once the ticket is flushed, in ticket order.
     pub freed: RefCell<VecDeque<(u64, Run)>>,
-    /// Extents whose copy here failed its checksum: the next put of the same form replaces it.
+    /// Extents whose copy here failed its checksum or could not be read: the next put of any form replaces it.
     pub bad: RefCell<BTreeSet<ExtentId>>,
+    /// Bad ones of which the disk did not give a part.
+    pub unreadable: RefCell<BTreeSet<ExtentId>>,
+    /// Reads that failed one after the other.
+    pub unread: Cell<u32>,
     pub progress: Vec<DiskProgress>,
     pub cache: RefCell<HeaderCache>,
     pub checkpoint: Cell<u64>,
@@ -193,6 +197,13 @@ impl Store {
     #[must_use]
     pub fn disk_figures(&self) -> Vec<DiskFigures> {
         self.0.figures.iter().map(|figures| figures.get()).collect()
+    }
+
+    /// How long that took, by disk.
+    #[must_use]
+    pub fn disk_latencies(&self) -> Vec<DiskLatencies> {
+        let figures = self.0.figures.iter();
+        figures.map(|figures| figures.latencies()).collect()
     }
 
     /// Carries out a request. Effects and their order are decided when the future is first polled.

@@ -3,6 +3,7 @@
 use crate::{FormatOptions, Inspection, Options, Store, format, inspect};
 use bytes::Bytes;
 use codec::extent::{Builder, ExtentKind};
+use futures_util::future::join_all;
 use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
@@ -16,6 +17,8 @@ mod extents;
 mod gather;
 mod notes;
 mod ring;
+#[cfg(feature = "bugs")]
+mod witness;
 
 const VOLUME: VolumeId = VolumeId(1);
 const SEGMENT: SegmentId = SegmentId(0);
@@ -124,6 +127,7 @@ fn options() -> FormatOptions {
 
 /// A chain of records for one segment.
 struct Chain {
+    volume: VolumeId,
     epoch: Epoch,
     segment: SegmentId,
     position: u64,
@@ -133,6 +137,7 @@ struct Chain {
 impl Chain {
     fn new(epoch: u64) -> Self {
         Self {
+            volume: VOLUME,
             epoch: Epoch(epoch),
             segment: SEGMENT,
             position: 0,
@@ -151,7 +156,7 @@ impl Chain {
         let mut head = RecordHead {
             crc: 0,
             previous_crc: self.crc,
-            volume: VOLUME,
+            volume: self.volume,
             epoch: self.epoch,
             position: Position(self.position),
             segment: self.segment,
@@ -174,7 +179,7 @@ impl Chain {
 fn append(store: &Store, records: &[Record], durable: bool) -> (StoreRequest, Vec<Bytes>) {
     let head = records[0].head;
     let request = StoreRequest::Append {
-        volume: VOLUME,
+        volume: head.volume,
         epoch: head.epoch,
         segment: head.segment,
         incarnation: store.incarnation(),
@@ -310,6 +315,27 @@ fn flushed_records_survive_a_power_loss_and_tails_are_suspect() {
         tails(machine.ask(&store, fence(3)).expect("fenced")).0,
         Trust::Suspect
     );
+}
+
+#[test]
+fn flushes_that_many_volumes_ask_for_at_once_are_few_of_the_device() {
+    let machine = Machine::new(61, 1);
+    let store = machine.open();
+    let ask = |volume| {
+        let mut chain = Chain {
+            volume: VolumeId(volume),
+            ..Chain::new(1)
+        };
+        let (request, body) = append(&store, &[chain.next(1)], true);
+        store.handle(request, body)
+    };
+    let asked: Vec<_> = (1..=32).map(ask).collect();
+    let before = machine.sim.counters().disk_flushes;
+    let answers = run(&machine.sim, &machine.host, join_all(asked));
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    // One for the batch that was under way when the others came, one for theirs, and at most one between them.
+    let flushes = machine.sim.counters().disk_flushes - before;
+    assert!((1..=3).contains(&flushes), "{flushes} flushes for 32");
 }
 
 #[test]
@@ -675,6 +701,7 @@ fn whatever_was_acknowledged_is_there_after_a_crash_at_any_moment() {
         };
         for epoch in 1..6_u64 {
             chain = Chain {
+                volume: VOLUME,
                 epoch: Epoch(epoch),
                 segment: SegmentId(epoch as u32),
                 position: chain.position,

@@ -44,6 +44,9 @@ impl Store {
     fn wants_checkpoint(&self) -> bool {
         let inner = &self.0;
         let (ring, since) = (inner.journal.pages(), self.since_checkpoint());
+        if crate::options::bug!(inner.options.faults, LateCheckpoint) {
+            return inner.checkpoint_forced.get() && since > 0;
+        }
         let state_pages = (inner.state_bytes.get() + inner.state_growth.get()) / PAGE as u64;
         let worth = (ring / 8).max(4 * state_pages).min(ring / 4);
         let tight = inner.journal.used_pages() > ring / 2 && since > ring / 32;

@@ -27,7 +27,7 @@ impl Store {
     /// meanwhile does not count. Promises nothing and changes nothing; may be repeated at any time.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] when the disk fails, as for any other read.
+    /// [`StoreError::Failed`] when the disk is gone or reads nothing any more; a place that cannot be read is a damaged record.
     pub async fn verify_journal(&self, from: u64, bytes_max: u64) -> Result<Verified, StoreError> {
         let mut slots = self.live_from(from);
         let mut found = Verified::default();

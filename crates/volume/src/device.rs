@@ -106,11 +106,10 @@ impl BlockDevice for Device {
         let volume = self.0.clone();
         Box::pin(async move {
             let position = volume.log.committed();
-            volume
-                .log
-                .flush(position)
-                .await
-                .map_err(|error| log_error(&error))
+            let flushed = volume.log.flush(position).await;
+            flushed.map_err(|error| log_error(&error))?;
+            volume.log.bear_witness(position);
+            Ok(())
         })
     }
 

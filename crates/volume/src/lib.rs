@@ -34,8 +34,8 @@ pub use crate::map::{
     DiffRun, MapError, Marks, PageCache, PageSource, Referrer, Tally, diff, mark, tally,
 };
 #[cfg(feature = "bugs")]
-pub use crate::options::Bug;
+pub use crate::options::{Bug, Watch, Witness};
 pub use crate::options::{Faults, Options};
-pub use crate::recover::open;
+pub use crate::recover::{Turn, open};
 pub use crate::room::Room;
 pub use crate::volume::{Context, Volume, VolumeError, VolumeStatus, policy_of};

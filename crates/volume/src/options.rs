@@ -44,6 +44,9 @@ pub struct Options {
     pub describe_logs: bool,
     /// How a replica is given up and bugs are planted; all off outside the simulator.
     pub faults: Faults,
+    /// Who is told of acknowledgements.
+    #[cfg(feature = "bugs")]
+    pub witness: Option<Witness>,
 }
 
 impl Default for Options {
@@ -67,7 +70,34 @@ impl Default for Options {
             widen_after: Duration::from_secs(2),
             describe_logs: false,
             faults: Faults::default(),
+            #[cfg(feature = "bugs")]
+            witness: None,
         }
+    }
+}
+
+/// Is told what a volume relies on, at that moment, for the simulator's checks.
+#[cfg(feature = "bugs")]
+pub trait Watch {
+    /// A flush or a durable write is acknowledged: everything up to the position survives a loss of power on every replica.
+    fn on_durable(&self, volume: vocab::VolumeId, epoch: vocab::Epoch, position: vocab::Position);
+
+    /// The log is let go of up to the position of a root that a takeover finds.
+    fn on_trim(&self, volume: vocab::VolumeId, epoch: vocab::Epoch, root: vocab::Position);
+
+    /// The volume is taken over in this term, and its log is read next. Called on the volume's behalf.
+    fn on_taken(&self, volume: vocab::VolumeId, epoch: vocab::Epoch);
+}
+
+/// Who watches.
+#[cfg(feature = "bugs")]
+#[derive(Clone)]
+pub struct Witness(pub std::rc::Rc<dyn Watch>);
+
+#[cfg(feature = "bugs")]
+impl std::fmt::Debug for Witness {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Witness")
     }
 }
 
@@ -114,6 +144,12 @@ pub enum Bug {
     DropInflight,
     /// A write changes pages in memory that snapshots and clones share.
     SharePages,
+    /// A flush asks the first replica only.
+    FlushFirstReplica,
+    /// A write that is to be durable is acknowledged when it is committed.
+    AckBeforeFlush,
+    /// Writers do not wait while too much is undrained.
+    NeverThrottle,
 }
 
 impl Faults {

@@ -27,7 +27,18 @@ use std::rc::Rc;
 use survey::Survey;
 use vocab::{Epoch, NodeId, Position, SnapshotId, VolumeId};
 use wire::Record;
-use world::Time;
+use world::{LocalBoxFuture, Time};
+
+/// A place among the openings of a node, few of which work at the same time. One that waits for others, stores or the end of
+/// old reads, keeps nobody from working.
+pub trait Turn {
+    /// What follows is a wait. Said twice it counts once.
+    fn rest(&self);
+    /// As [`Turn::rest`]; the wait is for a moment that is known, and little is left to be done after it.
+    fn settle(&self);
+    /// The wait is over; resolves when there is work to be done again.
+    fn resume(&self) -> LocalBoxFuture<'_, ()>;
+}
 
 /// What recovery found: the newest root and the records after it, without gaps.
 struct Found {
@@ -41,7 +52,7 @@ struct Found {
     settled: Vec<(SnapshotId, catalog::MapRoot)>,
 }
 
-/// Takes a volume over for `node` and opens it. Safe to repeat after any error. `seen` is the epoch of the row
+/// Takes a volume over for `node` and opens it, in its turn. Safe to repeat after any error. `seen` is the epoch of the row
 /// in which the caller saw that nobody alive serves it: whoever takes it over meanwhile keeps it.
 ///
 /// # Errors
@@ -53,14 +64,18 @@ pub async fn open(
     id: VolumeId,
     seen: Epoch,
     node: NodeId,
+    turn: &dyn Turn,
 ) -> Result<Rc<Volume>, VolumeError> {
     let taken = context.catalog.take_over(id, seen, node).await?;
-    let opened = recover(
-        &context,
-        &taken.row,
-        taken.previous.filter(|&previous| previous != node),
-    )
-    .await;
+    #[cfg(feature = "bugs")]
+    if let Some(witness) = &context.options.witness {
+        witness.0.on_taken(id, taken.row.epoch);
+    }
+    // An attempt that came to nothing has ended no owner's reads: who serves is then the owner of an earlier term, whatever the row says.
+    let was_opened = |last: &catalog::SegmentRow| last.epoch == seen;
+    let served = taken.row.segments.last().is_none_or(was_opened);
+    let may_be_read = !served || taken.previous.is_some_and(|previous| previous != node);
+    let opened = recover(&context, &taken.row, may_be_read, turn).await;
     if let Err(VolumeError::DataMissing { reason, .. }) = &opened {
         // Best effort: the error says the same to the caller.
         let _ = context
@@ -74,11 +89,12 @@ pub async fn open(
 async fn recover(
     context: &Context,
     row: &VolumeRow,
-    previous: Option<NodeId>,
+    may_be_read: bool,
+    turn: &dyn Turn,
 ) -> Result<Rc<Volume>, VolumeError> {
     let container = context.catalog.container(row.container).await?.row;
     let policy = policy_of(&container);
-    let mut found = find(context, row).await?;
+    let mut found = find(context, row, turn).await?;
     check_references(context, row, &mut found).await?;
     let term = if bug!(context.options, ReuseExtentId) {
         Epoch(1)
@@ -97,8 +113,10 @@ async fn recover(
         other => other?,
     };
     let note = describe(context, row, &found, &copied).await?;
-    if previous.is_some() && !bug!(context.options, SkipTakeoverWait) {
+    if may_be_read && !bug!(context.options, SkipTakeoverWait) {
+        turn.settle();
         wait_for_old_reads(context, found.fenced_at).await;
+        turn.resume().await;
     }
     let row = context
         .catalog
@@ -237,7 +255,7 @@ async fn leave_if_out_of_reach(
 }
 
 /// Surveys the replicas until they suffice, reads what they hold, and decides where the log ends.
-async fn find(context: &Context, row: &VolumeRow) -> Result<Found, VolumeError> {
+async fn find(context: &Context, row: &VolumeRow, turn: &dyn Turn) -> Result<Found, VolumeError> {
     if row.segments.is_empty() {
         let flushed = row.root.position;
         return Ok(Found {
@@ -251,6 +269,7 @@ async fn find(context: &Context, row: &VolumeRow) -> Result<Found, VolumeError> 
     let mut survey = Survey::new(context, row);
     let began = context.world.now();
     loop {
+        turn.rest();
         survey.ask().await?;
         let last_word = context.world.now().since(began) >= context.options.recovery_patience;
         if let Err(reason) = survey.suffices(last_word) {
@@ -261,10 +280,12 @@ async fn find(context: &Context, row: &VolumeRow) -> Result<Found, VolumeError> 
             survey.pause().await;
             continue;
         }
+        turn.resume().await;
         let runs = match survey.read().await {
             Ok(runs) => runs,
             Err(reason) if last_word => return Err(unavailable(row, reason)),
             Err(_) => {
+                turn.rest();
                 survey.pause().await;
                 continue;
             }
@@ -273,6 +294,7 @@ async fn find(context: &Context, row: &VolumeRow) -> Result<Found, VolumeError> 
         let (records, reached, complete) = prefix(row, root, runs)?;
         let (floor, kind) = survey.floor(reached, row);
         if reached < floor && !complete && !last_word && !survey.all_answered() {
+            turn.rest();
             survey.pause().await;
             continue;
         }

@@ -234,6 +234,9 @@ impl Volume {
 
     /// Whether so many bytes more are within the bounds of the volume and of the node.
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        if bug!(self.context.options, NeverThrottle) {
+            return true;
+        }
         let undrained = self.undrained_bytes();
         let fits = undrained + bytes <= self.context.options.undrained_bytes_max || undrained == 0;
         fits && self.share.admits(bytes)
@@ -333,6 +336,14 @@ impl Volume {
             drains: self.drains.get(),
             drain_problem: self.drain_problem.borrow().clone(),
         }
+    }
+
+    /// Whether references were committed whose extents a loss of power may take, for checks.
+    #[cfg(feature = "bugs")]
+    #[must_use]
+    pub fn has_unflushed_references(&self) -> bool {
+        let last = self.unflushed_puts.borrow().keys().next_back().copied();
+        last.is_some_and(|last| last > self.log.flushed() && last <= self.log.committed())
     }
 
     /// Grows the volume. Durable in the catalog when it returns; the new size is served at once.

@@ -22,6 +22,7 @@
 mod child;
 mod clock;
 pub mod disk;
+mod fault;
 mod holder;
 mod limits;
 mod memory;
@@ -38,7 +39,8 @@ mod threads;
 pub mod tls;
 mod wake;
 
-pub use child::spawn_bound;
+pub use child::{spawn_alone, spawn_bound};
+pub use fault::{Describe, Fault, listen_for_faults};
 pub use limits::{TooFewFiles, boot_id, check_open_files};
 pub use memory::trim_memory;
 pub use remote::{RemoteHandle, ShardGone};

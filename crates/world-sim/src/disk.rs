@@ -21,7 +21,7 @@ use crate::rng::SimRng;
 use bytes::Bytes;
 use image::Image;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 use world::{Buf, Disk, DiskError, LocalBoxFuture, PAGE};
@@ -45,6 +45,8 @@ struct Orders {
     misdirect_next_write: RefCell<Option<(Range<u64>, u64)>>,
     lose_next_write: Cell<bool>,
     fail_next_write: Cell<bool>,
+    /// Pages that no read gets, until they are written.
+    unreadable: RefCell<BTreeSet<u64>>,
 }
 
 pub(crate) struct DiskState {
@@ -172,6 +174,15 @@ impl DiskState {
             self.core.count(|counters| counters.reads_misdirected += 1);
             source = self.elsewhere(len);
         }
+        let first = source / PAGE as u64;
+        let unreadable = self.orders.unreadable.borrow();
+        if unreadable
+            .range(first..first + (len / PAGE) as u64)
+            .next()
+            .is_some()
+        {
+            return Err(self.error("read", offset, "an unreadable sector"));
+        }
         let mut counters = self.counters.borrow_mut();
         counters.reads += 1;
         counters.bytes_read += len as u64;
@@ -226,6 +237,7 @@ impl DiskState {
         let mut image = self.image.borrow_mut();
         for (page, content) in (first..).zip(image::pages_of(data)) {
             image.write(page, content, sequence);
+            self.orders.unreadable.borrow_mut().remove(&page);
             if self.rng.chance(faults.rot_on_write) && image.flip_bit(page, &self.rng) {
                 self.core.count(|counters| counters.pages_rotten += 1);
             }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// What a certificate of the cluster allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +59,23 @@ impl FromStr for Role {
     }
 }
 
+/// Volumes that somebody is limited to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Names of their containers; empty: all.
+    pub containers: Vec<String>,
+    /// Names of the Kubernetes clusters that they were made for, as their labels say; empty: all.
+    pub kubernetes: Vec<String>,
+}
+
+impl Limits {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.kubernetes.is_empty()
+    }
+}
+
 /// Who calls, as a certificate of the cluster says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -65,6 +83,20 @@ pub struct Caller {
     pub role: Role,
     /// Its name; a node's is that of its configuration.
     pub name: String,
+    /// The volumes with which it may; shared, as every request has its caller.
+    pub limits: Arc<Limits>,
+}
+
+impl Caller {
+    /// Somebody without limits.
+    #[must_use]
+    pub fn new(role: Role, name: impl Into<String>) -> Self {
+        Self {
+            role,
+            name: name.into(),
+            limits: Arc::default(),
+        }
+    }
 }
 
 impl fmt::Display for Caller {

@@ -22,7 +22,7 @@ pub mod sync;
 mod time;
 
 pub use buf::{Buf, PAGE};
-pub use caller::{Caller, Role};
+pub use caller::{Caller, Limits, Role};
 pub use disk::{Disk, DiskError};
 pub use exec::Executor;
 pub use futures_util::future::LocalBoxFuture;

@@ -1,7 +1,8 @@
 // What is wrong, or was; and who is told of it.
 
 import { Button, Group, Modal, Select, Stack, Text, Textarea } from "@mantine/core";
-import { useMemo, useState } from "react";
+import { useNavigate } from "@tanstack/react-router";
+import { useCallback, useMemo, useState } from "react";
 import { AddTarget } from "../add-target";
 import { possible } from "../alerts";
 import { call, path } from "../api";
@@ -10,6 +11,7 @@ import { time } from "../format";
 import { useLanguage, valueWord, word } from "../i18n";
 import { complain, Facts, Loaded, Page, Panel, State, tell } from "../parts";
 import { useAlerts, useAlertTargets, useRights } from "../queries";
+import { alertsRoute } from "../router";
 import { type Column, DataTable } from "../table";
 import type { Alert, AlertMark, AlertTarget } from "../types";
 
@@ -202,6 +204,7 @@ function targetColumns(
 
 function Targets() {
   const language = useLanguage();
+  const { target: wanted } = alertsRoute.useSearch();
   const query = useAlertTargets();
   const { operate, administer } = useRights();
   const [gone, setGone] = useState<AlertTarget | null>(null);
@@ -252,6 +255,8 @@ function Targets() {
             <Text size="sm">{word("targetsNone")}</Text>
           ) : (
             <DataTable
+              key={wanted}
+              first={wanted}
               label={word("targets")}
               rows={targets}
               columns={targetColumns(language, actions)}
@@ -279,15 +284,27 @@ function Targets() {
   );
 }
 
+/** The alert that the address names, opened; one can come back to it with that. */
+function useShown(alerts: Alert[] | undefined): [Alert | null, (alert: Alert | null) => void] {
+  const navigate = useNavigate();
+  const { alert: wanted } = alertsRoute.useSearch();
+  const turn = useCallback(
+    (to: Alert | null) =>
+      void navigate({ to: "/alerts", search: to === null ? {} : { alert: to.id }, replace: true }),
+    [navigate],
+  );
+  return [alerts?.find((one) => one.id === wanted) ?? null, turn];
+}
+
 export function AlertsPage() {
   const language = useLanguage();
   const [state, setState] = useState<Shown>("open");
   const [severity, setSeverity] = useState<string | null>(null);
-  const [shown, setShown] = useState<Alert | null>(null);
   const [doing, setDoing] = useState<{ action: "acknowledge" | "resolve"; alerts: Alert[] } | null>(null);
   const query = useAlerts(state);
+  const [shown, setShown] = useShown(query.data?.alerts);
   const { operate } = useRights();
-  const all = useMemo(() => columns(language, setShown), [language]);
+  const all = useMemo(() => columns(language, setShown), [language, setShown]);
   const buttons = (chosen: Alert[]) => {
     const { acknowledge, resolve } = possible(chosen);
     return (

@@ -1,6 +1,6 @@
 // Who has changed what: one row for each change, and all that is known of one in a dialog.
 
-import { Modal, Stack, Table, Text } from "@mantine/core";
+import { Modal, Stack, Switch, Table, Text } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { changeText, type Difference, differences, valueText } from "../audit";
@@ -157,11 +157,18 @@ function Details({ entry, close }: { entry: AuditEntry; close: () => void }) {
 
 export function Audit() {
   const language = useLanguage();
-  const query = useAudit(true);
+  const [drivers, setDrivers] = useState(false);
+  const query = useAudit(true, drivers);
   const [shown, setShown] = useState<AuditEntry | null>(null);
   const drawn = useMemo(() => columns(language, setShown), [language]);
   return (
     <>
+      <Switch
+        label={word("auditDrivers")}
+        checked={drivers}
+        onChange={(event) => setDrivers(event.currentTarget.checked)}
+        mb="sm"
+      />
       <Loaded query={query}>
         {(entries) => (
           <>

@@ -46,6 +46,7 @@ function columns(): Column<StorageClass>[] {
 export function Classes({ cluster }: { cluster: Kubernetes }) {
   const language = useLanguage();
   const { classes, reported_ms } = cluster;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the columns' words change with the language
   const drawn = useMemo(columns, [language]);
   return (
     <Stack>

@@ -9,6 +9,9 @@ import { ACTIVITY, Performance } from "../performance";
 import { BUSIEST_MAX, useContainers, useSpace, useVolumes } from "../queries";
 import { containerRoute } from "../router";
 import type { Container } from "../types";
+import { EventsOfContainer } from "../volume-events";
+import { TasksOf } from "./tasks";
+import { VolumesTable } from "./volumes";
 
 function Policy({ container }: { container: Container }) {
   return (
@@ -52,6 +55,10 @@ function Usage({ row }: { row: ContainerRow }) {
 function Details({ container }: { container: Container }) {
   const volumes = useVolumes().data;
   const space = useSpace().data;
+  const inside = useMemo(
+    () => (volumes ?? []).filter((one) => one.container === container.name),
+    [volumes, container.name],
+  );
   const [row] = useMemo(
     () => containerRows([container], { volumes, space, busiestMax: BUSIEST_MAX }),
     [container, volumes, space],
@@ -63,6 +70,11 @@ function Details({ container }: { container: Container }) {
         <Policy container={container} />
         {row && <Usage row={row} />}
       </SimpleGrid>
+      <Panel title={word("volumes")}>
+        <VolumesTable volumes={inside} />
+      </Panel>
+      <TasksOf subjects={inside.map((one) => `volume/${one.id}`)} />
+      <EventsOfContainer container={container} volumes={inside} />
     </>
   );
 }

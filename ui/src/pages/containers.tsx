@@ -3,16 +3,19 @@ import { Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { call, path } from "../api";
 import { type ContainerRow, containerRows } from "../containers";
-import { ContainerForm, Form, refresh } from "../dialogs";
-import { bytes, count, perSecond, shown } from "../format";
+import { ContainerForm, each, Form, refresh } from "../dialogs";
+import { bytes, count, micros, perSecond, ratio, shown } from "../format";
 import { Walked } from "../home-panels";
 import { useLanguage, valueWord, word } from "../i18n";
-import { Fill, Loaded, Page, State, tell } from "../parts";
+import { Fill, Loaded, Page, State } from "../parts";
 import { BUSIEST_MAX, useBusiest, useContainers, useRights, useSpace, useVolumes } from "../queries";
 import { type Column, DataTable } from "../table";
 import type { Container } from "../types";
 
-type Dialog = { kind: "create" } | { kind: "edit" | "delete"; container: Container };
+type Dialog =
+  | { kind: "create" }
+  | { kind: "edit"; container: Container }
+  | { kind: "delete"; names: string[]; done?: () => void };
 
 function policies(): Column<ContainerRow>[] {
   return [
@@ -62,6 +65,13 @@ function figures(): Column<ContainerRow>[] {
     size("mapped", word("mapped"), (one) => one.mapped),
     size("snapshots", word("inSnapshots"), (one) => one.inSnapshots),
     size("frees", word("frees"), (one) => one.frees),
+    {
+      id: "reduction",
+      title: word("reductionColumn"),
+      value: (one) => (one.reduction === null ? null : one.reduction / 100),
+      show: (one) => shown(one.reduction, ratio),
+      right: true,
+    },
     size("quota", word("quota"), (one) => one.quota),
     {
       id: "quotaUsed",
@@ -93,6 +103,13 @@ function figures(): Column<ContainerRow>[] {
       show: (one) => shown(one.bandwidth, perSecond),
       right: true,
     },
+    {
+      id: "latency",
+      title: word("latency"),
+      value: (one) => one.latency,
+      show: (one) => shown(one.latency, micros),
+      right: true,
+    },
   ];
 }
 
@@ -111,7 +128,7 @@ function toDo(ask: (dialog: Dialog) => void): Column<ContainerRow> {
           size="compact-xs"
           variant="default"
           disabled={container.volumes > 0}
-          onClick={() => ask({ kind: "delete", container })}
+          onClick={() => ask({ kind: "delete", names: [container.name] })}
         >
           {word("delete")}
         </Button>
@@ -120,19 +137,51 @@ function toDo(ask: (dialog: Dialog) => void): Column<ContainerRow> {
   };
 }
 
-function DeleteContainer({ name, close }: { name: string; close: () => void }) {
+function DeleteContainers({
+  names,
+  after,
+  close,
+}: {
+  names: string[];
+  after?: () => void;
+  close: () => void;
+}) {
   const remove = async () => {
-    await call("DELETE", `/containers${path(name)}`);
-    tell(`${word("delete")}: ${name}`);
+    await each(names, (name) => call("DELETE", `/containers${path(name)}`));
     await refresh("containers");
+    after?.();
   };
   return (
     <Form title={word("delete")} submit={word("delete")} danger close={close} act={remove}>
       <Text size="sm">{word("deleteContainer")}</Text>
       <Text size="sm" fw={600}>
-        {name}
+        {names.join(", ")}
       </Text>
     </Form>
+  );
+}
+
+/** What can be done with those that are chosen: one with volumes in it stays. */
+function Bulk({
+  chosen,
+  done,
+  ask,
+}: {
+  chosen: ContainerRow[];
+  done: () => void;
+  ask: (dialog: Dialog) => void;
+}) {
+  const full = chosen.some((one) => one.volumes > 0);
+  return (
+    <Button
+      size="xs"
+      color="red"
+      disabled={full}
+      title={full ? word("deleteFull") : undefined}
+      onClick={() => ask({ kind: "delete", names: chosen.map((one) => one.name), done })}
+    >
+      {word("delete")}
+    </Button>
   );
 }
 
@@ -146,13 +195,20 @@ function ContainerTable({ containers, ask }: { containers: Container[]; ask: (di
     () => containerRows(containers, { volumes, space, busiest, busiestMax: BUSIEST_MAX }),
     [containers, volumes, space, busiest],
   );
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the columns' words change with the language
   const drawn = useMemo(
     () => [...policies(), ...figures(), ...(operate ? [toDo(ask)] : [])],
     [operate, language, ask],
   );
   return (
     <>
-      <DataTable label={word("containers")} rows={rows} columns={drawn} id={(one) => one.name} />
+      <DataTable
+        label={word("containers")}
+        rows={rows}
+        columns={drawn}
+        id={(one) => one.name}
+        actions={operate ? (chosen, done) => <Bulk chosen={chosen} done={done} ask={ask} /> : undefined}
+      />
       {space && <Walked report={space} />}
     </>
   );
@@ -176,7 +232,9 @@ export function ContainersPage() {
       </Loaded>
       {dialog?.kind === "create" && <ContainerForm close={close} />}
       {dialog?.kind === "edit" && <ContainerForm close={close} container={dialog.container} />}
-      {dialog?.kind === "delete" && <DeleteContainer name={dialog.container.name} close={close} />}
+      {dialog?.kind === "delete" && (
+        <DeleteContainers names={dialog.names} after={dialog.done} close={close} />
+      )}
     </Page>
   );
 }

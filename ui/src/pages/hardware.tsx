@@ -7,6 +7,7 @@ import { call, path } from "../api";
 import { Diagram } from "../diagram";
 import { refresh } from "../dialogs";
 import { DisksTable } from "../disks-table";
+import { GroupsTable } from "../groups-table";
 import { hardwareSearchOf, VIEWS } from "../hardware";
 import { useLanguage, word } from "../i18n";
 import { type Ask, useChange } from "../member-dialogs";
@@ -100,6 +101,9 @@ function Views({ nodes, ask }: { nodes: Node[]; ask: Ask }) {
       </Tabs.Panel>
       <Tabs.Panel value="disks">
         <DisksTable />
+      </Tabs.Panel>
+      <Tabs.Panel value="placement">
+        <GroupsTable />
       </Tabs.Panel>
     </Tabs>
   );

@@ -6,7 +6,7 @@ import { bytes, percent, seconds } from "../format";
 import { Fills, Parts, RecentEvents, Reduction, VERDICTS } from "../home-panels";
 import { valueWord, type Word, word } from "../i18n";
 import { Bar, Facts, inOrder, Loaded, Page, Panel, State } from "../parts";
-import { ACTIVITY, Busiest, Performance } from "../performance";
+import { Busiest, CLUSTER, Performance } from "../performance";
 import { useAlerts, useCluster, useResiliency, useSpace, useStores, useVolumes } from "../queries";
 import type { Resiliency } from "../types";
 
@@ -292,7 +292,7 @@ export function HomePage() {
         <Largest />
         <Busiest />
       </SimpleGrid>
-      <Performance entity="cluster" charts={ACTIVITY} />
+      <Performance entity="cluster" charts={CLUSTER} />
       <About />
     </Page>
   );

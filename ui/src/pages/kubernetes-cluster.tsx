@@ -118,6 +118,7 @@ function ClaimTable({ cluster }: { cluster: Kubernetes }) {
   const volumes = useVolumes().data;
   const read = query.data;
   const rows = useMemo(() => withVolumes(read?.claims ?? [], volumes ?? []), [read, volumes]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the columns' words change with the language
   const drawn = useMemo(() => columns(name, query.dataUpdatedAt), [name, query.dataUpdatedAt, language]);
   const close = () => void navigate({ to: "/kubernetes/$name", params: { name }, search: {} });
   return (

@@ -150,6 +150,7 @@ export function KubernetesPage() {
   const query = useKubernetes();
   const { operate } = useRights();
   const [forgotten, setForgotten] = useState<string | null>(null);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the columns' words change with the language
   const drawn = useMemo(() => columns(operate ? setForgotten : null), [operate, language]);
   return (
     <Page title="kubernetes">

@@ -8,7 +8,17 @@ import { get } from "../api";
 import { exactTime, time } from "../format";
 import { useLanguage, valueWord, word } from "../i18n";
 import { useStream } from "../live";
-import { followed, followPath, LEVELS, type LogSearch, lineId, logPath, pairs, searchOf } from "../logs";
+import {
+  followed,
+  followPath,
+  LEVELS,
+  type LogSearch,
+  lineId,
+  logPath,
+  pairs,
+  searchOf,
+  whose,
+} from "../logs";
 import { Loaded, Page, State } from "../parts";
 import { useCluster } from "../queries";
 import { type Column, DataTable } from "../table";
@@ -30,7 +40,15 @@ function columns(language: string): Column<LogLine>[] {
       show: (one) => <State state={one.level} of="level" />,
       width: "minmax(100px, 0.4fr)",
     },
-    { id: "node", title: word("node"), value: (one) => one.node, width: "minmax(100px, 0.5fr)" },
+    {
+      id: "node",
+      title: word("node"),
+      value: whose,
+      show: (one) => (
+        <span title={one.origin ? `${whose(one)} (${one.origin.by})` : one.node}>{whose(one)}</span>
+      ),
+      width: "minmax(100px, 0.5fr)",
+    },
     {
       id: "message",
       title: word("message"),

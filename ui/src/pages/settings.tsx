@@ -1,19 +1,38 @@
 import { Button, PasswordInput, Stack, Tabs, Text } from "@mantine/core";
+import { useNavigate } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
+import { settingsSearchOf } from "../addresses";
 import { ApiError, call } from "../api";
 import { Form } from "../dialogs";
 import { time } from "../format";
 import { useLanguage, valueWord, word } from "../i18n";
-import { Facts, Loaded, Page } from "../parts";
+import { browserCertificates } from "../node-settings";
+import { Facts, Loaded, Page, Panel } from "../parts";
 import { Policies } from "../policies";
-import { client, useAuthority, useRights, useSession } from "../queries";
+import { client, useAuthority, useRights, useSession, useSettings } from "../queries";
+import { RotationPanel } from "../rotation";
+import { settingsRoute } from "../router";
+import { Sessions } from "../sessions";
 import { type Column, DataTable } from "../table";
-import type { Authority } from "../types";
+import type { Authority, Setting } from "../types";
 import { Audit } from "./audit";
 import { Tokens } from "./tokens";
 import { Users } from "./users";
 
 type Certificate = Authority["nodes"][number];
+
+function browserColumns(language: string): Column<Setting>[] {
+  return [
+    { id: "node", title: word("node"), value: (one) => one.node },
+    {
+      id: "until",
+      title: word("validUntil"),
+      value: (one) => one.value,
+      show: (one) => time(one.value, language),
+      width: "minmax(170px, 1fr)",
+    },
+  ];
+}
 
 function certificateColumns(language: string): Column<Certificate>[] {
   return [
@@ -26,6 +45,12 @@ function certificateColumns(language: string): Column<Certificate>[] {
       width: "minmax(200px, 2fr)",
     },
     {
+      id: "current",
+      title: word("ofNewestAuthority"),
+      value: (one) => (one.current ? "✓" : ""),
+      width: "minmax(120px, 0.6fr)",
+    },
+    {
       id: "until",
       title: word("validUntil"),
       value: (one) => one.until_ms,
@@ -33,6 +58,32 @@ function certificateColumns(language: string): Column<Certificate>[] {
       width: "minmax(170px, 1fr)",
     },
   ];
+}
+
+/** What browsers are shown where an operator has given nodes a certificate of another authority. */
+function ForBrowsers() {
+  const language = useLanguage();
+  const query = useSettings();
+  const drawn = useMemo(() => browserColumns(language), [language]);
+  return (
+    <Panel title={word("certificatesBrowsers")}>
+      <Loaded query={query}>
+        {(settings) => {
+          const shown = browserCertificates(settings);
+          return shown.length === 0 ? (
+            <Text size="sm">{word("certificatesBrowsersNone")}</Text>
+          ) : (
+            <DataTable
+              label={word("certificatesBrowsers")}
+              rows={shown}
+              columns={drawn}
+              id={(one) => one.node}
+            />
+          );
+        }}
+      </Loaded>
+    </Panel>
+  );
 }
 
 function Certificates() {
@@ -52,12 +103,14 @@ function Certificates() {
               [word("fingerprint"), authority.fingerprint],
             ]}
           />
+          <RotationPanel authority={authority} />
           <DataTable
             label={word("certificates")}
             rows={authority.nodes}
             columns={drawn}
             id={(one) => one.node}
           />
+          <ForBrowsers />
         </Stack>
       )}
     </Loaded>
@@ -110,26 +163,38 @@ function Account() {
 export function SettingsPage() {
   useLanguage();
   const { operate, administer } = useRights();
-  const [tab, setTab] = useState<string | null>("account");
+  const user = useSession().data?.user;
+  const navigate = useNavigate();
+  const { tab = "account", filter } = settingsRoute.useSearch();
+  const turn = (to: string | null) =>
+    void navigate({ to: "/settings", search: settingsSearchOf({ tab: to }), replace: true });
   return (
     <Page title="settings">
-      <Tabs value={tab} onChange={setTab} keepMounted={false}>
+      <Tabs value={tab} onChange={turn} keepMounted={false}>
         <Tabs.List mb="md">
           <Tabs.Tab value="account">{word("ownAccount")}</Tabs.Tab>
           {administer && <Tabs.Tab value="users">{word("users")}</Tabs.Tab>}
-          {administer && <Tabs.Tab value="tokens">{word("tokens")}</Tabs.Tab>}
+          {(administer || user) && (
+            <Tabs.Tab value="tokens">{word(administer ? "tokens" : "ownTokens")}</Tabs.Tab>
+          )}
           <Tabs.Tab value="certificates">{word("certificates")}</Tabs.Tab>
           <Tabs.Tab value="policies">{word("policies")}</Tabs.Tab>
           {operate && <Tabs.Tab value="audit">{word("audit")}</Tabs.Tab>}
         </Tabs.List>
         <Tabs.Panel value="account">
-          <Account />
+          <Stack>
+            <Account />
+            {user && !administer && <Sessions />}
+          </Stack>
         </Tabs.Panel>
         <Tabs.Panel value="users">
-          <Users />
+          <Stack>
+            <Users first={filter} />
+            <Sessions />
+          </Stack>
         </Tabs.Panel>
         <Tabs.Panel value="tokens">
-          <Tokens />
+          <Tokens first={filter} />
         </Tabs.Panel>
         <Tabs.Panel value="certificates">
           <Certificates />

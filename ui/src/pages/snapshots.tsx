@@ -3,15 +3,18 @@ import { Link } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { CreateVolume, DeleteSnapshots } from "../dialogs";
 import { bytes, time } from "../format";
+import { namesOfGroups } from "../groups-of-snapshots";
 import { useLanguage, valueWord, word } from "../i18n";
 import { Loaded, Page, State } from "../parts";
-import { useRights, useSnapshots } from "../queries";
+import { useGroupSnapshots, useRights, useSnapshots } from "../queries";
+import { snapshotsRoute } from "../router";
 import { type Column, DataTable } from "../table";
 import type { Snapshot } from "../types";
 
 type Dialog = { kind: "delete"; snapshots: Snapshot[] } | { kind: "clone"; snapshot: Snapshot };
 
-function columns(language: string): Column<Snapshot>[] {
+function columns(language: string, groups: Map<string, string>): Column<Snapshot>[] {
+  const group = ({ group }: Snapshot) => group && (groups.get(group) ?? group);
   return [
     { id: "name", title: word("name"), value: (one) => one.name, width: "minmax(160px, 2fr)" },
     {
@@ -48,7 +51,13 @@ function columns(language: string): Column<Snapshot>[] {
       value: (one) => valueWord("state", one.state),
       show: (one) => <State state={one.state} of="state" />,
     },
-    { id: "group", title: word("group"), value: (one) => one.group, show: (one) => one.group ?? "–" },
+    {
+      id: "group",
+      title: word("groupSnapshot"),
+      value: group,
+      show: (one) => group(one) ?? "–",
+      width: "minmax(130px, 1fr)",
+    },
     {
       id: "created",
       title: word("created"),
@@ -65,12 +74,16 @@ export function SnapshotsPage() {
   const { operate } = useRights();
   const [dialog, setDialog] = useState<Dialog | null>(null);
   const close = () => setDialog(null);
-  const shown = useMemo(() => columns(language), [language]);
+  const { filter } = snapshotsRoute.useSearch();
+  const groups = useGroupSnapshots((query.data ?? []).some((one) => one.group !== null)).data;
+  const shown = useMemo(() => columns(language, namesOfGroups(groups)), [language, groups]);
   return (
     <Page title="snapshots">
       <Loaded query={query}>
         {(snapshots) => (
           <DataTable
+            key={filter}
+            first={filter}
             label={word("snapshots")}
             rows={snapshots}
             columns={shown}

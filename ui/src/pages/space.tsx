@@ -42,7 +42,7 @@ function amount(id: keyof Usage, title: string): Column<Row> {
   return {
     id,
     title,
-    value: (row) => row.usage[id],
+    value: (row) => row.usage[id] ?? null,
     show: (row) => bytes(row.usage[id]),
     right: true,
   };
@@ -103,6 +103,7 @@ function Sums({ report }: { report: SpaceReport }) {
 export function SpacePage() {
   const language = useLanguage();
   const query = useSpace();
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the columns' words change with the language
   const shown = useMemo(columns, [language]);
   return (
     <Page

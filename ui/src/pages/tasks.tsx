@@ -1,15 +1,17 @@
 // What takes time: what is being worked on, with how far it is, and what has ended.
 
 import { Button, Group, Stack, Text } from "@mantine/core";
+import { useNavigate } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { time } from "../format";
 import { useLanguage, word } from "../i18n";
 import { CancelTasks, OpenTable } from "../open-tasks";
 import { Bar, Loaded, Page, Panel, State } from "../parts";
 import { useRights, useTasks } from "../queries";
+import { tasksRoute } from "../router";
 import { type Column, DataTable } from "../table";
 import { kindOf, stateOf, unitOf, whoOf } from "../task-words";
-import { inTree, isAbout, isOfHardware, isOpen, left, progress } from "../tasks";
+import { inTree, isAbout, isOfHardware, isOpen, left, progress, withParts } from "../tasks";
 import type { Task } from "../types";
 
 function Running({ task, cancel }: { task: Task; cancel: ((task: Task) => void) | null }) {
@@ -140,7 +142,8 @@ function Some({ tasks }: { tasks: Task[] }) {
 /** The tasks about some things. */
 export function TasksOf({ subjects }: { subjects: string[] }) {
   const tasks = useTasks().data?.tasks ?? [];
-  return <Some tasks={tasks.filter((task) => isAbout(task, subjects))} />;
+  const wanted = new Set(subjects);
+  return <Some tasks={tasks.filter((task) => isAbout(task, wanted))} />;
 }
 
 /** What nodes and disks have had to do while one looks: what ends stays, so that one sees how. */
@@ -154,17 +157,39 @@ export function HardwareTasks() {
   return <Some tasks={tasks.filter((task) => seen.has(task.id))} />;
 }
 
+/** Says that one task is shown alone, and turns to all. */
+function Alone({ task, gone }: { task: number; gone: boolean }) {
+  const navigate = useNavigate();
+  return (
+    <Group gap="xs" mb="sm">
+      <Text size="sm" role={gone ? "alert" : "status"}>
+        {word(gone ? "taskGone" : "taskOnly", task)}
+      </Text>
+      <Button
+        size="compact-xs"
+        variant="default"
+        onClick={() => void navigate({ to: "/tasks", search: {}, replace: true })}
+      >
+        {word("tasksAll")}
+      </Button>
+    </Group>
+  );
+}
+
 export function TasksPage() {
   const language = useLanguage();
   const query = useTasks();
   const shown = useMemo(() => columns(language), [language]);
+  const { task: only } = tasksRoute.useSearch();
   return (
     <Page title="tasks">
       <Loaded query={query}>
-        {({ tasks }) => {
+        {({ tasks: all }) => {
+          const tasks = only === undefined ? all : withParts(all, only);
           const open = tasks.filter(isOpen);
           return (
             <>
+              {only !== undefined && <Alone task={only} gone={tasks.length === 0} />}
               <Panel title={word("tasksOpen")}>
                 {open.length === 0 ? <Text size="sm">{word("tasksNone")}</Text> : <OpenTable tasks={open} />}
               </Panel>

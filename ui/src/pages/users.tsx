@@ -99,7 +99,7 @@ function columns(language: string, ask: (dialog: UserDialog) => void): Column<Us
   ];
 }
 
-export function Users() {
+export function Users({ first }: { first?: string }) {
   const language = useLanguage();
   const query = useUsers(true);
   const [dialog, setDialog] = useState<UserDialog | null>(null);
@@ -116,7 +116,16 @@ export function Users() {
         <Button onClick={() => setDialog({ kind: "create" })}>{word("createUser")}</Button>
       </Group>
       <Loaded query={query}>
-        {(all) => <DataTable label={word("users")} rows={all} columns={drawn} id={(one) => one.name} />}
+        {(all) => (
+          <DataTable
+            key={first}
+            first={first}
+            label={word("users")}
+            rows={all}
+            columns={drawn}
+            id={(one) => one.name}
+          />
+        )}
       </Loaded>
       {dialog?.kind === "create" && <UserForm close={close} />}
       {dialog?.kind === "edit" && <UserForm close={close} user={dialog.user} />}

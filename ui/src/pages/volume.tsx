@@ -8,23 +8,26 @@ import {
   DeleteSnapshots,
   DeleteVolumes,
   EditVolume,
+  ReleaseVolume,
   ResizeVolume,
   RestoreVolume,
   TakeSnapshot,
 } from "../dialogs";
-import { age, bytes, time } from "../format";
+import { age, bytes, ratio, time } from "../format";
 import { useLanguage, word } from "../i18n";
 import { type Branch, lineage } from "../lineage";
 import { Bar, Facts, Loaded, Page, Panel, State } from "../parts";
-import { ACTIVITY, Performance } from "../performance";
+import { Performance, VOLUME } from "../performance";
 import { useCluster, useDisks, useRights, useSnapshots, useStores, useVolume, useVolumes } from "../queries";
+import { reductionOf } from "../reduction";
 import { volumeRoute } from "../router";
 import type { Snapshot, Volume } from "../types";
 import { EventsOfVolume } from "../volume-events";
+import { quarantineOf } from "../volume-facts";
 import { TasksOf } from "./tasks";
 
 type Dialog =
-  | { kind: "resize" | "edit" | "snapshot" | "delete" | "clone" }
+  | { kind: "resize" | "edit" | "snapshot" | "delete" | "clone" | "release" }
   | { kind: "delete-snapshot" | "clone-snapshot" | "restore"; snapshot: Snapshot };
 
 function Tree({
@@ -114,11 +117,13 @@ function Tree({
 
 /** What it has in common with others, once it was counted. */
 function usageOf({ usage }: Volume): [string, string][] {
+  const reduction = usage ? reductionOf(usage) : null;
   return usage
     ? [
         [word("shared"), bytes(usage.shared)],
         [word("exclusive"), bytes(usage.exclusive)],
         [word("frees"), bytes(usage.frees)],
+        ...(reduction === null ? [] : [[word("reduction"), ratio(reduction)] as [string, string]]),
       ]
     : [];
 }
@@ -134,6 +139,7 @@ function Details({ volume }: { volume: Volume }) {
           facts={[
             [word("state"), <State key="state" state={volume.state} of="state" />],
             ...(volume.reason ? ([[word("reason"), volume.reason]] as [string, string][]) : []),
+            ...quarantineOf(volume, language),
             [word("size"), bytes(volume.size)],
             [word("mapped"), bytes(volume.mapped)],
             [word("undrained"), bytes(volume.undrained)],
@@ -210,7 +216,7 @@ function Placement({ volume }: { volume: Volume }) {
         facts={[
           [word("owner"), nodeName(volume.owner)],
           [word("epoch"), volume.epoch],
-          [word("rf"), volume.rf],
+          [word("dataProtection"), word(volume.rf === 1 ? "replicatedOnce" : "replicated", volume.rf)],
           [word("logCopies"), copies.join(", ") || "–"],
           ...(placement.length > 0
             ? ([[word("dataOn"), <DataOn key="data" placement={placement} />]] as [string, ReactNode][])
@@ -238,6 +244,8 @@ function Dialogs({
       return <ResizeVolume close={close} volume={volume} />;
     case "edit":
       return <EditVolume close={close} volume={volume} />;
+    case "release":
+      return <ReleaseVolume close={close} volume={volume.name} />;
     case "snapshot":
       return <TakeSnapshot close={close} volumes={[volume.name]} />;
     case "delete":
@@ -269,7 +277,7 @@ export function VolumePage() {
       </Page>
     );
   }
-  const action = (kind: "resize" | "edit" | "snapshot" | "clone", text: string) => (
+  const action = (kind: "resize" | "edit" | "snapshot" | "clone" | "release", text: string) => (
     <Button variant="default" disabled={!query.data} onClick={() => setDialog({ kind })}>
       {text}
     </Button>
@@ -284,6 +292,7 @@ export function VolumePage() {
             {action("clone", word("clone"))}
             {action("resize", word("resize"))}
             {action("edit", word("edit"))}
+            {query.data?.quarantine_until_ms ? action("release", word("releaseVolume")) : null}
             <Button color="red" disabled={!query.data} onClick={() => setDialog({ kind: "delete" })}>
               {word("delete")}
             </Button>
@@ -321,7 +330,7 @@ export function VolumePage() {
             </Link>
             <TasksOf subjects={[`volume/${volume.id}`]} />
             <EventsOfVolume volume={volume} />
-            <Performance entity={`volume/${volume.name}`} charts={ACTIVITY} />
+            <Performance entity={`volume/${volume.name}`} charts={VOLUME} />
             {dialog && (
               <Dialogs
                 volume={volume}

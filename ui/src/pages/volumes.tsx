@@ -6,23 +6,34 @@ import { DetachVolumes, GROUP_MAX, LimitVolumes, ResizeVolumes, TakeGroupSnapsho
 import { ClaimLink } from "../claim-parts";
 import { nameOf, originOf } from "../claims";
 import { CreateVolume, DeleteVolumes, TakeSnapshot } from "../dialogs";
-import { bytes, count, micros, perSecond, shown, time } from "../format";
+import { bytes, count, micros, perSecond, ratio, shown, time } from "../format";
 import { useLanguage, valueWord, type Word, word } from "../i18n";
 import { Loaded, Page, State } from "../parts";
-import { useBusiest, useCluster, useRights, useVolumes } from "../queries";
+import { useBusiest, useCluster, useRights, useSpace, useVolumes } from "../queries";
+import { reductionsOfVolumes } from "../reduction";
 import { type Column, DataTable } from "../table";
 import type { Rates, Volume } from "../types";
 
 type Kind = "snapshot" | "group" | "resize" | "limits" | "detach" | "delete";
-type Dialog = { kind: "create" } | { kind: Kind; volumes: Volume[]; done: () => void };
+type Dialog = { kind: Kind; volumes: Volume[]; done: () => void };
 
 function claimOf(volume: Volume): string | null {
   const origin = originOf(volume.labels);
   return origin && nameOf(origin);
 }
 
+/** Hundredths as a number to sort by and to export. */
+const times = (hundredths: number | undefined) => (hundredths === undefined ? null : hundredths / 100);
+
+interface Measured {
+  rates: Map<number, Rates>;
+  /** What compression saves, where it is known. */
+  reductions: Map<number, number>;
+}
+
 /** The columns of a table of volumes. */
-function columns(language: string, nodes: Map<number, string>, rates: Map<number, Rates>): Column<Volume>[] {
+function columns(language: string, nodes: Map<number, string>, measured: Measured): Column<Volume>[] {
+  const { rates, reductions } = measured;
   const node = (id: number | null) => (id === null ? null : (nodes.get(id) ?? `node-${id}`));
   return [
     {
@@ -49,6 +60,13 @@ function columns(language: string, nodes: Map<number, string>, rates: Map<number
       title: word("mapped"),
       value: (one) => one.mapped,
       show: (one) => bytes(one.mapped),
+      right: true,
+    },
+    {
+      id: "reduction",
+      title: word("reductionColumn"),
+      value: (one) => times(reductions.get(one.id)),
+      show: (one) => shown(reductions.get(one.id), ratio),
       right: true,
     },
     {
@@ -139,9 +157,6 @@ function Bulk(props: { volumes: Volume[]; done: () => void; ask: (dialog: Dialog
 }
 
 function Dialogs({ dialog, close }: { dialog: Dialog; close: () => void }) {
-  if (dialog.kind === "create") {
-    return <CreateVolume close={close} />;
-  }
   const { volumes, done } = dialog;
   const props = { volumes, close, after: done };
   switch (dialog.kind) {
@@ -160,43 +175,50 @@ function Dialogs({ dialog, close }: { dialog: Dialog; close: () => void }) {
   }
 }
 
-export function VolumesPage() {
+/** Some volumes, and what can be done with them. */
+export function VolumesTable({ volumes }: { volumes: Volume[] }) {
   const language = useLanguage();
-  const query = useVolumes();
   const nodes = useCluster().data?.nodes;
   const { operate } = useRights();
   const [dialog, setDialog] = useState<Dialog | null>(null);
   const busiest = useBusiest().data?.volumes;
+  const space = useSpace().data;
   const drawn = useMemo(
     () =>
-      columns(
-        language,
-        new Map(nodes?.map((node) => [node.id, node.name])),
-        new Map(busiest?.map((one) => [one.id, one.rates])),
-      ),
-    [language, nodes, busiest],
+      columns(language, new Map(nodes?.map((node) => [node.id, node.name])), {
+        rates: new Map(busiest?.map((one) => [one.id, one.rates])),
+        reductions: reductionsOfVolumes(space),
+      }),
+    [language, nodes, busiest, space],
   );
+  return (
+    <>
+      <DataTable
+        label={word("volumes")}
+        rows={volumes}
+        columns={drawn}
+        id={(one) => one.name}
+        actions={
+          operate ? (chosen, done) => <Bulk volumes={chosen} done={done} ask={setDialog} /> : undefined
+        }
+      />
+      {dialog && <Dialogs dialog={dialog} close={() => setDialog(null)} />}
+    </>
+  );
+}
+
+export function VolumesPage() {
+  useLanguage();
+  const query = useVolumes();
+  const { operate } = useRights();
+  const [create, setCreate] = useState(false);
   return (
     <Page
       title="volumes"
-      actions={
-        operate && <Button onClick={() => setDialog({ kind: "create" })}>{word("createVolume")}</Button>
-      }
+      actions={operate && <Button onClick={() => setCreate(true)}>{word("createVolume")}</Button>}
     >
-      <Loaded query={query}>
-        {(volumes) => (
-          <DataTable
-            label={word("volumes")}
-            rows={volumes}
-            columns={drawn}
-            id={(one) => one.name}
-            actions={
-              operate ? (chosen, done) => <Bulk volumes={chosen} done={done} ask={setDialog} /> : undefined
-            }
-          />
-        )}
-      </Loaded>
-      {dialog && <Dialogs dialog={dialog} close={() => setDialog(null)} />}
+      <Loaded query={query}>{(volumes) => <VolumesTable volumes={volumes} />}</Loaded>
+      {create && <CreateVolume close={() => setCreate(false)} />}
     </Page>
   );
 }

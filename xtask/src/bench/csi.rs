@@ -68,9 +68,10 @@ fn start_cluster(binary: &Path, request: &Request) -> Result<Cluster> {
         tokens: true,
         tls: false,
         detached: false,
-        last_disk: None,
+        given_disks: Vec::new(),
+        network: None,
     };
-    let cluster = Cluster::start(binary.to_owned(), &plan)?;
+    let cluster = Cluster::start(binary.to_owned(), plan)?;
     let api = cluster.any_api().context("no node runs")?;
     rest::post(api, "/containers", &json!({"name": CONTAINER, "rf": 2}))?;
     Ok(cluster)

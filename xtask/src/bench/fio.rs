@@ -182,8 +182,20 @@ pub fn run_at(
 
 /// Writes the first `bytes` of a device once.
 pub fn fill(device: &Device, bytes: u64) -> Result<()> {
+    fill_with(device, bytes, 1)
+}
+
+/// Writes the first `bytes` of a device once, each block with data that can be compressed to a `shrink`th.
+pub fn fill_with(device: &Device, bytes: u64, shrink: u64) -> Result<()> {
     let mut command = base(device, bytes)?;
     command.args(["--rw=write", "--bs=1m", "--iodepth=8", "--end_fsync=1"]);
+    if shrink > 1 {
+        command.arg(format!(
+            "--buffer_compress_percentage={}",
+            100 - 100 / shrink
+        ));
+        command.args(["--buffer_compress_chunk=4096", "--refill_buffers"]);
+    }
     output(&mut command).map(|_| ())
 }
 

@@ -69,9 +69,10 @@ pub fn run(request: &Request) -> Result<()> {
         tokens: true,
         tls: false,
         detached: false,
-        last_disk: None,
+        given_disks: Vec::new(),
+        network: None,
     };
-    let cluster = Cluster::start(binary, &plan)?;
+    let cluster = Cluster::start(binary, plan)?;
     let results = measure(&cluster, request)?;
     cluster.remove()?;
     write(&results)

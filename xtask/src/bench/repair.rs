@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const NODES: usize = 4;
 /// Bytes of the volume under load.
 const LOADED_BYTES: u64 = 1 << 30;
+/// Bytes of the file that tells what the disk writes, at most.
+const RAW_BYTES_MAX: u64 = 4 << 30;
 /// Writes per second of the load, far below what the machine can do: what is measured is what repair costs it.
 const LOAD_RATE: u64 = 500;
 /// How often the state is looked at.
@@ -48,7 +50,8 @@ pub fn run(request: &Request) -> Result<()> {
         nodes: NODES,
         disks: NODES,
         // Two copies on three of four disks, a fifth of room, journals.
-        disk_bytes: ((request.bytes + LOADED_BYTES) * 4 / 5 + (3 << 30)).next_multiple_of(1 << 20),
+        disk_bytes: ((request.bytes / request.shrink + LOADED_BYTES) * 4 / 5 + (3 << 30))
+            .next_multiple_of(1 << 20),
         etcd: true,
         prewritten: true,
         sparse: false,
@@ -56,9 +59,10 @@ pub fn run(request: &Request) -> Result<()> {
         tokens: false,
         tls: request.tls,
         detached: false,
-        last_disk: None,
+        given_disks: Vec::new(),
+        network: None,
     };
-    let cluster = Cluster::start(binary, &plan)?;
+    let cluster = Cluster::start(binary, plan)?;
     let limits = request.disk_rate.map(|rate| {
         let limits = Limits::new(&cluster.folder, NODES, rate)?;
         for (index, node) in cluster.nodes.iter().enumerate() {
@@ -88,15 +92,20 @@ fn measure(bench: &mut Bench, request: &Request) -> Result<Results> {
     stage("fill");
     let api = cluster.any_api().context("no node runs")?.clone();
     rest::post(&api, "/containers", &json!({"name": "rf2", "rf": 2}))?;
-    for (name, size) in [("data", request.bytes), ("loaded", LOADED_BYTES)] {
+    let volumes = [
+        ("data", request.bytes, request.shrink),
+        ("loaded", LOADED_BYTES, 1),
+    ];
+    for (name, size, shrink) in volumes {
         let body = json!({"name": name, "container": "rf2", "size": size});
         rest::post(&api, "/volumes", &body)?;
-        fio::fill(&device(cluster, name), size)?;
+        fio::fill_with(&device(cluster, name), size, shrink)?;
     }
     wait_until(cluster, is_drained)?;
     let mut results = Results {
         machine: usage::machine(&cluster.folder),
         logical: request.bytes + LOADED_BYTES,
+        shrink: request.shrink,
         disk,
         bound: request.disk_rate,
         ..Results::default()
@@ -120,14 +129,15 @@ fn measure(bench: &mut Bench, request: &Request) -> Result<Results> {
 
 /// Bytes per second that the disk writes one after the other.
 fn raw_rate(cluster: &Cluster, request: &Request) -> Result<f64> {
-    raw(&cluster.folder, request)?;
+    let bytes = request.bytes.min(RAW_BYTES_MAX);
+    raw(&cluster.folder, bytes)?;
     let path = cluster.folder.join("raw");
     let job = JOBS.iter().find(|job| job.key == "write-seq");
     let job = job.context("a job writes one after the other")?;
     let mut rates = Vec::new();
     for _ in 0..request.runs {
         let device = Device::File(path.clone());
-        let measured = fio::run(job, &device, request.bytes, request.seconds)?;
+        let measured = fio::run(job, &device, bytes, request.seconds)?;
         rates.push(measured.bytes as f64 / measured.seconds.max(1e-9));
     }
     fs::remove_file(path)?;

@@ -10,7 +10,7 @@ cargo xtask bench [--quick] [--seconds N] [--runs N] [--gib N] [--losses N] [--o
                   [--jobs JOBS] [--tls] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --peer ceph [--quick] [--seconds N] [--runs N] [--gib N] [--dir DIR] [--publish]
 cargo xtask bench --csi [--quick] [--seconds N] [--runs N] [--gib N] [--volumes N] [--binary FILE] [--dir DIR] [--publish]
-cargo xtask bench --repair [--disk-mibs N] [--seconds N] [--runs N] [--gib N] [--tls] [--binary FILE] [--dir DIR] [--publish]
+cargo xtask bench --repair [--shrink N] [--disk-mibs N] [--seconds N] [--runs N] [--gib N] [--tls] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --manage [--quick] [--runs N] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --encryption [--quick] [--seconds N] [--runs N] [--gib N] [--binary FILE] [--dir DIR] [--publish]
 cargo xtask bench --publish
@@ -30,6 +30,7 @@ cargo xtask bench --publish
   --volumes N     volumes that are attached at once with --csi (100; quick 20)
   --repair        loss of a node with --gib N (8) of data, its return with a blank disk, and a loss under load
                   instead, under 10 minutes
+  --shrink N      with --repair, data that is compressed to an Nth (1), for disks with less room than --gib N needs
   --disk-mibs N   with --repair, each node reads and writes at most N MiB a second, as from and to a disk of its own;
                   needs root
   --manage        API, metrics and pages with 1,000 and 10,000 volumes instead (quick: 1,000), under 10 minutes; needs Node.js
@@ -75,6 +76,8 @@ pub struct Request {
     pub repair: bool,
     /// Bytes that each node may read and write in a second then.
     pub disk_rate: Option<u64>,
+    /// To which part of it the data is compressed then.
+    pub shrink: u64,
     /// Whether the management plane is measured instead.
     pub manage: bool,
     /// Whether encrypted connections are compared with plain ones instead.
@@ -115,6 +118,7 @@ impl Request {
             csi,
             repair,
             disk_rate: None,
+            shrink: 1,
             manage: has("--manage"),
             encryption: has("--encryption"),
             volumes: if quick { 20 } else { 100 },
@@ -136,6 +140,10 @@ impl Request {
             request.repair || request.disk_rate.is_none(),
             "--disk-mibs goes with --repair.\n{USAGE}"
         );
+        ensure!(
+            request.repair || request.shrink == 1,
+            "--shrink goes with --repair.\n{USAGE}"
+        );
         Ok(Some(request))
     }
 
@@ -151,6 +159,7 @@ impl Request {
             "--volumes" => self.volumes = usize::try_from(number()?)?.clamp(1, 1000),
             "--gib" => self.bytes = number()?.clamp(1, 1 << 20) << 30,
             "--disk-mibs" => self.disk_rate = Some(number()?.clamp(1, 1 << 20) << 20),
+            "--shrink" => self.shrink = number()?.clamp(1, 8),
             "--losses" => self.losses = usize::try_from(number()?)?,
             "--only" => self.only = value.split(',').map(str::to_owned).collect(),
             "--jobs" => {

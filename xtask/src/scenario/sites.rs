@@ -2,10 +2,9 @@
 
 use super::database::Database;
 use super::workload::{Workload, verify_pages};
-use super::{GIB, RUN_FOLDER, Scenario};
+use super::{GIB, Scenario};
 use crate::driver::Claim;
 use anyhow::{Context, Result, ensure};
-use std::path::Path;
 use std::time::Duration;
 
 /// How long the workload runs before and after the kill.
@@ -76,8 +75,9 @@ impl Scenario {
         self.mount(&mut clone)?;
         let folder = self.cluster.folder.clone();
         let data = clone.target.join("data");
+        let sockets = &self.run_folder;
         let database = self.tasks.run("start mariadbd, recover", &clone.name, || {
-            Database::start(&data, "clone", &folder, Path::new(RUN_FOLDER))
+            Database::start(&data, "clone", &folder, sockets)
         })?;
         let rows = database.session()?.verify()?;
         ensure!(
@@ -181,7 +181,7 @@ impl Scenario {
             &mysql.target.join("data"),
             "mysql",
             &folder,
-            Path::new(RUN_FOLDER),
+            &self.run_folder,
         )?;
         let found = database.session()?.verify()?;
         ensure!(
@@ -208,7 +208,8 @@ impl Scenario {
         let mounts = claims.map(|claim| claim.target.display().to_string());
         let folder = self.cluster.folder.display();
         println!("    mounted: {}", mounts.join(", "));
-        println!("    try: mariadb --socket={RUN_FOLDER}/mysql.sock shop");
+        let run_folder = self.run_folder.display();
+        println!("    try: mariadb --socket={run_folder}/mysql.sock shop");
         println!(
             "    try: {} --api http://{} --token-file {folder}/admin-token status",
             self.binary.display(),
@@ -231,7 +232,7 @@ impl Scenario {
             );
         }
         println!(
-            "        kill {}; rm -r {folder} {RUN_FOLDER}",
+            "        kill {}; rm -r {folder} {run_folder}",
             pids.join(" ")
         );
         Ok(())

@@ -1,6 +1,6 @@
 //! A disk that fails when it is told to: a file that nbdkit serves with its error filter, and nbdfuse shows as a file again.
 //!
-//! There is no device mapper everywhere this runs; FUSE is.
+//! Not everywhere this runs there is a device mapper; there is FUSE.
 
 use crate::driver::output;
 use anyhow::{Context, Result, ensure};
@@ -27,12 +27,12 @@ pub struct FallibleDisk {
 impl FallibleDisk {
     /// Makes a blank one: its contents beside `image`, its mount point at `mount`.
     pub fn make(image: &Path, bytes: u64, mount: &Path) -> Result<Self> {
-        let trigger = image.with_extension("fails");
+        let trigger = beside(image, "fails");
         let _ = fs::remove_file(&trigger);
         File::create(image)?.set_len(bytes)?;
         fs::create_dir_all(mount)?;
         let path = mount.join("disk");
-        let log = File::create(image.with_extension("log"))?;
+        let log = File::create(beside(image, "log"))?;
         let image = image.canonicalize()?;
         let process = Command::new("nbdfuse")
             .arg(&path)
@@ -93,6 +93,13 @@ impl Drop for FallibleDisk {
         let _ = self.process.wait();
         let _ = fs::remove_file(&self.image);
     }
+}
+
+/// A file whose name begins with that of another.
+fn beside(image: &Path, what: &str) -> PathBuf {
+    let mut name = image.as_os_str().to_owned();
+    name.push(format!(".{what}"));
+    PathBuf::from(name)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

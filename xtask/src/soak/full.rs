@@ -1,11 +1,14 @@
-//! The pool is filled until it takes no more, while the file systems on it are frozen: what is refused then is the filler's.
+//! The pool is filled until it takes no more, while the file systems under load are frozen: what is refused then is the
+//! filler's, and that of a file system that is there to be refused.
 
+use super::crowded::Crowded;
 use super::site::Site;
 use crate::cluster::Cluster;
 use crate::driver::output;
 use crate::{nbd, rest};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -50,6 +53,7 @@ impl Drop for Frozen<'_> {
 
 /// Fills, reads back, deletes, and waits for room; says what it did.
 pub fn fill(cluster: &Cluster, sites: &[Site]) -> Result<String> {
+    let mut crowded = Crowded::make(cluster, Path::new(super::RUN_FOLDER))?;
     let frozen = Frozen::new(sites)?;
     let began = Instant::now();
     let api = cluster.any_api().context("no node runs")?;
@@ -64,11 +68,14 @@ pub fn fill(cluster: &Cluster, sites: &[Site]) -> Result<String> {
     let written = write_until_full(cluster, began)?;
     let took = began.elapsed();
     compare(cluster, written)?;
+    let (files, refusal) = crowded.write_until_refused()?;
     rest::call(api, "DELETE", &format!("/volumes/{FILLER}"), None)?;
     cluster.wait_verdict("ok", ROOM_MAX)?;
     drop(frozen);
+    crowded.compare(cluster)?;
     Ok(format!(
-        "the pool is full after {} MiB and {took:.1?}, file systems are frozen; the filler is deleted",
+        "the pool is full after {} MiB and {took:.1?}, file systems under load are frozen; another one, told \"{refusal}\" after {files} files, \
+         has them all; the filler is deleted",
         written >> 20
     ))
 }

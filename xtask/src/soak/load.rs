@@ -28,6 +28,8 @@ pub struct Pulse {
     longest_micros: AtomicU64,
     operations: AtomicU64,
     written: AtomicU64,
+    /// When the operations that run began.
+    running: Mutex<Vec<Instant>>,
     errors: Mutex<Vec<String>>,
 }
 
@@ -36,7 +38,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pulse {
+    fn begin(&self) -> Instant {
+        let now = Instant::now();
+        lock(&self.running).push(now);
+        now
+    }
+
     fn beat(&self, began: Instant, bytes: u64) {
+        let mut running = lock(&self.running);
+        if let Some(at) = running.iter().position(|other| *other == began) {
+            running.swap_remove(at);
+        }
+        drop(running);
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.longest_micros.fetch_max(micros, Ordering::Relaxed);
         self.operations.fetch_add(1, Ordering::Relaxed);
@@ -46,6 +59,15 @@ impl Pulse {
     /// The longest operation since the last call.
     pub fn take_longest(&self) -> Duration {
         Duration::from_micros(self.longest_micros.swap(0, Ordering::Relaxed))
+    }
+
+    /// Waits until no operation runs that began before now, or one has failed.
+    pub fn settle(&self) {
+        let asked = Instant::now();
+        let waits = || lock(&self.running).iter().any(|began| *began < asked);
+        while waits() && lock(&self.errors).is_empty() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Operations and bytes so far.
@@ -223,7 +245,7 @@ fn write_files(folder: &Path, seed: u64, durable: &Mutex<Durable>, pulse: &Pulse
         let length = 1 + dice.below(FILE_BYTES_MAX);
         {
             let mut durable = lock(durable);
-            let began = Instant::now();
+            let began = pulse.begin();
             let (new, path) = (folder.join("new"), folder.join(format!("f{file}")));
             let mut handle = File::create(&new)?;
             handle.write_all(&content(seed, file, version, length))?;
@@ -243,7 +265,7 @@ fn insert_rows(session: &Mutex<(Session, u64)>, pulse: &Pulse) -> Result<()> {
         {
             let mut held = lock(session);
             if held.1 < ROWS_MAX {
-                let began = Instant::now();
+                let began = pulse.begin();
                 let next = held.1 + 1;
                 held.0.insert(next)?;
                 held.1 = next;

@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::driver::{self, output};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,6 +45,23 @@ impl Site {
             device: device.to_owned(),
             mount,
         })
+    }
+
+    /// Mounts it anew, after a check that mends what an interrupted change left, as after a failure.
+    pub fn mount_again(&self) -> Result<()> {
+        output(Command::new("umount").arg(&self.mount))?;
+        // 1 says that something was mended.
+        let check = Command::new(format!("fsck.{}", self.kind))
+            .args(["-f", "-y", &self.device])
+            .output()
+            .context("cannot start fsck")?;
+        ensure!(
+            matches!(check.status.code(), Some(0 | 1)),
+            "the file system on {} cannot be mended: {}",
+            self.device,
+            String::from_utf8_lossy(&check.stdout)
+        );
+        output(Command::new("mount").arg(&self.device).arg(&self.mount)).map(drop)
     }
 
     /// Unmounts and detaches.

@@ -5,10 +5,9 @@ use super::fallible::FallibleDisk;
 use super::full;
 use super::site::Site;
 use crate::cluster::Cluster;
-use crate::driver::output;
+use crate::cluster::network::Cut;
 use anyhow::{Context, Result};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 /// One kind of disturbance.
@@ -24,11 +23,11 @@ pub enum Strike {
     KillAll,
     /// A node loses its disk and gets a blank one.
     BlankDisk,
-    /// Nobody reaches a node.
+    /// A part of the network drops what it is given.
     Cut,
     /// All nodes are stopped and started, one after the other.
     RollingRestart,
-    /// The disk of the last node fails every request; the node is restarted when it no longer does.
+    /// The disk of a node fails every request; the node is restarted when it no longer does.
     FailDisk,
     /// Everything that etcd knew is lost, and made anew from the disks.
     LoseCatalog,
@@ -51,8 +50,8 @@ const ALL: [Strike; 10] = [
 
 /// What strikes need beside the cluster.
 pub struct Scene<'a> {
-    /// The last node's.
-    pub disk: &'a FallibleDisk,
+    /// One for each node.
+    pub disks: &'a [FallibleDisk],
     /// Where the loads are.
     pub sites: &'a [Site],
     /// The program of another release.
@@ -109,25 +108,18 @@ impl Strike {
             }
             Self::BlankDisk => {
                 cluster.kill_node(index)?;
-                give_blank_disk(cluster, index, scene.disk)?;
+                scene.disks[index].blank()?;
+                cluster.format_disk(index + 1, &scene.disks[index].path)?;
                 start(cluster, index)?;
                 Ok(format!("{name} is killed and starts with a blank disk"))
             }
-            Self::FailDisk => fail_disk(cluster, scene.disk, pause),
+            Self::FailDisk => fail_disk(cluster, index, &scene.disks[index], pause),
             Self::LoseCatalog => {
                 cluster.rebuild_catalog()?;
                 Ok("etcd has lost everything; the catalog is rebuilt from the disks".to_owned())
             }
             Self::FillPool => full::fill(cluster, scene.sites),
-            Self::Cut => {
-                let port = cluster.nodes[index]
-                    .port()
-                    .context("a node without a port")?;
-                cut(port)?;
-                std::thread::sleep(pause);
-                output(Command::new("nft").args(["delete", "table", "inet", "soak"]))?;
-                Ok(format!("nobody reaches {name} for {pause:.1?}"))
-            }
+            Self::Cut => cut(cluster, index, dice, pause),
             Self::RollingRestart => restart_all(cluster, scene, dice),
         }
     }
@@ -154,21 +146,12 @@ fn restart_all(cluster: &mut Cluster, scene: &Scene<'_>, dice: &mut Dice) -> Res
     ))
 }
 
-/// The last node's disk is the fallible one, the others are files that the node makes.
-fn give_blank_disk(cluster: &Cluster, index: usize, fallible: &FallibleDisk) -> Result<()> {
-    for disk in &cluster.nodes[index].disks {
-        if *disk == fallible.path {
-            fallible.blank()?;
-            cluster.format_disk(index + 1, disk)?;
-        } else {
-            std::fs::remove_file(disk)?;
-        }
-    }
-    Ok(())
-}
-
-fn fail_disk(cluster: &mut Cluster, disk: &FallibleDisk, time: Duration) -> Result<String> {
-    let index = cluster.nodes.len() - 1;
+fn fail_disk(
+    cluster: &mut Cluster,
+    index: usize,
+    disk: &FallibleDisk,
+    time: Duration,
+) -> Result<String> {
     disk.fail(true)?;
     std::thread::sleep(time);
     disk.fail(false)?;
@@ -186,11 +169,40 @@ fn start(cluster: &mut Cluster, index: usize) -> Result<()> {
     cluster.wait_ready(index)
 }
 
-/// Packets to and from a port are dropped, in the namespace of this process.
-fn cut(port: u16) -> Result<()> {
-    let rules = format!(
-        "table inet soak {{\nchain output {{\ntype filter hook output priority 0;\n\
-         tcp dport {port} drop;\ntcp sport {port} drop;\n}}\n}}\n"
-    );
-    output(Command::new("nft").arg(rules)).map(drop)
+/// A node, or one direction, or what is between two, or what is between it and etcd.
+fn cut(cluster: &Cluster, index: usize, dice: &mut Dice, time: Duration) -> Result<String> {
+    let name = |index: usize| cluster.nodes[index].name.as_str();
+    let other = (index + 1) % cluster.nodes.len();
+    let (cut, what) = match dice.below(5) {
+        0 => (
+            Cut::From(index),
+            format!("nobody hears {}, which hears all", name(index)),
+        ),
+        1 => (
+            Cut::To(index),
+            format!("{} hears nobody, and is heard", name(index)),
+        ),
+        2 => (
+            Cut::Between(index, other),
+            format!(
+                "{} and {} hear nothing of each other",
+                name(index),
+                name(other)
+            ),
+        ),
+        3 => {
+            let port = cluster.etcd_port().context("etcd without a port")?;
+            let what = format!("{} does not reach etcd", name(index));
+            (Cut::Port(index, port), what)
+        }
+        _ => (Cut::Node(index), format!("nobody reaches {}", name(index))),
+    };
+    let network = cluster
+        .network
+        .as_ref()
+        .context("nodes without a network")?;
+    network.cut(cut)?;
+    std::thread::sleep(time);
+    network.mend()?;
+    Ok(format!("{what} for {time:.1?}"))
 }

@@ -16,6 +16,8 @@ const HEADER_LINES_MAX: usize = 40;
 const SAFETY_DISTANCE_MAX: usize = 12;
 /// Words that say nothing as (part of) a module's name.
 const BANNED_NAMES: [&str; 5] = ["common", "util", "helper", "misc", "manager"];
+/// What defines a name that others use.
+const DEFINITIONS: [&str; 5] = ["struct ", "enum ", "trait ", "mod ", "type "];
 /// Code that is not finished or not run.
 const BANNED_CODE: [&str; 3] = ["todo!", "unimplemented!", "#[ignore"];
 /// A path of somebody's machine in any file; in two pieces so that this file passes.
@@ -98,6 +100,7 @@ fn check_source(
             findings.add(path, line, format_args!("`{banned}` must not be committed"));
         }
     }
+    check_definitions(path, text, &masked, findings);
     check_unsafe(path, text, &masked, unsafe_allowed, findings);
     check_examples(path, text, findings);
     if is_test_file(path) {
@@ -115,6 +118,38 @@ fn check_source(
             findings.add(path, function.line, what);
         }
     }
+}
+
+/// Types and modules whose names say nothing.
+fn check_definitions(path: &Path, text: &str, masked: &[u8], findings: &mut Findings) {
+    let lines: Vec<&str> = text.lines().collect();
+    for definition in DEFINITIONS {
+        for line in source::lines_with(masked, definition) {
+            let defined = lines[line - 1].split(definition).nth(1).unwrap_or("");
+            let name = defined.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '_');
+            let name = name.into_iter().next().unwrap_or("");
+            if let Some(word) = words_of(name).find(|word| BANNED_NAMES.contains(&&**word)) {
+                let what = format_args!("`{word}` in `{name}` says nothing: name the thing");
+                findings.add(path, line, what);
+            }
+        }
+    }
+}
+
+/// The words of a name, in lower case and without an `s` at the end: `VolumeManagers` has `volume` and `manager`.
+fn words_of(name: &str) -> impl Iterator<Item = String> {
+    let mut words = vec![String::new()];
+    for sign in name.chars() {
+        if sign == '_' || sign.is_ascii_uppercase() {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut().filter(|_| sign != '_') {
+            word.push(sign.to_ascii_lowercase());
+        }
+    }
+    words
+        .into_iter()
+        .map(|word| word.trim_end_matches('s').to_owned())
 }
 
 fn check_header(path: &Path, text: &str, findings: &mut Findings) {
@@ -182,6 +217,22 @@ fn check_unsafe(
             {
                 findings.add(path, line, "`unsafe` needs a `// SAFETY:` argument");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_looked_at_word_by_word() {
+        let words = |name| words_of(name).collect::<Vec<_>>();
+        assert!(words("VolumeManagers").contains(&"manager".to_owned()));
+        assert!(words("disk_util").contains(&"util".to_owned()));
+        for name in ["Utilization", "Manages", "uncommon"] {
+            let banned = |word: &String| BANNED_NAMES.contains(&&**word);
+            assert!(!words(name).iter().any(banned), "{name}");
         }
     }
 }

@@ -29,13 +29,16 @@ pub const TEXTS: &[&str] = &[
     r#"{"operation":"kubernetes","kubernetes":"forget","name":"prod"}"#,
     r#"{"operation":"logs","node":"n1","level":"warn","volume":"v","task":7,"request":"r","text":"disk","from":1,"to":2,"limit":3}"#,
     r#"{"operation":"logs-part","level":"info","fields":[],"text":"disk","from":1,"to":2,"limit":3}"#,
+    r#"{"operation":"log-report","by":"token prod","report":{"host":"worker-1","component":"csi-node","lines":[{"component":"attach","at_ms":5,"level":"info","target":"client","message":"opened","fields":{"volume":"volume-3"}}],"lost":2}}"#,
     r#"{"operation":"space","lineage":7}"#,
+    r#"{"operation":"space","lineage":null,"lineages":[7,9]}"#,
     r#"{"operation":"node-show","name":"n1"}"#,
     r#"{"operation":"node-set","name":"n1","draining":true,"maintenance_minutes":30,"approved":true}"#,
     r#"{"operation":"node-remove","name":"n1","lost":true}"#,
     r#"{"operation":"store-show","id":3}"#,
     r#"{"operation":"store-set","id":3,"draining":false}"#,
     r#"{"operation":"store-remove","id":3,"lost":false}"#,
+    r#"{"operation":"store-scrub","id":3}"#,
     r#"{"operation":"disk-list"}"#,
     r#"{"operation":"disk-add","node":"n1","paths":["/dev/sdb"],"create":1073741824,"journal":268435456,"overrides":["file-system"]}"#,
     r#"{"operation":"disk-replace","store":3,"paths":["/dev/sdc"],"lost":true}"#,
@@ -108,6 +111,7 @@ pub fn every_operation() -> Vec<Operation> {
             quota: Some(1 << 40),
         }),
         Operation::ContainerList,
+        Operation::ContainerShow { name: text("c") },
         Operation::ContainerSet {
             name: text("c"),
             change: ContainerChange {
@@ -168,8 +172,23 @@ pub fn every_operation() -> Vec<Operation> {
                 scope: Scope::Csi,
                 containers: vec![text("csi-a")],
                 kubernetes: vec![text("prod")],
+                all_containers: false,
+                personal: false,
             },
             hash: text("00"),
+            user: None,
+        },
+        Operation::TokenCreate {
+            spec: TokenSpec {
+                name: text("t"),
+                scope: Scope::Viewer,
+                containers: Vec::new(),
+                kubernetes: Vec::new(),
+                all_containers: false,
+                personal: true,
+            },
+            hash: text("00"),
+            user: Some(text("eve")),
         },
         Operation::TokenList,
         Operation::JoinTokenCreate {
@@ -191,7 +210,14 @@ pub fn every_operation() -> Vec<Operation> {
         Operation::AuthorityShow,
         Operation::AuthorityRotate,
         Operation::AuthorityRetire(Retirement { force: true }),
-        Operation::TokenDelete { name: text("t") },
+        Operation::TokenDelete {
+            name: text("t"),
+            user: None,
+        },
+        Operation::TokenDelete {
+            name: text("t"),
+            user: Some(text("eve")),
+        },
         Operation::TokenFind { hash: text("00") },
         Operation::VolumeList(ListQuery {
             limit: Some(10),
@@ -210,6 +236,7 @@ pub fn every_operation() -> Vec<Operation> {
             snapshot: text("s"),
         },
         Operation::VolumeDrain { name: text("v") },
+        Operation::VolumeRelease { name: text("v") },
         Operation::SnapshotCreate {
             volume: text("v"),
             name: text("s"),
@@ -244,6 +271,13 @@ pub fn every_operation() -> Vec<Operation> {
             ..crate::TaskQuery::default()
         }),
         Operation::TaskShow { id: 7 },
+        Operation::GroupList,
+        Operation::GroupShow { id: 7 },
+        Operation::CloneList(crate::ListQuery {
+            container: Some(text("c")),
+            volume: Some(text("v")),
+            ..crate::ListQuery::default()
+        }),
         Operation::TaskCancel { id: 7 },
     ];
     let read = |text: &&str| serde_json::from_str(text).expect(text);

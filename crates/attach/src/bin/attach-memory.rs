@@ -1,7 +1,8 @@
 //! Attaches memory: what the FUSE and loop path costs without a cluster behind it, and what the tests of this
 //! crate kill.
 //!
-//! `attach-memory RUN_DIR NAME MIB [BLOCK_BYTES]`; it grows by `GROW_BYTES` (environment) once it is attached.
+//! `attach-memory RUN_DIR NAME MIB [BLOCK_BYTES]`; it grows by `GROW_BYTES` (environment) once it is attached, and has a
+//! guard when `GUARD` is there, which is `attach-memory guard -- RUN_DIR NAME`.
 
 use attach::{AttachOptions, Attached, ShardBackend, Signals};
 use blockdev::{Allocation, BlockDevice, BlockFuture, MemoryDevice, WriteMode};
@@ -53,6 +54,9 @@ fn arguments() -> Option<Arguments> {
     let size = ByteCount::mib(arguments.next()?.parse().ok()?);
     let mut options = AttachOptions::new(&name);
     options.run_dir = run_dir.into();
+    if std::env::var_os("GUARD").is_some() {
+        options.guard = vec!["guard".into()];
+    }
     if let Some(block) = arguments.next() {
         options.block_bytes = block.parse().ok()?;
     }
@@ -89,6 +93,15 @@ fn serve(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [verb, _, run_dir, name] = words.as_slice()
+        && verb == "guard"
+    {
+        return match attach::stand_guard(run_dir.as_ref(), name) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let Some(arguments) = arguments() else {
         eprintln!("usage: attach-memory RUN_DIR NAME MIB [BLOCK_BYTES]");
         return ExitCode::from(2);

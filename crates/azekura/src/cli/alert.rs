@@ -1,6 +1,6 @@
 //! Arguments of the verbs on alerts.
 
-use super::{IfVersion, NamePageArgs};
+use super::{IfVersion, TargetListArgs};
 use crate::config::parse_name;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -39,9 +39,12 @@ pub struct AlertListArgs {
     /// Only about this, such as node/node-3.
     #[arg(long)]
     pub entity: Option<String>,
-    /// Only alerts with a smaller id: to go on.
+    /// To go on: only those that come after this one.
     #[arg(long, value_name = "ID")]
     pub before: Option<u64>,
+    /// By id, severity, state, kind, entity or seen, with `-` in front from the other end [-id: the newest first].
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub sort: Option<api::AlertSort>,
     /// Alerts at most, 1 to 800.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=800))]
     pub limit: u32,
@@ -89,7 +92,7 @@ pub enum TargetVerb {
     List {
         /// Which part.
         #[command(flatten)]
-        page: NamePageArgs,
+        page: TargetListArgs,
     },
     /// Tell somebody no more
     Delete {

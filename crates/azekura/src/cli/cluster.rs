@@ -1,6 +1,9 @@
 //! Verbs on what is above a single volume: the cluster, its capacity, group snapshots.
 
-use super::{IdPageArgs, IfVersion, parse_label};
+use super::{
+    GroupListArgs, GroupSnapshotListArgs, IfVersion, LimitArgs, SettingListArgs, StoreListArgs,
+    parse_label,
+};
 use crate::config::parse_name;
 use crate::quantity::{parse_duration, parse_size};
 use clap::{Args, Subcommand};
@@ -16,7 +19,11 @@ pub enum ClusterVerb {
     /// Print the API's own description, an OpenAPI 3.1 document
     Api,
     /// Policies and thresholds that the nodes run with, as their configurations set them
-    Settings,
+    Settings {
+        /// Which, and in which order.
+        #[command(flatten)]
+        page: SettingListArgs,
+    },
     /// Make the authority of a new cluster, and credentials for its first node and its administrator
     Init(InitArgs),
     /// Certificates for people and machines
@@ -33,6 +40,23 @@ pub struct EventsArgs {
     /// Only events after this one, oldest first.
     #[arg(long, value_name = "ID")]
     pub after: Option<u64>,
+    /// By id, severity, kind, entity or node, with `-` in front from the other end.
+    #[arg(
+        long,
+        value_name = "FIELD",
+        allow_hyphen_values = true,
+        conflicts_with = "follow"
+    )]
+    pub sort: Option<api::EventSort>,
+    /// Only events that matter so much: info, warning or critical.
+    #[arg(long)]
+    pub severity: Option<String>,
+    /// Only events of this kind, such as node-lost.
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// Only events about this, such as node/node-3.
+    #[arg(long)]
+    pub entity: Option<String>,
     /// Events at most, 1 to 500.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub limit: u32,
@@ -67,7 +91,12 @@ pub enum StoreVerb {
     List {
         /// Which part.
         #[command(flatten)]
-        page: IdPageArgs,
+        page: StoreListArgs,
+    },
+    /// Read every copy of a store now, beside the rounds and at their pace, and make good what has rotted
+    Scrub {
+        /// Id of the store.
+        id: u32,
     },
     /// What any member has
     #[command(flatten)]
@@ -196,6 +225,9 @@ pub struct CredentialsArgs {
     /// What they allow: node, admin, viewer, csi or client.
     #[arg(long)]
     pub role: Role,
+    /// The volumes that credentials of role csi are for.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// The authority's file.
     #[arg(long, value_name = "FILE")]
     pub authority: PathBuf,
@@ -267,6 +299,22 @@ pub struct CapacityArgs {
     pub rf: Option<u8>,
 }
 
+/// Verbs on placement groups.
+#[derive(Clone, Debug, Subcommand)]
+pub enum GroupVerb {
+    /// List placement groups: their stores, and what is missing
+    List {
+        /// Which, and in which order.
+        #[command(flatten)]
+        page: GroupListArgs,
+    },
+    /// Show one placement group
+    Show {
+        /// Its id.
+        id: u32,
+    },
+}
+
 /// Verbs on group snapshots.
 #[derive(Clone, Debug, Subcommand)]
 pub enum GroupSnapshotVerb {
@@ -286,7 +334,7 @@ pub enum GroupSnapshotVerb {
     List {
         /// Which part.
         #[command(flatten)]
-        page: IdPageArgs,
+        page: GroupSnapshotListArgs,
     },
     /// Show a group snapshot and its members
     Show {

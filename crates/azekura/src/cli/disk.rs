@@ -1,6 +1,6 @@
 //! Verbs on disks.
 
-use super::NamePageArgs;
+use super::DiskListArgs;
 use crate::config::parse_name;
 use crate::quantity::parse_size;
 use clap::{Args, Subcommand};
@@ -20,7 +20,7 @@ pub enum DiskVerb {
     List {
         /// Which part.
         #[command(flatten)]
-        page: NamePageArgs,
+        page: DiskListArgs,
     },
     /// Make disks of a node a new store, which takes part at once
     Add(DiskAddArgs),

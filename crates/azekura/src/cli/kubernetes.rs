@@ -1,12 +1,17 @@
 //! Verbs on Kubernetes clusters.
 
+use super::KubernetesListArgs;
 use clap::{Args, Subcommand};
 
 /// Verbs on Kubernetes clusters.
 #[derive(Clone, Debug, Subcommand)]
 pub enum KubernetesVerb {
     /// Kubernetes clusters that drivers report of, or that labels of volumes name
-    List,
+    List {
+        /// Which, and in which order.
+        #[command(flatten)]
+        page: KubernetesListArgs,
+    },
     /// One of them, with its storage classes
     Show {
         /// Its name.
@@ -38,6 +43,9 @@ pub struct ClaimArgs {
     /// Only claims of this name.
     #[arg(long = "name", value_name = "NAME", id = "claim")]
     pub claim: Option<String>,
+    /// By place (namespace, name and uid), name, status, class, requested, capacity or created, with `-` in front from the other end.
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub sort: Option<api::ClaimSort>,
     /// Claims at most, 1 to 1000; nothing: all.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: Option<u32>,

@@ -1,5 +1,6 @@
 //! Verbs on sessions: of people who log in with a password, here or in the web pages.
 
+use super::SessionListArgs;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -14,9 +15,9 @@ pub enum SessionVerb {
     Delete,
     /// List sessions that count: one's own, or as an administrator those of all users
     List {
-        /// Only those of this user.
-        #[arg(long, value_name = "NAME")]
-        user: Option<String>,
+        /// Which, and in which order.
+        #[command(flatten)]
+        page: SessionListArgs,
     },
     /// End a session: one's own, or as an administrator anybody's
     End {

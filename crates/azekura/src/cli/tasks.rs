@@ -12,12 +12,12 @@ pub enum TaskVerb {
         /// Its id.
         id: u64,
     },
-    /// Have a drain or a balance stop: what it has moved stays moved
+    /// Have a drain, a balance or a scrub stop: what it has moved stays moved
     Cancel {
         /// Its id.
         id: u64,
     },
-    /// Show progress until tasks have ended; exit status 1 when one failed
+    /// Show progress until tasks have ended; exit status 8 when one failed
     Watch {
         /// Their ids; nothing: all that are open now, with what begins meanwhile.
         ids: Vec<u64>,
@@ -39,9 +39,12 @@ pub struct TaskListArgs {
     /// Only the parts of this task.
     #[arg(long, value_name = "ID")]
     pub parent: Option<u64>,
-    /// Only tasks before this one.
+    /// To go on: only those that come after this one.
     #[arg(long, value_name = "ID")]
     pub before: Option<u64>,
+    /// By id, updated, status, kind, entity or node, with `-` in front from the other end [-id: the newest first].
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub sort: Option<api::TaskSort>,
     /// Tasks at most, 1 to 1000.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,

@@ -1,6 +1,6 @@
 //! Arguments of the verbs on users and of the audit log.
 
-use super::{IfVersion, NamePageArgs};
+use super::{IfVersion, UserListArgs};
 use crate::config::parse_name;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub enum UserVerb {
     List {
         /// Which part.
         #[command(flatten)]
-        page: NamePageArgs,
+        page: UserListArgs,
     },
     /// Give a user another password, which ends the user's sessions
     Passwd {
@@ -86,16 +86,37 @@ pub enum AuditVerb {
     Show {
         /// Its id.
         id: u64,
+        /// Of what drivers did.
+        #[arg(long)]
+        drivers: bool,
     },
 }
 
 /// Arguments of `audit list`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct AuditArgs {
     /// Entries at most, 1 to 1000.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: u32,
-    /// Only entries before the one of this id.
+    /// Only entries before the one of this id; with --sort or a filter, those that come after it.
     #[arg(long, value_name = "ID")]
     pub before: Option<u64>,
+    /// What drivers did, instead of what people did.
+    #[arg(long)]
+    pub drivers: bool,
+    /// By id, who, operation, subject or outcome, with `-` in front from the other end [-id: the newest first].
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub sort: Option<api::AuditSort>,
+    /// Only what this one did, as in "user NAME".
+    #[arg(long)]
+    pub who: Option<String>,
+    /// Only this operation, such as volume-delete.
+    #[arg(long)]
+    pub operation: Option<String>,
+    /// Only what was about this, such as the name of a volume.
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// Only what came out so, such as done or forbidden.
+    #[arg(long)]
+    pub outcome: Option<String>,
 }

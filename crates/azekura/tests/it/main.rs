@@ -12,6 +12,7 @@ mod real_alerts;
 mod real_attach;
 mod real_bench;
 mod real_catalog;
+mod real_chart;
 mod real_claims;
 mod real_cluster;
 mod real_console;

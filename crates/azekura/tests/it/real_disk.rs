@@ -95,12 +95,55 @@ fn real_format_refuses_partition_tables_small_disks_and_wrong_kinds() {
     let (code, _, errors) = format(&small, "c", &["--override", &words]);
     assert_eq!(code, Some(1));
     assert!(errors.contains("it needs at least"), "{errors}");
+    let (code, _, errors) = format(&small, "c", &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        errors.contains("it needs at least") && !errors.contains("--override"),
+        "{errors}"
+    );
     let (code, _, errors) = format(&directory.0, "c", &[]);
     assert_eq!(code, Some(1));
     assert!(errors.contains("is a directory"), "{errors}");
     let (code, _, errors) = format(&directory.path("missing"), "c", &[]);
     assert_eq!(code, Some(1));
     assert!(errors.contains("does not exist"), "{errors}");
+}
+
+#[test]
+fn real_format_that_is_refused_has_erased_and_made_nothing() {
+    let directory = Directory::new("refused-whole");
+    let disk = directory.blank("disk", 256 * MIB);
+    assert_eq!(format(&disk, "c", &[]).0, Some(0));
+    let (small, new) = (directory.blank("small", MIB), directory.path("new"));
+    let words = |path: &Path| format!("erase {}", path.display());
+    let of_disk = words(&disk);
+    let small_words = words(&small);
+    let paths = [small.to_str().unwrap(), new.to_str().unwrap()];
+    let alias = directory.path("./new").display().to_string();
+    for more in [
+        // A second disk that is too small, a new one beside it, and a journal that is.
+        vec![paths[0], "--override", &of_disk, "--override", &small_words],
+        vec![paths[1], "--create", "1MiB", "--override", &of_disk],
+        // One that is not blank beside one that would be made, and one that is named twice.
+        vec![paths[1], "--create", "256MiB"],
+        vec![
+            paths[1],
+            &alias,
+            "--create",
+            "256MiB",
+            "--override",
+            &of_disk,
+        ],
+        vec!["--journal-size", "1MiB", "--override", &of_disk],
+    ] {
+        let mut words = vec!["disk", "format", "--cluster", "d", "--store", "2"];
+        words.push(disk.to_str().unwrap());
+        words.extend_from_slice(&more);
+        let (code, _, errors) = azekura(&words);
+        assert_eq!(code, Some(1), "{errors}");
+        assert_eq!(show(&disk)["cluster"], "c", "{errors}");
+        assert!(!new.exists(), "{errors}");
+    }
 }
 
 #[test]

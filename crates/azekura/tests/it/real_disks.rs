@@ -130,6 +130,12 @@ fn real_disks_come_and_go_while_a_volume_is_written_to() {
     let fourth = added[0]["store"].as_u64().unwrap();
     assert!(fourth > 3, "{added}");
     let fresh = directory.path("fresh").display().to_string();
+    // What is refused leaves no file behind that the next request would find.
+    for (size, journal) in [("10MiB", "32MiB"), ("512MiB", "1MiB")] {
+        let small = ["disk", "add", "--node", "one", &fresh, "--create", size];
+        node.refuse(&[&small[..], &["--journal-size", journal]].concat());
+        assert!(!directory.path("fresh").exists(), "{size}");
+    }
     let added = words(&add(&fresh, &["--create", "512MiB"]));
     let fifth = added[0]["store"].as_u64().unwrap();
     wait_until("the new stores get groups", || {

@@ -1,6 +1,7 @@
 //! What NBD clients ask beside reads and writes, of a volume with two copies: trims, zeros, block status, copies by the tools
 //! that people use, before and after what they wrote is drained.
 
+use crate::support::nbd::Client;
 use crate::support::process::Process;
 use crate::support::{Directory, Node, nbdcopy, noise, program, three_stores};
 use serde_json::Value;
@@ -144,5 +145,48 @@ fn real_nbd_tools_copy_a_volume_in_and_out() {
     let size = program("nbdinfo", "libnbd-bin", &["--size", &uri]);
     assert_eq!(size.trim(), (96 * MIB).to_string());
     qemu_io(&uri, &["read -P 7 63M 1M", "read -P 0 64M 32M"]);
+    node.stop();
+}
+
+/// Sends nothing before the answer is there.
+fn ask(client: &mut Client, send: impl FnOnce(&mut Client) -> std::io::Result<u64>) -> Vec<u8> {
+    let cookie = send(client).expect("sent");
+    let reply = client.receive().expect("answered");
+    assert_eq!(reply.cookie, cookie);
+    reply.outcome.expect("granted")
+}
+
+#[test]
+fn real_nbd_a_flush_of_one_connection_is_for_all_and_fua_needs_none() {
+    let (directory, node) = start("nbd-connections");
+    let uri = node.export("v");
+    // Its exit status is the answer.
+    for ability in ["multi-conn", "fua"] {
+        program("nbdinfo", "libnbd-bin", &["--can", ability, &uri]);
+    }
+    let connect = || Client::connect(&node.nbd, "v", PATIENCE).expect("connected");
+    let (mut one, mut other) = (connect(), connect());
+    let content = noise(9, 1 << 20);
+    ask(&mut one, |client| client.send_write(5 << 20, &content));
+    ask(&mut other, Client::send_flush);
+    let read = ask(&mut other, |client| client.send_read(5 << 20, 1 << 20));
+    assert!(
+        read == content,
+        "one connection sees what another one wrote"
+    );
+    qemu_io(&uri, &["write -f -P 0x77 30M 64k"]);
+    // Grown: connections that were there before use what is new.
+    node.ask(&["volume", "resize", "v", "96MiB"]);
+    ask(&mut one, |client| client.send_write(80 << 20, &content));
+    ask(&mut other, Client::send_flush);
+    drop((one, other));
+    node.kill();
+    let node = Node::start(&directory.path("node.toml"));
+    qemu_io(&node.export("v"), &["read -P 0x77 30M 64k"]);
+    let mut again = Client::connect(&node.nbd, "v", PATIENCE).expect("connected");
+    for at in [5 << 20, 80 << 20] {
+        let read = ask(&mut again, |client| client.send_read(at, 1 << 20));
+        assert!(read == content, "flushed before the node was killed");
+    }
     node.stop();
 }

@@ -193,6 +193,16 @@ fn real_status_shows_nodes_stores_and_volumes_as_table_and_json() {
 
 /// What a helper gets, while the node runs: nothing is missing, and no file is written over.
 fn bundle_is_made(directory: &Directory, node: &Node) {
+    let plant = "hush-4711";
+    let note = format!("admin_password: {plant}, see https://eve:{plant}@hook.test/a?b={plant}");
+    node.ask(&["volume", "set", "v", "--description", &note]);
+    let label = format!("token={plant}");
+    node.ask(&["volume", "set", "v", "--label", &label]);
+    let url = format!("https://eve:{plant}@hook.test/a?key={plant}");
+    // Whether it is taken or refused.
+    let _said = azekura(&[
+        "alert", "target", "add", "webhook", "hook", "--url", &url, "--api", &node.api,
+    ]);
     let config = directory.path("node.toml");
     let out = directory.path("bundle.tar.gz");
     let words = [
@@ -207,6 +217,11 @@ fn bundle_is_made(directory: &Directory, node: &Node) {
     let (code, said, complaint) = azekura(&words);
     assert_eq!((code, complaint.as_str()), (Some(0), ""), "{said}");
     let list = program("tar", "tar", &["tzf", out.to_str().unwrap()]);
+    let all = program("tar", "tar", &["xzOf", out.to_str().unwrap()]);
+    assert!(
+        all.contains("<removed>") && !all.contains(plant),
+        "a secret is in it"
+    );
     for name in [
         "api/status.json",
         "api/audit.json",
@@ -422,6 +437,9 @@ fn real_token_allows_what_its_scope_says_until_it_is_deleted() {
     let refused = node.refuse(&["volume", "list"]);
     assert_eq!(refused["kind"], "unauthenticated");
     let made = ["token", "create", "driver", "--scope", "csi"];
+    let refused = node.refuse(&[&made[..], &["--token-file", admin]].concat());
+    assert_eq!(refused["kind"], "bad-request", "no limits: {refused}");
+    let made = [&made[..], &["--all-containers"]].concat();
     let made = node.ask(&[&made[..], &["--token-file", admin]].concat());
     let file = directory.write("driver-token", made["token"].as_str().unwrap());
     let driver = ["--token-file", file.to_str().unwrap()];
@@ -444,7 +462,15 @@ fn real_token_allows_what_its_scope_says_until_it_is_deleted() {
 fn real_node_does_not_open_its_api_to_others_unasked() {
     let directory = Directory::new("open-api");
     let text = three_stores("open").replace("api = \"127.0.0.1:0\"", "api = \"0.0.0.0:0\"");
-    let refused = Node::try_start(&directory.write("node.toml", text));
-    let reason = refused.err().expect("nothing says who may use it");
+    let refused = |text: &str| {
+        let refused = Node::try_start(&directory.write("node.toml", text));
+        refused.err().expect("nothing says that this is meant")
+    };
+    let reason = refused(&text);
+    assert!(reason.contains("azekura cluster init"), "{reason}");
+    assert!(reason.contains("azekura node join"), "{reason}");
+    // Plain as somebody wants it; who may use the API is another question.
+    let off = text.replace("[catalog]", "[tls]\nmode = \"off\"\n\n[catalog]");
+    let reason = refused(&off);
     assert!(reason.contains("[api_auth]"), "{reason}");
 }

@@ -3,6 +3,7 @@
 
 use crate::support::cluster::{Cluster, azekura_ok, wait_until};
 use crate::support::{AZEKURA, azekura, nbdcopy, noise};
+use client::{ClientError, ClientOptions, RemoteDevice};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,6 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 /// The row of a node in a status.
 fn row(status: &Value, name: &str) -> Value {
@@ -37,22 +39,24 @@ fn ask_as(folder: Option<&Path>, api: &str, words: &[&str]) -> (bool, String) {
 }
 
 fn credentials(cluster: &Cluster, role: &str) -> std::path::PathBuf {
-    let authority = cluster.directory.path("init/authority.pem");
     let out = cluster.directory.path(&format!("{role}-credentials"));
-    let (authority, folder) = (authority.to_str().unwrap(), out.to_str().unwrap());
-    azekura_ok(&[
-        "cluster",
-        "credentials",
-        "create",
-        role,
-        "--role",
-        role,
-        "--authority",
-        authority,
-        "--out",
-        folder,
-    ]);
+    azekura_ok(
+        &credentials_words(cluster, role, &out)
+            .each_ref()
+            .map(|word| &word[..]),
+    );
     out
+}
+
+/// The verb that makes credentials of a role.
+fn credentials_words(cluster: &Cluster, role: &str, out: &Path) -> [String; 8] {
+    let authority = cluster.directory.path("init/authority.pem");
+    let authority = format!("--authority={}", authority.display());
+    let out = format!("--out={}", out.display());
+    let words = ["cluster", "credentials", "create", role, "--role", role];
+    let words = words.into_iter().chain([&*authority, &*out]);
+    let words: Vec<String> = words.map(str::to_owned).collect();
+    words.try_into().unwrap()
 }
 
 fn approve(cluster: &Cluster, index: usize) {
@@ -313,15 +317,82 @@ fn get_as(address: &str, name: &'static str, authority: &str) -> Result<String, 
 }
 
 #[test]
+fn credentials_of_a_driver_reach_the_volumes_they_name() {
+    let cluster = Cluster::init("tls-limits");
+    let first = cluster.node(0);
+    for (container, volume) in [("gold", "g"), ("silver", "s")] {
+        first.ask(&["container", "create", container, "--rf", "1"]);
+        let create = ["volume", "create", volume, "--size", "64 MiB"];
+        first.ask(&[&create[..], &["--container", container]].concat());
+    }
+    let out = cluster.directory.path("driver");
+    let words = credentials_words(&cluster, "csi", &out);
+    let words = words.each_ref().map(|word| &word[..]);
+    let (status, _, complaint) = azekura(&words);
+    assert_ne!(status, Some(0));
+    assert!(complaint.contains("--all-containers"), "{complaint}");
+    assert!(!out.exists(), "nothing was said of its limits");
+    azekura_ok(&[&words[..], &["--container", "gold"]].concat());
+    let ask = |words: &[&str]| ask_as(Some(&out), &first.api, words);
+    let (done, said) = ask(&["volume", "show", "g"]);
+    assert!(done, "{said}");
+    let (done, said) = ask(&["volume", "show", "s"]);
+    assert!(
+        !done && said.contains("limited to the containers gold"),
+        "{said}"
+    );
+    let (done, said) = ask(&["volume", "list"]);
+    assert!(
+        done && said.contains("\"g\"") && !said.contains("\"s\""),
+        "{said}"
+    );
+    // The data port does not rely on the API: a session without a right, of a volume that nobody has attached.
+    let status = first.ask(&["status"]);
+    let address = status["nodes"][0]["address"].as_str().unwrap();
+    assert_eq!(open_session(&out, address, "g"), Ok(()));
+    // Once located, and once when it is served here already.
+    for _ in 0..2 {
+        let refused = open_session(&out, address, "s").unwrap_err();
+        assert!(
+            matches!(&refused, ClientError::Refused { reason, .. } if reason.contains("limited to the containers gold")),
+            "{refused}"
+        );
+        let admin = cluster.directory.path("init/admin");
+        assert_eq!(open_session(&admin, address, "s"), Ok(()));
+    }
+}
+
+/// Opens a volume at a node's data port with credentials, and closes it again.
+fn open_session(folder: &Path, address: &str, volume: &str) -> Result<(), ClientError> {
+    let options = ClientOptions {
+        cluster: "real".to_owned(),
+        nodes: vec![world::Address(address.to_owned())],
+        volume: volume.to_owned(),
+        client: 0,
+        attachment: vocab::AttachmentGeneration(0),
+        read_only: true,
+        levels: vocab::Levels::OWN,
+        patience: Duration::from_secs(30),
+        doubt_after: client::DOUBT_AFTER,
+    };
+    let credentials = identity::Credentials::read(folder).unwrap();
+    let opened = world_linux::run(world_linux::ShardOptions::default(), move |world, _| {
+        Box::pin(async move {
+            let world = world_linux::tls::encrypt(&world, credentials);
+            RemoteDevice::open(world, options).await?.close().await;
+            Ok(())
+        }) as world::LocalBoxFuture<'static, Result<(), ClientError>>
+    });
+    opened.unwrap()
+}
+
+#[test]
 fn browsers_are_shown_the_operators_certificate_and_everybody_else_the_clusters() {
     const HOST: &str = "storage.example.org";
     let mut cluster = Cluster::init("tls-public");
     let web = identity::Authority::make("web").unwrap();
     let key = identity::KeyRequest::make_for(&[HOST.to_owned()]).unwrap();
-    let caller = world::Caller {
-        role: world::Role::Node,
-        name: "web".to_owned(),
-    };
+    let caller = world::Caller::new(world::Role::Node, "web".to_owned());
     let signed = web.sign(&key.request, &caller, 90).unwrap();
     let folder = cluster.directory.path("web");
     key.store(&folder, &signed, web.certificate()).unwrap();

@@ -9,7 +9,7 @@ use catalog::kv::{KvError, KvMember, KvMembers};
 use futures_util::future::{join, join_all};
 use proto::cluster_client::ClusterClient;
 use proto::maintenance_client::MaintenanceClient;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use world::Duration;
@@ -122,6 +122,7 @@ pub(super) async fn members(connections: &Connections) -> Result<KvMembers, KvEr
     }
     let list = best.ok_or_else(|| error_of("every endpoint", &refused))?;
     let alarms: Vec<proto::AlarmMember> = alarms.into_iter().flatten().collect();
+    let strays = strays(&list.members, &alarms);
     let members = list.members.into_iter().take(MEMBERS_MAX);
     let judged = members.map(|member| async {
         let learns = member.is_learner;
@@ -140,7 +141,18 @@ pub(super) async fn members(connections: &Connections) -> Result<KvMembers, KvEr
         cluster: list.cluster,
         members: only(voters),
         learners: only(learners),
+        strays,
     })
+}
+
+/// Who warns of too little space and is not in the list, each once.
+fn strays(list: &[proto::Member], alarms: &[proto::AlarmMember]) -> Vec<u64> {
+    let listed = |id: u64| list.iter().any(|member| member.id == id);
+    let full = alarms
+        .iter()
+        .filter(|alarm| alarm.alarm() == proto::AlarmType::Nospace);
+    let ids = full.map(|alarm| alarm.member_id).filter(|id| !listed(*id));
+    ids.collect::<BTreeSet<u64>>().into_iter().collect()
 }
 
 async fn judge(
@@ -371,7 +383,10 @@ mod tests {
         let alarms = proto::AlarmResponse::decode(bytes).map(|said| said.alarms);
         let alarms = alarms.unwrap_or_else(|_| warned().alarms);
         let members = proto::MemberListResponse::decode(bytes).map(|said| said.members);
-        for member in members.unwrap_or_else(|_| list().members) {
+        let members = members.unwrap_or_else(|_| list().members);
+        let away = strays(&members, &alarms);
+        assert!(members.iter().all(|member| !away.contains(&member.id)));
+        for member in members {
             let judged = listed(member, &alarms);
             if let Ok(said) = proto::StatusResponse::decode(bytes) {
                 let of = said.header.as_ref().map(|header| header.cluster_id);
@@ -396,6 +411,21 @@ mod tests {
         let committed = target.sample("alarms", &warned().encode_to_vec());
         assert_eq!(proto::AlarmResponse::decode(&committed[..]), Ok(warned()));
         target.play(judge_all);
+    }
+
+    #[test]
+    fn a_warning_of_a_member_that_was_removed_is_a_strays() {
+        let warned = |member_id, alarm: proto::AlarmType| proto::AlarmMember {
+            member_id,
+            alarm: alarm.into(),
+        };
+        let alarms = [
+            warned(9, proto::AlarmType::Nospace),
+            warned(5, proto::AlarmType::Nospace),
+            warned(9, proto::AlarmType::Nospace),
+            warned(7, proto::AlarmType::Corrupt),
+        ];
+        assert_eq!(strays(&list().members, &alarms), [9]);
     }
 
     #[test]

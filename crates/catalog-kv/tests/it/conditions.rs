@@ -232,14 +232,16 @@ fn tokens_and_targets_are_deleted_on_top_of_their_version() {
             scope: "viewer".to_owned(),
             containers: Vec::new(),
             kubernetes: Vec::new(),
+            all_containers: false,
             hash: "00".to_owned(),
             created_ms: 1,
+            personal: None,
         };
         catalog.create_token(&token).await.unwrap();
         let seen = catalog.version_if_still(&token).await.unwrap();
         let delete = async |version| {
             let expected = Expected::new::<TokenRow>("token", "t", token.key(), version);
-            let work = Box::pin(catalog.delete_token("t"));
+            let work = Box::pin(catalog.delete_token("t", None));
             catalog.expecting(expected, work).await
         };
         assert!(is_changed(delete(seen - 1).await));

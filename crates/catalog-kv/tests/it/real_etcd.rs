@@ -364,10 +364,7 @@ fn real_etcd_with_certificates_lets_nodes_in_and_nobody_else() {
         let credentials = |name: &str, role| {
             let hosts = ["127.0.0.1".to_owned()];
             let key = KeyRequest::make_for(&hosts).expect("a key");
-            let caller = Caller {
-                role,
-                name: name.to_owned(),
-            };
+            let caller = Caller::new(role, name.to_owned());
             let signed = authority.sign(&key.request, &caller, 1).expect("a request");
             let folder = folder.0.join(name);
             key.store(&folder, &signed, authority.certificate())

@@ -113,10 +113,53 @@ fn rows_are_bounded_and_a_lost_claim_is_taken_over() {
         }
         let rows = catalog.list::<TaskRow>().await.unwrap();
         assert_eq!(rows.len(), 4000);
+        // It was open: nothing names it any more.
+        let claim = |number: u32| format!("task-of/scrub/store/{number}");
+        assert_eq!(catalog.resolve(&claim(0)).await.unwrap(), None);
+        assert_eq!(catalog.resolve(&claim(1)).await.unwrap(), Some(2));
         assert!(catalog.task(first.id).await.is_err(), "the oldest is gone");
         let (anew, new) = catalog.begin_task(&task("scrub", "store/0")).await.unwrap();
         assert!(new && anew.id == 4002);
         catalog.forget_tasks(&[2, 3]).await.unwrap();
         assert_eq!(catalog.list::<TaskRow>().await.unwrap().len(), 3999);
+    });
+}
+
+#[test]
+fn a_claim_that_another_task_holds_outlives_the_one_it_named() {
+    run(async |catalog| {
+        let (old, _) = catalog.begin_task(&task("scrub", "store/0")).await.unwrap();
+        let end = |row: TaskRow| row.ended(TaskStatus::Succeeded, "done", 7);
+        catalog.change_task(old.id, end).await.unwrap();
+        let (open, _) = catalog.begin_task(&task("scrub", "store/0")).await.unwrap();
+        for number in 1..=3999 {
+            catalog
+                .begin_task(&task("scrub", &format!("store/{number}")))
+                .await
+                .unwrap();
+        }
+        assert!(catalog.task(old.id).await.is_err(), "the oldest is gone");
+        let (same, new) = catalog.begin_task(&task("scrub", "store/0")).await.unwrap();
+        assert!(!new && same.id == open.id);
+    });
+}
+
+#[test]
+fn the_leader_hears_of_a_task_that_is_handed_over() {
+    run(async |catalog| {
+        let carried = TaskRow {
+            run: 5,
+            ..task("disk-replace", "store/1")
+        };
+        let (row, _) = catalog.begin_task(&carried).await.unwrap();
+        let head = catalog.task_head().await.unwrap();
+        let on = |row: TaskRow| TaskRow { done: 1, ..row };
+        catalog.change_task(row.id, on).await.unwrap();
+        assert_eq!(catalog.task_head().await.unwrap(), head, "progress alone");
+        let over = |row: TaskRow| TaskRow { run: 0, ..row };
+        catalog.change_task(row.id, over).await.unwrap();
+        assert_ne!(catalog.task_head().await.unwrap(), head);
+        let (next, _) = catalog.begin_task(&task("scrub", "store/1")).await.unwrap();
+        assert_eq!(next.id, row.id + 1, "ids go on");
     });
 }

@@ -33,6 +33,7 @@ pub fn options(cluster: &Cluster, patience: Duration) -> ClientOptions {
         read_only: false,
         levels: vocab::Levels::OWN,
         patience,
+        doubt_after: client::DOUBT_AFTER,
     }
 }
 

@@ -59,8 +59,10 @@ const USER: &[&str] = &["name", "role", "created_ms", "sessions", "version"];
 const TOKEN: &[&str] = &[
     "name",
     "scope",
+    "user",
     "containers",
     "kubernetes",
+    "all_containers",
     "created_ms",
     "version",
 ];
@@ -115,13 +117,14 @@ pub(crate) fn look(operation: &Operation) -> Option<Operation> {
         Operation::NodeSet { name, .. } | Operation::NodeRemove { name, .. } => {
             Operation::NodeShow { name: name.clone() }
         }
-        Operation::StoreSet { id, .. } | Operation::StoreRemove { id, .. } => {
-            Operation::StoreShow { id: *id }
-        }
+        Operation::StoreSet { id, .. }
+        | Operation::StoreRemove { id, .. }
+        | Operation::StoreScrub { id } => Operation::StoreShow { id: *id },
         Operation::VolumeSet { name, .. }
         | Operation::VolumeResize { name, .. }
         | Operation::VolumeDelete { name }
-        | Operation::VolumeDrain { name } => glance(name, None),
+        | Operation::VolumeDrain { name }
+        | Operation::VolumeRelease { name } => glance(name, None),
         Operation::VolumeRestore { volume, .. }
         | Operation::Attach { volume, .. }
         | Operation::Detach { volume, .. } => glance(volume, None),
@@ -166,7 +169,7 @@ pub(crate) fn before(operation: &Operation, answer: &Answer) -> Option<Value> {
         (Operation::UserSet { name, .. } | Operation::UserDelete { name }, Answer::Users(all)) => {
             chosen(all.iter().find(|one| one.name == *name)?, USER)
         }
-        (Operation::TokenDelete { name }, Answer::Tokens(all)) => {
+        (Operation::TokenDelete { name, .. }, Answer::Tokens(all)) => {
             chosen(all.iter().find(|one| one.name == *name)?, TOKEN)
         }
         (Operation::Alert(AlertOperation::TargetDelete { name }), Answer::AlertTargets(all)) => {
@@ -353,12 +356,15 @@ mod tests {
     fn a_thing_that_is_not_in_a_list_was_not_there() {
         let delete = Operation::TokenDelete {
             name: "other".to_owned(),
+            user: None,
         };
         let token = api::TokenAnswer {
             name: "t".to_owned(),
             scope: api::Scope::Csi,
+            user: None,
             containers: Vec::new(),
             kubernetes: Vec::new(),
+            all_containers: false,
             created_ms: 1,
             token: Some("azk_hush".to_owned()),
             version: None,
@@ -367,6 +373,7 @@ mod tests {
         assert_eq!(before(&delete, &answer), None);
         let delete = Operation::TokenDelete {
             name: "t".to_owned(),
+            user: None,
         };
         let found = before(&delete, &answer).unwrap();
         assert_eq!(found["scope"], "csi");

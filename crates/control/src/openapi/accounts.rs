@@ -6,8 +6,8 @@ use api::ErrorKind::{
     Exists, Failed, Forbidden, NotFound, Refused, Throttled, Unauthenticated, Unavailable,
 };
 use api::{
-    AuditEntry, AuditQuery, Login, NamePage, OpenSessionAnswer, PasswordChange, SessionAnswer,
-    SessionQuery, UserAnswer, UserChange, UserSpec,
+    AuditEntry, AuditQuery, Login, OpenSessionAnswer, PasswordChange, SessionAnswer, SessionQuery,
+    UserAnswer, UserChange, UserQuery, UserSpec,
 };
 use utoipa::openapi::Required::True;
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Patch, Post};
@@ -16,7 +16,7 @@ pub(super) fn accounts() -> Vec<Describe> {
     const USER: &str = "Name of the user";
     vec![
         Describe::new(Get, "/users", "user-list", "Everybody who can log in")
-            .query::<NamePage>(&[])
+            .query::<UserQuery>(&[])
             .list::<UserAnswer>("Users, by name")
             .scopes(ADMIN),
         Describe::new(Post, "/users", "user-create", "Makes a user")
@@ -109,7 +109,6 @@ pub(super) fn sessions() -> Vec<Describe> {
         .named("id", "Id of the session, as the list has it")
         .object(DONE)
         .problems(&[NotFound])
-        .keyless()
         .scopes(LOOKING),
         Describe::new(
             Get,

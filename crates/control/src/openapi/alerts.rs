@@ -4,7 +4,8 @@ use super::describe::Describe;
 use super::table::{ADMIN, DONE, LOOKING, OPERATING};
 use api::ErrorKind::{Exists, NotFound, Refused};
 use api::{
-    AlertAnswer, AlertNote, AlertQuery, AlertTargetAnswer, AlertTargetSpec, AlertsAnswer, NamePage,
+    AlertAnswer, AlertNote, AlertQuery, AlertTargetAnswer, AlertTargetSpec, AlertsAnswer,
+    TargetQuery,
 };
 use utoipa::openapi::Required::{False, True};
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Post};
@@ -41,7 +42,7 @@ pub(super) fn alerts() -> Vec<Describe> {
             "alert-target-list",
             "Who is told of alerts, without secrets",
         )
-        .query::<NamePage>(&[])
+        .query::<TargetQuery>(&[])
         .list::<AlertTargetAnswer>("Targets, by name")
         .scopes(LOOKING),
         Describe::new(

@@ -4,8 +4,8 @@ use super::describe::Describe;
 use super::table::{ALL, DONE, DRIVING, LOOKING, OPERATING};
 use api::ErrorKind::{Exists, NotFound, Refused};
 use api::{
-    ClaimQuery, ClaimsAnswer, KubernetesAnswer, KubernetesListAnswer, KubernetesReport,
-    ReportedAnswer,
+    ClaimQuery, ClaimsAnswer, KubernetesAnswer, KubernetesListAnswer, KubernetesQuery,
+    KubernetesReport, ReportedAnswer,
 };
 use utoipa::openapi::Required::True;
 use utoipa::openapi::path::HttpMethod::{Delete, Get, Put};
@@ -21,6 +21,7 @@ pub(super) fn kubernetes() -> Vec<Describe> {
             "kubernetes-list",
             "Kubernetes clusters that drivers report of, or that labels of volumes name",
         )
+        .query::<KubernetesQuery>(&[])
         .answer::<KubernetesListAnswer>("They, by name")
         .scopes(LOOKING),
         Describe::new(

@@ -3,21 +3,23 @@
 use super::accounts::{accounts, sessions};
 use super::alerts::alerts;
 use super::describe::{Describe, Described};
+use super::groups::groups;
 use super::kubernetes::kubernetes;
 use api::ErrorKind::{
-    Exists, Failed, InUse, NoSpace, NotFound, Refused, Unauthenticated, Unavailable,
+    Exists, Failed, InUse, NoSpace, NotFound, Refused, Throttled, Unauthenticated, Unavailable,
 };
 use api::Scope::{Admin, Client, Csi, Operator, Viewer};
 use api::stream::ChangesAnswer;
 use api::{
     AttachmentAnswer, AuthorityAnswer, BusiestAnswer, BusiestQuery, CapacityAnswer, CatalogAnswer,
     CatalogBackupAnswer, CatalogMoveAnswer, CatalogTarget, ClusterAnswer, ContainerAnswer,
-    ContainerChange, ContainerSpec, DiffAnswer, DiskAnswer, DiskLight, DiskReplacement, DiskSpec,
-    EventQuery, EventsAnswer, GroupSnapshotAnswer, GroupSnapshotSpec, IdPage, JoinAnswer,
-    JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery, LogQuery, LogsAnswer, MemberAnswer,
-    MemberChange, MetricsAnswer, MetricsQuery, NamePage, RemoveQuery, ResiliencyAnswer, Retirement,
-    Scope, SettingAnswer, SnapshotAnswer, SpaceReportAnswer, StartedAnswer, StatusAnswer,
-    StoreAnswer, TaskAnswer, TaskQuery, TasksAnswer, TokenAnswer, TokenSpec, VolumeAnswer,
+    ContainerChange, ContainerQuery, ContainerSpec, DiffAnswer, DiskAnswer, DiskLight, DiskQuery,
+    DiskReplacement, DiskSpec, EventQuery, EventsAnswer, GroupSnapshotAnswer, GroupSnapshotQuery,
+    GroupSnapshotSpec, JoinAnswer, JoinRequest, JoinTokenAnswer, JoinTokenSpec, ListQuery,
+    LogQuery, LogReport, LogReportAnswer, LogsAnswer, MemberAnswer, MemberChange, MetricsAnswer,
+    MetricsQuery, RemoveQuery, ResiliencyAnswer, Retirement, Scope, SettingAnswer, SettingQuery,
+    SnapshotAnswer, SpaceReportAnswer, StartedAnswer, StatusAnswer, StoreAnswer, StoreQuery,
+    TaskAnswer, TaskQuery, TasksAnswer, TokenAnswer, TokenQuery, TokenSpec, VolumeAnswer,
     VolumeChange, VolumeSpec, http,
 };
 use utoipa::openapi::Required::{False, True};
@@ -41,8 +43,10 @@ pub(super) fn operations() -> Vec<Described> {
     let groups = [
         cluster(),
         members(),
+        scrubbing(),
         catalog(),
         disks(),
+        groups(),
         insight(),
         logs(),
         tasks(),
@@ -145,9 +149,19 @@ fn logs() -> Vec<Describe> {
     vec![
         Describe::new(Get, "/logs", "logs", "Recent lines of the nodes' logs")
             .query::<LogQuery>(&[])
-            .answer::<LogsAnswer>("The newest lines that were asked for, oldest first")
+            .answer::<LogsAnswer>("The newest lines that were asked for, oldest first; to a driver, of those that it told")
             .problems(&[NotFound])
-            .scopes(LOOKING),
+            .scopes(ALL),
+        Describe::new(
+            Post,
+            "/logs",
+            "log-report",
+            "Keeps lines of a driver's programs for a while: for the driver. A repeat changes nothing",
+        )
+        .body::<LogReport>(True)
+        .answer::<LogReportAnswer>("How many of them are new")
+        .problems(&[Throttled])
+        .scopes(DRIVING),
         Describe::new(
             Get,
             "/logs/follow",
@@ -235,12 +249,10 @@ fn members() -> Vec<Describe> {
             NODE,
         ),
         Describe::new(Get, "/stores", "store-list", "Every store")
-            .query::<IdPage>(&[])
+            .query::<StoreQuery>(&[])
             .list::<StoreAnswer>("Stores, by id")
             .scopes(LOOKING),
-        Describe::new(Get, "/settings", "setting-list", "What the nodes run with")
-            .list::<SettingAnswer>("Settings, by key and node; of nodes that answer")
-            .scopes(LOOKING),
+        settings(),
         show("/stores/{id}", "store-show", "One store", "id", STORE),
         set(
             "/stores/{id}",
@@ -256,6 +268,29 @@ fn members() -> Vec<Describe> {
             "id",
             STORE,
         ),
+    ]
+}
+
+fn settings() -> Describe {
+    Describe::new(Get, "/settings", "setting-list", "What the nodes run with")
+        .query::<SettingQuery>(&[])
+        .list::<SettingAnswer>("Settings, by key and node; of nodes that answer")
+        .scopes(LOOKING)
+}
+
+/// Reading a store from beginning to end.
+fn scrubbing() -> Vec<Describe> {
+    vec![
+        Describe::new(
+            Post,
+            "/stores/{id}/scrub",
+            "store-scrub",
+            "Reads every copy of a store and makes good what has rotted",
+        )
+        .named("id", "Id of the store")
+        .answer::<StartedAnswer>("Begun; the task ends when all of them are read")
+        .problems(&[NotFound, Refused])
+        .scopes(OPERATING),
     ]
 }
 
@@ -293,7 +328,7 @@ fn catalog() -> Vec<Describe> {
 fn disks() -> Vec<Describe> {
     vec![
         Describe::new(Get, "/disks", "disk-list", "The disks of all nodes")
-            .query::<NamePage>(&[])
+            .query::<DiskQuery>(&[])
             .list::<DiskAnswer>("Disks, by node and store")
             .scopes(LOOKING),
         Describe::new(
@@ -334,7 +369,7 @@ fn disks() -> Vec<Describe> {
 fn containers() -> Vec<Describe> {
     vec![
         Describe::new(Get, "/containers", "container-list", "Every container")
-            .query::<NamePage>(&[])
+            .query::<ContainerQuery>(&[])
             .list::<ContainerAnswer>("Containers, by name")
             .scopes(ALL),
         Describe::new(
@@ -348,6 +383,13 @@ fn containers() -> Vec<Describe> {
         .answer::<ContainerAnswer>("The container")
         .problems(&[Exists, Refused])
         .scopes(DRIVING),
+        Describe::new(Get, "/containers/{name}", "container-show", "One container")
+            .named("name", CONTAINER)
+            .tagged()
+            .known()
+            .answer::<ContainerAnswer>("The container")
+            .problems(&[NotFound])
+            .scopes(ALL),
         Describe::new(
             Patch,
             "/containers/{name}",
@@ -379,7 +421,9 @@ fn volumes() -> Vec<Describe> {
     vec![
         Describe::new(Get, "/volumes", "volume-list", "Volumes")
             .query::<ListQuery>(&["volume"])
-            .list::<VolumeAnswer>("Volumes by name, or a page of them by id")
+            .list::<VolumeAnswer>(
+                "Volumes by name, or a page of them by id or in the order asked for",
+            )
             .scopes(ALL),
         Describe::new(
             Post,
@@ -461,6 +505,13 @@ fn volume_actions() -> Vec<Describe> {
         .tagged()
         .answer::<VolumeAnswer>("The volume as it is now")
         .problems(&[NoSpace])
+        .scopes(OPERATING),
+        action(
+            "release",
+            "Ends the quarantine of a volume whose cause is gone, so that any node may open it",
+        )
+        .tagged()
+        .answer::<VolumeAnswer>("The volume as it is now")
         .scopes(OPERATING),
         action(
             "attach",
@@ -555,7 +606,7 @@ fn group_snapshots() -> Vec<Describe> {
             "group-snapshot-list",
             "Group snapshots",
         )
-        .query::<IdPage>(&[])
+        .query::<GroupSnapshotQuery>(&[])
         .list::<GroupSnapshotAnswer>("Group snapshots, oldest first")
         .scopes(ALL),
         Describe::new(
@@ -585,7 +636,7 @@ fn group_snapshots() -> Vec<Describe> {
             "Deletes a group snapshot with its members",
         )
         .named("id", ID)
-        .object(DONE)
+        .answer::<StartedAnswer>("Deleted; the task ends when the space of all members is back")
         .problems(&[NotFound, Refused])
         .scopes(DRIVING),
     ]
@@ -597,29 +648,34 @@ fn tokens() -> Vec<Describe> {
             Get,
             "/tokens",
             "token-list",
-            "Every token, without its secret",
+            "Tokens without their secrets: every one for an administrator, for other users who have logged in their own",
         )
-        .query::<NamePage>(&[])
+        .query::<TokenQuery>(&[])
         .list::<TokenAnswer>("Tokens, by name")
-        .scopes(ADMIN),
-        Describe::new(Post, "/tokens", "token-create", "Makes a token")
-            .body::<TokenSpec>(True)
-            .tagged()
-            .answer::<TokenAnswer>("The token; its secret is in this answer and never again")
-            .problems(&[NotFound, Exists])
-            .keyless()
-            .scopes(ADMIN),
+        .scopes(LOOKING),
+        Describe::new(
+            Post,
+            "/tokens",
+            "token-create",
+            "Makes a token; users who have logged in and are no administrators make personal ones",
+        )
+        .body::<TokenSpec>(True)
+        .tagged()
+        .answer::<TokenAnswer>("The token; its secret is in this answer and never again")
+        .problems(&[NotFound, Exists, Refused])
+        .keyless()
+        .scopes(LOOKING),
         Describe::new(
             Delete,
             "/tokens/{name}",
             "token-delete",
-            "Deletes a token: it is refused from now on",
+            "Deletes a token, which is refused from now on: one's own, or as an administrator any",
         )
         .named("name", "Name of the token")
         .conditional()
         .object(DONE)
         .problems(&[NotFound])
-        .scopes(ADMIN),
+        .scopes(LOOKING),
     ]
 }
 

@@ -1,14 +1,14 @@
 //! Users, sessions, and the audit log.
 
-use super::paging::NameText;
+use super::paging::{self, Asked};
 use super::{Body, PathText, Shared, bad, bytes, text};
 use crate::auth::{self, Access, Digest, Transport};
 use crate::reply::{Reply, parse, require_json};
-use crate::{audit, make_secret};
+use crate::{audit, idempotency, make_secret};
 use api::users::SESSION_ID_DIGITS;
 use api::{
     Answer, AuditQuery, ErrorKind, Login, Operation, OperationError, PasswordChange, Scope,
-    SessionAnswer, SessionQuery, UserChange, UserSpec,
+    SessionAnswer, SessionQuery, UserChange, UserQuery, UserSpec,
 };
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
@@ -31,8 +31,8 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/audit", get(audit_list))
 }
 
-async fn user_list(State(shared): State<Shared>, page: NameText) -> Reply {
-    shared.named(page, Operation::UserList).await
+async fn user_list(State(shared): State<Shared>, query: Asked<UserQuery>) -> Reply {
+    shared.listed(query).await
 }
 
 async fn user_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
@@ -140,7 +140,7 @@ async fn log_in(State(shared): State<Shared>, headers: HeaderMap, body: Body) ->
         hash: String::new(),
     };
     let result = begun.as_ref().map(|_| Answer::Done).map_err(Clone::clone);
-    if result.is_ok() || shared.is_user(&told).await {
+    if result.is_ok() || shared.is_worth_telling(&told, &result).await {
         let mut access = auth::current();
         if let Ok((SessionAnswer { who: Some(who), .. }, _)) = &begun {
             access.who.clone_from(who);
@@ -166,6 +166,24 @@ fn wrong() -> OperationError {
 }
 
 impl Shared {
+    /// Whether a failed attempt to log in comes into the audit log: of those that have to wait, the first of each wait.
+    async fn is_worth_telling(
+        &self,
+        told: &Operation,
+        result: &Result<Answer, OperationError>,
+    ) -> bool {
+        let Operation::SessionCreate { user, .. } = told else {
+            return false;
+        };
+        self.is_news(user, result) && self.is_user(told).await
+    }
+
+    fn is_news(&self, user: &str, result: &Result<Answer, OperationError>) -> bool {
+        let waits = |error: &OperationError| error.kind == ErrorKind::Throttled;
+        let from = network(&auth::current().from);
+        !result.as_ref().is_err_and(waits) || self.throttle.is_news(user, &from)
+    }
+
     /// Whether the user exists that somebody failed to log in as. Names that somebody makes up must not push everything else out
     /// of the audit log; for names that exist the throttle bounds how many entries there are.
     async fn is_user(&self, told: &Operation) -> bool {
@@ -174,6 +192,22 @@ impl Shared {
         };
         let find = Operation::UserFind { name: user.clone() };
         self.carry_out(find).await.is_ok()
+    }
+}
+
+impl Shared {
+    /// As [`whose`]; a refusal comes into the audit log.
+    fn whose(
+        &self,
+        access: &Access,
+        asked: Option<String>,
+        operation: impl Fn(Option<String>) -> Operation,
+    ) -> Result<Option<String>, OperationError> {
+        let found = whose(access, asked.clone());
+        if let Err(error) = &found {
+            self.note(access, &operation(asked), None, &Err(error.clone()));
+        }
+        found
     }
 }
 
@@ -292,14 +326,12 @@ fn whose(access: &Access, asked: Option<String>) -> Result<Option<String>, Opera
 }
 
 /// Sessions that count.
-async fn session_list(
-    State(shared): State<Shared>,
-    query: Result<Query<SessionQuery>, QueryRejection>,
-) -> Reply {
+async fn session_list(State(shared): State<Shared>, query: Asked<SessionQuery>) -> Reply {
     let listed = async {
-        let Query(SessionQuery { user }) = query.map_err(|cause| bad(&cause))?;
+        let Query(query) = query.map_err(|cause| bad(&cause))?;
         let access = auth::current();
-        let user = whose(&access, user)?;
+        let list = |user| Operation::SessionList { user };
+        let user = shared.whose(&access, query.user.clone(), list)?;
         let Answer::Sessions(mut all) = shared.carry_out(Operation::SessionList { user }).await?
         else {
             return Err(OperationError::failed(
@@ -312,7 +344,7 @@ async fn session_list(
                 .as_ref()
                 .is_some_and(|hash| hash.starts_with(&session.id));
         }
-        Ok(Answer::Sessions(all))
+        paging::part(&query, Answer::Sessions(all))
     };
     listed.await.into()
 }
@@ -322,12 +354,15 @@ async fn session_end(State(shared): State<Shared>, path: PathText) -> Reply {
     let ended = async {
         let id = text(path)?;
         let access = auth::current();
-        let user = whose(&access, None)?;
-        let end = Operation::SessionEnd { id, user };
-        let before = shared.before(&end).await;
-        let result = shared.carry_out(end.clone()).await;
-        shared.note(&access, &end, before, &result);
-        result
+        let end = |user| Operation::SessionEnd {
+            id: id.clone(),
+            user,
+        };
+        let user = shared.whose(&access, None, end)?;
+        match idempotency::ticket(&access, &end(user.clone()))? {
+            None => shared.do_and_tell(&access, end(user)).await,
+            Some(ticket) => shared.do_once(access, end(user), ticket).await,
+        }
     };
     ended.await.into()
 }
@@ -342,12 +377,20 @@ async fn own_password(State(shared): State<Shared>, headers: HeaderMap, body: Bo
             OperationError::new(ErrorKind::Forbidden, reason)
         })?;
         let PasswordChange { current, password } = parse(&headers, &bytes(body)?)?;
-        authenticate(&shared, &session.user, current).await?;
-        let set = Operation::UserSet {
+        let set = |hash| Operation::UserSet {
             name: session.user.clone(),
             role: None,
-            hash: Some(shared.passwords.hash(password).await?),
+            hash: Some(hash),
         };
+        let known = authenticate(&shared, &session.user, current).await;
+        if let Err(error) = known {
+            let refused = Err(error);
+            if shared.is_news(&session.user, &refused) {
+                shared.note(&access, &set(String::new()), None, &refused);
+            }
+            return refused;
+        }
+        let set = set(shared.passwords.hash(password).await?);
         let before = shared.before(&set).await;
         let result = shared.carry_out(set.clone()).await;
         shared.note(&access, &set, before, &result);

@@ -1,10 +1,12 @@
 //! What is wrong, and who is told of it.
 
-use super::paging::NameText;
+use super::paging::Asked;
 use super::{Body, PathText, Shared, bad, bytes, text};
 use crate::auth;
 use crate::reply::{Reply, parse, parse_or_default, require_json};
-use api::{AlertNote, AlertOperation, AlertQuery, AlertTargetSpec, Operation, OperationError};
+use api::{
+    AlertNote, AlertOperation, AlertQuery, AlertTargetSpec, Operation, OperationError, TargetQuery,
+};
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -83,9 +85,8 @@ async fn resolve(
     reply(&shared, asked).await
 }
 
-async fn target_list(State(shared): State<Shared>, page: NameText) -> Reply {
-    let list = Operation::Alert(AlertOperation::TargetList);
-    shared.named(page, list).await
+async fn target_list(State(shared): State<Shared>, query: Asked<TargetQuery>) -> Reply {
+    shared.listed(query).await
 }
 
 async fn target_add(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {

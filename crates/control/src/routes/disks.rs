@@ -1,10 +1,10 @@
 //! Disks of the nodes.
 
 use super::members::id_of;
-use super::paging::NameText;
+use super::paging::Asked;
 use super::{Body, PathText, Shared, bytes};
 use crate::reply::{Reply, parse};
-use api::{DiskLight, DiskReplacement, DiskSpec, Operation};
+use api::{DiskLight, DiskQuery, DiskReplacement, DiskSpec, Operation};
 use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -18,8 +18,8 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/disks/{store}/locate", post(locate))
 }
 
-async fn list(State(shared): State<Shared>, page: NameText) -> Reply {
-    shared.disks(page).await
+async fn list(State(shared): State<Shared>, query: Asked<DiskQuery>) -> Reply {
+    shared.listed(query).await
 }
 
 async fn add(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {

@@ -1,9 +1,12 @@
 //! Kubernetes clusters whose volumes are here, and their claims.
 
+use super::paging::Asked;
 use super::{Body, PathText, Shared, bad, bytes, text};
 use crate::reply::{Reply, parse};
 use api::kubernetes::REPORT_BYTES_MAX;
-use api::{ClaimQuery, KubernetesOperation, KubernetesReport, Operation, OperationError};
+use api::{
+    ClaimQuery, KubernetesOperation, KubernetesQuery, KubernetesReport, Operation, OperationError,
+};
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Query, State};
@@ -24,8 +27,8 @@ async fn reply(shared: &Shared, asked: Result<KubernetesOperation, OperationErro
     shared.reply(asked.map(Operation::Kubernetes)).await
 }
 
-async fn list(State(shared): State<Shared>) -> Reply {
-    reply(&shared, Ok(KubernetesOperation::List)).await
+async fn list(State(shared): State<Shared>, query: Asked<KubernetesQuery>) -> Reply {
+    shared.listed(query).await
 }
 
 async fn show(State(shared): State<Shared>, path: PathText) -> Reply {

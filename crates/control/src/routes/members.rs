@@ -1,14 +1,16 @@
 //! Nodes and stores as members of the cluster.
 
-use super::paging::IdText;
+use super::paging::Asked;
 use super::{Body, PathText, Shared, bad, bytes, text};
-use crate::reply::{Reply, parse};
-use api::{EventQuery, MemberChange, Operation, OperationError, RemoveQuery};
+use crate::reply::{Reply, parse, require_json};
+use api::{
+    EventQuery, MemberChange, Operation, OperationError, RemoveQuery, SettingQuery, StoreQuery,
+};
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 type RemoveText = Result<Query<RemoveQuery>, QueryRejection>;
 
@@ -28,6 +30,7 @@ pub(super) fn routes() -> Router<Shared> {
             "/stores/{id}",
             get(store_show).patch(store_set).delete(store_remove),
         )
+        .route("/stores/{id}/scrub", post(store_scrub))
 }
 
 pub(super) fn id_of(path: PathText) -> Result<u32, OperationError> {
@@ -47,7 +50,10 @@ async fn resiliency(State(shared): State<Shared>) -> Reply {
 }
 
 async fn space(State(shared): State<Shared>) -> Reply {
-    let whole = Operation::Space { lineage: None };
+    let whole = Operation::Space {
+        lineage: None,
+        lineages: Vec::new(),
+    };
     shared.reply(Ok(whole)).await
 }
 
@@ -89,12 +95,12 @@ async fn node_remove(State(shared): State<Shared>, path: PathText, query: Remove
     shared.reply(operation()).await
 }
 
-async fn settings(State(shared): State<Shared>) -> Reply {
-    shared.reply(Ok(Operation::SettingList)).await
+async fn settings(State(shared): State<Shared>, query: Asked<SettingQuery>) -> Reply {
+    shared.listed(query).await
 }
 
-async fn store_list(State(shared): State<Shared>, page: IdText) -> Reply {
-    shared.numbered(page, Operation::StoreList).await
+async fn store_list(State(shared): State<Shared>, query: Asked<StoreQuery>) -> Reply {
+    shared.listed(query).await
 }
 
 async fn store_show(State(shared): State<Shared>, path: PathText) -> Reply {
@@ -114,6 +120,13 @@ async fn store_set(
         Ok(Operation::StoreSet { id, change })
     };
     shared.reply(operation()).await
+}
+
+async fn store_scrub(State(shared): State<Shared>, path: PathText, headers: HeaderMap) -> Reply {
+    let id = require_json(&headers).and_then(|()| id_of(path));
+    shared
+        .reply(id.map(|id| Operation::StoreScrub { id }))
+        .await
 }
 
 async fn store_remove(State(shared): State<Shared>, path: PathText, query: RemoveText) -> Reply {

@@ -3,17 +3,20 @@
 //! An event's id is the time of the newest line that was told. Who comes again says it in `Last-Event-ID` and is told what came
 //! since, and some seconds before it once more: clocks of nodes differ. A line is the same as another if node, number and time are.
 
-use super::{COME_AGAIN_MS, Events, FOLLOWERS_MAX, LIFE_MAX, PULSE, last_event};
+use super::{COME_AGAIN_MS, Events, FOLLOWERS_MAX, Guest, LIFE_MAX, PULSE, last_event};
+use crate::Backend;
 use crate::audit::now_ms;
+use crate::auth::{self, Asker};
+use crate::limits;
 use crate::reply::Reply;
 use crate::routes::{Shared, bad};
-use crate::{Backend, auth};
 use api::{
     Answer, ErrorKind, LOGS_LIMIT_MAX, LogQuery, LogsAnswer, LogsSeen, Operation, OperationError,
+    Scope,
 };
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
@@ -32,6 +35,7 @@ struct Follower {
     closing: watch::Receiver<bool>,
     until: Instant,
     first: Option<Bytes>,
+    guest: Guest,
     _place: OwnedSemaphorePermit,
 }
 
@@ -79,6 +83,9 @@ impl Events for Follower {
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
                 () = closing => return None,
             }
+            if self.guest.must_go().await {
+                return None;
+            }
             // A node that did not answer is asked again.
             if let Ok(Some(event)) = self.look().await {
                 return Some(event);
@@ -103,6 +110,7 @@ fn problem(query: &LogQuery) -> Option<&'static str> {
 /// Serves the lines.
 pub(crate) async fn serve(
     State(shared): State<Shared>,
+    Extension(asker): Extension<Asker>,
     headers: HeaderMap,
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Response {
@@ -111,8 +119,17 @@ pub(crate) async fn serve(
         Ok(Query(query)) => query,
         Err(cause) => return refuse(bad(&cause)),
     };
-    if let Err(error) = auth::check(&auth::current(), &Operation::Logs(query.clone())) {
+    let access = auth::current();
+    let query = limits::of_logs(&access, query);
+    let operation = Operation::Logs(query.clone());
+    if let Err(error) = auth::check(&access, &operation) {
         return refuse(error);
+    }
+    if access.scope == Some(Scope::Csi) {
+        // The places are few: drivers would take those of people.
+        let message =
+            "a driver follows no logs: it reads the lines that it told with GET /api/v1/logs";
+        return refuse(OperationError::new(ErrorKind::Forbidden, message));
     }
     if let Some(problem) = problem(&query) {
         return refuse(OperationError::bad_request(problem));
@@ -134,6 +151,7 @@ pub(crate) async fn serve(
         closing: hub.closing.clone(),
         until: Instant::now() + LIFE_MAX,
         first: None,
+        guest: Guest::new(asker, operation),
         _place: place,
     };
     let began = match follower.look().await {

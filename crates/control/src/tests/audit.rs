@@ -50,15 +50,20 @@ pub(super) fn there(operation: &Operation) -> Option<Answer> {
             sessions: 2,
             version: None,
         }]),
-        Operation::TokenList => Answer::Tokens(vec![TokenAnswer {
-            name: "t".to_owned(),
-            scope: Scope::Csi,
-            containers: Vec::new(),
-            kubernetes: Vec::new(),
-            created_ms: 1,
-            token: Some(SECRET.to_owned()),
-            version: None,
-        }]),
+        Operation::TokenList => {
+            let token = |name: &str, user: Option<&str>| TokenAnswer {
+                name: name.to_owned(),
+                scope: Scope::Viewer,
+                user: user.map(str::to_owned),
+                containers: Vec::new(),
+                kubernetes: Vec::new(),
+                all_containers: false,
+                created_ms: 1,
+                token: Some(SECRET.to_owned()),
+                version: None,
+            };
+            Answer::Tokens(vec![token("t", None), token("viewers", Some("viewer"))])
+        }
         Operation::SessionList { .. } => Answer::Sessions(vec![OpenSessionAnswer {
             id: "0af9".to_owned(),
             user: "u".to_owned(),
@@ -116,12 +121,13 @@ const NOTHING_BEFORE: &[(&str, &str)] = &[
 ];
 
 /// Requests that change something for their driver alone, a thousand times a day.
-const NOT_TOLD: &[&str] = &["PUT /api/v1/kubernetes/prod/report"];
+const NOT_TOLD: &[&str] = &["PUT /api/v1/kubernetes/prod/report", "POST /api/v1/logs"];
 
 /// Requests that are in no list of others, with what they send.
 const MORE: &[(&str, &str)] = &[
     ("POST /api/v1/volumes/v/drain", ""),
     ("DELETE /api/v1/sessions/0af9", ""),
+    ("DELETE /api/v1/tokens/t", ""),
 ];
 
 async fn told_of(server: &Server, request: &str, body: &str) -> Vec<AuditEntry> {

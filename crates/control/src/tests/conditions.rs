@@ -36,8 +36,10 @@ pub(super) fn list(operation: &Operation) -> Result<Answer, OperationError> {
     let token = |name: &str| TokenAnswer {
         name: name.to_owned(),
         scope: Scope::Viewer,
+        user: None,
         containers: Vec::new(),
         kubernetes: Vec::new(),
+        all_containers: false,
         created_ms: 1,
         token: None,
         version: Some(VERSION),
@@ -82,6 +84,12 @@ async fn what_is_known_is_not_sent_again() {
         let (status, _, body) = server.whole(SHOW, &headers, b"").await;
         assert!(status == 200 && body.contains("versioned"), "{other}");
     }
+    // One container, which is changed on top of what is read, is as one volume.
+    let one = "GET /api/v1/containers/versioned";
+    let (status, head, _) = server.whole(one, "", b"").await;
+    assert!(status == 200 && head.contains("etag: \"7\""), "{head}");
+    let (status, ..) = server.whole(one, "If-None-Match: \"7\"\r\n", b"").await;
+    assert_eq!(status, 304);
     // What has no version is always sent.
     let headers = "If-None-Match: *\r\n";
     let (status, head, _) = server.whole("GET /api/v1/volumes/v", headers, b"").await;
@@ -132,6 +140,7 @@ async fn odd_conditions_and_those_that_cannot_be_kept_are_refused() {
     for request in [
         "POST /api/v1/containers",
         "POST /api/v1/volumes/v/drain",
+        "POST /api/v1/volumes/v/release",
         "DELETE /api/v1/volumes/v/snapshots/s",
         "DELETE /api/v1/group-snapshots/1",
         "DELETE /api/v1/nodes/n",
@@ -214,13 +223,21 @@ async fn lists_come_in_pages() {
             .await
             .is_empty()
     );
+    assert_eq!(
+        page(&server, "stores?sort=-id", "id").await,
+        ["30", "10", "2"]
+    );
+    assert_eq!(
+        page(&server, "tokens?sort=-name&after=c", "name").await,
+        ["b", "a"]
+    );
     let disks = page(&server, "disks?limit=2&after=a/2//dev/x", "store").await;
     assert_eq!(disks, ["10", "3"]);
     for odd in [
         "stores?limit=0",
         "stores?limit=1001",
         "stores?after=x",
-        "stores?sort=id",
+        "stores?sort=size",
         "tokens?limit=0",
         "users?limit=x",
         "disks?after=x",
@@ -258,6 +275,7 @@ fn the_document_says_which_requests_take_a_condition() {
             found.1 += usize::from(known);
         }
     }
-    // Set and delete of containers, volumes and users; resize, restore, attach, detach; nodes, stores; tokens, targets.
-    assert_eq!(found, (14, 3));
+    // Set and delete of containers, volumes and users; resize, restore, attach, detach; nodes, stores; tokens, targets. Known: one
+    // container, volume, node and store.
+    assert_eq!(found, (14, 4));
 }

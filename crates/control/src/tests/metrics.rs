@@ -5,7 +5,7 @@ use api::{
     ActivityAnswer, AlertCountsAnswer, AlertKindFigures, CacheFigures, ClusterFigures,
     CollectionFigures, ComponentAnswer, ContainerFigures, DiskFigures, FiguresAnswer,
     LatencyFigures, NodeAnswer, ProcessFigures, ReductionFigures, ResiliencyAnswer, ScrubFigures,
-    ServedFigures, SpaceAnswer, StoreAnswer, StoreFigures, VolumeFigures,
+    ServedFigures, SpaceAnswer, StoreAnswer, StoreFigures, VolumeFigures, VolumeReductionFigures,
 };
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -82,6 +82,11 @@ pub(super) fn figures(volumes: u64) -> FiguresAnswer {
             },
             disks: vec![DiskFigures {
                 reads: 1,
+                micros: [70, 0, 0],
+                latency: LatencyFigures {
+                    reads: vec![0, 1, 0],
+                    ..LatencyFigures::default()
+                },
                 ..DiskFigures::default()
             }],
         }],
@@ -119,6 +124,12 @@ pub(super) fn figures(volumes: u64) -> FiguresAnswer {
                 ..ContainerFigures::default()
             }],
             reduction: Some(ReductionFigures::default()),
+            volume_reductions: vec![VolumeReductionFigures {
+                name: "alone".to_owned(),
+                container: "gold".to_owned(),
+                mapped: 8192,
+                stored: 4096,
+            }],
             collection: CollectionFigures::default(),
         }),
     }
@@ -229,6 +240,29 @@ fn histograms_are_cumulated_and_in_seconds() {
         format!("azekura_volume_latency_seconds_bucket{{{labels},le=\"+Inf\"}} 55"),
         format!("azekura_volume_latency_seconds_sum{{{labels}}} 1.500000"),
         format!("azekura_volume_latency_seconds_count{{{labels}}} 55"),
+    ] {
+        assert!(
+            text.lines().any(|have| have == line),
+            "{line} is not in\n{text}"
+        );
+    }
+}
+
+#[test]
+fn disks_and_containers_have_histograms_of_their_own() {
+    let text = render(&figures(3));
+    let disk = "store=\"3\",node=\"a \\\"quoted\\\" name\",disk=\"0\",operation=\"read\"";
+    let container = "container=\"gold\",node=\"a \\\"quoted\\\" name\",operation=\"read\"";
+    for line in [
+        format!("azekura_disk_latency_seconds_bucket{{{disk},le=\"0.000064\"}} 0"),
+        format!("azekura_disk_latency_seconds_bucket{{{disk},le=\"0.000256\"}} 1"),
+        format!("azekura_disk_latency_seconds_sum{{{disk}}} 0.000070"),
+        format!("azekura_disk_latency_seconds_count{{{disk}}} 1"),
+        // Three volumes with 55 reads each.
+        format!("azekura_container_latency_seconds_count{{{container}}} 165"),
+        format!("azekura_container_latency_seconds_sum{{{container}}} 4.500000"),
+        "azekura_volume_walked_bytes{volume=\"alone\",container=\"gold\"} 8192".to_owned(),
+        "azekura_volume_stored_bytes{volume=\"alone\",container=\"gold\"} 4096".to_owned(),
     ] {
         assert!(
             text.lines().any(|have| have == line),

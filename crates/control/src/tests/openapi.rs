@@ -89,7 +89,7 @@ async fn router_and_document_have_the_same_paths_and_methods() {
     }
 }
 
-fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+pub(super) fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     match value {
         Value::Object(map) => {
             if let Some(Value::String(target)) = map.get("$ref") {

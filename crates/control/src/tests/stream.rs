@@ -69,6 +69,7 @@ impl Lines {
             target: "node".to_owned(),
             message: format!("line {number}"),
             fields: [("from".to_owned(), format!("{:?}", query.from))].into(),
+            origin: None,
         };
         Ok(Answer::Logs(LogsAnswer {
             lines: vec![line(newest - 1), line(newest)],
@@ -169,7 +170,7 @@ async fn lines_are_told_once_from_where_one_stopped() {
 async fn lines_that_make_no_sense_are_refused() {
     let server = Server::start_with(Auth::Tokens { admin: None }).await;
     for (token, query, status) in [
-        ("azk_csi", "", "403"),
+        ("azk_client", "", "403"),
         ("azk_viewer", "?limit=5", "400"),
         ("azk_viewer", "?to=5", "400"),
         ("azk_viewer", "?level=loud", "400"),
@@ -212,5 +213,24 @@ async fn who_may_not_look_is_not_told() {
         let mut listener = Listener::begin(&server, &header).await;
         let line = listener.line().await.unwrap();
         assert_eq!(line.split(' ').nth(1), Some(status), "{token}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_session_that_opened_it() {
+    for path in ["/stream", "/logs/follow"] {
+        let server = super::accounts::start().await;
+        let session = super::accounts::log_in(&server, "operator").await + "Connection: close\r\n";
+        let mut stays = Listener::begin_at(&server, path, &session).await;
+        let other = super::accounts::log_in(&server, "operator").await + "Connection: close\r\n";
+        let mut ends = Listener::begin_at(&server, path, &other).await;
+        assert!(stays.event().await.is_some() && ends.event().await.is_some());
+        let headers = format!("{other}x-azekura-request: 1\r\n");
+        let (status, answer) = server.send("DELETE /api/v1/session", &headers, b"").await;
+        assert_eq!(status, 200, "{answer}");
+        while ends.line().await.is_some() {}
+        for _ in 0..3 {
+            assert!(stays.line().await.is_some());
+        }
     }
 }

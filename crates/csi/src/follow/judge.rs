@@ -83,17 +83,49 @@ pub(super) fn suspects<'a>(
 pub(super) enum Evidence {
     /// Its owner has heard it lately.
     Heard,
-    /// Its owner would have heard it, or nobody serves the volume and nobody asks for it.
+    /// Its owner would have heard it, or nobody has served the volume for so long that it would have asked for it.
     Silent,
     /// Not known: its owner does not answer, or has not served it for long enough.
     Unknown,
 }
 
-/// What a volume, as it is shown, says of the client `name`.
-pub(super) fn evidence(volume: &VolumeAnswer, name: &str, options: &FollowOptions) -> Evidence {
+/// Since when nobody has served volumes, and when that was seen last, by this process's clock.
+#[derive(Default)]
+pub(super) struct Unserved(BTreeMap<u64, (Instant, Instant)>);
+
+impl Unserved {
+    /// Takes in what is shown of a volume now; for how long nobody has served it, as far as this process has seen. Between two looks
+    /// that are far apart somebody may have.
+    pub fn note(
+        &mut self,
+        volume: &VolumeAnswer,
+        now: Instant,
+        options: &FollowOptions,
+    ) -> Duration {
+        let lately = |seen: Instant| now.duration_since(seen) < options.silent_after;
+        self.0.retain(|_, (_, seen)| lately(*seen));
+        if volume.owner.is_some() {
+            self.0.remove(&volume.id);
+            return Duration::ZERO;
+        }
+        let (since, seen) = self.0.entry(volume.id).or_insert((now, now));
+        *seen = now;
+        now.duration_since(*since)
+    }
+}
+
+/// What a volume, as it is shown, says of the client `name`; nobody has served it for `unserved`. A volume between two owners,
+/// as after a restart of the first one, has heard nobody yet.
+pub(super) fn evidence(
+    volume: &VolumeAnswer,
+    name: &str,
+    unserved: Duration,
+    options: &FollowOptions,
+) -> Evidence {
     let Some(client) = volume.clients.iter().find(|client| client.name == name) else {
         return match volume.owner {
             Some(_) => Evidence::Unknown,
+            None if unserved < options.silent_after => Evidence::Unknown,
             None => Evidence::Silent,
         };
     };
@@ -204,7 +236,7 @@ mod tests {
             clients,
             ..VolumeAnswer::default()
         };
-        let says = |volume: &VolumeAnswer| evidence(volume, "a", &OPTIONS);
+        let says = |volume: &VolumeAnswer| evidence(volume, "a", Duration::ZERO, &OPTIONS);
         assert_eq!(
             says(&volume(Some(1), vec![client(14_999, true)])),
             Evidence::Heard
@@ -222,6 +254,28 @@ mod tests {
             Evidence::Silent
         );
         assert_eq!(says(&volume(Some(1), vec![])), Evidence::Unknown);
-        assert_eq!(says(&volume(None, vec![])), Evidence::Silent);
+        assert_eq!(says(&volume(None, vec![])), Evidence::Unknown);
+    }
+
+    #[test]
+    fn a_volume_that_nobody_serves_says_nothing_until_a_living_client_would_have_asked_for_it() {
+        let (start, mut unserved) = (Instant::now(), Unserved::default());
+        let mut says = |seconds: u64, owner: Option<u32>| {
+            let volume = VolumeAnswer {
+                id: 7,
+                owner,
+                ..VolumeAnswer::default()
+            };
+            let since = unserved.note(&volume, at(start, seconds), &OPTIONS);
+            evidence(&volume, "a", since, &OPTIONS)
+        };
+        assert_eq!(says(100, None), Evidence::Unknown);
+        assert_eq!(says(114, None), Evidence::Unknown);
+        assert_eq!(says(115, None), Evidence::Silent);
+        assert_eq!(says(116, Some(2)), Evidence::Unknown);
+        assert_eq!(says(117, None), Evidence::Unknown, "it counts anew");
+        assert_eq!(says(131, None), Evidence::Unknown);
+        assert_eq!(says(132, None), Evidence::Silent);
+        assert_eq!(says(150, None), Evidence::Unknown, "nobody looked for long");
     }
 }

@@ -1,6 +1,6 @@
 //! One look at all nodes, and what follows from it.
 
-use super::judge::{Evidence, Heard, evidence, suspects};
+use super::judge::{Evidence, Heard, Unserved, evidence, suspects};
 use super::{FollowOptions, Load, Mark, Orchestrator, Unanswered, Worker};
 use crate::call::Call;
 use crate::cluster::{ApiError, Cluster};
@@ -42,6 +42,7 @@ pub(super) struct Rounds<'a> {
     orchestrator: &'a dyn Orchestrator,
     options: FollowOptions,
     heard: Heard,
+    unserved: Unserved,
     /// What was said last of each node: said again only when it changes.
     said: BTreeMap<String, String>,
     /// Lost nodes that had nothing, and when that was seen.
@@ -59,6 +60,7 @@ impl<'a> Rounds<'a> {
             orchestrator,
             options,
             heard: Heard::default(),
+            unserved: Unserved::default(),
             said: BTreeMap::new(),
             bare: BTreeMap::new(),
         }
@@ -207,7 +209,13 @@ impl<'a> Rounds<'a> {
     }
 
     /// Whether none of the volumes hears the client, each asked now.
-    fn check_silent(&self, call: &Call, name: &str, volumes: &[VolumeAnswer]) -> Result<(), Held> {
+    fn check_silent(
+        &mut self,
+        call: &Call,
+        name: &str,
+        volumes: &[VolumeAnswer],
+    ) -> Result<(), Held> {
+        let mut all = Vec::new();
         for volume in volumes {
             let asked = self.cluster.ask(call);
             let shown = asked.get(&path(&["volumes", &volume_address(volume.id)]));
@@ -215,7 +223,12 @@ impl<'a> Rounds<'a> {
                 Err(error) if error.kind() == Some(ErrorKind::NotFound) => continue,
                 shown => shown?,
             };
-            match evidence(&shown, name, &self.options) {
+            // Of each, whatever the others say: their times run side by side.
+            let unserved = self.unserved.note(&shown, Instant::now(), &self.options);
+            all.push((shown, unserved));
+        }
+        for (shown, unserved) in all {
+            match evidence(&shown, name, unserved, &self.options) {
                 Evidence::Silent => {}
                 Evidence::Heard => return Err(Held::Heard(shown.name)),
                 Evidence::Unknown => return Err(Held::Unknown(shown.name)),

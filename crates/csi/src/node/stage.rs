@@ -146,7 +146,8 @@ impl Staging<'_> {
         }
         for mount in mounts_of(device)? {
             tracing::warn!(
-                volume = self.handle,
+                volume = crate::call::volume_in(self.handle),
+                handle = self.handle,
                 request = self.call.id,
                 "removing the mount at {}, whose device is dead",
                 mount.point.display()

@@ -74,6 +74,7 @@ pub fn wanted(facts: &AlertFacts, open: &[AlertRow], limits: &SpaceLimits) -> Ve
         store(one, open, limits, &mut all);
     }
     copies(facts, &mut all);
+    logs(facts, &mut all);
     space(facts, &mut all);
     catalog(facts, &mut all);
     for (name, until_ms) in &facts.certificates {
@@ -242,6 +243,27 @@ fn copies(facts: &AlertFacts, all: &mut Vec<WantedAlert>) {
     }
 }
 
+fn logs(facts: &AlertFacts, all: &mut Vec<WantedAlert>) {
+    if let Some(problem) = &facts.logs {
+        let (severity, impact) = match problem.critical {
+            true => (
+                Severity::Critical,
+                "the next loss may take away what was written last, or has: those volumes wait for their stores",
+            ),
+            false => (
+                Severity::Warning,
+                "of what was written last fewer losses can be taken than the policy promises",
+            ),
+        };
+        let wanted = alert(severity, "log-copies-missing", "logs")
+            .cause(problem.reason.clone())
+            .impact(impact)
+            .remedy(problem.remedy.clone())
+            .after(PLAN_AFTER);
+        all.push(wanted);
+    }
+}
+
 fn space(facts: &AlertFacts, all: &mut Vec<WantedAlert>) {
     for (copies, state, reason) in &facts.space {
         let (severity, impact) = match state {
@@ -400,7 +422,7 @@ pub fn from_event(event: &EventRow) -> Option<WantedAlert> {
             Severity::Critical,
             "volume-quarantined",
             "nobody can use the volume until the quarantine is over; the nodes that opened it ended",
-            "look at the logs of the nodes that ended and report what they say; then resolve this alert",
+            "report what those logs say; then resolve this alert",
         ),
         _ => return None,
     };

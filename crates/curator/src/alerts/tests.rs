@@ -181,6 +181,7 @@ fn everything_else_that_can_be_wrong_is_told() {
     };
     let facts = AlertFacts {
         now_ms: 1_000_000_000,
+        logs: Some(problem(true)),
         waiting: 1,
         filling: 2,
         stalled: Duration::from_secs(601),
@@ -208,6 +209,7 @@ fn everything_else_that_can_be_wrong_is_told() {
         [
             one("repair-waiting", "cluster", Severity::Warning),
             one("repair-stalled", "cluster", Severity::Warning),
+            one("log-copies-missing", "logs", Severity::Critical),
             one("space", "space/2", Severity::Warning),
             one("space", "space/3", Severity::Critical),
             one("capacity-short", "cluster", Severity::Warning),
@@ -321,6 +323,18 @@ fn what_only_an_event_says_stays_until_somebody_resolves_it() {
     };
     let alert = from_event(&event).expect("rot is an alert");
     assert!(alert.by_hand && alert.remedy.starts_with("bring others back; "));
+    let quarantined = EventRow {
+        kind: "volume-quarantined".to_owned(),
+        remedy: Some("`azekura volume release v`".to_owned()),
+        ..event.clone()
+    };
+    let quarantined = from_event(&quarantined).expect("so is a quarantine");
+    assert!(
+        quarantined.by_hand
+            && quarantined
+                .remedy
+                .starts_with("`azekura volume release v`; ")
+    );
     let quiet = EventRow {
         kind: "takeover".to_owned(),
         ..event

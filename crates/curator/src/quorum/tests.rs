@@ -295,6 +295,24 @@ fn space_is_given_back_one_by_one_and_the_leader_last() {
 }
 
 #[test]
+fn the_warning_of_a_member_that_was_removed_is_ended_before_anything_else() {
+    let members = KvMembers {
+        strays: vec![77],
+        ..voters(&[1, 2, 3])
+    };
+    assert!(is_closed(&members));
+    let disarm = Some(QuorumStep::Disarm { member: 77 });
+    assert_eq!(plan(&seats(3), &members, &[]), disarm);
+    // Also while another one is silent: it would keep the cluster from everything else.
+    let mut quiet = members.clone();
+    silence(&mut quiet.members[2]);
+    assert_eq!(plan(&seats(5), &quiet, &[]), disarm);
+    quiet.strays.clear();
+    assert!(!is_closed(&quiet));
+    assert_ne!(plan(&seats(5), &quiet, &[]), disarm);
+}
+
+#[test]
 fn what_was_forgotten_is_given_back_though_the_member_does_not_say_that_it_is_free() {
     let mut members = voters(&[1, 2, 3]);
     members.members[1].bytes = LIMITS.quota;

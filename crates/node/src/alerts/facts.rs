@@ -84,6 +84,7 @@ pub(super) fn gather(host: &Host, walked: &Walked, stalled: Duration, now_ms: u6
             .collect(),
         stores: stores(host, &view, now_ms),
         data: copies(&verdict),
+        logs: problem(&verdict.components, "log"),
         waiting: verdict.repair.waiting,
         filling: verdict.repair.filling,
         stalled,

@@ -4,10 +4,11 @@ mod targets;
 
 use super::{Result, catalog_error};
 use crate::host::Host;
+use api::sort::{Key, Order, Part};
 use api::{
     ALERTS_DEFAULT, ALERTS_LIMIT_MAX, AlertAnswer, AlertCountsAnswer, AlertKindFigures,
-    AlertMarkAnswer, AlertOperation, AlertQuery, AlertSeverity, AlertState, AlertsAnswer, Answer,
-    NOTE_CHARS_MAX, OperationError,
+    AlertMarkAnswer, AlertOperation, AlertQuery, AlertSeverity, AlertSort, AlertState,
+    AlertsAnswer, Answer, NOTE_CHARS_MAX, OperationError,
 };
 use catalog::{AlertCounts, AlertHead, AlertMark, AlertRow, AlertTurn, CatalogError, Severity};
 use std::rc::Rc;
@@ -83,7 +84,27 @@ fn fits(row: &AlertRow, query: &AlertQuery) -> bool {
             .entity
             .as_ref()
             .is_none_or(|entity| *entity == row.entity)
-        && query.before.is_none_or(|before| row.id < before)
+}
+
+/// What an alert has in a field that alerts can be ordered by.
+fn key_of(row: &AlertRow, field: &str) -> Key {
+    match field {
+        "severity" => match row.severity {
+            Severity::Info => Key::Number(0),
+            Severity::Warning => Key::Number(1),
+            Severity::Critical => Key::Number(2),
+        },
+        // Open ones, those that somebody has seen, those that are over.
+        "state" => match (&row.resolved, &row.acknowledged) {
+            (None, None) => Key::Number(0),
+            (None, Some(_)) => Key::Number(1),
+            (Some(_), _) => Key::Number(2),
+        },
+        "kind" => row.kind.as_str().into(),
+        "entity" => row.entity.as_str().into(),
+        "seen" => row.seen_ms.into(),
+        _ => Key::Nothing,
+    }
 }
 
 /// A note, or why it is none.
@@ -149,10 +170,15 @@ impl Host {
             let past = self.catalog.past_alerts().await;
             rows.extend(past.map_err(catalog_error)?);
         }
-        rows.retain(|row| fits(row, query));
         rows.sort_by_key(|row| std::cmp::Reverse(row.id));
         // One that is resolved between the two reads is in both.
         rows.dedup_by_key(|row| row.id);
+        let part = Part {
+            order: query.sort.map_or(Order::NEWEST, AlertSort::order),
+            after: query.before,
+            limit: limit as usize + 1,
+        };
+        let mut rows = part.of(rows, |row| row.id, key_of, |row| fits(row, query))?;
         let more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
         let next = rows.last().map(|row| row.id).filter(|_| more);

@@ -8,16 +8,63 @@
 use super::{Result, catalog_error};
 use crate::host::Host;
 use api::query::INTERNAL_LABEL;
-use api::{Answer, ErrorKind, Operation, OperationError, VolumeSpec};
-use catalog::{CatalogError, SnapshotRow};
+use api::{Answer, CloneAnswer, ErrorKind, ListQuery, Operation, OperationError, VolumeSpec};
+use catalog::{CatalogError, Origin, SnapshotRow, Versioned, VolumeRow};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use vocab::SnapshotId;
+use vocab::{SnapshotId, VolumeId};
 
 /// Age at which an internal snapshot is left over: several times the longest operation.
 const ORPHAN_MS_MIN: u64 = 600_000;
 
 impl Host {
+    /// Volumes that were started from others.
+    pub(super) async fn list_clones(self: &Rc<Self>, query: &ListQuery) -> Result<Answer> {
+        if let Some(problem) = query.problem() {
+            return Err(OperationError::bad_request(problem));
+        }
+        let wanted = match &query.volume {
+            Some(name) => Some(self.volume_id(name).await?),
+            None => None,
+        };
+        let inside = self.places_of(query).await?;
+        let state = query.state.as_deref();
+        let is_wanted = |origin: Origin| wanted.is_none_or(|wanted| origin.volume == wanted);
+        let fits = |row: &VolumeRow| {
+            row.origin.is_some_and(is_wanted)
+                && inside(row.container)
+                && state.is_none_or(|state| state == super::volumes::state_of(row).0)
+                && query.is_of_kubernetes(&row.labels)
+                && query.wants(&row.name, &row.labels)
+        };
+        let key = |id| VolumeRow::key_of(VolumeId(id));
+        let rows = self.page_of(query, key, fits).await?;
+        let names = self.names_for(&rows).await?;
+        let lineages = rows.iter().map(|found| found.row.lineage).collect();
+        let usages = self.usages_of(&lineages).await;
+        let describe = |Versioned { row, .. }: Versioned<VolumeRow>| {
+            let origin = row.origin?;
+            let container = names.containers.get(&row.container);
+            let usage = usages.get(&row.id.0);
+            Some(CloneAnswer {
+                id: row.id.0,
+                name: row.name,
+                container: container.map_or_else(String::new, |found| found.name.clone()),
+                size: row.size.0,
+                created_ms: row.created_ms,
+                volume_id: origin.volume.0,
+                volume: names.volumes.get(&origin.volume).cloned(),
+                snapshot_id: origin.snapshot.0,
+                snapshot: names.snapshots.get(&origin.snapshot).cloned(),
+                shared: usage.map(|usage| usage.shared),
+                exclusive: usage.map(|usage| usage.exclusive),
+            })
+        };
+        Ok(Answer::Clones(
+            rows.into_iter().filter_map(describe).collect(),
+        ))
+    }
+
     /// Creates `spec` from `volume` as it is now.
     pub(super) async fn clone_now(
         self: &Rc<Self>,

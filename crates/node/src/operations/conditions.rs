@@ -58,9 +58,9 @@ impl Host {
                 self.catalog.user(name).await.map_err(catalog_error)?;
                 Expected::new::<UserRow>("user", name, UserRow::key_of(name), version)
             }
-            O::TokenDelete { name } => {
-                let key = TokenRow::key_of(name);
-                self.must_exist::<TokenRow>("token", name, &key).await?;
+            O::TokenDelete { name, user } => {
+                let found = self.catalog.token(name, user.as_deref()).await;
+                let key = found.map_err(catalog_error)?.row.key();
                 Expected::new::<TokenRow>("token", name, key, version)
             }
             O::Alert(AlertOperation::TargetDelete { name }) => {
@@ -76,12 +76,6 @@ impl Host {
                 )));
             }
         })
-    }
-
-    async fn must_exist<T: Row>(&self, kind: &str, name: &str, key: &str) -> Result<()> {
-        let found = self.catalog.read::<T>(key).await.map_err(catalog_error)?;
-        let missing = || OperationError::not_found(format!("there is no {kind} {name}"));
-        found.map(drop).ok_or_else(missing)
     }
 
     /// Has `work`, which carries `change` out, made on top of a version.

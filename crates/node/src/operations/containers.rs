@@ -121,6 +121,18 @@ impl Host {
         Ok(Answer::Containers(answers))
     }
 
+    pub(super) async fn show_container(&self, name: &str) -> Result<Answer> {
+        let found = self.catalog.container_named(name).await;
+        let found = found.map_err(catalog_error)?;
+        let volumes = self.catalog.list::<VolumeRow>().await;
+        let volumes = volumes.map_err(catalog_error)?;
+        let space = self.space_state(found.row.replication_factor);
+        Ok(Answer::Container(ContainerAnswer {
+            version: Some(self.catalog.version_of(&found)),
+            ..describe(&found.row, space, volumes.iter().map(|found| &found.row))
+        }))
+    }
+
     pub(super) async fn set_container(
         &self,
         name: &str,

@@ -18,13 +18,14 @@ use crate::stores::open_store;
 use crate::tasks::{kind, new_task, store_subject};
 use api::{
     Answer, DiskAnswer, DiskLight, DiskReplacement, DiskSpec, ErrorKind, Operation, OperationError,
+    StartedAnswer,
 };
 use catalog::{CatalogError, GroupRow, Subject, VolumeRow};
 use curator::Standing;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use store::{FormatOptions, Store};
+use store::{DiskLatencies, DiskLatency, FormatOptions, Store};
 use vocab::{NodeId, StoreId};
 use world::Duration;
 
@@ -50,6 +51,14 @@ fn unlike(operation: &Operation) -> OperationError {
     OperationError::failed(format!(
         "operation {name} is not about disks; this is a bug"
     ))
+}
+
+/// Mean microseconds of operations of one kind, of all disks of a store; nothing while there was none. Pure.
+fn mean_us(disks: &[DiskLatencies], kind: fn(&DiskLatencies) -> &DiskLatency) -> Option<u64> {
+    let done = disks.iter().map(kind);
+    let count: u64 = done.clone().flat_map(|one| one.counts).sum();
+    let micros: u64 = done.map(|one| one.micros).sum();
+    micros.checked_div(count)
 }
 
 impl Host {
@@ -97,6 +106,7 @@ impl Host {
                 Ok(row.id)
             }
             Operation::StoreRemove { id: store, .. }
+            | Operation::StoreScrub { id: store }
             | Operation::DiskReplace { store, .. }
             | Operation::DiskLocate { store, .. } => Ok(store_member(&view, *store)?.node.id),
             other => Err(unlike(other)),
@@ -111,6 +121,10 @@ impl Host {
         // Beside what changes them: one looks for a disk in order to change it.
         if let Operation::DiskLocate { store, light } = operation {
             return self.locate_disks(StoreId(store), &light).await;
+        }
+        if let Operation::StoreScrub { id } = operation {
+            let task = self.begin_scrub(StoreId(id)).await.map_err(refused)?;
+            return Ok(Answer::Started(StartedAnswer { task }));
         }
         let host = self.clone();
         let (promise, outcome) = world::sync::promise();
@@ -227,6 +241,13 @@ impl Host {
         answer.used = seen.used;
         answer.standing = seen.standing;
         answer.groups = seen.groups;
+        // Of a store of several disks these would be the mean of all, which hides the slow one; `/metrics` has each.
+        let took = self.stores.get(store).map(|open| open.disk_latencies());
+        if let Some(took) = took.filter(|took| took.len() == 1) {
+            answer.read_us = mean_us(&took, |one| &one.reads);
+            answer.write_us = mean_us(&took, |one| &one.writes);
+            answer.flush_us = mean_us(&took, |one| &one.flushes);
+        }
         answer
     }
 
@@ -283,6 +304,7 @@ impl Host {
         let request = DiskRequest {
             paths: spec.paths.clone(),
             create: spec.create,
+            journal: spec.journal.or(self.options.journal_bytes),
             overrides: spec.overrides,
         };
         let found = bay.open(request, None).await.map_err(refused)?;
@@ -322,18 +344,31 @@ impl Host {
         disks: Vec<Rc<dyn world::Disk>>,
         journal: Option<u64>,
     ) -> Result<Store> {
+        let format = self.format_of(id, &disks, journal)?;
         for disk in &disks {
             let erased = store::erase(disk).await;
             erased.map_err(|error| OperationError::failed(error.to_string()))?;
         }
+        let formatted = store::format(&self.world, &disks, &format).await;
+        formatted.map_err(|error| refused(error.to_string()))?;
+        self.open_here(id, disks).await
+    }
+
+    /// How disks are to be formatted; refused before anything on them is erased.
+    fn format_of(
+        &self,
+        id: StoreId,
+        disks: &[Rc<dyn world::Disk>],
+        journal: Option<u64>,
+    ) -> Result<FormatOptions> {
         let format = FormatOptions {
             cluster: self.options.cluster.clone(),
             store: id,
             journal_bytes: journal.or(self.options.journal_bytes),
         };
-        let formatted = store::format(&self.world, &disks, &format).await;
-        formatted.map_err(|error| refused(error.to_string()))?;
-        self.open_here(id, disks).await
+        let sizes: Vec<u64> = disks.iter().map(|disk| disk.size()).collect();
+        store::check_format(&sizes, &format).map_err(|error| refused(error.to_string()))?;
+        Ok(format)
     }
 
     async fn open_here(&self, id: StoreId, disks: Vec<Rc<dyn world::Disk>>) -> Result<Store> {
@@ -401,9 +436,13 @@ impl Host {
         let request = DiskRequest {
             paths: with.paths.clone(),
             create: with.create,
+            journal: with.journal.or(self.options.journal_bytes),
             overrides: with.overrides,
         };
         let found = bay.open(request, Some(id)).await.map_err(refused)?;
+        if !found.kept {
+            self.format_of(id, &found.disks, with.journal)?;
+        }
         self.take_out_to_replace(&*bay, &member, id).await?;
         let store = match found.kept {
             true => self.open_here(id, found.disks).await,
@@ -672,5 +711,28 @@ fn check_paths(paths: &[String]) -> Result<()> {
         false => Err(OperationError::bad_request(
             "`paths` names 1 to 64 different disks",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_is_of_all_disks_and_nothing_before_the_first_operation() {
+        let disk = |count, micros| {
+            let mut reads = DiskLatency {
+                micros,
+                ..DiskLatency::default()
+            };
+            reads.counts[1] = count;
+            DiskLatencies {
+                reads,
+                ..DiskLatencies::default()
+            }
+        };
+        let disks = [disk(3, 300), disk(1, 500)];
+        assert_eq!(mean_us(&disks, |one| &one.reads), Some(200));
+        assert_eq!(mean_us(&disks, |one| &one.writes), None);
     }
 }

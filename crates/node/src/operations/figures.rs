@@ -4,19 +4,21 @@
 //! Nothing but the catalog is asked, by the leader alone, and not for long: its rows for half a second, its members for four.
 
 use super::Result;
+use super::ledger::stored_alone;
 use super::status::{describe, nodes_of, place};
 use crate::health::Seen;
 use crate::host::Host;
 use api::{
     ActivityAnswer, Answer, CacheFigures, ClusterFigures, CollectionFigures, ContainerFigures,
     DiskFigures, FiguresAnswer, LatencyFigures, ProcessFigures, ReductionFigures, ScrubFigures,
-    ServedFigures, StoreFigures, VolumeFigures,
+    ServedFigures, StoreFigures, VolumeFigures, VolumeReductionFigures,
 };
 use blockdev::BlockDevice;
 use catalog::{ContainerRow, VolumeRow};
+use curator::RootOf;
 use history::{CLASSES, Counter, Histogram, Kind, Sample, end_us};
 use std::collections::BTreeMap;
-use store::Store;
+use store::{DISK_LATENCY_US, Store};
 use vocab::{BLOCK_BYTES, ContainerId};
 use volume::Volume;
 use world::Duration;
@@ -30,6 +32,11 @@ const CATALOG_PATIENCE: Duration = Duration::from_millis(500);
 fn shown_classes() -> impl Iterator<Item = usize> {
     SHOWN.step_by(SHOWN_EVERY)
 }
+
+const _: () = assert!(
+    (SHOWN.end - SHOWN.start).div_ceil(SHOWN_EVERY) == DISK_LATENCY_US.len(),
+    "disks and clients have the same classes"
+);
 
 fn shown(histogram: &Histogram) -> Vec<u64> {
     let mut from = 0;
@@ -68,14 +75,28 @@ fn latency(sample: &Sample) -> LatencyFigures {
 }
 
 fn disks(store: &Store) -> Vec<DiskFigures> {
-    let disk = |figures: store::DiskFigures| DiskFigures {
-        reads: figures.reads,
-        writes: figures.writes,
-        flushes: figures.flushes,
-        read_bytes: figures.read_bytes,
-        written_bytes: figures.written_bytes,
+    let disk = |(figures, took): (store::DiskFigures, store::DiskLatencies)| {
+        let store::DiskLatencies {
+            reads,
+            writes,
+            flushes,
+        } = took;
+        DiskFigures {
+            reads: figures.reads,
+            writes: figures.writes,
+            flushes: figures.flushes,
+            read_bytes: figures.read_bytes,
+            written_bytes: figures.written_bytes,
+            micros: [reads.micros, writes.micros, flushes.micros],
+            latency: LatencyFigures {
+                reads: reads.counts.to_vec(),
+                writes: writes.counts.to_vec(),
+                flushes: flushes.counts.to_vec(),
+            },
+        }
     };
-    store.disk_figures().into_iter().map(disk).collect()
+    let figures = store.disk_figures().into_iter();
+    figures.zip(store.disk_latencies()).map(disk).collect()
 }
 
 fn container_name(containers: &BTreeMap<ContainerId, ContainerRow>, id: ContainerId) -> String {
@@ -197,13 +218,34 @@ impl Host {
         served.into_iter().map(figures).collect()
     }
 
-    /// What the leader says for all.
+    /// What volumes that share with nobody map and store, as the walks of this node found.
+    fn volume_reductions<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a VolumeRow>,
+        containers: &BTreeMap<ContainerId, ContainerRow>,
+    ) -> Vec<VolumeReductionFigures> {
+        let ledger = self.upkeep.ledger.borrow();
+        let alone = |row: &VolumeRow| {
+            let (_, space) = ledger.get(&row.lineage)?;
+            let (root, stored) = stored_alone(space)?;
+            (root.of == RootOf::Volume(row.id)).then(|| VolumeReductionFigures {
+                name: row.name.clone(),
+                container: container_name(containers, row.container),
+                mapped: root.mapped.0,
+                stored,
+            })
+        };
+        rows.filter_map(alone).collect()
+    }
+
     async fn cluster_figures(&self) -> ClusterFigures {
         let rows = self.catalog.list::<VolumeRow>();
         let rows = self.world.timeout(CATALOG_PATIENCE, rows);
-        // The verdict rests on the catalog's members, too.
-        let (rows, ()) = futures_util::future::join(rows, self.ask_catalog()).await;
-        let rows = rows.ok().and_then(std::result::Result::ok);
+        let rows = rows.await.ok().and_then(std::result::Result::ok);
+        if let Some(rows) = &rows {
+            self.note_logs(rows.iter().map(|found| &found.row), Vec::new());
+        }
+        self.ask_for_verdict().await;
         let alerts = self.alert_figures().await;
         let view = self.view();
         let is_unserved = |row: &VolumeRow| {
@@ -224,8 +266,10 @@ impl Host {
             true => of_containers(&view.containers, all()),
             false => Vec::new(),
         };
+        let volume_reductions = self.volume_reductions(all(), &view.containers);
         ClusterFigures {
             containers,
+            volume_reductions,
             reduction: self.reduction_figures(),
             collection: self.collection_figures(),
             unserved: all().filter(|row| is_unserved(row)).map(figures).collect(),

@@ -14,11 +14,12 @@
 use super::snapshots::describe;
 use super::{Result, catalog_error};
 use crate::host::Host;
+use crate::tasks::{kind, new_task};
 use api::{
     Answer, ErrorKind, GroupSnapshotAnswer, GroupSnapshotSpec, Operation, OperationError,
-    SnapshotAnswer,
+    SnapshotAnswer, StartedAnswer,
 };
-use catalog::{Begun, CatalogError, GroupSnapshotRow, SnapshotRow};
+use catalog::{Begun, CatalogError, GroupSnapshotRow, SnapshotRow, TaskRow};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -92,7 +93,7 @@ impl Host {
                     spec.name
                 )));
             }
-            self.discard_group(found).await?;
+            self.discard_group(found, None).await?;
             begun = begin().await.map_err(catalog_error)?;
         }
         let Begun::New(row) = begun else {
@@ -105,7 +106,7 @@ impl Host {
                 self.group_answer(&row).await.map(Answer::GroupSnapshot)
             }
             Err(reason) => {
-                self.discard_group(&row).await?;
+                self.discard_group(&row, None).await?;
                 let message = format!("group snapshot {} was not taken: {reason}", spec.name);
                 Err(OperationError::new(reason.kind, message))
             }
@@ -176,13 +177,21 @@ impl Host {
             .collect()
     }
 
-    /// Deletes what there is of a group snapshot.
-    async fn discard_group(self: &Rc<Self>, row: &GroupSnapshotRow) -> Result<()> {
+    /// Deletes what there is of a group snapshot; each member as a part of the task, if there is one.
+    async fn discard_group(
+        self: &Rc<Self>,
+        row: &GroupSnapshotRow,
+        task: Option<u64>,
+    ) -> Result<()> {
         let id = row.id.to_string();
         for &volume in &row.volumes {
             match self.catalog.snapshot_named(volume, &row.name).await {
                 Ok(found) if found.row.group.as_deref() == Some(&id) => {
                     self.delete_settled(found.row.id).await?;
+                    if task.is_some() {
+                        let named = format!("volume-{}", volume.0);
+                        self.begin_deletion(&found.row, &named, task).await;
+                    }
                 }
                 Ok(_) | Err(CatalogError::NotFound { .. }) => {}
                 Err(error) => return Err(catalog_error(error)),
@@ -234,8 +243,30 @@ impl Host {
 
     pub(super) async fn delete_group_snapshot(self: &Rc<Self>, id: &str) -> Result<Answer> {
         let row = self.group_row(id).await?;
-        self.discard_group(&row).await?;
-        Ok(Answer::Done)
+        let host = self.clone();
+        let deleted = self.to_the_end(async move { host.delete_group(&row).await });
+        let stopping = || OperationError::unavailable("the node is stopping: ask another one");
+        deleted.await.unwrap_or_else(|| Err(stopping()))
+    }
+
+    /// As a task, whose parts the leader sees to once all members are deleted.
+    async fn delete_group(self: &Rc<Self>, row: &GroupSnapshotRow) -> Result<Answer> {
+        let (entity, subject) = (
+            format!("group-snapshot/{}", row.name),
+            format!("group-snapshot/{}", row.id),
+        );
+        let task = TaskRow {
+            total: row.snapshots.len() as u64,
+            unit: "parts".to_owned(),
+            message: "its snapshots are deleted".to_owned(),
+            ..new_task(kind::GROUP_SNAPSHOT_DELETE, entity, subject)
+        };
+        let carried = self.carry(task).await;
+        let deleted = self.discard_group(row, carried.id()).await;
+        carried.hand_over(&deleted, "the space of its snapshots comes back");
+        deleted?;
+        let task = carried.id();
+        Ok(Answer::Started(StartedAnswer { task }))
     }
 
     /// Whether a snapshot is of a group that was given up.

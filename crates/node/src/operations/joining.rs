@@ -504,10 +504,7 @@ mod tests {
             name: "a".to_owned(),
             request: String::new(),
         };
-        let caller = |role, name: &str| Caller {
-            role,
-            name: name.to_owned(),
-        };
+        let caller = |role, name: &str| Caller::new(role, name.to_owned());
         assert_eq!(may_forward(Some(&caller(Role::Node, "a")), &renew), Ok(()));
         assert!(may_forward(Some(&caller(Role::Node, "b")), &renew).is_err());
         assert!(may_forward(Some(&caller(Role::Admin, "a")), &renew).is_err());

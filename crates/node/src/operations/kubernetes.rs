@@ -20,6 +20,7 @@ use api::kubernetes::{
     ReportedAnswer, SILENT_MS, StorageClassFacts,
 };
 use api::query::INTERNAL_LABEL;
+use api::sort::{Key, Part};
 use api::{Answer, OperationError};
 use catalog::{
     ClaimRow, KnownRows, KubernetesClass, KubernetesNews, KubernetesPod, KubernetesRow, Row,
@@ -96,6 +97,24 @@ impl Known {
         let mut same = later.take_while(|claim| claim.namespace == namespace && claim.name == name);
         same.find(|claim| claim.handle.is_none() && fits(claim))
     }
+}
+
+/// Volumes by the Kubernetes cluster that their label names: one look at each. Pure.
+fn by_cluster<'a>(
+    volumes: impl Iterator<Item = &'a Rc<VolumeRow>>,
+) -> BTreeMap<String, Vec<&'a Rc<VolumeRow>>> {
+    let mut all: BTreeMap<String, Vec<&'a Rc<VolumeRow>>> = BTreeMap::new();
+    for row in volumes {
+        let is_shown = !row.labels.contains_key(INTERNAL_LABEL);
+        let Some(name) = row.labels.get(KUBERNETES_LABEL).filter(|_| is_shown) else {
+            continue;
+        };
+        match all.get_mut(name) {
+            Some(own) => own.push(row),
+            None => drop(all.insert(name.clone(), vec![row])),
+        }
+    }
+    all
 }
 
 /// A cluster with its volumes.
@@ -201,6 +220,31 @@ impl Item<'_> {
             wanted.as_deref().is_none_or(|wanted| wanted == text)
         };
         is(&query.namespace, namespace) && is(&query.name, name) && is(&query.status, status)
+    }
+
+    fn place(&self) -> Place {
+        match self {
+            Self::Claim(claim) => {
+                let (namespace, name) = (claim.namespace.clone(), claim.name.clone());
+                (namespace, name, claim.uid.clone())
+            }
+            Self::Loose(place, _) => (*place).clone(),
+        }
+    }
+
+    /// What it has in a field that claims can be ordered by.
+    fn key(&self, field: &str) -> Key {
+        match (self, field) {
+            (Self::Claim(claim), "name") => claim.name.as_str().into(),
+            (Self::Loose((_, name, _), _), "name") => name.as_str().into(),
+            (Self::Claim(claim), "status") => claim.status.as_str().into(),
+            (Self::Loose(..), "status") => CLAIM_UNKNOWN.into(),
+            (Self::Claim(claim), "class") => claim.class.as_deref().into(),
+            (Self::Claim(claim), "requested") => claim.requested.into(),
+            (Self::Claim(claim), "capacity") => claim.capacity.into(),
+            (Self::Claim(claim), "created") => claim.created_ms.into(),
+            _ => Key::Nothing,
+        }
     }
 
     fn answer(&self) -> ClaimAnswer {
@@ -359,16 +403,15 @@ impl Host {
         let mut rows: BTreeMap<String, Versioned<KubernetesRow>> =
             rows.map(|found| (found.row.name.clone(), found)).collect();
         let volumes = self.known_volumes().await?;
-        let labels = volumes.rows().filter_map(|row| {
-            let is_shown = !row.labels.contains_key(INTERNAL_LABEL);
-            row.labels.get(KUBERNETES_LABEL).filter(|_| is_shown)
-        });
-        let names: BTreeSet<String> = labels.chain(rows.keys()).cloned().collect();
+        let mut all = by_cluster(volumes.rows());
+        for name in rows.keys() {
+            all.entry(name.clone()).or_default();
+        }
         let mut items = Vec::new();
-        for name in names {
-            let known = self.known_claims(&name, rows.remove(&name)).await?;
-            let joined = Joined::new(&name, known, volumes.rows());
-            items.push(self.describe_kubernetes(&name, &joined));
+        for (name, volumes) in &all {
+            let known = self.known_claims(name, rows.remove(name)).await?;
+            let joined = Joined::new(name, known, volumes.iter().copied());
+            items.push(self.describe_kubernetes(name, &joined));
         }
         Ok(Answer::KubernetesList(KubernetesListAnswer { items }))
     }
@@ -387,23 +430,37 @@ impl Host {
         let after = query
             .place()
             .map(|(namespace, name, uid)| (namespace.to_owned(), name.to_owned(), uid.to_owned()));
-        let mut answer = ClaimsAnswer::default();
-        for item in joined.behind(after).filter(|item| item.fits(query)) {
-            let volume = joined.volume(&self.cluster_id, &item);
-            if wanted.is_some() && volume.map(|row| row.id) != wanted {
-                continue;
+        let volume = |item: &Item<'_>| joined.volume(&self.cluster_id, item);
+        let wants = |item: &Item<'_>| {
+            let has = |wanted| volume(item).map(|row| row.id) == Some(wanted);
+            item.fits(query) && wanted.is_none_or(has)
+        };
+        let items: Vec<Item<'_>> = match query.sort {
+            None => {
+                let behind = joined.behind(after).filter(wants);
+                behind.take(limit.saturating_add(1)).collect()
             }
-            if answer.items.len() == limit {
-                answer.next = answer.items.last().map(|last| last.key.clone());
-                break;
+            Some(sort) => {
+                let part = Part {
+                    order: sort.order(),
+                    after,
+                    limit: limit.saturating_add(1),
+                };
+                let all = joined.behind(None).collect();
+                part.of(all, Item::place, Item::key, wants)?
             }
-            let volume = volume.map(|row| self.claim_volume(row));
-            answer.items.push(ClaimAnswer {
-                volume,
-                ..item.answer()
-            });
-        }
-        Ok(Answer::Claims(answer))
+        };
+        let more = items.len() > limit;
+        let describe = |item: Item<'_>| ClaimAnswer {
+            volume: volume(&item).map(|row| self.claim_volume(row)),
+            ..item.answer()
+        };
+        let items: Vec<ClaimAnswer> = items.into_iter().take(limit).map(describe).collect();
+        let last = items.last().filter(|_| more);
+        Ok(Answer::Claims(ClaimsAnswer {
+            next: last.map(|last| last.key.clone()),
+            items,
+        }))
     }
 
     /// A cluster with its volumes, of these containers where that is said.
@@ -451,7 +508,7 @@ impl Host {
         Ok(fresh)
     }
 
-    async fn known_volumes(&self) -> Result<Rc<KnownRows<VolumeRow>>> {
+    pub(super) async fn known_volumes(&self) -> Result<Rc<KnownRows<VolumeRow>>> {
         let known = self.claims.volumes.borrow().clone();
         let rows = known.refreshed(&self.catalog, VolumeRow::PREFIX).await;
         let rows = Rc::new(rows.map_err(catalog_error)?);

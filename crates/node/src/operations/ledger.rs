@@ -16,8 +16,17 @@ use world::Duration;
 /// Patience with the leader when its figures are only a part of an answer.
 const USAGE_PATIENCE: Duration = Duration::from_secs(1);
 
-fn usage(root: &RootSpace, age_seconds: u64) -> UsageAnswer {
+/// What one copy of a root takes as it is stored: only where the lineage has no other, so that nothing is shared.
+pub(super) fn stored_alone(space: &LineageSpace) -> Option<(&RootSpace, u64)> {
+    match space.roots.as_slice() {
+        [alone] => Some((alone, space.stored.0)),
+        _ => None,
+    }
+}
+
+fn usage(root: &RootSpace, space: &LineageSpace, age_seconds: u64) -> UsageAnswer {
     UsageAnswer {
+        stored: stored_alone(space).map(|(_, stored)| stored),
         mapped: root.mapped.0,
         shared: root.mapped.0 - root.exclusive.0,
         exclusive: root.exclusive.0,
@@ -105,7 +114,7 @@ fn add(report: &mut SpaceReportAnswer, space: &LineageSpace, age_seconds: u64, n
     report.physical.data += space.occupied.0;
     report.physical.unsettled += space.unsettled.0;
     for root in &space.roots {
-        let usage = usage(root, age_seconds);
+        let usage = usage(root, space, age_seconds);
         report.mapped += usage.mapped;
         let (list, named) = match root.of {
             RootOf::Volume(id) => (&mut report.volumes, names.volume(id, usage)),
@@ -141,9 +150,31 @@ fn containers(report: &SpaceReportAnswer, names: &Names) -> Vec<ContainerUsageAn
     sums.into_iter().map(named).collect()
 }
 
+/// The lineages that are asked for; none: all.
+pub(super) fn wanted_space(lineage: Option<u64>, lineages: &[u64]) -> BTreeSet<u64> {
+    lineage
+        .into_iter()
+        .chain(lineages.iter().copied())
+        .collect()
+}
+
+/// The question for some lineages, or for all. For one every release knows it.
+fn asking_for(lineages: &BTreeSet<u64>) -> Operation {
+    match lineages.len() {
+        0 | 1 => Operation::Space {
+            lineage: lineages.first().copied(),
+            lineages: Vec::new(),
+        },
+        _ => Operation::Space {
+            lineage: None,
+            lineages: lineages.iter().copied().collect(),
+        },
+    }
+}
+
 impl Host {
-    /// The report, by the node that leads; of one lineage without names, where only figures are wanted.
-    pub(super) async fn space(self: &Rc<Self>, lineage: Option<u64>) -> Result<Answer> {
+    /// The report, by the node that leads; of some lineages without names, where only figures are wanted.
+    pub(super) async fn space(self: &Rc<Self>, lineages: &BTreeSet<u64>) -> Result<Answer> {
         let unknown = || {
             OperationError::unavailable("no node leads at the moment: try again in a few seconds")
         };
@@ -152,41 +183,41 @@ impl Host {
             .await
             .map_err(|error| catalog_error(error.into()))?;
         match leader.ok_or_else(unknown)? {
-            leader if leader == self.id => self.space_here(lineage).await,
+            leader if leader == self.id => self.space_here(lineages).await,
             leader => {
-                let operation = Operation::Space { lineage };
+                let operation = asking_for(lineages);
                 self.forward(leader, &operation, &mut false).await
             }
         }
     }
 
     /// As the node that leads.
-    pub(super) async fn space_here(&self, lineage: Option<u64>) -> Result<Answer> {
+    pub(super) async fn space_here(&self, lineages: &BTreeSet<u64>) -> Result<Answer> {
         if !self.upkeep.leading.get() {
             let reason = "this node does not lead any more: try again in a few seconds";
             return Err(OperationError::unavailable(reason));
         }
         let mut report = SpaceReportAnswer::default();
         let mut names = Names::default();
-        if lineage.is_none() {
+        if lineages.is_empty() {
             names = self.names_for_space().await?;
-            let lineages = self.catalog.list::<LineageRow>().await;
-            let lineages = lineages.map_err(catalog_error)?;
+            let rows = self.catalog.list::<LineageRow>().await;
+            let rows = rows.map_err(catalog_error)?;
             crate::health::refresh(self).await;
             report.physical = self.physical();
-            report.lineages = lineages.len() as u64;
+            report.lineages = rows.len() as u64;
             let ledger = self.upkeep.ledger.borrow();
             let is_walked = |row: &LineageRow| {
                 let walked = ledger.get(&row.id);
                 walked.is_some_and(|(_, space)| has_all(row, space, &names))
             };
-            let walked = lineages.iter().filter(|found| is_walked(&found.row));
+            let walked = rows.iter().filter(|found| is_walked(&found.row));
             report.walked = walked.count() as u64;
         }
         {
             let now = self.world.now();
             let ledger = self.upkeep.ledger.borrow();
-            let wanted = |id: &LineageId| lineage.is_none_or(|lineage| lineage == id.0);
+            let wanted = |id: &LineageId| lineages.is_empty() || lineages.contains(&id.0);
             let mut stores: BTreeMap<StoreId, u64> = BTreeMap::new();
             for (_, (at, space)) in ledger.iter().filter(|(id, _)| wanted(id)) {
                 add(&mut report, space, now.since(*at).as_secs(), &names);
@@ -247,7 +278,11 @@ impl Host {
 
     /// Space of the roots of a lineage, as far as the leader knows and answers at once.
     pub(super) async fn usages(self: &Rc<Self>, lineage: LineageId) -> Usages {
-        let asked = Box::pin(self.space(Some(lineage.0)));
+        self.usages_asked(&[lineage.0].into()).await
+    }
+
+    async fn usages_asked(self: &Rc<Self>, lineages: &BTreeSet<u64>) -> Usages {
+        let asked = Box::pin(self.space(lineages));
         match self.world.timeout(USAGE_PATIENCE, asked).await {
             Ok(Ok(Answer::Space(report))) => Usages {
                 volumes: report.volumes,
@@ -256,6 +291,21 @@ impl Host {
             },
             _ => Usages::default(),
         }
+    }
+}
+
+impl Host {
+    /// Space of the volumes of several lineages, as far as the leader knows and answers at once.
+    pub(super) async fn usages_of(
+        self: &Rc<Self>,
+        lineages: &BTreeSet<LineageId>,
+    ) -> BTreeMap<u64, UsageAnswer> {
+        if lineages.is_empty() {
+            return BTreeMap::new();
+        }
+        let lineages = lineages.iter().map(|lineage| lineage.0).collect();
+        let volumes = self.usages_asked(&lineages).await.volumes.into_iter();
+        volumes.map(|named| (named.id, named.usage)).collect()
     }
 }
 

@@ -1,14 +1,14 @@
 //! Recent lines of all nodes' logs: what a query names becomes the values that lines have, every node looks, and the newest are put
 //! together here.
 //!
-//! Nothing of this is in the catalog: a node's lines are in its memory, and end with its process.
+//! Nothing of this is in the catalog: a node's lines are in its memory, and end with its process. So do those that a driver told it.
 
 use super::{Result, catalog_error};
 use crate::host::Host;
 use crate::tasks::number_of;
 use api::{
-    Answer, LOGS_DEFAULT, LogField, LogLineAnswer, LogQuery, LogsAnswer, LogsPart, Operation,
-    OperationError,
+    Answer, ErrorKind, LOGS_DEFAULT, LogField, LogLineAnswer, LogQuery, LogReport, LogReportAnswer,
+    LogsAnswer, LogsPart, Operation, OperationError,
 };
 use catalog::{CatalogError, TaskRow, VolumeRow};
 use std::collections::BTreeSet;
@@ -19,6 +19,12 @@ use vocab::{LineageId, NodeId, StoreId, VolumeId};
 pub trait LogWindow: fmt::Debug + Send + Sync {
     /// The newest lines that are wanted. Looks at every line there is: not for the shard's own thread.
     fn find(&self, part: &LogsPart) -> LogsAnswer;
+
+    /// Keeps lines of somebody else, within bounds of their own; how many of them it did not have.
+    ///
+    /// # Errors
+    /// How many seconds he should wait: he tells more than he may.
+    fn keep(&self, by: &str, report: LogReport) -> std::result::Result<u64, u64>;
 }
 
 /// Values of which a line has one.
@@ -88,6 +94,50 @@ fn merged(parts: Vec<LogsAnswer>, limit: usize, silent: Vec<String>) -> LogsAnsw
     all
 }
 
+/// What somebody asks who sees his own lines only. Names are looked for as they are: what the catalog knows of them would show in
+/// which of his lines are found. Pure.
+fn literally(query: &LogQuery) -> LogsPart {
+    let one = |name: &str, value: String| LogField {
+        name: name.to_owned(),
+        value,
+    };
+    let mut fields = Vec::new();
+    if let Some(volume) = &query.volume {
+        fields.push(vec![
+            one("volume", volume.clone()),
+            one("name", volume.clone()),
+        ]);
+    }
+    if let Some(task) = query.task {
+        fields.push(vec![one("task", task.to_string())]);
+    }
+    if let Some(request) = &query.request {
+        fields.push(vec![one("request", request.clone())]);
+    }
+    LogsPart {
+        level: query.level,
+        fields,
+        text: query.text.as_ref().map(|text| text.to_lowercase()),
+        from: query.from.unwrap_or(0),
+        to: query.to,
+        limit: query.limit.unwrap_or(LOGS_DEFAULT),
+        own: query.node.is_some(),
+        told: true,
+        by: query.by.clone(),
+    }
+}
+
+/// What is shown of a node's answer. Pure.
+fn shown(part: &LogsPart, mut found: LogsAnswer) -> LogsAnswer {
+    // A node of an older release does not know that somebody sees his own only.
+    found.lines.retain(|line| part.wants(line));
+    let lines = found.lines.iter_mut();
+    for origin in lines.filter_map(|line| line.origin.as_mut()) {
+        origin.show_name();
+    }
+    found
+}
+
 impl Host {
     /// The newest lines that a query wants, of all nodes that answer.
     pub(super) async fn find_logs(&self, query: &LogQuery) -> Result<Answer> {
@@ -100,9 +150,10 @@ impl Host {
         };
         let part = self.logs_part(query).await?;
         let limit = part.limit as usize;
-        let (answers, silent) = self.answers_of_all(&Operation::LogsPart(part), only).await;
+        let asked = Operation::LogsPart(part.clone());
+        let (answers, silent) = self.answers_of_all(&asked, only).await;
         let lines = |answer| match answer {
-            Answer::Logs(part) => Some(part),
+            Answer::Logs(found) => Some(shown(&part, found)),
             _ => None,
         };
         let parts = answers.into_iter().filter_map(lines).collect();
@@ -117,6 +168,9 @@ impl Host {
     }
 
     async fn logs_part(&self, query: &LogQuery) -> Result<LogsPart> {
+        if query.by.is_some() {
+            return Ok(literally(query));
+        }
         let mut fields = Vec::new();
         if let Some(name) = &query.volume {
             fields.push(self.about_volume(name).await?);
@@ -144,6 +198,9 @@ impl Host {
             from: from.unwrap_or(0),
             to,
             limit: query.limit.unwrap_or(LOGS_DEFAULT),
+            own: query.node.is_some(),
+            told: true,
+            by: None,
         })
     }
 
@@ -174,6 +231,28 @@ impl Host {
         Ok(any.done())
     }
 
+    /// Keeps lines of a driver here.
+    pub(super) async fn keep_logs(&self, by: String, report: LogReport) -> Result<Answer> {
+        let Some(window) = self.options.logs.clone() else {
+            return Err(OperationError::unavailable("this node keeps no lines"));
+        };
+        // From another node it was not looked at.
+        if let Some(problem) = report.problem() {
+            return Err(OperationError::bad_request(problem));
+        }
+        let kept = self
+            .world
+            .offload(move || window.keep(&by, report))
+            .await
+            .map_err(|seconds| {
+                let reason = format!(
+                    "more lines are told than are kept for one token or certificate: wait {seconds} s, or log less (RUST_LOG)"
+                );
+                OperationError::new(ErrorKind::Throttled, reason)
+            })?;
+        Ok(Answer::LogsKept(LogReportAnswer { kept }))
+    }
+
     /// The lines of this node.
     pub(super) async fn logs_here(&self, part: LogsPart) -> Answer {
         let name = self.members.node_name(self.id);
@@ -191,7 +270,7 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::LogLevel;
+    use api::{LogComponent, LogLevel, LogOrigin};
 
     fn line(node: &str, number: u64, at_ms: u64) -> LogLineAnswer {
         LogLineAnswer {
@@ -202,6 +281,7 @@ mod tests {
             target: "node".to_owned(),
             message: "opening".to_owned(),
             fields: std::collections::BTreeMap::new(),
+            origin: None,
         }
     }
 
@@ -228,6 +308,53 @@ mod tests {
         assert_eq!(order, [("b", 1), ("a", 2), ("a", 3), ("b", 2)]);
         assert!(all.more && all.since_ms == 8 && all.silent == ["c"]);
         assert!(!merged(parts, 5, Vec::new()).more);
+    }
+
+    #[test]
+    fn who_sees_his_own_lines_learns_nothing_of_the_catalog() {
+        let query = LogQuery {
+            volume: Some("db".to_owned()),
+            task: Some(7),
+            by: Some("token prod".to_owned()),
+            ..LogQuery::default()
+        };
+        let part = literally(&query);
+        let names = part.fields.iter().flatten();
+        let pairs: Vec<_> = names.map(|field| (&*field.name, &*field.value)).collect();
+        assert_eq!(pairs, [("volume", "db"), ("name", "db"), ("task", "7")]);
+        assert_eq!(part.by.as_deref(), Some("token prod"));
+        assert!(!part.wants(&line("a", 1, 10)));
+    }
+
+    #[test]
+    fn who_told_is_compared_with_its_mark_and_shown_by_its_name() {
+        let told = |number, mark: &str| LogLineAnswer {
+            origin: Some(LogOrigin {
+                component: LogComponent::Attach,
+                host: "w".to_owned(),
+                by: api::teller("token prod", mark),
+            }),
+            ..line("a", number, 10)
+        };
+        let found = LogsAnswer {
+            lines: vec![told(1, "a1"), told(2, "b2"), line("a", 3, 10)],
+            ..LogsAnswer::default()
+        };
+        let of_one = literally(&LogQuery {
+            by: Some(api::teller("token prod", "b2")),
+            ..LogQuery::default()
+        });
+        let seen = shown(&of_one, found.clone()).lines;
+        let numbers: Vec<u64> = seen.iter().map(|line| line.number).collect();
+        assert_eq!(numbers, [2], "not of another one of its name");
+        let all = LogsPart {
+            told: true,
+            ..LogsPart::default()
+        };
+        let seen = shown(&all, found).lines;
+        let names = seen.iter().filter_map(|line| line.origin.as_ref());
+        let names: Vec<&str> = names.map(|origin| &*origin.by).collect();
+        assert_eq!(names, ["token prod", "token prod"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Draining, excusing and removing nodes and stores.
 
+use super::capacity::plan_capacity;
 use super::{Result, catalog_error};
 use crate::events::Told;
 use crate::host::Host;
@@ -10,7 +11,7 @@ use catalog::{
     AliveRow, CertificateRow, GroupRow, IntentRow, NodeRow, Row, SeatRow, Severity, StoreRow,
     Subject, Transaction, VolumeRow,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use vocab::StoreId;
 
 /// Longest maintenance: a week.
@@ -266,16 +267,34 @@ impl Host {
             let status = self.health.seen(store).and_then(|seen| seen.status);
             status.map_or((0, 0), |status| (status.used.0, status.capacity.0))
         };
-        let moving: u64 = member.stores.iter().map(|row| used(row.id).0).sum();
-        let free: u64 = stays
+        // What drains already needs room there, too.
+        let drains = |facts: &&curator::StoreFacts| facts.standing == curator::Standing::Draining;
+        let others = facts.iter().filter(drains).map(|facts| facts.id);
+        let moving: BTreeSet<StoreId> = member
+            .stores
             .iter()
-            .map(|facts| used(facts.id))
-            .map(|(used, capacity)| (capacity * 9 / 10).saturating_sub(used))
-            .sum();
-        if moving > free {
+            .map(|row| row.id)
+            .chain(others)
+            .collect();
+        let moving: u64 = moving.into_iter().map(|store| used(store).0).sum();
+        let mut free: BTreeMap<_, u64> = BTreeMap::new();
+        for facts in &stays {
+            let (used, capacity) = used(facts.id);
+            let room = (capacity * 9 / 10).saturating_sub(used);
+            *free.entry(domains.of(facts.id, level)).or_default() += room;
+        }
+        // Of what is there, which may have fewer copies than other containers want.
+        let has = |group: &&GroupRow| group.members.iter().any(|&store| member.owns(store));
+        let inside = view.groups.values().filter(has);
+        let copies = inside.map(|group| group.replication_factor).max();
+        let copies = copies.unwrap_or(1);
+        let free: Vec<u64> = free.into_values().collect();
+        if !fits_on(&free, moving, copies) {
+            let name = curator::level_name(level);
             return Err(refused(format!(
-                "{} cannot be drained: it holds {moving} bytes, and the other stores have room for {free}; delete \
-                 data or add disks first",
+                "{} cannot be drained: it and what drains already hold {moving} bytes, and the other stores have no room for them with \
+                 {copies} copies, each in another {name}; delete data or add disks first, or wait until what drains \
+                 already is empty",
                 member.name()
             )));
         }
@@ -315,6 +334,9 @@ impl Host {
                 }
             )));
         }
+        if lost {
+            self.check_logs(member).await?;
+        }
         if !lost && !ties.removable {
             return Err(refused(format!(
                 "{} still holds data of {} groups it has left, logs of {} volumes, and serves {}: wait, or say that it \
@@ -326,6 +348,29 @@ impl Host {
             )));
         }
         Ok(())
+    }
+
+    /// Refuses to forget stores that logs of volumes nobody serves name: those lack a copy, which is made when they are opened.
+    async fn check_logs(&self, member: &Member) -> Result<()> {
+        let volumes = self.catalog.list::<VolumeRow>().await;
+        let volumes = volumes.map_err(catalog_error)?;
+        // Where no other copy answers, waiting does not help, and what is lost is lost.
+        let stores: Vec<StoreId> = member.stores.iter().map(|row| row.id).collect();
+        let named = |row: &&VolumeRow| self.lacks_log_copy(row, &stores);
+        let unserved =
+            |row: &&VolumeRow| !row.owner.is_some_and(|owner| self.members.is_alive(owner));
+        let rows = volumes.iter().map(|found| &found.row);
+        let left: Vec<&VolumeRow> = rows.filter(unserved).filter(named).collect();
+        let Some(first) = left.first() else {
+            return Ok(());
+        };
+        Err(refused(format!(
+            "{} holds copies of the logs of {} volumes that nobody serves, of {} for one: they are opened and get another copy by \
+             themselves, wait for that; what cannot be opened without it must be deleted, or it must come back",
+            member.name(),
+            left.len(),
+            first.name
+        )))
     }
 
     async fn remove_member(&self, member: &Member, lost: bool) -> Result<Answer> {
@@ -377,5 +422,27 @@ impl Host {
             message,
         ));
         Ok(Answer::Done)
+    }
+}
+
+/// Whether `moving` bytes fit on domains with so many free bytes each, when all of it has `copies` copies in distinct domains.
+/// Pure.
+fn fits_on(free: &[u64], moving: u64, copies: u8) -> bool {
+    let most = plan_capacity(free, copies).saturating_mul(u64::from(copies));
+    moving <= most
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_drains_must_fit_with_its_copies_apart() {
+        // A large one and two small ones stay: 7 are free, and 4 of them can be used with two copies.
+        assert!(!fits_on(&[5, 1, 1], 5, 2));
+        assert!(fits_on(&[5, 1, 1], 4, 2));
+        assert!(fits_on(&[5, 1, 1], 7, 1));
+        assert!(fits_on(&[5, 5, 10], 20, 2) && !fits_on(&[5, 5, 10], 21, 2));
+        assert!(fits_on(&[], 0, 2) && !fits_on(&[], 1, 2));
     }
 }

@@ -4,6 +4,7 @@
 //! - Percentiles come from histograms of all steps and nodes added up.
 //! - A step that no node knows anything of has no value, and a node that does not answer is named.
 //! - A rate is what was done in a step by its length, or by how much of it has passed.
+//! - Space of a node and of the cluster is the sum over its stores, and has no value where a node is still to tell of its own.
 
 mod busiest;
 mod measure;
@@ -194,8 +195,84 @@ fn measures(names: &str, kind: Kind) -> Result<Vec<(String, Measure)>> {
 struct About {
     kind: Kind,
     entities: Vec<Entity>,
+    /// Those of a node or of the cluster.
+    stores: Vec<Entity>,
     /// The only node that can know of it.
     node: Option<NodeId>,
+}
+
+/// From when to when, and in which steps: Unix seconds.
+#[derive(Clone, Copy)]
+struct Window {
+    from: u64,
+    to: u64,
+    step: u64,
+}
+
+impl Window {
+    /// Seconds that have passed of a step by a time.
+    fn length(self, at: usize, until: u64) -> u64 {
+        let begin = self.from + at as u64 * self.step;
+        until.saturating_sub(begin).min(self.step)
+    }
+}
+
+/// What the nodes know of some entities.
+#[derive(Default)]
+struct Heard {
+    /// Of all nodes in one.
+    series: Series,
+    /// Of each.
+    parts: Vec<MetricsPart>,
+    silent: Vec<String>,
+}
+
+impl Heard {
+    fn of(parts: Vec<MetricsPart>, steps: usize, silent: Vec<String>) -> Self {
+        Self {
+            series: merged(&parts, steps),
+            parts,
+            silent,
+        }
+    }
+
+    /// The values of a metric.
+    fn values(&self, measure: &Measure, window: Window) -> Vec<Option<Figure>> {
+        let values = match measure.is_of_stores() {
+            true => self.summed(measure, window),
+            false => self.together(measure, window),
+        };
+        values.into_iter().map(|one| one.map(Figure::new)).collect()
+    }
+
+    /// From what all nodes know in one.
+    fn together(&self, measure: &Measure, window: Window) -> Vec<Option<f64>> {
+        let value = |(at, bucket): (usize, &Bucket)| {
+            let length = window.length(at, self.series.through);
+            let known = bucket.seconds > 0 && length > 0;
+            known.then(|| measure.of(bucket, length)).flatten()
+        };
+        self.series.buckets.iter().enumerate().map(value).collect()
+    }
+
+    /// Sums over what each node says for itself. They end with the node that is behind: a step later they would be without its stores.
+    fn summed(&self, measure: &Measure, window: Window) -> Vec<Option<f64>> {
+        let told = || self.parts.iter().filter(|part| !part.steps.is_empty());
+        let complete = told().map(|part| part.through).min().unwrap_or(0);
+        let mut sums = vec![None; self.series.buckets.len()];
+        for (part, step) in told().flat_map(|part| part.steps.iter().map(move |step| (part, step)))
+        {
+            let at = step.at as usize;
+            let length = window.length(at, part.through);
+            let value = (length > 0).then(|| measure.of(&bucket_of(step), length));
+            if let (Some(Some(value)), Some(sum)) = (value, sums.get_mut(at))
+                && window.length(at, complete) > 0
+            {
+                *sum = Some(sum.unwrap_or(0.0) + value);
+            }
+        }
+        sums
+    }
 }
 
 impl Host {
@@ -204,40 +281,55 @@ impl Host {
         let about = self.about(&query.entity).await?;
         let measures = measures(&query.metric, about.kind)?;
         let (from, to, step) = window(query, self.world.clock.unix_ms())?;
-        let operation = Operation::MetricsPart {
-            entities: about.entities.iter().copied().map(written).collect(),
-            from,
-            to,
-            step,
+        let window = Window { from, to, step };
+        let (of_stores, own): (Vec<_>, Vec<_>) = measures
+            .iter()
+            .partition(|(_, measure)| measure.is_of_stores());
+        let heard = async |wanted: bool, entities: &[Entity]| match wanted {
+            true => self.hear(entities, about.node, window).await,
+            false => Heard::default(),
         };
-        let (parts, silent) = self.ask_all(&operation, about.node).await;
-        let series = merged(&parts, ((to - from) / step) as usize);
-        let length = |at: usize| {
-            let begin = from + at as u64 * step;
-            series.through.saturating_sub(begin).min(step)
-        };
-        let values = |measure: &Measure| {
-            let buckets = series.buckets.iter().enumerate();
-            let value = |(at, bucket): (usize, &Bucket)| {
-                let known = bucket.seconds > 0 && length(at) > 0;
-                known.then(|| measure.of(bucket, length(at))).flatten()
+        let (own, stores) = futures_util::future::join(
+            heard(!own.is_empty(), &about.entities),
+            heard(!of_stores.is_empty(), &about.stores),
+        )
+        .await;
+        let answer = |(name, measure): &(String, Measure)| {
+            let heard = match measure.is_of_stores() {
+                true => &stores,
+                false => &own,
             };
-            buckets.map(|one| value(one).map(Figure::new)).collect()
+            SeriesAnswer {
+                metric: name.clone(),
+                unit: measure.unit().to_owned(),
+                values: heard.values(measure, window),
+            }
         };
-        let answer = |(name, measure): &(String, Measure)| SeriesAnswer {
-            metric: name.clone(),
-            unit: measure.unit().to_owned(),
-            values: values(measure),
-        };
+        let mut silent = [own.silent.clone(), stores.silent.clone()].concat();
+        silent.sort_unstable();
+        silent.dedup();
         Ok(Answer::Metrics(MetricsAnswer {
             entity: query.entity.clone(),
             from_ms: from * 1000,
             to_ms: to * 1000,
             step,
-            through_ms: series.through * 1000,
+            through_ms: own.series.through.max(stores.series.through) * 1000,
             series: measures.iter().map(answer).collect(),
             silent,
         }))
+    }
+
+    /// What all nodes, or the only one that can, know of some entities.
+    async fn hear(&self, entities: &[Entity], only: Option<NodeId>, window: Window) -> Heard {
+        let Window { from, to, step } = window;
+        let operation = Operation::MetricsPart {
+            entities: entities.iter().copied().map(written).collect(),
+            from,
+            to,
+            step,
+        };
+        let (parts, silent) = self.ask_all(&operation, only).await;
+        Heard::of(parts, ((to - from) / step) as usize, silent)
     }
 
     /// What this node knows of some entities.
@@ -267,12 +359,21 @@ impl Host {
         let about = |kind, entities, node| About {
             kind,
             entities,
+            stores: Vec::new(),
             node,
+        };
+        let stores_of = |node: Option<NodeId>| {
+            let stores = view.stores.values();
+            let own = stores.filter(|row| node.is_none_or(|node| row.node == node));
+            own.map(|row| Entity::Store(u64::from(row.id.0))).collect()
         };
         if text == "cluster" {
             let nodes = view.nodes.keys();
             let nodes = nodes.map(|id| Entity::Node(u64::from(id.0)));
-            return Ok(about(Kind::Cluster, nodes.collect(), None));
+            return Ok(About {
+                stores: stores_of(None),
+                ..about(Kind::Cluster, nodes.collect(), None)
+            });
         }
         let odd = || {
             bad(format!(
@@ -286,7 +387,10 @@ impl Host {
                 let row = row
                     .ok_or_else(|| OperationError::not_found(format!("there is no node {name}")))?;
                 let entity = Entity::Node(u64::from(row.id.0));
-                Ok(about(Kind::Node, vec![entity], Some(row.id)))
+                Ok(About {
+                    stores: stores_of(Some(row.id)),
+                    ..about(Kind::Node, vec![entity], Some(row.id))
+                })
             }
             "store" => {
                 let id = name.strip_prefix("store-").unwrap_or(name);
@@ -402,6 +506,58 @@ mod tests {
             steps: vec![odd],
         };
         assert_eq!(merged(&[part], 2).buckets, vec![Bucket::default(); 2]);
+    }
+
+    #[test]
+    fn a_sum_over_stores_ends_where_the_first_node_ends() {
+        let part = |through: u64, level: u64, steps: u32| {
+            let step = |at| StepPart {
+                at,
+                seconds: 15,
+                gauges: vec![(level, level)],
+                ..StepPart::default()
+            };
+            MetricsPart {
+                through,
+                steps: (0..steps).map(step).collect(),
+            }
+        };
+        // A node that knows of no store holds nobody up.
+        let parts = [part(45, 10, 3), part(30, 30, 2), MetricsPart::default()];
+        let heard = Heard::of(parts.to_vec(), 4, Vec::new());
+        let values = |name| {
+            let window = Window {
+                from: 0,
+                to: 60,
+                step: 15,
+            };
+            let measure = measure(name, Kind::Cluster).expect("it is one of its metrics");
+            let values = heard.values(&measure, window).into_iter();
+            let values = values.map(|value| value.map(|value| value.0));
+            values.collect::<Vec<_>>()
+        };
+        let both = Some(40.0);
+        assert_eq!(values("used"), [both, both, None, None]);
+        let rates = [Some(0.0), Some(0.0), Some(0.0), None];
+        assert_eq!(values("iops"), rates);
+        // Within a step each counts for as long as it has told.
+        let long = |through: u64, level: u64| MetricsPart {
+            through,
+            steps: vec![StepPart {
+                seconds: through,
+                gauges: vec![(level, level)],
+                ..StepPart::default()
+            }],
+        };
+        let heard = Heard::of(vec![long(45, 10), long(30, 30)], 1, Vec::new());
+        let window = Window {
+            from: 0,
+            to: 60,
+            step: 60,
+        };
+        let used = measure("used", Kind::Cluster).expect("it is one of its metrics");
+        let values = heard.values(&used, window);
+        assert_eq!(values, [Some(Figure::new(40.0))]);
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! How much loss the cluster can take now: pure arithmetic over groups, stores and their space.
 
 use super::components::{capacity_component, data_component, repair_remedy, taking_part};
-use super::{Result, capacity::plan_capacity};
+use super::{Result, capacity::plan_capacity, log_copies};
 use crate::host::Host;
-use api::{Answer, CopiesAnswer, RepairAnswer, ResiliencyAnswer, ResilientCapacityAnswer};
+use crate::membership::ClusterView;
+use api::{
+    Answer, ComponentAnswer, CopiesAnswer, RepairAnswer, ResiliencyAnswer, ResilientCapacityAnswer,
+};
 use catalog::GroupRow;
-use curator::{Domains, Standing, StoreFacts, level_name};
+use curator::{Domains, LogCopies, Standing, StoreFacts, level_name};
 use std::collections::{BTreeMap, BTreeSet};
 use vocab::StoreId;
 use world::Time;
@@ -46,7 +49,7 @@ impl Progress {
 }
 
 /// Whether a store serves what it holds.
-fn answers(facts: &StoreFacts) -> bool {
+pub(super) fn answers(facts: &StoreFacts) -> bool {
     matches!(facts.standing, Standing::Present | Standing::Draining)
 }
 
@@ -89,10 +92,76 @@ fn resilient_bytes(domains: &[u64], copies: u8) -> u64 {
     plan_capacity(&stays, copies).saturating_mul(u64::from(copies))
 }
 
+/// Groups that lack a member and have none to fill.
+fn waiting_of(view: &ClusterView, stores: &BTreeMap<StoreId, StoreFacts>) -> u32 {
+    let lost = |store: &StoreId| {
+        let facts = stores.get(store);
+        facts.is_none_or(|facts| facts.standing == Standing::Lost)
+    };
+    let waits = |group: &&GroupRow| {
+        let short = group.members.len() < usize::from(group.replication_factor);
+        group.filling.is_empty() && (short || group.members.iter().any(lost))
+    };
+    view.groups.values().filter(waits).count() as u32
+}
+
+/// What the verdict rests on.
+struct Grounds<'a> {
+    by_copies: BTreeMap<u8, Vec<&'a GroupRow>>,
+    stores: &'a BTreeMap<StoreId, StoreFacts>,
+    data: &'a [CopiesAnswer],
+    logs: &'a [LogCopies],
+    repair: &'a RepairAnswer,
+    used: u64,
+}
+
+impl Grounds<'_> {
+    /// What may be lost of data, logs and room, the widest domains first.
+    fn components(&self, copies: u8, apart: &Domains) -> Vec<ComponentAnswer> {
+        let mut components = Vec::new();
+        let levels = || (0..apart.count()).rev();
+        for answer in self.data {
+            let groups = &self.by_copies[&answer.rf];
+            let of = |level| data_component(apart, level, answer, groups, self.stores, self.repair);
+            components.extend(levels().map(of));
+        }
+        components.extend(log_copies::components(self.logs, apart, self.stores));
+        let room = |level| capacity_component(apart, level, copies, self.used, self.stores);
+        components.extend(levels().map(room));
+        components
+    }
+}
+
+/// `critical`, `degraded` or `ok`.
+fn verdict_of(answer: &ResiliencyAnswer, logs: &[LogCopies]) -> &'static str {
+    let lost =
+        |copies: &CopiesAnswer| copies.unavailable > 0 || (copies.rf > 1 && copies.tolerates == 0);
+    let critical = answer.data.iter().any(lost)
+        || log_copies::are_critical(logs)
+        || answer
+            .components
+            .iter()
+            .any(|part| part.state == "critical")
+        || answer.space.iter().any(|space| space.state == "protected");
+    match (critical, answer.reasons.is_empty()) {
+        (true, _) => "critical",
+        (false, false) => "degraded",
+        (false, true) => "ok",
+    }
+}
+
 impl Host {
     pub(super) async fn resiliency(&self) -> Result<Answer> {
-        futures_util::future::join(crate::health::refresh(self), self.ask_catalog()).await;
+        crate::health::refresh(self).await;
+        self.ask_for_verdict().await;
         Ok(Answer::Resiliency(self.verdict()))
+    }
+
+    /// Asks whom the verdict rests on, unless they were asked a moment ago: the catalog for its members and for where logs lie, and
+    /// the stores, while copies are missing, for what they hold.
+    pub(crate) async fn ask_for_verdict(&self) {
+        let stores = crate::upkeep::look_for_verdict(self);
+        futures_util::future::join3(self.ask_catalog(), self.ask_logs(), stores).await;
     }
 
     /// The verdict by what the stores said last.
@@ -114,56 +183,40 @@ impl Host {
             .collect();
         let copies = by_copies.keys().next_back().copied().unwrap_or(1);
         let capacity = self.resilient_capacity(&stores, copies);
-        let waiting = view.groups.values().filter(|group| {
-            let lost = |store: &StoreId| {
-                stores
-                    .get(store)
-                    .is_none_or(|facts| facts.standing == Standing::Lost)
-            };
-            let short = group.members.len() < usize::from(group.replication_factor);
-            group.filling.is_empty() && (short || group.members.iter().any(lost))
-        });
-        let waiting = waiting.count() as u32;
-        let repair = self.repair_answer(waiting);
-        let mut components = Vec::new();
+        let repair = self.repair_answer(&stores, &capacity, waiting_of(&view, &stores));
         let apart = Domains::new(stores.values());
-        // The widest first.
-        let levels = || (0..apart.count()).rev();
-        for answer in &data {
-            let groups = &by_copies[&answer.rf];
-            let of = |level| data_component(&apart, level, answer, groups, &stores, &repair);
-            components.extend(levels().map(of));
-        }
-        let room = |level| capacity_component(&apart, level, copies, capacity.used, &stores);
-        components.extend(levels().map(room));
+        let logs = self.log_copies(&apart, &stores);
+        let grounds = Grounds {
+            by_copies,
+            stores: &stores,
+            data: &data,
+            logs: &logs,
+            repair: &repair,
+            used: capacity.used,
+        };
+        let mut components = grounds.components(copies, &apart);
         components.extend(self.catalog_component());
         let space = self.space_answers();
         let mut reasons = reasons(&data, &capacity, &repair);
+        reasons.extend(log_copies::reasons(&logs));
+        reasons.extend(self.doubts_on_logs());
         let catalog = components.iter().filter(|part| part.component == "catalog");
         let catalog = catalog.filter(|part| part.state != "ok");
         reasons
             .extend(catalog.filter_map(|part| Some(format!("catalog: {}", part.reason.as_ref()?))));
         reasons.extend(space.iter().filter_map(|space| space.reason.clone()));
-        let lost = |copies: &CopiesAnswer| {
-            copies.unavailable > 0 || (copies.rf > 1 && copies.tolerates == 0)
-        };
-        let critical = data.iter().any(lost)
-            || components.iter().any(|part| part.state == "critical")
-            || space.iter().any(|space| space.state == "protected");
-        let verdict = match (critical, reasons.is_empty()) {
-            (true, _) => "critical",
-            (false, false) => "degraded",
-            (false, true) => "ok",
-        };
-        ResiliencyAnswer {
-            verdict: verdict.to_owned(),
+        let mut answer = ResiliencyAnswer {
+            verdict: String::new(),
             reasons,
+            logs: logs.iter().map(log_copies::answer).collect(),
             data,
             repair,
             capacity,
             components,
             space,
-        }
+        };
+        answer.verdict = verdict_of(&answer, &logs).to_owned();
+        answer
     }
 
     /// By the number of copies of any group: percent of the resilient capacity in use, where a lost domain can be made good.
@@ -184,18 +237,66 @@ impl Host {
         copies.into_iter().filter_map(percent).collect()
     }
 
-    fn repair_answer(&self, waiting: u32) -> RepairAnswer {
+    fn repair_answer(
+        &self,
+        stores: &BTreeMap<StoreId, StoreFacts>,
+        capacity: &ResilientCapacityAnswer,
+        waiting: u32,
+    ) -> RepairAnswer {
         let now = self.world.now();
         let progress = self.upkeep.progress.get();
+        let filling = progress.map_or(0, |progress| progress.left);
+        let bytes_left = progress.and_then(|_| self.bytes_left(stores, capacity, filling));
+        let bytes_per_second = progress.and_then(|_| self.upkeep.sizes.bytes_per_second());
+        let by_bytes = eta_by_bytes(bytes_left, bytes_per_second);
         RepairAnswer {
-            filling: progress.map_or(0, |progress| progress.left),
+            filling,
             filled: progress.map_or(0, |progress| progress.filled),
             waiting,
             running_seconds: progress.map_or(0, |progress| now.since(progress.began).as_secs()),
-            eta_seconds: progress.and_then(|progress| progress.eta_seconds(now)),
+            bytes_left,
+            bytes_per_second,
+            eta_seconds: by_bytes.or_else(|| progress?.eta_seconds(now)),
         }
     }
 
+    /// Bytes that are still to be copied to members that are filled, if the stores have said what they hold; and to those to come, when
+    /// these wait for their turn only.
+    fn bytes_left(
+        &self,
+        stores: &BTreeMap<StoreId, StoreFacts>,
+        capacity: &ResilientCapacityAnswer,
+        filling: u32,
+    ) -> Option<u64> {
+        if !self.upkeep.sizes.are_known() {
+            return None;
+        }
+        let lacking = self.with_groups(stores, |groups, facts| {
+            let used = capacity.used - capacity.missing;
+            curator::lacking(groups, facts, &self.upkeep.sizes.held(), used)
+        });
+        let lacking: u64 = lacking.values().sum();
+        let all_have_begun = (filling as usize) < self.options.placement.repairs_max;
+        Some(match all_have_begun {
+            true => lacking,
+            false => lacking.max(capacity.missing),
+        })
+    }
+
+    /// The groups and stores as lists.
+    fn with_groups<T>(
+        &self,
+        stores: &BTreeMap<StoreId, StoreFacts>,
+        look: impl FnOnce(&[GroupRow], &[StoreFacts]) -> T,
+    ) -> T {
+        let groups: Vec<GroupRow> = self
+            .members
+            .look(|view| view.groups.values().cloned().collect());
+        let facts: Vec<StoreFacts> = stores.values().cloned().collect();
+        look(&groups, &facts)
+    }
+
+    /// Space in use and how much of it may be: a lost store's copies are in use until they are made again, and then where they are made.
     fn resilient_capacity(
         &self,
         stores: &BTreeMap<StoreId, StoreFacts>,
@@ -212,14 +313,23 @@ impl Host {
             used += here;
             fullest = fullest.max(here.saturating_mul(100) / facts.capacity.max(1));
         }
+        let missing = self.with_groups(stores, |groups, facts| {
+            curator::missing_redundancy(groups, facts, &self.upkeep.sizes.held(), used)
+        });
         let domains: Vec<u64> = domains.into_values().collect();
         ResilientCapacityAnswer {
             total: domains.iter().sum(),
-            used,
+            used: used + missing,
+            missing,
             resilient: resilient_bytes(&domains, copies),
             fullest_percent: fullest.min(100) as u8,
         }
     }
+}
+
+/// Seconds until so many bytes are copied. Pure.
+fn eta_by_bytes(left: Option<u64>, per_second: Option<u64>) -> Option<u64> {
+    Some(left?.div_ceil(per_second.filter(|&rate| rate > 0)?))
 }
 
 /// Why the verdict is not `ok`, for people.
@@ -320,6 +430,15 @@ mod tests {
         assert_eq!(resilient_bytes(&[100, 100, 100, 100], 3), 300);
         assert_eq!(resilient_bytes(&[300, 100, 100], 2), 200);
         assert_eq!(resilient_bytes(&[], 2), 0);
+    }
+
+    #[test]
+    fn what_is_left_is_foretold_by_bytes() {
+        assert_eq!(eta_by_bytes(Some(1001), Some(100)), Some(11));
+        assert_eq!(eta_by_bytes(Some(0), Some(100)), Some(0));
+        assert_eq!(eta_by_bytes(Some(1), Some(0)), None);
+        assert_eq!(eta_by_bytes(None, Some(1)), None);
+        assert_eq!(eta_by_bytes(Some(1), None), None);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use world::Duration;
 /// Patience with another node that says what it runs with.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The certificate that a node shows browsers: its value is when that ends.
+const BROWSER_CERTIFICATE: &str = "tls.certificate";
+
 impl Host {
     /// Those of all nodes that answer, by key and node.
     pub(super) async fn list_settings(self: &Rc<Self>) -> Result<Answer> {
@@ -77,6 +80,9 @@ impl Host {
                 ),
             ]);
         }
+        let process = options.process.as_ref();
+        let until = process.and_then(|process| process.browser_certificate_until_ms());
+        settings.extend(until.map(|until| (BROWSER_CERTIFICATE, until, "unix-milliseconds")));
         let answer = |(key, value, unit): (&str, u64, &str)| SettingAnswer {
             key: key.to_owned(),
             node: options.name.clone(),

@@ -24,11 +24,16 @@ const DIFF_LIMIT: usize = 4096;
 const SETTLE_LOOKS: u32 = 100;
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) fn describe(row: &SnapshotRow, volume: Option<String>) -> SnapshotAnswer {
-    let (state, mapped) = match row.state {
+/// The word for a snapshot's state, and the bytes that it maps.
+fn state_of(row: &SnapshotRow) -> (&'static str, Option<u64>) {
+    match row.state {
         SnapshotState::Pending(_) => ("pending", None),
         SnapshotState::Ready(map) => ("ready", Some(map.mapped_blocks * BLOCK_BYTES)),
-    };
+    }
+}
+
+pub(super) fn describe(row: &SnapshotRow, volume: Option<String>) -> SnapshotAnswer {
+    let (state, mapped) = state_of(row);
     SnapshotAnswer {
         id: row.id.0,
         name: row.name.clone(),
@@ -188,7 +193,8 @@ impl Host {
             Some(name) => Some(self.volume_id(name).await?),
             None => None,
         };
-        let containers = self.containers_of(&query.containers).await?;
+        let inside = self.places_of(query).await?;
+        let state = query.state.as_deref();
         // A snapshot is of the Kubernetes cluster of its volume, and once that is gone of the one that its own label names.
         let mut known: Option<BTreeMap<VolumeId, (String, bool)>> = None;
         if !query.kubernetes.is_empty() {
@@ -207,9 +213,8 @@ impl Host {
         };
         let fits = |row: &SnapshotRow| {
             wanted.is_none_or(|wanted| row.volume == wanted)
-                && containers
-                    .as_ref()
-                    .is_none_or(|ids| ids.contains(&row.container))
+                && inside(row.container)
+                && state.is_none_or(|state| state == state_of(row).0)
                 && is_own(row)
                 && query.wants(&row.name, &row.labels)
         };
@@ -245,18 +250,28 @@ impl Host {
     ) -> Result<Answer> {
         let row = self.snapshot_row(volume, name).await?;
         self.delete_settled(row.id).await?;
+        let task = self.begin_deletion(&row, volume, None).await;
+        Ok(Answer::Started(StartedAnswer { task }))
+    }
+
+    /// The task of a snapshot that was deleted: its space comes back. `volume`: what its volume is called where that is gone.
+    pub(super) async fn begin_deletion(
+        &self,
+        row: &SnapshotRow,
+        volume: &str,
+        parent: Option<u64>,
+    ) -> Option<u64> {
         // Drivers say the volume's id; tasks are found by its name.
         let named = self.catalog.volume(row.volume).await;
         let volume = named.map_or_else(|_| volume.to_owned(), |found| found.row.name);
         let entity = format!("snapshot/{volume}@{}", row.name);
-        let task = self
-            .begin_task(TaskRow {
-                unit: "bytes".to_owned(),
-                lineage: row.lineage.0,
-                ..new_task(kind::SNAPSHOT_DELETE, entity, snapshot_subject(row.id))
-            })
-            .await;
-        Ok(Answer::Started(StartedAnswer { task }))
+        self.begin_task(TaskRow {
+            unit: "bytes".to_owned(),
+            lineage: row.lineage.0,
+            parent,
+            ..new_task(kind::SNAPSHOT_DELETE, entity, snapshot_subject(row.id))
+        })
+        .await
     }
 
     /// Deletes a snapshot once it has its root.

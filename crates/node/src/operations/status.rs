@@ -57,6 +57,16 @@ pub(super) fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
     answer
 }
 
+/// The word for what the plan makes of a store.
+pub(super) fn word_of(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Present => "present",
+        Standing::Away => "away",
+        Standing::Draining => "draining",
+        Standing::Lost => "lost",
+    }
+}
+
 /// What the plan makes of a store.
 pub(super) fn place(
     mut answer: StoreAnswer,
@@ -69,13 +79,9 @@ pub(super) fn place(
         answer.reason = Some("it is nearly full and takes nothing new from clients".to_owned());
     }
     let groups = || view.groups.values();
-    answer.standing = match standing {
-        Standing::Present => "present",
-        Standing::Away => "away",
-        Standing::Draining => "draining",
-        Standing::Lost => "lost",
-    }
-    .to_owned();
+    answer.standing = word_of(standing).to_owned();
+    let intent = view.intents.get(&Subject::Store(store));
+    answer.maintenance_until_ms = intent.map_or(0, |intent| intent.maintenance_until_ms);
     answer.groups = groups()
         .filter(|group| group.members.contains(&store))
         .count() as u32;
@@ -154,7 +160,7 @@ impl Host {
 
     pub(super) async fn status(&self) -> Result<Answer> {
         let view = self.view();
-        let asked = futures_util::future::join(self.store_answers(&view), self.ask_catalog());
+        let asked = futures_util::future::join(self.store_answers(&view), self.ask_for_verdict());
         let (stores, ()) = asked.await;
         let resiliency = self.verdict();
         let (volumes, more_volumes) = self.some_volumes().await?;

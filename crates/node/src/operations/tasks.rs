@@ -3,9 +3,10 @@
 use super::{Result, catalog_error};
 use crate::host::Host;
 use crate::tasks::{kind, number_of};
+use api::sort::{Key, Order, Part};
 use api::{
     Answer, ErrorKind, MemberChange, OperationError, TASKS_DEFAULT, TaskAnswer, TaskQuery,
-    TasksAnswer,
+    TaskSort, TasksAnswer,
 };
 use catalog::{TaskRow, TaskStatus};
 use std::rc::Rc;
@@ -30,7 +31,7 @@ fn is_cancellable(row: &TaskRow) -> bool {
     whole
         && matches!(
             &*row.kind,
-            kind::NODE_DRAIN | kind::STORE_DRAIN | kind::BALANCE
+            kind::NODE_DRAIN | kind::STORE_DRAIN | kind::BALANCE | kind::STORE_SCRUB
         )
 }
 
@@ -60,22 +61,36 @@ fn describe(row: TaskRow) -> TaskAnswer {
     }
 }
 
-/// A page of the tasks that a query wants, newest first. Pure.
-fn page(rows: Vec<TaskRow>, query: &TaskQuery) -> TasksAnswer {
+/// What a task has in a field that tasks can be ordered by.
+fn key_of(task: &TaskAnswer, field: &str) -> Key {
+    match field {
+        "updated" => task.updated_ms.into(),
+        "status" => task.status.as_str().into(),
+        "kind" => task.kind.as_str().into(),
+        "entity" => task.entity.as_str().into(),
+        "node" => task.node.as_str().into(),
+        _ => Key::Nothing,
+    }
+}
+
+/// A page of the tasks that a query wants, newest first unless it says otherwise. Pure.
+fn page(rows: Vec<TaskRow>, query: &TaskQuery) -> Result<TasksAnswer> {
     let open = rows.iter().filter(|row| row.status.is_open()).count() as u64;
     let limit = query.limit.unwrap_or(TASKS_DEFAULT) as usize;
-    let all = rows.into_iter().rev().map(describe);
-    let mut tasks: Vec<TaskAnswer> = all
-        .filter(|task| query.wants(task))
-        .take(limit + 1)
-        .collect();
+    let all = rows.into_iter().map(describe).collect();
+    let part = Part {
+        order: query.sort.map_or(Order::NEWEST, TaskSort::order),
+        after: query.before,
+        limit: limit + 1,
+    };
+    let mut tasks = part.of(all, |task| task.id, key_of, |task| query.wants(task))?;
     let more = tasks.len() > limit;
     tasks.truncate(limit);
-    TasksAnswer {
+    Ok(TasksAnswer {
         next: tasks.last().filter(|_| more).map(|task| task.id),
         tasks,
         open,
-    }
+    })
 }
 
 impl Host {
@@ -89,7 +104,7 @@ impl Host {
             .await
             .map_err(catalog_error)?;
         let rows = rows.into_iter().map(|found| found.row).collect();
-        Ok(Answer::Tasks(page(rows, query)))
+        Ok(Answer::Tasks(page(rows, query)?))
     }
 
     pub(super) async fn show_task(&self, id: u64) -> Result<Answer> {
@@ -199,13 +214,24 @@ mod tests {
         };
         let ids =
             |answer: &TasksAnswer| answer.tasks.iter().map(|task| task.id).collect::<Vec<_>>();
-        let first = page(rows.clone(), &query(None, 2));
+        let first = page(rows.clone(), &query(None, 2)).unwrap();
         assert_eq!(
             (ids(&first), first.next, first.open),
             (vec![5, 4], Some(4), 5)
         );
-        let rest = page(rows, &query(first.next, 3));
+        let rest = page(rows.clone(), &query(first.next, 3)).unwrap();
         assert_eq!((ids(&rest), rest.next), (vec![3, 2, 1], None));
+        let sorted = |before| TaskQuery {
+            sort: Some("status".parse().unwrap()),
+            ..query(before, 2)
+        };
+        let mut rows = rows;
+        rows[3].status = TaskStatus::Failed;
+        let first = page(rows.clone(), &sorted(None)).unwrap();
+        assert_eq!((ids(&first), first.next), (vec![4, 1], Some(1)));
+        let rest = page(rows.clone(), &sorted(first.next)).unwrap();
+        assert_eq!((ids(&rest), rest.next), (vec![2, 3], Some(3)));
+        assert!(page(rows, &sorted(Some(9))).is_err(), "it is gone");
     }
 
     #[test]

@@ -2,19 +2,20 @@
 
 use super::{Result, catalog_error};
 use crate::host::Host;
+use api::sort::{Key, Order, Part};
 use api::users::{AUDIT_LIMIT_MAX, SESSION_ID_DIGITS};
 use api::{
-    Answer, AuditEntry, AuditQuery, ErrorKind, OpenSessionAnswer, OperationError, SessionAnswer,
-    UserAnswer, UserCredential, UserRole,
+    Answer, AuditEntry, AuditQuery, AuditSort, ErrorKind, OpenSessionAnswer, OperationError,
+    SessionAnswer, UserAnswer, UserCredential, UserRole,
 };
-use catalog::{SessionRow, UserRow, Versioned};
+use catalog::{AUDIT_ROWS_MAX, AuditLog, AuditRow, SessionRow, UserRow, Versioned};
 
 /// How long a session counts.
 const SESSION_MS: u64 = 12 * 3600 * 1000;
 /// Entries of the audit log in an answer when nothing is said.
 const AUDIT_LIMIT: u32 = 100;
 
-fn role_of(row: &UserRow) -> Result<UserRole> {
+pub(super) fn role_of(row: &UserRow) -> Result<UserRole> {
     UserRole::parse(&row.role).ok_or_else(|| {
         OperationError::failed(format!(
             "user {} has the role {}, which this release does not know: are all nodes of one release?",
@@ -240,12 +241,14 @@ impl Host {
 
     pub(super) async fn record_audit(&self, entries: Vec<AuditEntry>) -> Result<Answer> {
         let value = |entry| serde_json::to_value(entry).expect("entries are plain data");
-        let values: Vec<serde_json::Value> = entries.iter().map(value).collect();
-        for batch in values.chunks(catalog::AUDIT_BATCH_MAX) {
-            self.catalog
-                .append_audit(batch)
-                .await
-                .map_err(catalog_error)?;
+        let (drivers, people): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.driver);
+        for (log, entries) in [(AuditLog::People, people), (AuditLog::Drivers, drivers)] {
+            let values: Vec<serde_json::Value> = entries.into_iter().map(value).collect();
+            for batch in values.chunks(catalog::AUDIT_BATCH_MAX) {
+                let appended = self.catalog.append_audit(log, batch).await;
+                appended.map_err(catalog_error)?;
+            }
         }
         Ok(Answer::Done)
     }
@@ -257,13 +260,53 @@ impl Host {
                 "`limit` is 1 to {AUDIT_LIMIT_MAX}"
             )));
         }
-        let rows = self.catalog.audit(query.before, limit as usize).await;
-        let entry = |row: catalog::AuditRow| AuditEntry {
-            id: row.id,
-            // Written by another release: what it knows more is left out, what it lacks is empty.
-            ..serde_json::from_value(row.entry).unwrap_or_default()
+        let log = match query.drivers {
+            true => AuditLog::Drivers,
+            false => AuditLog::People,
         };
+        if query.is_selective() {
+            return self.select_audit(log, &query, limit as usize).await;
+        }
+        let rows = self.catalog.audit(log, query.before, limit as usize).await;
         let rows = rows.map_err(catalog_error)?.into_iter();
-        Ok(Answer::Audit(rows.map(entry).collect()))
+        Ok(Answer::Audit(rows.map(audit_entry).collect()))
+    }
+
+    /// Entries that pass filters, in an order: all that are kept are read for it.
+    async fn select_audit(
+        &self,
+        log: AuditLog,
+        query: &AuditQuery,
+        limit: usize,
+    ) -> Result<Answer> {
+        let rows = self.catalog.audit(log, None, AUDIT_ROWS_MAX as usize).await;
+        let rows = rows.map_err(catalog_error)?.into_iter();
+        let all = rows.map(audit_entry).collect();
+        let part = Part {
+            order: query.sort.map_or(Order::NEWEST, AuditSort::order),
+            after: query.before,
+            limit,
+        };
+        let kept = part.of(all, |entry| entry.id, audit_key, |entry| query.wants(entry));
+        Ok(Answer::Audit(kept?))
+    }
+}
+
+fn audit_entry(row: AuditRow) -> AuditEntry {
+    AuditEntry {
+        id: row.id,
+        // Written by another release: what it knows more is left out, what it lacks is empty.
+        ..serde_json::from_value(row.entry).unwrap_or_default()
+    }
+}
+
+/// What an entry has in a field that the audit log can be ordered by.
+fn audit_key(entry: &AuditEntry, field: &str) -> Key {
+    match field {
+        "who" => entry.who.as_str().into(),
+        "operation" => entry.operation.as_str().into(),
+        "subject" => entry.subject.as_str().into(),
+        "outcome" => entry.outcome.as_str().into(),
+        _ => Key::Nothing,
     }
 }

@@ -28,8 +28,14 @@ const SHOW_PATIENCE: Duration = Duration::from_secs(2);
 const DROP_PATIENCE: Duration = Duration::from_secs(2);
 /// How long requests of sessions that end are waited for.
 const ENFORCE_PATIENCE: Duration = Duration::from_secs(15);
+/// Time between two notes of how far a drain is.
+const TELL_INTERVAL: Duration = Duration::from_secs(4);
 /// How long the drain behind a pending snapshot is waited for.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+
+fn stopping() -> OperationError {
+    OperationError::unavailable("the node is stopping: ask another one")
+}
 
 /// How a client that asks for this attaches.
 pub(super) fn attachment_mode(read_only: bool, shared: bool) -> Result<AttachmentMode> {
@@ -145,13 +151,15 @@ impl Host {
             usage: None,
             labels: row.labels.clone(),
             description: row.description.clone(),
+            quarantine_until_ms: None,
             iops_limit: Some(row.limits.iops).filter(|&limit| limit > 0),
             bandwidth_limit: Some(row.limits.bandwidth).filter(|&limit| limit > 0),
             version: None,
         }
     }
 
-    async fn volume_answer(&self, id: VolumeId) -> Result<Answer> {
+    /// As the catalog has it, and this node if it serves it.
+    pub(super) async fn volume_answer(&self, id: VolumeId) -> Result<Answer> {
         let found = self.catalog.volume(id).await.map_err(catalog_error)?;
         self.answer_of(&found, None).await
     }
@@ -355,12 +363,13 @@ impl Host {
     }
 
     pub(super) async fn volume_answers(&self, query: &ListQuery) -> Result<Vec<VolumeAnswer>> {
-        let containers = self.containers_of(&query.containers).await?;
+        let inside = self.places_of(query).await?;
+        let state = query.state.as_deref();
         let fits = |row: &VolumeRow| {
-            let inside = containers
-                .as_ref()
-                .is_none_or(|ids| ids.contains(&row.container));
-            inside && query.is_of_kubernetes(&row.labels) && query.wants(&row.name, &row.labels)
+            inside(row.container)
+                && state.is_none_or(|state| state == state_of(row).0)
+                && query.is_of_kubernetes(&row.labels)
+                && query.wants(&row.name, &row.labels)
         };
         let key = |id| VolumeRow::key_of(VolumeId(id));
         let rows = self.page_of(query, key, fits).await?;
@@ -401,6 +410,7 @@ impl Host {
         let usages = self.usages(lineage).await;
         volume.usage = usages.volume(volume.id);
         volume.placement = usages.stores;
+        self.add_quarantine(&mut volume).await;
         Ok(Answer::Volume(volume))
     }
 
@@ -449,20 +459,79 @@ impl Host {
         }
     }
 
-    pub(super) async fn resize_volume(&self, volume: &Volume, size: u64) -> Result<Answer> {
+    /// Grows a volume. Who asked for it has a task of it; what is repeated has not.
+    pub(super) async fn resize_volume(
+        self: &Rc<Self>,
+        volume: &Volume,
+        size: u64,
+    ) -> Result<Answer> {
         let row = self.catalog.volume(volume.id()).await;
         let row = row.map_err(catalog_error)?.row;
         if size > row.size.0 {
             let container = self.catalog.container(row.container).await;
             self.check_space(&container.map_err(catalog_error)?.row)?;
         }
-        volume.grow(ByteCount(size)).await.map_err(volume_error)?;
-        self.volume_answer(volume.id()).await
+        if size <= row.size.0 || !self.is_asked_for() {
+            volume.grow(ByteCount(size)).await.map_err(volume_error)?;
+            return self.volume_answer(volume.id()).await;
+        }
+        let entity = format!("volume/{}", row.name);
+        let task = TaskRow {
+            message: format!("it grows from {} to {size} bytes", row.size.0),
+            ..new_task(kind::VOLUME_RESIZE, entity, volume_subject(row.id))
+        };
+        // Here, not beside it: the change may be on top of a version.
+        let carried = self.carry(task).await;
+        let grown = volume.grow(ByteCount(size)).await.map_err(volume_error);
+        let done = format!("it has {size} bytes");
+        carried.end_now(&grown, &done).await;
+        grown?;
+        self.answer_with_task(volume.id(), carried.id()).await
     }
 
-    pub(super) async fn drain_volume(&self, volume: &Volume) -> Result<Answer> {
-        volume.drain().await.map_err(volume_error)?;
-        self.volume_answer(volume.id()).await
+    /// Drains a volume: for who asked for it as a task.
+    pub(super) async fn drain_volume(self: &Rc<Self>, volume: &Rc<Volume>) -> Result<Answer> {
+        if !self.is_asked_for() {
+            volume.drain().await.map_err(volume_error)?;
+            return self.volume_answer(volume.id()).await;
+        }
+        let (host, volume) = (self.clone(), volume.clone());
+        let drained = self.to_the_end(async move { host.drain_as_task(&volume).await });
+        drained.await.unwrap_or_else(|| Err(stopping()))
+    }
+
+    async fn drain_as_task(self: &Rc<Self>, volume: &Volume) -> Result<Answer> {
+        let (begin, end) = (volume.root().position.0, volume.status().log.committed.0);
+        let total = end.saturating_sub(begin);
+        let entity = format!("volume/{}", volume.name());
+        let task = TaskRow {
+            total,
+            unit: "records".to_owned(),
+            message: "its log is written out into extents".to_owned(),
+            ..new_task(kind::VOLUME_DRAIN, entity, volume_subject(volume.id()))
+        };
+        let carried = self.carry(task).await;
+        let mut drain = std::pin::pin!(volume.drain());
+        let drained = loop {
+            match self.world.timeout(TELL_INTERVAL, drain.as_mut()).await {
+                Ok(drained) => break drained.map_err(volume_error),
+                Err(_) => {
+                    let done = volume.root().position.0.saturating_sub(begin);
+                    carried.is_at(done.min(total), total);
+                }
+            }
+        };
+        let done = "what its log held is in extents";
+        carried.end_now(&drained, done).await;
+        drained?;
+        self.answer_with_task(volume.id(), carried.id()).await
+    }
+
+    async fn answer_with_task(&self, id: VolumeId, task: Option<u64>) -> Result<Answer> {
+        match self.volume_answer(id).await? {
+            Answer::Volume(answer) => Ok(Answer::Volume(VolumeAnswer { task, ..answer })),
+            other => Ok(other),
+        }
     }
 
     pub(super) async fn attach(

@@ -9,21 +9,25 @@
 //! row finds it there.
 //!
 //! Invariants
-//! - By memory nobody is let in who had no session with this very volume in this term under the same generation, and no
-//!   process but the newest that the row names.
+//! - Nobody is let in to a volume that is outside of the limits of his certificate, nor does this node become its owner for him.
+//! - By memory nobody is let in who had no session with this very volume in this term under the same generation, no process
+//!   but the newest that the row names, and no certificate with limits other than those that were found to allow it: whose
+//!   session it was is what the client says.
 //! - What is remembered never goes back to an older generation; it ends with the term.
 //! - Memory never refuses for good: who is not remembered waits for the catalog.
 
-use super::{Sessions, Wanted, admit};
+use super::{Newest, Sessions, Wanted, admit};
 use crate::host::Host;
 use crate::options::bug;
 use crate::volumes::Refusal;
+use api::KUBERNETES_LABEL;
 use catalog::{Attachment, CatalogError, VolumeRow};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::{AttachmentGeneration, Epoch, VolumeId};
 use volume::Volume;
 use wire::NodeError;
-use world::Duration;
+use world::{Duration, Limits};
 
 /// Patience with the catalog where memory can answer instead: less than a client waits for a session.
 const CATALOG_PATIENCE: Duration = Duration::from_millis(500);
@@ -69,7 +73,7 @@ impl Sessions {
     fn returning(&self, volume: &Volume, wanted: &Wanted) -> Option<(bool, AttachmentGeneration)> {
         let newest = self.newest.borrow();
         let before = newest.get(&(volume.id(), wanted.client))?;
-        if before.order.0 != wanted.attachment {
+        if before.order.0 != wanted.attachment || !is_as_limited(before, wanted) {
             return None;
         }
         let known = self.known.borrow();
@@ -87,6 +91,38 @@ impl Sessions {
 /// Whether the row does not name the process yet that wants a session.
 fn is_news(attachment: &Attachment, wanted: &Wanted) -> bool {
     attachment.lacks_process(wanted.attachment, wanted.session.process())
+}
+
+/// Whether the volume is known to be within the limits of the certificate: it has none, or the session of before had the same.
+fn is_as_limited(before: &Newest, wanted: &Wanted) -> bool {
+    let limits = wanted.limits.as_ref();
+    limits.is_none_or(|limits| limits.is_empty()) || before.limits.as_ref() == limits
+}
+
+/// Refuses a volume that a certificate is not for. Pure.
+fn check_limits(
+    limits: &Limits,
+    volume: &str,
+    labels: &BTreeMap<String, String>,
+    container: &str,
+) -> Result<(), NodeError> {
+    let refuse = |allowed: &[String], what: &str, found: &str| {
+        let reason = format!(
+            "this certificate is limited to the {what} {}, and volume {volume} is of {found}",
+            allowed.join(", ")
+        );
+        Err(NodeError::Detached { reason })
+    };
+    let names = |allowed: &[String], name: &str| allowed.iter().any(|one| one == name);
+    if !limits.containers.is_empty() && !names(&limits.containers, container) {
+        return refuse(&limits.containers, "containers", container);
+    }
+    let cluster = labels.get(KUBERNETES_LABEL).map(String::as_str);
+    if !limits.kubernetes.is_empty() && !cluster.is_some_and(|one| names(&limits.kubernetes, one)) {
+        let found = cluster.unwrap_or("none");
+        return refuse(&limits.kubernetes, "Kubernetes clusters", found);
+    }
+    Ok(())
 }
 
 impl Host {
@@ -110,10 +146,25 @@ impl Host {
 
     async fn acquired(self: &Rc<Self>, wanted: &Wanted) -> Result<Admitted, NodeError> {
         let row = self.volume_row(&wanted.volume).await?;
+        self.check_row(&row, wanted.limits.as_deref()).await?;
         let volume = self.acquire(row.id).await?;
         let read = self.catalog.volume(row.id).await;
         let row = read.map_err(Refusal::from)?.row;
         self.let_in(volume, row, wanted).await
+    }
+
+    /// Refuses a volume that is outside of the limits of a certificate.
+    pub(crate) async fn check_row(
+        &self,
+        row: &VolumeRow,
+        limits: Option<&Limits>,
+    ) -> Result<(), NodeError> {
+        let Some(limits) = limits.filter(|limits| !limits.is_empty()) else {
+            return Ok(());
+        };
+        let container = self.catalog.container(row.container).await;
+        let container = container.map_err(Refusal::from)?.row.name;
+        check_limits(limits, &row.name, &row.labels, &container)
     }
 
     /// By a row that was read after the volume was ours: whoever changes the attachment from then on tells this node.
@@ -123,6 +174,7 @@ impl Host {
         mut row: VolumeRow,
         wanted: &Wanted,
     ) -> Result<Admitted, NodeError> {
+        self.check_row(&row, wanted.limits.as_deref()).await?;
         if admit(&row.name, &row.attachment, wanted).is_ok() && is_news(&row.attachment, wanted) {
             row = self.note_process(&volume, row, wanted).await?;
         }
@@ -181,5 +233,75 @@ impl Host {
             read_only,
             generation,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use wire::SessionNumber;
+
+    #[test]
+    fn without_the_catalog_a_client_comes_back_with_the_limits_it_was_let_in_with() {
+        let limits = |container: &str| {
+            let containers = vec![container.to_owned()];
+            Arc::new(Limits {
+                containers,
+                kubernetes: Vec::new(),
+            })
+        };
+        let (gold, silver, none) = (limits("gold"), limits("silver"), Arc::default());
+        let (gold, silver, none) = (Some(&gold), Some(&silver), Some(&none));
+        let comes_back = |before: Option<&Arc<Limits>>, now: Option<&Arc<Limits>>| {
+            let wanted = Wanted {
+                volume: "v".to_owned(),
+                client: 7,
+                session: SessionNumber(1),
+                attachment: AttachmentGeneration(1),
+                read_only: false,
+                limits: now.cloned(),
+            };
+            let before = Newest {
+                order: (wanted.attachment, wanted.session),
+                ticket: 1,
+                limits: before.cloned(),
+            };
+            is_as_limited(&before, &wanted)
+        };
+        assert!(comes_back(gold, Some(&limits("gold"))));
+        // The same client by its own word.
+        assert!(!comes_back(gold, silver));
+        assert!(!comes_back(none, silver) && !comes_back(None, silver));
+        for before in [gold, none, None] {
+            assert!(comes_back(before, none) && comes_back(before, None));
+        }
+    }
+
+    #[test]
+    fn a_limited_certificate_opens_its_own_volumes_only() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let may = |containers: &[&str], kubernetes: &[&str], cluster: Option<&str>| {
+            let limits = Limits {
+                containers: names(containers),
+                kubernetes: names(kubernetes),
+            };
+            let label = cluster.map(|name| (KUBERNETES_LABEL.to_owned(), name.to_owned()));
+            check_limits(&limits, "v", &label.into_iter().collect(), "gold")
+        };
+        for cluster in [None, Some("prod"), Some("test")] {
+            assert_eq!(may(&[], &[], cluster), Ok(()));
+            assert_eq!(may(&["silver", "gold"], &[], cluster), Ok(()));
+            assert!(may(&["silver"], &[], cluster).is_err());
+        }
+        assert_eq!(may(&["gold"], &["prod"], Some("prod")), Ok(()));
+        assert!(may(&["silver"], &["prod"], Some("prod")).is_err());
+        assert!(may(&[], &["prod"], Some("test")).is_err());
+        let refused = may(&[], &["prod"], None);
+        // Final: the client must not go on asking.
+        assert!(
+            matches!(&refused, Err(NodeError::Detached { reason }) if reason.contains("prod, and volume v is of none")),
+            "{refused:?}"
+        );
     }
 }

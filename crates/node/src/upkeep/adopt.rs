@@ -60,23 +60,77 @@ async fn adopt(host: &Rc<Host>, gone: NodeId) {
             return;
         }
         for batch in left.chunks(PARALLEL) {
-            join_all(batch.iter().map(|&id| host.acquire(id))).await;
+            join_all(batch.iter().map(|&id| host.acquire_in_turn(id))).await;
         }
         host.world.sleep(LOOK_INTERVAL).await;
     }
 }
 
-/// The volumes of a lost node that this one takes over, those with clients first.
+/// The volumes of a lost node that this one takes over, in order.
 fn share_of(host: &Host, gone: NodeId, rows: impl Iterator<Item = VolumeRow>) -> Vec<VolumeId> {
     let heirs: Vec<NodeId> = host.members.look(|view| {
         let alive = view.alive.keys().copied();
         alive.filter(|&node| view.takes_volumes(node)).collect()
     });
+    plan_share(host.id(), &heirs, gone, rows)
+}
+
+/// The share of one of the heirs: those with clients first, else in the order of their ids. Pure.
+fn plan_share(
+    heir: NodeId,
+    heirs: &[NodeId],
+    gone: NodeId,
+    rows: impl Iterator<Item = VolumeRow>,
+) -> Vec<VolumeId> {
     let is_ours = |row: &VolumeRow| {
         let turn = usize::try_from(row.id.0).unwrap_or(0) % heirs.len().max(1);
-        row.owner == Some(gone) && heirs.get(turn) == Some(&host.id())
+        row.owner == Some(gone) && heirs.get(turn) == Some(&heir)
     };
     let mut ours: Vec<VolumeRow> = rows.filter(is_ours).collect();
     ours.sort_by_key(|row| (row.attachment.clients.is_empty(), row.id));
     ours.into_iter().map(|row| row.id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GONE: NodeId = NodeId(3);
+
+    fn row(id: u64, owner: NodeId, clients: &[&str]) -> VolumeRow {
+        let row = serde_json::json!({
+            "id": id, "name": format!("v{id}"), "container": 1, "lineage": id, "size": 4096, "created_ms": 0, "epoch": 1,
+        });
+        let mut row: VolumeRow =
+            serde_json::from_value(row).expect("a row as it was first written");
+        row.owner = Some(owner);
+        row.attachment.clients = clients.iter().map(ToString::to_string).collect();
+        row
+    }
+
+    #[test]
+    fn volumes_with_clients_are_taken_over_first() {
+        let rows = || {
+            let idle = [9, 1, 5].map(|id| row(id, GONE, &[]));
+            let attached = [7, 3].map(|id| row(id, GONE, &["client"]));
+            idle.into_iter().chain(attached)
+        };
+        let alone = plan_share(NodeId(1), &[NodeId(1)], GONE, rows());
+        assert_eq!(alone, [3, 7, 1, 5, 9].map(VolumeId));
+        // Each heir keeps the order in its share.
+        let heirs = [NodeId(1), NodeId(2), NodeId(4)];
+        let shares = heirs.map(|heir| plan_share(heir, &heirs, GONE, rows()));
+        assert_eq!(shares[0], [3, 9].map(VolumeId));
+        assert_eq!(shares[1], [7, 1].map(VolumeId));
+        assert_eq!(shares[2], [5].map(VolumeId));
+    }
+
+    #[test]
+    fn volumes_of_others_are_left_to_them() {
+        let rows = [row(1, GONE, &[]), row(2, NodeId(2), &["client"])];
+        let share = plan_share(NodeId(1), &[NodeId(1)], GONE, rows.into_iter());
+        assert_eq!(share, [VolumeId(1)]);
+        let nobody = plan_share(NodeId(1), &[], GONE, [row(1, GONE, &[])].into_iter());
+        assert_eq!(nobody, []);
+    }
 }

@@ -7,7 +7,7 @@ use crate::membership::{self, Part};
 use catalog::GroupRow;
 use futures_util::future::{Either, select};
 use group::FillReport;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use vocab::{Generation, GroupId, StoreId};
 use world::Duration;
@@ -75,16 +75,49 @@ pub(crate) async fn run(host: Rc<Host>, store: StoreId) {
     }
 }
 
-/// Fills the store in all of its groups, the least redundant first, and tells the catalog where it lacks nothing more.
+/// How urgent a group of the store's is, the least first: those that it is not complete in, and of these the one with the fewest
+/// complete members that answer, for one that is lost or away cannot give anything.
+fn urgency(
+    group: &GroupRow,
+    store: StoreId,
+    answers: &dyn Fn(StoreId) -> bool,
+) -> (bool, usize, GroupId) {
+    let giving = group.complete().filter(|&member| answers(member)).count();
+    (!group.filling.contains(&store), giving, group.id)
+}
+
+/// The most urgent group of the store's that this pass has not seen to. A group that has changed since counts as not seen to where
+/// the store is to be filled: its members are others now.
+fn most_urgent<'a>(
+    groups: impl Iterator<Item = &'a GroupRow>,
+    store: StoreId,
+    done: &BTreeMap<GroupId, Generation>,
+    answers: &dyn Fn(StoreId) -> bool,
+) -> Option<GroupRow> {
+    let is_open = |group: &GroupRow| match done.get(&group.id) {
+        None => true,
+        Some(&seen) => seen < group.generation && group.filling.contains(&store),
+    };
+    let ours = groups.filter(|group| group.members.contains(&store) && is_open(group));
+    ours.min_by_key(|group| urgency(group, store, answers))
+        .cloned()
+}
+
+/// Fills the store in all of its groups, and tells the catalog where it lacks nothing more. Which is next is decided when one is done:
+/// groups that have become more urgent meanwhile do not wait for those that were before.
 async fn fill_groups(host: &Host, store: StoreId) -> FillReport {
-    let groups = host.pool.groups().into_iter();
-    let mut groups: Vec<GroupRow> = groups
-        .filter(|group| group.members.contains(&store))
-        .collect();
-    groups.sort_by_key(|group| (!group.filling.contains(&store), group.complete().count()));
     let answers = |other: StoreId| host.health.fitness(other) != Fitness::Unfit;
     let (mut total, mut told) = (FillReport::default(), false);
-    for group in &groups {
+    let mut done = BTreeMap::new();
+    let fixed = host.options.fixed_fills.then(|| host.pool.groups());
+    let next = |done: &BTreeMap<GroupId, Generation>| match &fixed {
+        Some(groups) => most_urgent(groups.iter(), store, done, &|_| true),
+        None => host
+            .members
+            .look(|view| most_urgent(view.groups.values(), store, done, &answers)),
+    };
+    while let Some(group) = &next(&done) {
+        done.insert(group.id, group.generation);
         let report = host.pool.fill(store, group, &answers).await;
         total.add(&report);
         if report.is_whole() && group.filling.contains(&store) {
@@ -139,5 +172,70 @@ async fn wait(
     let either = select(Box::pin(paused), Box::pin(joins));
     match select(Box::pin(either), returned).await {
         Either::Left(_) | Either::Right(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(id: u32, members: &[u32], filling: &[u32]) -> GroupRow {
+        let ids = |ids: &[u32]| ids.iter().map(|&id| StoreId(id)).collect();
+        GroupRow {
+            id: GroupId(id),
+            generation: Generation(1),
+            replication_factor: 3,
+            members: ids(members),
+            filling: ids(filling),
+            former: Vec::new(),
+            returning: Vec::new(),
+            leaving: None,
+        }
+    }
+
+    /// The order of a pass of store 9, of which `meanwhile` changes the groups after each fill.
+    fn pass(mut groups: Vec<GroupRow>, mut meanwhile: impl FnMut(&mut Vec<GroupRow>)) -> Vec<u32> {
+        let (mut done, mut order) = (BTreeMap::new(), Vec::new());
+        while let Some(next) = most_urgent(groups.iter(), StoreId(9), &done, &|_| true) {
+            done.insert(next.id, next.generation);
+            order.push(next.id.0);
+            meanwhile(&mut groups);
+        }
+        order
+    }
+
+    #[test]
+    fn the_next_fill_is_the_most_urgent_one_now() {
+        let groups = vec![
+            group(1, &[1, 2, 9], &[9]),
+            group(2, &[3, 4, 9], &[9]),
+            group(3, &[5, 6, 9], &[9]),
+            group(4, &[1, 2, 9], &[]),
+            group(5, &[1, 2, 3], &[]),
+        ];
+        assert_eq!(pass(groups.clone(), |_| {}), [1, 2, 3, 4]);
+        // While the first is filled, the third loses a copy.
+        let lose = |groups: &mut Vec<GroupRow>| groups[2] = group(3, &[5, 9], &[9]);
+        assert_eq!(pass(groups, lose), [1, 3, 2, 4]);
+    }
+
+    #[test]
+    fn a_store_that_does_not_answer_gives_nothing() {
+        let groups = [group(1, &[1, 2, 9], &[9]), group(2, &[3, 4, 9], &[9])];
+        let answers = |store: StoreId| store != StoreId(4);
+        let next = most_urgent(groups.iter(), StoreId(9), &BTreeMap::new(), &answers);
+        assert_eq!(next.map(|group| group.id), Some(GroupId(2)));
+    }
+
+    #[test]
+    fn a_group_that_changes_is_seen_to_again_only_while_the_store_lacks_something() {
+        let mut groups = [group(1, &[1, 2, 9], &[9])];
+        let done = BTreeMap::from([(GroupId(1), Generation(1))]);
+        let next = |groups: &[GroupRow]| most_urgent(groups.iter(), StoreId(9), &done, &|_| true);
+        assert!(next(&groups).is_none());
+        groups[0].generation = Generation(2);
+        assert!(next(&groups).is_some());
+        groups[0].filling.clear();
+        assert!(next(&groups).is_none());
     }
 }

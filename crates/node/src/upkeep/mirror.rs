@@ -254,6 +254,7 @@ pub(crate) fn changes_catalog(operation: &Operation) -> bool {
     let not_noted = matches!(
         operation.bare(),
         O::VolumeDrain { .. }
+            | O::VolumeRelease { .. }
             | O::VolumePause { .. }
             | O::VolumeResume { .. }
             | O::SessionCreate { .. }
@@ -264,6 +265,7 @@ pub(crate) fn changes_catalog(operation: &Operation) -> bool {
             | O::Alert(_)
             | O::Kubernetes(_)
             | O::DiskLocate { .. }
+            | O::StoreScrub { .. }
     );
     !operation.looks() && !not_noted
 }

@@ -14,7 +14,7 @@ use world::{Duration, Time};
 
 /// Pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// The catalog is asked for its members at every so many looks.
+/// What the verdict rests on is asked for at every so many looks.
 const CATALOG_LOOKS: u32 = 5;
 /// So old a change may be when a new leader tells of it.
 const RECENT: Duration = Duration::from_secs(20);
@@ -44,8 +44,9 @@ pub(crate) async fn run(host: Rc<Host>) {
     for look in 0_u32.. {
         host.world.sleep(INTERVAL).await;
         let leads = host.upkeep.leading.get();
-        if leads && look.is_multiple_of(CATALOG_LOOKS) {
-            host.ask_catalog().await;
+        // A verdict is told of that is one.
+        if leads && (look.is_multiple_of(CATALOG_LOOKS) || !host.knows_logs()) {
+            host.ask_for_verdict().await;
         }
         let mut after = observe(&host, leads);
         keep_losses(before.as_ref(), &mut after);

@@ -7,7 +7,7 @@ use crate::events::Told;
 use crate::host::Host;
 use catalog::kv::KvMembers;
 use catalog::{CatalogError, EtcdRow, SeatRow, Severity, Transaction};
-use curator::{Holding, QuorumLimits, QuorumStep, Seat, Tenant};
+use curator::{Holding, QuorumLimits, QuorumStep, Seat, Tenant, has_no_space, is_closed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
@@ -288,8 +288,7 @@ async fn look(
 ) -> Result<(), String> {
     let members = host.catalog.kv().members().await;
     let members = members.map_err(|error| error.to_string())?;
-    let is_full = members.all().any(has_no_space);
-    if part == Part::Room && !is_full {
+    if part == Part::Room && !is_closed(&members) {
         return Ok(());
     }
     if members.embedded || !host.is_own_etcd(members.cluster).await? {
@@ -349,10 +348,6 @@ async fn look(
     }
     memory.failed = done.err();
     Ok(())
-}
-
-fn has_no_space(member: &catalog::kv::KvMember) -> bool {
-    member.alarms.iter().any(|alarm| alarm == "NOSPACE")
 }
 
 /// An etcd that warns of too little space forgets its history; what that frees is given back by the plan.
@@ -417,6 +412,13 @@ fn tell(host: &Host, step: &QuorumStep, members: &KvMembers) {
             format!("etcd's member {} is reached at {peer}", name(*member)),
         ),
         QuorumStep::Defragment { .. } => return,
+        QuorumStep::Disarm { member } if members.strays.contains(member) => (
+            "catalog-room",
+            format!(
+                "etcd takes writes again: its member {}, which was removed, had filled its space",
+                name(*member)
+            ),
+        ),
         QuorumStep::Disarm { member } => (
             "catalog-room",
             format!(

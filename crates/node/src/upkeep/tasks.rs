@@ -281,6 +281,8 @@ impl Desk {
             scene.stores.insert(fact.id, store);
         }
         scene.resting = host.balance_rests();
+        let known = view.nodes.values().map(|node| node.levels.newest).min();
+        scene.rising = known > Some(host.level());
         scene.deficit = curator::deficit(&scene.groups, &facts, &host.upkeep.sizes.last());
         if scene.deficit > 0 || self.has(kind::BALANCE) {
             scene.planned = host.plan().iter().map(|change| change.group).collect();
@@ -423,6 +425,7 @@ fn nodes(view: &ClusterView) -> BTreeMap<vocab::NodeId, NodeScene> {
     let scene = nodes.map(|row| {
         let node = NodeScene {
             name: row.name.clone(),
+            release: row.release.clone(),
             draining: view.node_drains(row.id),
         };
         (row.id, node)

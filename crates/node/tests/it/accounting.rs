@@ -62,7 +62,13 @@ fn snapshot(cluster: &Cluster, volume: &str, name: &str) {
 /// By the node that leads, whichever is asked; for a moment none may.
 fn report(cluster: &Cluster) -> SpaceReportAnswer {
     for _ in 0..LIMIT.as_secs() {
-        match cluster.try_operate(1, Operation::Space { lineage: None }) {
+        match cluster.try_operate(
+            1,
+            Operation::Space {
+                lineage: None,
+                lineages: Vec::new(),
+            },
+        ) {
             Ok(Answer::Space(report)) => return *report,
             Ok(other) => panic!("not a report: {other:?}"),
             Err(_) => cluster.sim.run_for(Duration::from_secs(1)),

@@ -3,7 +3,7 @@
 use crate::support::Cluster;
 use api::{
     Answer, AuditEntry, AuditQuery, ErrorKind, OnceAnswer, OnceStep, Operation, OperationError,
-    SessionAnswer, UserRole,
+    Scope, SessionAnswer, TokenAnswer, TokenSpec, UserRole,
 };
 use catalog_kv::memory::Outage;
 use world::Duration;
@@ -152,6 +152,200 @@ fn sessions_end_with_their_time_and_are_bounded() {
     assert!(find(&cluster, 0, "s3").is_err());
 }
 
+/// As if it were the hash of the secret of a token of this name: 64 hexadecimal digits.
+fn hash_of(name: &str) -> String {
+    let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{digits:0>64}")
+}
+
+/// A token; a personal one, if a user is named.
+fn token(name: &str, scope: Scope, user: Option<&str>) -> Operation {
+    let spec = TokenSpec {
+        name: name.to_owned(),
+        scope,
+        containers: Vec::new(),
+        kubernetes: Vec::new(),
+        all_containers: false,
+        personal: user.is_some(),
+    };
+    Operation::TokenCreate {
+        spec,
+        hash: hash_of(name),
+        user: user.map(str::to_owned),
+    }
+}
+
+fn drop_token(name: &str, user: Option<&str>) -> Operation {
+    Operation::TokenDelete {
+        name: name.to_owned(),
+        user: user.map(str::to_owned),
+    }
+}
+
+/// What a token allows.
+fn allowed(cluster: &Cluster, index: usize, name: &str) -> Result<Scope, ErrorKind> {
+    let hash = hash_of(name);
+    match cluster.try_operate(index, Operation::TokenFind { hash }) {
+        Ok(Answer::Token(token)) => Ok(token.scope),
+        Ok(other) => panic!("not a token: {other:?}"),
+        Err(error) => Err(error.kind),
+    }
+}
+
+fn tokens(cluster: &Cluster) -> Vec<TokenAnswer> {
+    match cluster.operate(1, Operation::TokenList) {
+        Answer::Tokens(tokens) => tokens,
+        other => panic!("not tokens: {other:?}"),
+    }
+}
+
+#[test]
+fn a_personal_token_allows_no_more_than_its_user_may_now() {
+    let cluster = cluster(78);
+    cluster.operate(0, create("ann", UserRole::Admin));
+    cluster.operate(0, create("olga", UserRole::Operator));
+    let forbidden = Some(ErrorKind::Forbidden);
+    let more = cluster.try_operate(0, token("more", Scope::Admin, Some("olga")));
+    assert_eq!(kind(more), forbidden);
+    for odd in [Scope::Csi, Scope::Client] {
+        let odd = kind(cluster.try_operate(0, token("odd", odd, Some("olga"))));
+        assert_eq!(odd, Some(ErrorKind::BadRequest));
+    }
+    cluster.operate(0, token("script", Scope::Operator, Some("olga")));
+    cluster.operate(1, token("looks", Scope::Viewer, Some("olga")));
+    cluster.operate(2, token("ci", Scope::Operator, None));
+    assert_eq!(allowed(&cluster, 2, "script"), Ok(Scope::Operator));
+    // Less with the role, at once and everywhere; with more, no more than it was made for.
+    for (role, script) in [
+        (UserRole::Viewer, Scope::Viewer),
+        (UserRole::Admin, Scope::Operator),
+    ] {
+        cluster.operate(0, set("olga", Some(role), None));
+        for index in 0..3 {
+            assert_eq!(allowed(&cluster, index, "script"), Ok(script));
+            assert_eq!(allowed(&cluster, index, "looks"), Ok(Scope::Viewer));
+        }
+        let listed = tokens(&cluster);
+        let listed = listed.iter().find(|one| one.name == "script").unwrap();
+        assert_eq!(
+            (listed.scope, listed.user.as_deref()),
+            (script, Some("olga"))
+        );
+    }
+    let others = tokens(&cluster);
+    let ci = others.iter().find(|one| one.name == "ci").unwrap();
+    assert_eq!((ci.scope, &ci.user), (Scope::Operator, &None));
+}
+
+#[test]
+fn personal_tokens_end_with_their_user_and_nobody_of_the_same_name_gets_them() {
+    let cluster = cluster(79);
+    cluster.operate(0, create("ann", UserRole::Admin));
+    cluster.operate(0, create("olga", UserRole::Viewer));
+    cluster.operate(0, token("script", Scope::Viewer, Some("olga")));
+    cluster.operate(0, token("ci", Scope::Viewer, None));
+    cluster.operate(1, delete("olga"));
+    let gone = Err(ErrorKind::Unauthenticated);
+    assert_eq!(allowed(&cluster, 2, "script"), gone);
+    let nobody = cluster.try_operate(0, token("late", Scope::Viewer, Some("olga")));
+    assert_eq!(kind(nobody), Some(ErrorKind::NotFound));
+    cluster.operate(2, create("olga", UserRole::Admin));
+    assert_eq!(allowed(&cluster, 0, "script"), gone);
+    let left: Vec<String> = tokens(&cluster).into_iter().map(|one| one.name).collect();
+    assert_eq!(left, ["ci"]);
+    assert_eq!(allowed(&cluster, 0, "ci"), Ok(Scope::Viewer));
+}
+
+#[test]
+fn a_token_that_was_left_behind_is_not_that_of_another_user_of_the_name() {
+    let cluster = cluster(80);
+    cluster.operate(0, create("olga", UserRole::Admin));
+    // As a release that knows no personal tokens leaves it when it deletes the user.
+    let row = catalog::TokenRow {
+        name: "script".to_owned(),
+        scope: catalog::PERSONAL.to_owned(),
+        containers: Vec::new(),
+        kubernetes: Vec::new(),
+        all_containers: false,
+        hash: hash_of("script"),
+        created_ms: 1,
+        personal: Some(catalog::Personal {
+            user: "olga".to_owned(),
+            user_created_ms: 1,
+            role: "admin".to_owned(),
+        }),
+    };
+    let node = cluster.node(0);
+    cluster.run(0, async move {
+        node.catalog().create_token(&row).await.unwrap()
+    });
+    assert_eq!(
+        allowed(&cluster, 1, "script"),
+        Err(ErrorKind::Unauthenticated)
+    );
+    assert!(tokens(&cluster).is_empty());
+}
+
+#[test]
+fn a_user_deletes_no_token_of_others_and_has_so_many_at_most() {
+    let cluster = cluster(81);
+    cluster.operate(0, create("ann", UserRole::Admin));
+    cluster.operate(0, create("olga", UserRole::Viewer));
+    cluster.operate(0, token("anns", Scope::Viewer, Some("ann")));
+    cluster.operate(0, token("ci", Scope::Viewer, None));
+    let missing = Some(ErrorKind::NotFound);
+    let seen = tokens(&cluster)[0].version.map(|seen| seen + 1);
+    for name in ["anns", "ci", "none"] {
+        let foreign = cluster.try_operate(1, drop_token(name, Some("olga")));
+        assert_eq!(kind(foreign), missing, "{name}");
+        let foreign = drop_token(name, Some("olga")).on_top_of(seen);
+        assert_eq!(kind(cluster.try_operate(1, foreign)), missing, "{name}");
+    }
+    assert_eq!(allowed(&cluster, 0, "anns"), Ok(Scope::Viewer));
+    for number in 0..catalog::PERSONAL_TOKENS_MAX {
+        cluster.operate(0, token(&format!("t{number}"), Scope::Viewer, Some("olga")));
+    }
+    let again = cluster.try_operate(0, token("anns", Scope::Viewer, Some("olga")));
+    assert_eq!(kind(again), Some(ErrorKind::Exists));
+    let one_more = || token("t", Scope::Viewer, Some("olga"));
+    let refused = kind(cluster.try_operate(0, one_more()));
+    assert_eq!(refused, Some(ErrorKind::Refused));
+    cluster.operate(2, drop_token("t0", Some("olga")));
+    cluster.operate(2, one_more());
+    // An administrator deletes any.
+    cluster.operate(2, drop_token("t1", None));
+    assert_eq!(allowed(&cluster, 0, "t1"), Err(ErrorKind::Unauthenticated));
+}
+
+#[test]
+fn tokens_that_are_made_at_once_are_counted_and_none_outlives_its_user() {
+    let cluster = cluster(82);
+    cluster.operate(0, create("ann", UserRole::Admin));
+    cluster.operate(0, create("olga", UserRole::Viewer));
+    for number in 1..catalog::PERSONAL_TOKENS_MAX {
+        cluster.operate(0, token(&format!("t{number}"), Scope::Viewer, Some("olga")));
+    }
+    let make = |name| token(name, Scope::Viewer, Some("olga"));
+    let (one, other) = (cluster.node(0), cluster.node(1));
+    let both = cluster.run(0, async move {
+        futures_util::future::join(one.operate(make("a")), other.operate(make("b"))).await
+    });
+    let made = usize::from(both.0.is_ok()) + usize::from(both.1.is_ok());
+    assert_eq!(made, 1, "{both:?}");
+    cluster.operate(0, drop_token("t1", None));
+    let (one, other) = (cluster.node(0), cluster.node(1));
+    let both = cluster.run(0, async move {
+        futures_util::future::join(one.operate(make("c")), other.operate(delete("olga"))).await
+    });
+    assert!(both.1.is_ok(), "{both:?}");
+    let node = cluster.node(2);
+    let left = cluster.run(2, async move {
+        let rows = node.catalog().list::<catalog::TokenRow>().await;
+        rows.expect("the catalog answers").len()
+    });
+    assert_eq!(left, 0, "not even a row");
+}
+
 #[test]
 fn a_change_under_a_key_is_begun_by_one_node_and_answered_by_all() {
     let cluster = cluster(76);
@@ -197,6 +391,7 @@ fn the_audit_log_is_in_order_in_pages_and_bounded() {
         let query = AuditQuery {
             limit: Some(limit),
             before,
+            ..AuditQuery::default()
         };
         match cluster.operate(1, Operation::AuditList(query)) {
             Answer::Audit(entries) => entries.iter().map(|entry| entry.id).collect::<Vec<_>>(),
@@ -211,6 +406,22 @@ fn the_audit_log_is_in_order_in_pages_and_bounded() {
     assert_eq!(list(5, Some(3)), [2, 1]);
     assert_eq!(list(5, Some(100)), [12, 11, 10, 9, 8]);
     assert_eq!(list(5, Some(1)), Vec::<u64>::new());
+    let select = |sort: &str, before, who: &str| {
+        let query = AuditQuery {
+            limit: Some(2),
+            before,
+            sort: Some(sort.parse().expect("known")),
+            who: Some(who.to_owned()),
+            ..AuditQuery::default()
+        };
+        match cluster.operate(1, Operation::AuditList(query)) {
+            Answer::Audit(entries) => entries.iter().map(|entry| entry.id).collect::<Vec<_>>(),
+            other => panic!("not entries: {other:?}"),
+        }
+    };
+    assert_eq!(select("id", None, "user ann"), [1, 2]);
+    assert_eq!(select("-who", Some(12), "user ann"), [11, 10]);
+    assert!(select("id", None, "user bob").is_empty());
     for _ in 0..=catalog::AUDIT_ROWS_MAX / 96 {
         record(&cluster, 0, 96);
     }
@@ -218,6 +429,43 @@ fn the_audit_log_is_in_order_in_pages_and_bounded() {
     let oldest = last - catalog::AUDIT_ROWS_MAX;
     assert!(last > catalog::AUDIT_ROWS_MAX, "{last}");
     assert_eq!(list(10, Some(oldest + 3)), [oldest + 2, oldest + 1]);
+}
+
+#[test]
+fn what_drivers_do_pushes_nothing_out_that_people_did() {
+    let cluster = cluster(77);
+    let record = |driver: bool, count: u64| {
+        let entry = |at_ms| AuditEntry {
+            at_ms,
+            driver,
+            ..AuditEntry::default()
+        };
+        let entries = (0..count).map(entry).collect();
+        cluster.operate(0, Operation::AuditRecord { entries });
+    };
+    let list = |drivers| {
+        let query = AuditQuery {
+            limit: Some(1000),
+            before: None,
+            drivers,
+            ..AuditQuery::default()
+        };
+        match cluster.operate(1, Operation::AuditList(query)) {
+            Answer::Audit(entries) => entries,
+            other => panic!("not entries: {other:?}"),
+        }
+    };
+    record(false, 2);
+    for _ in 0..=catalog::AUDIT_ROWS_MAX / 96 {
+        record(true, 96);
+    }
+    let people: Vec<u64> = list(false).iter().map(|entry| entry.id).collect();
+    assert_eq!(people, [2, 1]);
+    let drivers = list(true);
+    assert!(drivers.iter().all(|entry| entry.driver));
+    assert!(drivers[0].id > catalog::AUDIT_ROWS_MAX, "{:?}", drivers[0]);
+    record(false, 1);
+    assert_eq!(list(false)[0].id, 3, "ids of their own");
 }
 
 #[test]

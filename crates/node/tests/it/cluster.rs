@@ -1,7 +1,9 @@
 //! Whole nodes in the simulator: operations, I/O through gateways, loss of nodes.
 
 use crate::support::{Client, Cluster, MIB, volume_of};
-use api::{Answer, ErrorKind, Operation, SnapshotRef, VolumeAnswer, VolumeSpec};
+use api::{
+    Answer, ErrorKind, EventAnswer, EventQuery, Operation, SnapshotRef, VolumeAnswer, VolumeSpec,
+};
 use blockdev::{BlockError, WriteMode};
 use bytes::Bytes;
 use catalog_kv::memory::Outage;
@@ -548,19 +550,19 @@ fn a_second_node_of_the_same_name_is_refused() {
 
 /// Three nodes, and a volume that was written to.
 fn three_with_a_log(seed: u64) -> (Cluster, VolumeAnswer) {
-    let cluster = three(seed);
+    with_a_log(three(seed))
+}
+
+fn with_a_log(cluster: Cluster) -> (Cluster, VolumeAnswer) {
     let created = cluster.create_volume(0, "v", 16 * MIB);
     let device = cluster.device(0, "v");
     cluster.write(0, &device, 0, 1);
     (cluster, created)
 }
 
-#[test]
-fn a_volume_that_ended_three_openers_is_in_quarantine() {
-    let (cluster, created) = three_with_a_log(15);
-    let now_ms = cluster.machines[0].host.world().clock.unix_ms();
-    let (id, key) = (created.id, format!("opening/{:020}", created.id));
-    let row = format!(r#"{{"volume":{id},"attempts":3,"at_ms":{now_ms}}}"#);
+/// The catalog says this of openings of a volume.
+fn put_opening(cluster: &Cluster, id: u64, row: String) {
+    let key = format!("opening/{id:020}");
     let kv = cluster.kv.clone();
     cluster.run(1, async move {
         let put = catalog::kv::Op::Put(key, row.into_bytes());
@@ -568,6 +570,43 @@ fn a_volume_that_ended_three_openers_is_in_quarantine() {
             .await
             .expect("the catalog works");
     });
+}
+
+/// What the catalog says of openings of a volume.
+fn opening(cluster: &Cluster, id: u64) -> Option<serde_json::Value> {
+    let key = format!("opening/{id:020}");
+    let entries = cluster.kv.entries();
+    let entry = entries.iter().find(|entry| entry.key == key)?;
+    Some(serde_json::from_slice(&entry.value).expect("a row"))
+}
+
+/// The nodes that try to open a volume, or ended while they did.
+fn openers(cluster: &Cluster, id: u64) -> Vec<u64> {
+    let row = opening(cluster, id).unwrap_or_default();
+    let tried = row["tried"].as_array().into_iter().flatten();
+    tried
+        .filter_map(|attempt| attempt["node"].as_u64())
+        .collect()
+}
+
+/// Processes of a node that have ended, each in an attempt to open the volume.
+fn ended(node: u32, starts: std::ops::Range<u64>, id: u64, now_ms: u64) -> String {
+    let attempts = starts.end - starts.start;
+    let tried =
+        starts.map(|start| format!(r#"{{"node":{node},"start":{start},"at_ms":{now_ms}}}"#));
+    let tried: Vec<String> = tried.collect();
+    let tried = tried.join(",");
+    format!(r#"{{"volume":{id},"attempts":{attempts},"at_ms":{now_ms},"tried":[{tried}]}}"#)
+}
+
+#[test]
+fn a_volume_that_ended_three_openers_is_in_quarantine() {
+    let (cluster, created) = three_with_a_log(15);
+    let now_ms = cluster.machines[0].host.world().clock.unix_ms();
+    let id = created.id;
+    // As the release before wrote it.
+    let row = format!(r#"{{"volume":{id},"attempts":3,"at_ms":{now_ms}}}"#);
+    put_opening(&cluster, id, row);
     cluster.crash(0);
     cluster.sim.run_for(Duration::from_secs(4));
     let node = cluster.node(1);
@@ -577,6 +616,326 @@ fn a_volume_that_ended_three_openers_is_in_quarantine() {
     cluster.sim.run_for(Duration::from_secs(30));
     let device = cluster.device(1, "v");
     assert_eq!(cluster.read(1, &device, 0), 1);
+    cluster.sim.run_for(Duration::from_secs(1));
+    assert_eq!(opening(&cluster, id), None, "it was opened");
+}
+
+fn release() -> Operation {
+    Operation::VolumeRelease { name: name("v") }
+}
+
+/// What was told of the volume `v`.
+fn events_of_volume(cluster: &Cluster) -> Vec<EventAnswer> {
+    let query = EventQuery {
+        after: Some(0),
+        limit: Some(500),
+        ..EventQuery::default()
+    };
+    let Answer::Events(mut told) = cluster.operate(1, Operation::Events(query)) else {
+        panic!("not events");
+    };
+    told.events.retain(|event| event.entity == "volume/v");
+    told.events
+}
+
+#[test]
+fn a_volume_that_is_released_is_opened_at_once() {
+    let cluster = Cluster::with_options(43, 3, |options| options.events = true);
+    cluster.create_container("c", 3);
+    let (cluster, created) = with_a_log(cluster);
+    let id = created.id;
+    let now_ms = cluster.machines[0].host.world().clock.unix_ms();
+    // Four ends: a minute.
+    put_opening(&cluster, id, ended(77, 1..5, id, now_ms));
+    cluster.crash(0);
+    cluster.sim.run_for(Duration::from_secs(4));
+    let node = cluster.node(1);
+    let refused = cluster.run(1, async move { node.device("v", false).await.err() });
+    let refused = refused.expect("in quarantine").to_string();
+    assert!(refused.contains("azekura volume release v"), "{refused}");
+    // Both go on to ask, and know of the quarantine.
+    for index in [1, 2] {
+        let node = cluster.node(index);
+        cluster.machines[index]
+            .host
+            .spawn(async move { while node.device("v", false).await.is_err() {} });
+    }
+    cluster.sim.run_for(Duration::from_secs(3));
+    assert!(!is_served(&cluster));
+    let shown = cluster.show(2, "v");
+    assert_eq!(shown.quarantine_until_ms, Some(now_ms + 60_000));
+    let reason = shown.reason.expect("why nobody serves it");
+    assert!(reason.contains("azekura volume release v"), "{reason}");
+
+    let released = volume_of(cluster.operate(2, release()));
+    assert_eq!(released.quarantine_until_ms, None);
+    let row = opening(&cluster, id).unwrap_or_default();
+    assert!(row["attempts"].as_u64() < Some(3), "{row}");
+    let is_open = || is_served(&cluster);
+    assert!(cluster.sim.run_until(is_open, Duration::from_secs(15)));
+    let device = cluster.device(1, "v");
+    assert_eq!(cluster.read(1, &device, 0), 1);
+    cluster.sim.run_for(Duration::from_secs(5));
+    assert_eq!(opening(&cluster, id), None, "it is no suspect any more");
+    assert_eq!(cluster.show(1, "v").quarantine_until_ms, None);
+
+    let told = events_of_volume(&cluster);
+    let of = |kind: &str| told.iter().find(|event| event.kind == kind);
+    let quarantined = of("volume-quarantined").expect("it is told");
+    let remedy = quarantined.remedy.as_deref().unwrap_or_default();
+    assert!(remedy.contains("azekura volume release v"), "{remedy}");
+    let end = of("volume-released").expect("it is told as well");
+    assert_eq!(end.severity, "info");
+}
+
+#[test]
+fn only_a_volume_in_quarantine_is_released() {
+    let (cluster, created) = three_with_a_log(44);
+    let refused = |index: usize| {
+        let error = cluster.try_operate(index, release()).err();
+        let error = error.expect("it is not in quarantine");
+        assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+        assert!(error.message.contains("is not in quarantine"), "{error}");
+    };
+    refused(1);
+    // Two ends are none yet, and stay.
+    let now_ms = cluster.machines[0].host.world().clock.unix_ms();
+    put_opening(&cluster, created.id, ended(77, 1..3, created.id, now_ms));
+    refused(1);
+    assert_eq!(openers(&cluster, created.id), [77, 77]);
+    // The third is one. An opening of a process that lives stays in the row; that of nobody else does.
+    let living = cluster.node(2);
+    let attempt = format!(
+        r#"{{"node":{},"start":{},"at_ms":{now_ms}}}"#,
+        living.id().0,
+        living.start_number()
+    );
+    let row = ended(77, 1..4, created.id, now_ms)
+        .replace(r#""attempts":3"#, r#""attempts":4"#)
+        .replace(r#""tried":["#, &format!(r#""tried":[{attempt},"#));
+    put_opening(&cluster, created.id, row);
+    cluster.operate(1, release());
+    let left = openers(&cluster, created.id);
+    assert_eq!(left, [u64::from(living.id().0)]);
+    let row = opening(&cluster, created.id).expect("it goes on");
+    assert_eq!(row["attempts"], 2, "that, and that it is a suspect");
+    // Repeated, it says that there is nothing to do.
+    refused(0);
+    assert_eq!(opening(&cluster, created.id), Some(row));
+    let missing = Operation::VolumeRelease { name: name("w") };
+    let error = cluster.try_operate(1, missing).err();
+    assert_eq!(error.map(|error| error.kind), Some(ErrorKind::NotFound));
+}
+
+#[test]
+fn a_process_that_says_what_ended_it_accuses_nobody_else() {
+    let (cluster, accused) = three_with_a_log(35);
+    let other = cluster.create_volume(0, "w", 16 * MIB);
+    let device = cluster.device(0, "w");
+    cluster.write(0, &device, 0, 2);
+    let (node, now_ms) = (
+        cluster.node(0).id().0,
+        cluster.machines[0].host.world().clock.unix_ms(),
+    );
+    cluster.crash(0);
+    for id in [accused.id, other.id] {
+        put_opening(&cluster, id, ended(node, 1..4, id, now_ms));
+    }
+    let mut options = cluster.options_of(0);
+    options.last_words = Some(node::LastWords {
+        volume: vocab::VolumeId(accused.id),
+        at_ms: now_ms + 1,
+        start: None,
+        reason: "on purpose".to_owned(),
+    });
+    cluster.machines[0].host.restart();
+    assert!(cluster.try_start(0, options).is_ok());
+    // The quarantine of before would last for half a minute.
+    let device = cluster.device(1, "w");
+    assert_eq!(cluster.read(1, &device, 0), 2);
+    cluster.device(1, "v");
+    cluster.sim.run_for(Duration::from_secs(1));
+    assert_eq!(opening(&cluster, other.id), None);
+    let row = opening(&cluster, accused.id).expect("it is accused");
+    assert_eq!((&row["panics"], &row["attempts"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn a_suspect_that_opens_is_none_any_more() {
+    let (cluster, created) = three_with_a_log(36);
+    let now_ms = cluster.machines[0].host.world().clock.unix_ms();
+    cluster.crash(0);
+    put_opening(&cluster, created.id, ended(77, 1..2, created.id, now_ms));
+    let device = cluster.device(1, "v");
+    assert_eq!(cluster.read(1, &device, 0), 1);
+    cluster.sim.run_for(Duration::from_secs(1));
+    assert_eq!(opening(&cluster, created.id), None);
+}
+
+/// Node 0 is lost, and another one opens its volume: runs until the catalog names the opening no more.
+fn until_it_only_waits(cluster: &Cluster, id: u64) {
+    cluster.crash(0);
+    let node = cluster.node(1);
+    cluster.machines[1]
+        .host
+        .spawn(async move { while node.device("v", false).await.is_err() {} });
+    let is_named = || !openers(cluster, id).is_empty();
+    assert!(cluster.sim.run_until(is_named, Duration::from_secs(30)));
+    assert!(
+        cluster
+            .sim
+            .run_until(|| !is_named(), Duration::from_secs(30))
+    );
+}
+
+fn is_served(cluster: &Cluster) -> bool {
+    [1, 2]
+        .iter()
+        .any(|index| !cluster.node(*index).volumes().is_empty())
+}
+
+#[test]
+fn an_opening_that_only_waits_for_old_reads_to_end_is_not_named() {
+    let (cluster, created) = three_with_a_log(41);
+    // So that its end is seen.
+    cluster.kv.set_latency(|| Duration::from_millis(5));
+    until_it_only_waits(&cluster, created.id);
+    assert!(!is_served(&cluster));
+    let waits = cluster.sim.now();
+    let is_named = || !openers(&cluster, created.id).is_empty();
+    assert!(cluster.sim.run_until(is_named, Duration::from_secs(30)));
+    assert!(!is_served(&cluster), "its end is named as well");
+    let waited = cluster.sim.now().since(waits);
+    assert!(waited > Duration::from_secs(1), "{waited:?}");
+    let is_open = || is_served(&cluster);
+    assert!(cluster.sim.run_until(is_open, Duration::from_secs(30)));
+    assert_eq!(opening(&cluster, created.id), None);
+    let device = cluster.device(1, "v");
+    assert_eq!(cluster.read(1, &device, 0), 1);
+}
+
+#[test]
+fn a_node_that_ends_while_an_opening_only_waits_accuses_nobody() {
+    let (cluster, created) = three_with_a_log(42);
+    until_it_only_waits(&cluster, created.id);
+    // Reads of the owner before are waited for for longer than this.
+    cluster.sim.run_for(Duration::from_secs(1));
+    assert!(!is_served(&cluster), "it waits still");
+    assert!(opening(&cluster, created.id).is_none());
+    [1, 2].iter().for_each(|index| cluster.crash(*index));
+    assert!(opening(&cluster, created.id).is_none());
+}
+
+#[test]
+fn two_suspects_are_never_opened_at_the_same_time() {
+    let (cluster, first) = three_with_a_log(39);
+    let second = cluster.create_volume(0, "w", 16 * MIB);
+    let device = cluster.device(0, "w");
+    cluster.write(0, &device, 0, 2);
+    let now_ms = cluster.machines[0].host.world().clock.unix_ms();
+    cluster.crash(0);
+    for id in [first.id, second.id] {
+        put_opening(&cluster, id, ended(77, 1..2, id, now_ms));
+    }
+    for name in ["v", "w"] {
+        let node = cluster.node(1);
+        cluster.machines[1].host.spawn(async move {
+            // It may be told to ask again; it keeps its place.
+            while node.device(name, false).await.is_err() {}
+        });
+    }
+    let opener = u64::from(cluster.node(1).id().0);
+    let tries = |id| openers(&cluster, id).contains(&opener);
+    let (mut one, mut other) = (false, false);
+    let both = || {
+        let (first, second) = (tries(first.id), tries(second.id));
+        (one, other) = (one | first, other | second);
+        assert!(!(first && second), "both are under way");
+        one && other && !first && !second
+    };
+    assert!(cluster.sim.run_until(both, Duration::from_secs(60)));
+}
+
+#[test]
+fn a_node_that_stops_while_it_opens_a_volume_takes_the_attempt_back() {
+    let (cluster, created) = three_with_a_log(38);
+    cluster.crash(0);
+    let node = cluster.node(1);
+    cluster.machines[1].host.spawn(async move {
+        let _ = node.device("v", false).await;
+    });
+    let is_opened = || !openers(&cluster, created.id).is_empty();
+    assert!(cluster.sim.run_until(is_opened, Duration::from_secs(30)));
+    let opener = openers(&cluster, created.id)[0];
+    let opens = |index: &usize| u64::from(cluster.node(*index).id().0) == opener;
+    let index = [1, 2]
+        .into_iter()
+        .find(opens)
+        .expect("one of those that live");
+    let node = cluster.node(index);
+    cluster.run(index, async move { node.stop().await });
+    assert!(!openers(&cluster, created.id).contains(&opener));
+}
+
+#[test]
+fn an_attempt_that_ended_without_the_catalog_is_taken_back_when_it_answers() {
+    let (cluster, created) = three_with_a_log(40);
+    cluster.kv.set_latency(|| Duration::from_millis(5));
+    cluster.crash(0);
+    let ask = |index: usize| {
+        let node = cluster.node(index);
+        cluster.machines[index].host.spawn(async move {
+            let _ = node.device("v", false).await;
+        });
+    };
+    ask(1);
+    let is_opened = || !openers(&cluster, created.id).is_empty();
+    assert!(cluster.sim.run_until(is_opened, Duration::from_secs(30)));
+    let opener = openers(&cluster, created.id)[0];
+    let opens = |index: &usize| u64::from(cluster.node(*index).id().0) == opener;
+    let index = [1, 2].into_iter().find(opens).expect("one that lives");
+    // The catalog has the attempt, and the node does not hear of it. Another node opens the volume.
+    cluster.set_outage_of(index, Outage::Before);
+    ask(3 - index);
+    cluster.sim.run_for(Duration::from_secs(1));
+    cluster.set_outage_of(index, Outage::None);
+    cluster.sim.run_for(Duration::from_secs(10));
+    assert_eq!(opening(&cluster, created.id), None);
+}
+
+#[test]
+fn all_volumes_are_taken_over_however_few_at_a_time() {
+    let cluster = Cluster::with_options(37, 3, |options| options.openings_max = 1);
+    cluster.create_container("c", 2);
+    let names: Vec<String> = (0..6).map(|number| format!("v{number}")).collect();
+    for name in &names {
+        cluster.create_volume(0, name, 16 * MIB);
+        let device = cluster.device(0, name);
+        cluster.write(0, &device, 0, 3);
+    }
+    cluster.crash(0);
+    for name in names.clone() {
+        let node = cluster.node(1);
+        cluster.machines[1]
+            .host
+            .spawn(async move { while node.device(&name, false).await.is_err() {} });
+    }
+    let (mut work, mut wait) = (0, 0);
+    let all = || {
+        let live = [1, 2].map(|index| cluster.node(index));
+        for (works, waits) in live.each_ref().map(|node| node.openings()) {
+            (work, wait) = (work.max(works), wait.max(waits));
+        }
+        let served = live.iter().map(|node| node.volumes().len());
+        served.sum::<usize>() == names.len()
+    };
+    assert!(cluster.sim.run_until(all, Duration::from_secs(60)));
+    assert_eq!(work, 1, "so many work at a time");
+    assert!(wait > 1, "the others wait");
+    for name in &names {
+        let device = cluster.device(1, name);
+        assert_eq!(cluster.read(1, &device, 0), 3);
+    }
 }
 
 #[test]
@@ -590,6 +949,7 @@ fn a_volume_whose_owners_panicked_is_in_quarantine_however_well_it_opens() {
         options.last_words = Some(node::LastWords {
             volume: vocab::VolumeId(created.id),
             at_ms: now_ms,
+            start: None,
             reason: "on purpose".to_owned(),
         });
         cluster.machines[owner].host.restart();

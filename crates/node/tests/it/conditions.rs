@@ -153,11 +153,29 @@ fn container(answer: Answer) -> ContainerAnswer {
     }
 }
 
+fn show(name: &str) -> Operation {
+    Operation::ContainerShow {
+        name: name.to_owned(),
+    }
+}
+
+#[test]
+fn one_container_is_shown_as_it_is_in_the_list_of_all() {
+    let cluster = cluster(87);
+    let shown = container(cluster.operate(1, show("c")));
+    let listed = container(cluster.operate(1, Operation::ContainerList));
+    assert_eq!(shown, listed);
+    assert_eq!((shown.volumes, shown.provisioned), (1, 16 * MIB));
+    assert!(shown.version.is_some());
+    let missing = cluster.try_operate(1, show("none"));
+    assert_eq!(kind(missing), Some(ErrorKind::NotFound));
+}
+
 #[test]
 fn a_container_is_changed_and_deleted_on_top_of_its_version() {
     let cluster = Cluster::new(85, 3);
     cluster.create_container("c", 2);
-    let seen = container(cluster.operate(1, Operation::ContainerList)).version;
+    let seen = container(cluster.operate(1, show("c"))).version;
     assert!(seen.is_some());
     let set = |quota| Operation::ContainerSet {
         name: "c".to_owned(),
@@ -216,14 +234,18 @@ fn users_and_tokens_are_changed_on_top_of_their_version() {
             scope: Scope::Viewer,
             containers: Vec::new(),
             kubernetes: Vec::new(),
+            all_containers: false,
+            personal: false,
         },
         hash: "0".repeat(64),
+        user: None,
     };
     let Answer::Token(token) = cluster.operate(0, create) else {
         panic!("not a token")
     };
     let delete = || Operation::TokenDelete {
         name: "t".to_owned(),
+        user: None,
     };
     let stale = cluster.try_operate(1, delete().on_top_of(token.version.map(|seen| seen + 1)));
     assert_eq!(kind(stale), CHANGED);
@@ -255,6 +277,18 @@ fn a_node_is_excused_on_top_of_what_was_wanted_of_it() {
     assert_eq!(kind(stale), CHANGED);
     let shown = member(cluster.operate(2, show()));
     assert_eq!(shown.maintenance_until_ms, excused.maintenance_until_ms);
+    let Answer::Stores(stores) = cluster.operate(2, Operation::StoreList) else {
+        panic!("not stores");
+    };
+    let until = |id| {
+        let mut found = stores.iter().filter(move |one| one.id == id);
+        found.next().expect("there is one").maintenance_until_ms
+    };
+    assert_eq!(
+        (until(1), until(2)),
+        (0, excused.maintenance_until_ms),
+        "the list says it of the store that is excused, and of no other"
+    );
     cluster.operate(2, set(0).on_top_of(shown.version));
 }
 

@@ -8,6 +8,7 @@ fn events(cluster: &Cluster, asked: usize, after: Option<u64>) -> EventsAnswer {
     let query = EventQuery {
         after,
         limit: Some(500),
+        ..EventQuery::default()
     };
     match cluster.operate(asked, Operation::Events(query)) {
         Answer::Events(answer) => answer,
@@ -95,6 +96,25 @@ fn verbs_of_operators_are_told() {
         },
     );
     let told = await_event(&cluster, 2, "maintenance", "node/c");
+    let query = EventQuery {
+        kind: Some("maintenance".to_owned()),
+        sort: Some("-id".parse().expect("known")),
+        limit: Some(1),
+        ..EventQuery::default()
+    };
+    let Answer::Events(found) = cluster.operate(1, Operation::Events(query.clone())) else {
+        panic!("not events")
+    };
+    assert_eq!((found.events.len(), found.events[0].id), (1, told.id));
+    let other = EventQuery {
+        entity: Some("node/none".to_owned()),
+        after: Some(told.id),
+        ..query
+    };
+    let Answer::Events(none) = cluster.operate(1, Operation::Events(other)) else {
+        panic!("not events")
+    };
+    assert!(none.events.is_empty() && none.next == told.id);
     assert_eq!((&*told.severity, &*told.node), ("info", "b"));
     assert!(told.message.contains("5 minutes"), "{told:?}");
 }

@@ -203,6 +203,27 @@ fn sums_of_containers_nodes_and_the_cluster_agree() {
     assert!(count(&store, 0) > 0);
     let capacity = store.series[2].values.iter().flatten().last().unwrap().0;
     assert!(capacity > 512.0 * MIB as f64, "{capacity}");
+    // Space adds up, too: the stores of the nodes, and of all.
+    let space = |entity: &str| {
+        let answer = metrics(&cluster, 1, query(entity, "capacity,used,write_iops"));
+        let last = |at: usize| {
+            answer.series[at]
+                .values
+                .iter()
+                .flatten()
+                .last()
+                .map(|one| one.0)
+        };
+        (
+            last(0).expect("it has stores"),
+            last(1).expect("they hold something"),
+        )
+    };
+    let nodes = ["a", "b", "c"].map(|name| space(&format!("node/{name}")).0);
+    assert_eq!(nodes[0], capacity, "a node has one store");
+    let (whole, used) = space("cluster");
+    assert_eq!(whole, nodes.iter().sum::<f64>());
+    assert!(used > 0.0 && used < whole, "{used} of {whole}");
 }
 
 #[test]

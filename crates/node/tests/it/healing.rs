@@ -297,6 +297,52 @@ fn a_drain_moves_the_logs_of_volumes_that_nobody_serves() {
     }
 }
 
+/// What was written last is in the log alone, of a volume that its node has let go of; then a store with a copy of it is lost, and
+/// later the other one.
+#[test]
+fn a_log_that_nobody_serves_gets_its_copy_again() {
+    let cluster = filled(39, 4);
+    let owner = cluster.owner(0, "v");
+    let device = cluster.device(owner, "v");
+    cluster.write(owner, &device, 1, 77);
+    drop(device);
+    let stopped = cluster.node(owner);
+    cluster.run(owner, async move { stopped.stop().await });
+    cluster.crash(owner);
+    cluster.restart(owner);
+    let log = cluster.show(owner, "v").log;
+    let holds = |index: &usize| {
+        let store = store_of(&cluster, *index);
+        log.iter().any(|replica| replica.store == store.0)
+    };
+    let (holders, others): (Vec<usize>, Vec<usize>) = (0..4).partition(holds);
+    assert_eq!(holders.len(), 2, "{log:?}");
+    let (asked, lost) = (others[0], store_of(&cluster, holders[0]));
+    cluster.crash(holders[0]);
+    let without = |row: &GroupRow| is_whole(row) && !row.members.contains(&lost);
+    until(&cluster, asked, "others take its place", without);
+    let begin = cluster.sim.now();
+    while cluster
+        .show(asked, "v")
+        .log
+        .iter()
+        .any(|replica| replica.store == lost.0)
+    {
+        cluster.sim.run_for(Duration::from_secs(1));
+        let waited = cluster.sim.now().since(begin);
+        assert!(
+            waited < Duration::from_secs(120),
+            "its log is left with one copy"
+        );
+    }
+    let name = cluster.machines[holders[0]].host.name().to_owned();
+    cluster.operate(asked, Operation::NodeRemove { name, lost: true });
+    cluster.sim.run_for(Duration::from_secs(5));
+    cluster.crash(holders[1]);
+    let device = cluster.device(asked, "v");
+    assert_eq!(cluster.read(asked, &device, 1), 77);
+}
+
 #[test]
 fn a_node_with_data_is_not_removed_and_the_last_stores_are_not_drained() {
     let cluster = filled(36, 2);

@@ -399,22 +399,57 @@ fn lists_and_tokens_may_be_limited_to_kubernetes_clusters() {
         (1, &None),
         "by its own label"
     );
-    let token = |scope| {
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn tokens_of_drivers_say_which_volumes_they_are_for_and_no_others_do() {
+    let cluster = start(77);
+    let token = |scope, containers: &[&str], kubernetes: &[&str], all_containers| {
         let spec = TokenSpec {
-            name: format!("t-{scope}"),
+            name: format!("t-{scope}-{}-{}", containers.len(), kubernetes.len()),
             scope,
-            containers: Vec::new(),
-            kubernetes: vec!["prod".to_owned()],
+            containers: owned(containers),
+            kubernetes: owned(kubernetes),
+            all_containers,
+            personal: false,
         };
-        let hash = "0".repeat(64);
-        cluster.try_operate(0, Operation::TokenCreate { spec, hash })
+        let create = Operation::TokenCreate {
+            spec,
+            hash: "0".repeat(64),
+            user: None,
+        };
+        match cluster.try_operate(0, create) {
+            Ok(Answer::Token(answer)) => {
+                Ok((answer.containers, answer.kubernetes, answer.all_containers))
+            }
+            Ok(other) => panic!("not a token: {other:?}"),
+            Err(error) => Err(error.kind),
+        }
     };
-    let Ok(Answer::Token(answer)) = token(Scope::Csi) else {
-        panic!("no token")
+    let refused = Err(ErrorKind::BadRequest);
+    assert_eq!(token(Scope::Csi, &[], &[], false), refused);
+    assert_eq!(token(Scope::Csi, &["gold"], &[], true), refused);
+    let made = |containers: &[&str], kubernetes: &[&str], all| {
+        Ok((owned(containers), owned(kubernetes), all))
     };
-    assert_eq!(answer.kubernetes, ["prod"]);
-    let refused = token(Scope::Operator).expect_err("only drivers are limited");
-    assert_eq!(refused.kind, ErrorKind::BadRequest);
+    for (containers, kubernetes, all) in [
+        (&["gold"][..], &[][..], false),
+        (&[], &["prod"], false),
+        (&["gold"], &["prod", "test"], false),
+        (&[], &[], true),
+        (&[], &["prod", "test", "dev"], true),
+    ] {
+        let answer = token(Scope::Csi, containers, kubernetes, all);
+        assert_eq!(answer, made(containers, kubernetes, all));
+    }
+    assert_eq!(token(Scope::Operator, &[], &["prod"], false), refused);
+    assert_eq!(token(Scope::Client, &["gold"], &[], false), refused);
+    assert_eq!(token(Scope::Viewer, &[], &[], true), refused);
+    assert_eq!(token(Scope::Viewer, &[], &[], false), made(&[], &[], false));
 }
 
 #[test]

@@ -217,6 +217,131 @@ fn lists_come_in_pages_and_filtered() {
     assert_eq!((nodes.nodes.len(), nodes.id.is_empty()), (3, false));
 }
 
+fn clones(cluster: &Cluster, query: ListQuery) -> Vec<api::CloneAnswer> {
+    match cluster.operate(1, Operation::CloneList(query)) {
+        Answer::Clones(clones) => clones,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_sorted_list_tells_nothing_of_what_who_asks_may_not_see() {
+    let (cluster, one, _) = two_volumes(39);
+    cluster.create_container("gold", 1);
+    let spec = VolumeSpec {
+        name: "mine".to_owned(),
+        container: Some("gold".to_owned()),
+        size: Some(MIB),
+        ..VolumeSpec::default()
+    };
+    cluster.operate(0, Operation::VolumeCreate(spec));
+    let behind = |id, containers: &[&str]| {
+        let query = ListQuery {
+            sort: Some(ListSort::Name),
+            after: Some(id),
+            containers: containers.iter().map(|name| (*name).to_owned()).collect(),
+            ..ListQuery::default()
+        };
+        cluster.try_operate(1, Operation::VolumeList(query))
+    };
+    let gone = behind(9999, &["gold"]).expect_err("there is none");
+    let foreign = behind(one.id, &["gold"]).expect_err("it is in another container");
+    let text = |error: &api::OperationError| {
+        error
+            .message
+            .replace(|sign: char| sign.is_ascii_digit(), "")
+    };
+    assert_eq!((foreign.kind, text(&foreign)), (gone.kind, text(&gone)));
+    assert!(behind(one.id, &[]).is_ok());
+}
+
+#[test]
+fn clones_are_listed_with_what_they_were_started_from() {
+    let (cluster, one, _) = two_volumes(37);
+    cluster.operate(0, snapshot("one", "s"));
+    let clone = |name: &str, from: &str, snapshot: Option<&str>| {
+        Operation::VolumeCreate(VolumeSpec {
+            name: name.to_owned(),
+            from: Some(SnapshotRef {
+                volume: from.to_owned(),
+                snapshot: snapshot.map(str::to_owned),
+            }),
+            ..VolumeSpec::default()
+        })
+    };
+    assert!(clones(&cluster, ListQuery::default()).is_empty());
+    cluster.operate(0, clone("z", "one", Some("s")));
+    cluster.operate(0, clone("a", "two", None));
+    let names = |query| -> Vec<String> {
+        let found = clones(&cluster, query).into_iter();
+        found.map(|clone| clone.name).collect()
+    };
+    assert_eq!(names(ListQuery::default()), ["z", "a"], "by id");
+    let all = clones(&cluster, ListQuery::default());
+    assert_eq!(
+        (all[0].volume.as_deref(), all[0].snapshot.as_deref()),
+        (Some("one"), Some("s"))
+    );
+    assert_eq!((all[0].volume_id, all[1].snapshot.as_ref()), (one.id, None));
+    let sorted = |after| ListQuery {
+        sort: Some(ListSort::Name),
+        limit: Some(1),
+        after,
+        ..ListQuery::default()
+    };
+    assert_eq!(names(sorted(None)), ["a"]);
+    assert_eq!(names(sorted(Some(all[1].id))), ["z"]);
+    let of = |volume: &str| ListQuery {
+        volume: Some(volume.to_owned()),
+        ..ListQuery::default()
+    };
+    assert_eq!(names(of("two")), ["a"]);
+    let missing = cluster.try_operate(0, Operation::CloneList(of("none")));
+    assert_eq!(missing.expect_err("no volume").kind, ErrorKind::NotFound);
+    let elsewhere = ListQuery {
+        container: Some("other".to_owned()),
+        ..ListQuery::default()
+    };
+    assert!(names(elsewhere.clone()).is_empty());
+    assert!(volumes(&cluster, elsewhere).is_empty());
+    let stopped = ListQuery {
+        state: Some("stopped".to_owned()),
+        ..ListQuery::default()
+    };
+    assert!(names(stopped.clone()).is_empty());
+    assert!(volumes(&cluster, stopped).is_empty());
+}
+
+#[test]
+fn placement_groups_are_listed_with_their_stores() {
+    let (cluster, ..) = two_volumes(38);
+    let Answer::Groups(groups) = cluster.operate(1, Operation::GroupList) else {
+        panic!("not groups")
+    };
+    assert!(!groups.is_empty());
+    for group in &groups {
+        assert_eq!(
+            (group.state.as_str(), group.missing),
+            ("ok", 0),
+            "{group:?}"
+        );
+        assert_eq!(group.members.len(), usize::from(group.rf));
+        let complete = |one: &api::GroupStoreAnswer| one.role == "complete" && one.bytes.is_some();
+        assert!(group.members.iter().all(complete), "{group:?}");
+        assert!(group.bytes.is_some() && group.former.is_empty());
+    }
+    let first = groups[0].id;
+    let Answer::Group(one) = cluster.operate(2, Operation::GroupShow { id: first }) else {
+        panic!("not a group")
+    };
+    assert_eq!(
+        (one.id, one.members.len()),
+        (first, groups[0].members.len())
+    );
+    let missing = cluster.try_operate(0, Operation::GroupShow { id: u32::MAX });
+    assert_eq!(missing.expect_err("no group").kind, ErrorKind::NotFound);
+}
+
 #[test]
 fn clone_of_the_present_may_be_larger_and_leaves_no_snapshot() {
     let (cluster, ..) = two_volumes(33);
@@ -476,6 +601,9 @@ fn every_node_says_what_it_runs_with() {
             "b" => 60,
             _ => 75,
         };
+        if options.name == "b" {
+            options.process = Some(std::rc::Rc::new(Showing));
+        }
     });
     // Each hears of the others by the catalog.
     cluster.sim.run_for(Duration::from_secs(1));
@@ -492,4 +620,25 @@ fn every_node_says_what_it_runs_with() {
     let lease = settings.iter().find(|setting| setting.key == "lease");
     let lease = lease.expect("all have one");
     assert_eq!((lease.value, lease.unit.as_str()), (2000, "milliseconds"));
+    let shown = settings
+        .iter()
+        .filter(|setting| setting.key == "tls.certificate");
+    let shown: Vec<_> = shown
+        .map(|setting| (setting.node.as_str(), setting.value, setting.unit.as_str()))
+        .collect();
+    assert_eq!(shown, [("b", 1_800_000_000_000, "unix-milliseconds")]);
+}
+
+/// A process that shows browsers a certificate of another authority.
+#[derive(Debug)]
+struct Showing;
+
+impl node::Process for Showing {
+    fn usage(&self) -> Option<node::Usage> {
+        None
+    }
+
+    fn browser_certificate_until_ms(&self) -> Option<u64> {
+        Some(1_800_000_000_000)
+    }
 }

@@ -7,7 +7,7 @@ use catalog::SnapshotMarks;
 use catalog_kv::memory::Outage;
 use std::cell::Cell;
 use std::rc::Rc;
-use vocab::{BLOCK_SIZE, Lba};
+use vocab::{BLOCK_SIZE, Lba, VolumeId};
 use volume::Volume;
 use world::Duration;
 
@@ -123,6 +123,31 @@ fn a_log_that_stands_still_for_seconds_does_not_hold_up_the_drain_after_it() {
         assert_eq!(cluster.read(owner, &device, round), 3);
     }
     drain(&cluster, owner);
+}
+
+#[test]
+fn a_second_attempt_of_a_node_waits_for_reads_of_the_old_owner_as_well() {
+    let (cluster, owner) = three(31);
+    let heir = replica_beside(owner);
+    let old = cluster.device(owner, "v");
+    let id = VolumeId(cluster.show(heir, "v").id);
+    cluster.set_outage_of(owner, Outage::Before);
+    // The word of the replicas, for two seconds.
+    assert_eq!(cluster.read(owner, &old, 0), 1);
+    // An attempt that came to nothing before it fenced anybody.
+    let node = cluster.node(heir);
+    let (catalog, taker) = (node.catalog().clone(), node.id());
+    cluster.run(heir, async move {
+        let row = catalog.volume(id).await.expect("it is there").row;
+        let taken = catalog.take_over(id, row.epoch, taker).await;
+        taken.expect("nobody else takes it over");
+    });
+    let new = cluster.device(heir, "v");
+    cluster.write(heir, &new, 0, 2);
+    // The old owner cannot ask who serves the volume, so it says nothing. Anything but the old byte will do.
+    let seen = cluster.run(owner, async move { old.read(Lba(0), 1).await });
+    let stale = seen.is_ok_and(|data| data.concat()[0] == 1);
+    assert!(!stale, "a read after a write tells what was before it");
 }
 
 /// The machine of clients, which has no store.

@@ -1,11 +1,14 @@
 //! What takes time is told by tasks: who asked, how far it is, how it ends, whoever leads meanwhile.
 
-use crate::support::{Cluster, MIB};
+use crate::support::{Cluster, MIB, volume_of};
 use api::{
-    Answer, Asker, ErrorKind, MemberChange, Operation, StartedAnswer, TaskAnswer, TaskQuery,
-    TasksAnswer,
+    Answer, Asker, ErrorKind, GroupSnapshotSpec, MemberChange, Operation, SnapshotRef,
+    StartedAnswer, TaskAnswer, TaskQuery, TasksAnswer, VolumeSpec,
 };
+use catalog::{NodeRow, Transaction};
 use node::HostOptions;
+use std::collections::BTreeMap;
+use vocab::NodeId;
 use world::Duration;
 
 fn start(seed: u64, nodes: usize, change: fn(&mut HostOptions)) -> Cluster {
@@ -289,7 +292,7 @@ fn a_snapshots_deletion_waits_for_a_walk_that_came_after_it() {
     let create = Operation::SnapshotCreate {
         volume: volume.clone(),
         name: name.clone(),
-        labels: std::collections::BTreeMap::new(),
+        labels: BTreeMap::new(),
         group: None,
     };
     cluster.operate(1, create);
@@ -320,4 +323,199 @@ fn a_snapshots_deletion_waits_for_a_walk_that_came_after_it() {
     );
     let after = used();
     assert!(after < before, "nothing was given back: {before} {after}");
+}
+
+fn started(answer: Answer) -> u64 {
+    match answer {
+        Answer::Started(StartedAnswer { task: Some(id) }) => id,
+        other => panic!("no task: {other:?}"),
+    }
+}
+
+#[test]
+fn growth_and_drains_that_somebody_asks_for_are_tasks() {
+    let cluster = start(77, 3, with_tasks);
+    let grow = Operation::VolumeResize {
+        name: "v".to_owned(),
+        size: 128 * MIB,
+    };
+    let id = volume_of(ask(&cluster, 1, grow.clone())).task;
+    let ended = await_end(&cluster, 2, id.expect("a task"));
+    assert_eq!(
+        (&*ended.kind, &*ended.status, &*ended.entity, &*ended.who),
+        ("volume-resize", "succeeded", "volume/v", "user eve"),
+        "{ended:?}"
+    );
+    let again = volume_of(ask(&cluster, 1, grow));
+    assert_eq!((again.task, again.size), (None, 128 * MIB));
+    let device = cluster.device(0, "v");
+    (0..64).for_each(|block| cluster.write(0, &device, block, 9));
+    let drain = Operation::VolumeDrain {
+        name: "v".to_owned(),
+    };
+    let id = volume_of(ask(&cluster, 1, drain.clone())).task;
+    let ended = await_end(&cluster, 2, id.expect("a task"));
+    assert_eq!(
+        (&*ended.kind, &*ended.status, &*ended.unit),
+        ("volume-drain", "succeeded", "records"),
+        "{ended:?}"
+    );
+    assert!(ended.total > 0 && ended.done == ended.total, "{ended:?}");
+    // Nobody asked.
+    assert_eq!(volume_of(cluster.operate(1, drain)).task, None);
+    assert_eq!(of_kind(&cluster, 0, "volume-drain").len(), 1);
+}
+
+#[test]
+fn a_drain_that_is_a_step_of_a_clone_has_no_task_of_its_own() {
+    let cluster = start(78, 3, with_tasks);
+    let device = cluster.device(0, "v");
+    (0..64).for_each(|block| cluster.write(0, &device, block, 9));
+    let spec = VolumeSpec {
+        name: "w".to_owned(),
+        from: Some(SnapshotRef {
+            volume: "v".to_owned(),
+            snapshot: None,
+        }),
+        ..VolumeSpec::default()
+    };
+    volume_of(ask(&cluster, 1, Operation::VolumeCreate(spec)));
+    cluster.sim.run_for(Duration::from_secs(30));
+    assert!(of_kind(&cluster, 0, "volume-drain").is_empty());
+}
+
+#[test]
+fn a_group_snapshot_is_deleted_with_its_snapshots_as_parts() {
+    let cluster = start(79, 3, with_tasks);
+    cluster.create_volume(0, "w", MIB);
+    let take = Operation::GroupSnapshotCreate(GroupSnapshotSpec {
+        name: "g".to_owned(),
+        volumes: vec!["v".to_owned(), "w".to_owned()],
+        labels: BTreeMap::new(),
+    });
+    let Answer::GroupSnapshot(taken) = ask(&cluster, 0, take) else {
+        panic!("no group snapshot");
+    };
+    let delete = Operation::GroupSnapshotDelete { id: taken.id };
+    let id = started(ask(&cluster, 1, delete));
+    let ended = await_end(&cluster, 2, id);
+    assert_eq!(
+        (&*ended.kind, &*ended.status, &*ended.entity),
+        ("group-snapshot-delete", "succeeded", "group-snapshot/g"),
+        "{ended:?}"
+    );
+    assert_eq!((ended.done, ended.total), (2, 2), "{ended:?}");
+    let query = TaskQuery {
+        parent: Some(id),
+        ..TaskQuery::default()
+    };
+    let parts = list(&cluster, 0, query).tasks;
+    let mut entities: Vec<&str> = parts.iter().map(|part| &*part.entity).collect();
+    entities.sort_unstable();
+    assert_eq!(entities, ["snapshot/v@g", "snapshot/w@g"]);
+    assert!(
+        parts.iter().all(|part| part.status == "succeeded"),
+        "{parts:?}"
+    );
+}
+
+#[test]
+fn a_store_is_read_when_somebody_asks_for_it() {
+    let cluster = start(80, 3, with_tasks);
+    let drain = Operation::VolumeDrain {
+        name: "v".to_owned(),
+    };
+    cluster.operate(0, drain);
+    let id = started(ask(&cluster, 0, Operation::StoreScrub { id: 2 }));
+    let ended = await_end(&cluster, 2, id);
+    assert_eq!(
+        (&*ended.kind, &*ended.status, &*ended.entity, &*ended.who),
+        ("store-scrub", "succeeded", "store/2", "user eve"),
+        "{ended:?}"
+    );
+    assert!(ended.message.contains("extents were read"), "{ended:?}");
+    let next = started(ask(&cluster, 0, Operation::StoreScrub { id: 2 }));
+    assert!(next > id, "it is read again");
+    let missing = cluster.try_operate(0, Operation::StoreScrub { id: 9 });
+    assert_eq!(missing.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[test]
+fn two_who_ask_for_a_scrub_at_once_are_told_of_one_task() {
+    let cluster = start(83, 3, |options| {
+        options.tasks = true;
+        options.scrub.bytes_per_second = 1;
+    });
+    let drain = Operation::VolumeDrain {
+        name: "v".to_owned(),
+    };
+    cluster.operate(0, drain);
+    // A store with extents: one without is read before the second has asked.
+    for id in 1..=3 {
+        let node = cluster.node(id as usize - 1);
+        let both = cluster.run(id as usize - 1, async move {
+            let begin = || node.operate_for(eve(), Operation::StoreScrub { id });
+            futures_util::future::join(begin(), begin()).await
+        });
+        let task = |answer| started(answer);
+        let (one, other) = (task(both.0.expect("begun")), task(both.1.expect("begun")));
+        assert_eq!(one, other, "store {id}");
+    }
+}
+
+#[test]
+fn a_scrub_that_was_asked_for_can_be_cancelled() {
+    let cluster = start(81, 3, |options| {
+        options.tasks = true;
+        // Nothing is read to its end meanwhile.
+        options.scrub.bytes_per_second = 1;
+    });
+    let drain = Operation::VolumeDrain {
+        name: "v".to_owned(),
+    };
+    cluster.operate(0, drain);
+    // The copies of the volume's one extent or two are on two of three stores: all of them are read.
+    let begin = |id: u32| started(ask(&cluster, 0, Operation::StoreScrub { id }));
+    let ids: Vec<u64> = (1..=3).map(begin).collect();
+    let again: Vec<u64> = (1..=3).map(begin).collect();
+    let is_open = |id: &u64| show(&cluster, 1, *id).is_open();
+    let open: Vec<usize> = (0..3).filter(|&at| is_open(&ids[at])).collect();
+    assert!(!open.is_empty(), "no store has an extent");
+    for &at in &open {
+        assert_eq!(again[at], ids[at], "it is read already");
+        ask(&cluster, 1, Operation::TaskCancel { id: ids[at] });
+        let ended = await_end(&cluster, 1, ids[at]);
+        assert_eq!(ended.status, "cancelled", "{ended:?}");
+        assert!(ended.message.starts_with("user eve"), "{ended:?}");
+    }
+}
+
+#[test]
+fn nodes_of_two_releases_are_an_upgrade() {
+    let cluster = start(82, 3, with_tasks);
+    let release = |text: &'static str| {
+        let node = cluster.node(0);
+        cluster.run(0, async move {
+            let catalog = node.catalog();
+            let key = NodeRow::key_of(NodeId(3));
+            let row = catalog.read::<NodeRow>(&key).await.unwrap().unwrap();
+            let changed = NodeRow {
+                release: text.to_owned(),
+                ..row.row.clone()
+            };
+            let change = Transaction::new().replace(&row, &changed);
+            catalog.commit(change).await.unwrap().expect("nobody else");
+        });
+    };
+    assert!(of_kind(&cluster, 0, "upgrade").is_empty());
+    release("9999.0.0");
+    let upgrade = await_begin(&cluster, 1, "upgrade");
+    assert_eq!(
+        (&*upgrade.entity, upgrade.done, upgrade.total, &*upgrade.who),
+        ("cluster", 1, 3, ""),
+        "{upgrade:?}"
+    );
+    assert!(upgrade.message.contains("9999.0.0"), "{upgrade:?}");
+    release(node::RELEASE);
+    assert_eq!(await_end(&cluster, 1, upgrade.id).status, "succeeded");
 }

@@ -74,6 +74,9 @@ struct Inner {
     failed: RefCell<Option<String>>,
     bytes_written: Cell<u64>,
     flushes: Cell<u64>,
+    /// Number and page of the first batch of this run, for checks.
+    #[cfg(feature = "bugs")]
+    began: (u64, u64),
 }
 
 /// The journal of one store. Cheap to clone.
@@ -126,6 +129,8 @@ impl Journal {
             failed: RefCell::default(),
             bytes_written: Cell::new(0),
             flushes: Cell::new(0),
+            #[cfg(feature = "bugs")]
+            began: (start.next_batch, start.head),
         }))
     }
 
@@ -152,6 +157,18 @@ impl Journal {
     /// (sequence number, page) of the next batch.
     pub fn next_batch(&self) -> (u64, u64) {
         (self.0.next_batch.get(), self.0.head.get())
+    }
+
+    /// (sequence number, page) of the first batch of this run.
+    #[cfg(feature = "bugs")]
+    pub fn began(&self) -> (u64, u64) {
+        self.0.began
+    }
+
+    /// Last batch that is written, with all before it.
+    #[cfg(feature = "bugs")]
+    pub fn written_batch(&self) -> u64 {
+        self.0.written_batch.get()
     }
 
     /// Oldest page that must not be overwritten.
@@ -249,6 +266,10 @@ impl Journal {
     /// Why the journal failed.
     pub async fn durable(&self, ticket: u64) -> Result<(), String> {
         self.written(ticket).await?;
+        // Between its write and this, another flush may have failed: nobody flushes any more.
+        if let Some(reason) = self.failed() {
+            return Err(reason);
+        }
         if bug!(self.0.faults, SkipFlush) || self.0.flushed.get() >= ticket {
             return self.failed().map_or(Ok(()), Err);
         }

@@ -35,7 +35,7 @@ fn extent(counter: u32) -> ExtentId {
 }
 
 /// A redo entry of every kind, with the name of its kind.
-fn redo_entries() -> [(&'static str, Meta); 10] {
+fn redo_entries() -> [(&'static str, Meta); 11] {
     let note = Note {
         key: "volume/7".to_owned(),
         version: NoteVersion { term: 1, number: 2 },
@@ -53,12 +53,13 @@ fn redo_entries() -> [(&'static str, Meta); 10] {
         ("trim", Meta::Trim(VolumeId(5), Position(22))),
         ("drop", Meta::Drop(VolumeId(5), Epoch(9))),
         ("group", Meta::Group(GroupId(1), Generation(3))),
-        ("keep", Meta::Keep(extent(1), kept, true)),
+        ("keep", Meta::Keep(extent(1), kept.clone(), true)),
         ("delete", Meta::Delete(vec![extent(2), extent(3)])),
         ("forget", Meta::Forget(vec![extent(2)])),
         ("found", Meta::Found(StoreId(2), vec![extent(1)])),
         ("leave", Meta::Leave(GroupId(1))),
         ("note", Meta::Note(note)),
+        ("mend", Meta::Mend(extent(1), kept)),
     ]
 }
 

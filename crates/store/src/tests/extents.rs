@@ -1,6 +1,8 @@
 //! Extents: restarts, compaction, rot, a full store.
 
 use super::*;
+use world::PAGE;
+use world_sim::Rot;
 
 #[test]
 fn extents_read_back_survive_restarts_and_are_deleted_for_good() {
@@ -115,6 +117,121 @@ fn rot_is_noticed_and_a_new_put_heals_it() {
     ));
     put_extent(&machine, &store, 1, 64, true).expect("replaced");
     assert_eq!(read_extent(&machine, &store, 1), Ok(sealed(1, 64)));
+}
+
+/// Where the disk holds the newest sealed extent.
+fn find_magic(machine: &Machine) -> u64 {
+    let image = run(&machine.sim, &machine.host, {
+        let disk = machine.disks[0].open();
+        async move { disk.read(0, 64 << 20).await.expect("reads") }
+    });
+    let pages = image.chunks_exact(PAGE);
+    let found = pages.rev().position(|page| page.starts_with(b"AZX1"));
+    64 * (1 << 20) - (found.expect("the extent") as u64 + 1) * PAGE as u64
+}
+
+#[test]
+fn an_older_form_takes_the_place_of_a_rotten_newer_one() {
+    let mut machine = Machine::new(17, 1);
+    let store = machine.open();
+    put_extent(&machine, &store, 1, 256, true).expect("kept");
+    let mut live = vec![0; 32];
+    live[0] = 0b0110;
+    let compact = StoreRequest::CompactExtent {
+        id: extent_id(1),
+        generation: Generation(1),
+        form: 3,
+        live,
+    };
+    machine.ask(&store, compact).expect("compacted");
+    let form = |store: &Store| {
+        let request = StoreRequest::ReadExtent { id: extent_id(1) };
+        let (reply, _) = machine.send(store, request, Vec::new())?;
+        let StoreReply::Extent { form, .. } = reply else {
+            panic!("an extent is answered with one");
+        };
+        Ok(form)
+    };
+    assert_eq!(form(&store), Ok(3));
+    put_extent(&machine, &store, 1, 256, true).expect("ignored: a newer form is here");
+    assert_eq!(form(&store), Ok(3));
+    let at = find_magic(&machine);
+    machine.disks[0].rot(at..at + 4096, Rot::Noise);
+    let used = store.status().used;
+    assert!(matches!(form(&store), Err(StoreError::Damaged { .. })) || form(&store) == Ok(0));
+    put_extent(&machine, &store, 1, 256, true).expect("an older form is better than none");
+    assert_eq!(read_extent(&machine, &store, 1), Ok(sealed(1, 256)));
+    assert!(store.status().used > used);
+    let store = machine.power_loss();
+    assert_eq!(read_extent(&machine, &store, 1), Ok(sealed(1, 256)));
+}
+
+#[test]
+fn a_place_that_cannot_be_read_costs_a_copy_and_not_the_store() {
+    let mut machine = Machine::new(18, 1);
+    let store = machine.open();
+    put_extent(&machine, &store, 1, 64, true).expect("kept");
+    put_extent(&machine, &store, 2, 64, true).expect("kept");
+    let second = find_magic(&machine);
+    let struck = machine.disks[0].fail_reads_somewhere(second..second + 4096);
+    assert_eq!(struck, Some(second));
+    let damaged = |counter| {
+        let answer = read_extent(&machine, &store, counter);
+        matches!(answer, Err(StoreError::Damaged { .. }))
+    };
+    let (lost, kept) = if damaged(1) { (1, 2) } else { (2, 1) };
+    assert!(damaged(lost) && !damaged(kept));
+    put_extent(&machine, &store, lost, 64, true).expect("replaced");
+    for counter in [1, 2] {
+        assert_eq!(
+            read_extent(&machine, &store, counter),
+            Ok(sealed(counter, 64))
+        );
+    }
+    let store = machine.crash();
+    assert_eq!(read_extent(&machine, &store, lost), Ok(sealed(lost, 64)));
+}
+
+#[test]
+fn what_cannot_be_read_after_a_power_loss_stays_a_damaged_copy() {
+    let mut machine = Machine::new(20, 1);
+    let store = machine.open();
+    put_extent(&machine, &store, 1, 64, false).expect("kept");
+    machine
+        .ask(&store, StoreRequest::FlushExtents)
+        .expect("flushed");
+    let at = find_magic(&machine);
+    let struck = machine.disks[0].fail_reads_somewhere(at..at + 4096);
+    assert_eq!(struck, Some(at));
+    let store = machine.power_loss();
+    assert_eq!(store.status().extents, 1);
+    // Its header cannot be read: every try is a failed read, of one place.
+    for _ in 0..100 {
+        let answer = read_extent(&machine, &store, 1);
+        assert!(
+            matches!(answer, Err(StoreError::Damaged { .. })),
+            "{answer:?}"
+        );
+    }
+    put_extent(&machine, &store, 1, 64, true).expect("replaced");
+    assert_eq!(read_extent(&machine, &store, 1), Ok(sealed(1, 64)));
+}
+
+#[test]
+fn a_disk_that_reads_nothing_any_more_has_failed() {
+    let machine = Machine::new(19, 1);
+    let store = machine.open();
+    for counter in 1..=40 {
+        put_extent(&machine, &store, counter, 4, true).expect("kept");
+    }
+    machine.disks[0].set_failed(true);
+    let failed = (1..=40).any(|counter| {
+        matches!(
+            read_extent(&machine, &store, counter),
+            Err(StoreError::Failed { .. })
+        )
+    });
+    assert!(failed);
 }
 
 #[test]

@@ -78,6 +78,7 @@ fn a_pinned_record_is_moved_so_that_others_go_on() {
     let mut crc = 0;
     for position in 1..=600_u64 {
         let mut chain = Chain {
+            volume: VOLUME,
             epoch: Epoch(1),
             segment: SEGMENT,
             position: position - 1,

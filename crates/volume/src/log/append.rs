@@ -87,6 +87,9 @@ impl Log {
         let flushed = state.flushed;
         let closed_flushed = |closed: &ClosedSegment| closed.end.0 <= flushed.0 + 1;
         durable &= state.sent_reference <= flushed && state.closed.iter().all(closed_flushed);
+        if durable {
+            state.flush_asked = state.flush_asked.max(last);
+        }
         state.sent = last;
         state.inflight_bytes += bytes;
         state.flights.push_back(Flight {
@@ -270,10 +273,16 @@ impl Log {
             let durable = record.durable.then_some(record.position);
             sink.committed(record.position, record.change);
             match durable {
-                Some(position) if position > self.flushed() => {
+                Some(position)
+                    if position > self.flushed() && !bug!(self.options, AckBeforeFlush) =>
+                {
                     late.push((position, record.promise));
                 }
-                _ => record.promise.fulfil(Ok(())),
+                Some(position) => {
+                    self.bear_witness(position);
+                    record.promise.fulfil(Ok(()));
+                }
+                None => record.promise.fulfil(Ok(())),
             }
         }
         self.finish_when_flushed(late);

@@ -1,7 +1,7 @@
 //! Flushing: one round covers every flush that waits, on all replicas and all segments concerned.
 
 use super::trouble::Trouble;
-use super::{Log, LogError};
+use super::{ClosedSegment, Log, LogError};
 use crate::options::bug;
 use catalog::{SegmentReplica, VolumeRoot};
 use futures_util::future::join_all;
@@ -47,6 +47,24 @@ impl Log {
         }
     }
 
+    /// A flush or a durable write up to `position` is being acknowledged.
+    pub(crate) fn bear_witness(&self, position: Position) {
+        #[cfg(feature = "bugs")]
+        if let Some(witness) = &self.options.witness {
+            witness.0.on_durable(self.volume, self.epoch, position);
+        }
+        let _ = position;
+    }
+
+    /// Replicas are being told to let go of everything up to the root at `position`.
+    fn bear_witness_of_trim(&self, position: Position) {
+        #[cfg(feature = "bugs")]
+        if let Some(witness) = &self.options.witness {
+            witness.0.on_trim(self.volume, self.epoch, position);
+        }
+        let _ = position;
+    }
+
     pub(super) fn finish_when_flushed(&self, late: Vec<(Position, Promise<Result<(), LogError>>)>) {
         let Some(&(last, _)) = late.last() else {
             return;
@@ -66,7 +84,8 @@ impl Log {
                     _ => return,
                 }
             };
-            if let Some((_, promise)) = promise {
+            if let Some((position, promise)) = promise {
+                self.bear_witness(position);
                 promise.fulfil(Ok(()));
             }
         }
@@ -111,6 +130,7 @@ impl Log {
         let Some(targets) = self.flush_targets(through) else {
             return false;
         };
+        self.note_asked(through);
         let results = join_all(targets.iter().map(|target| self.flush_one(target))).await;
         if results.iter().any(|done| !done) || self.is_lost() {
             self.work.notify_all();
@@ -125,36 +145,53 @@ impl Log {
         true
     }
 
+    /// Replicas are asked to call everything up to `through` flushed.
+    pub(super) fn note_asked(&self, through: Position) {
+        let mut state = self.state.borrow_mut();
+        state.flush_asked = state.flush_asked.max(through);
+    }
+
     /// Replicas that must flush; `None` when a closed segment has none left that could, so that the drain
     /// must make its data durable instead.
     fn flush_targets(&self, through: Position) -> Option<Vec<Target>> {
         let state = self.state.borrow();
         let mut targets = Vec::new();
-        for closed in state
-            .closed
-            .iter()
-            .filter(|closed| closed.end.0 > state.flushed.0 + 1)
-        {
+        let concerned =
+            |closed: &&ClosedSegment| closed.end.0 > state.flushed.0 + 1 && closed.start <= through;
+        for closed in state.closed.iter().filter(concerned) {
+            // It may have been closed since this round began: nobody has secured what references behind `through` refer to.
+            let last = Position(closed.end.0 - 1).min(through);
             let alive = closed.replicas.iter().filter(|(_, failed)| !failed);
             let before = targets.len();
             targets.extend(alive.map(|&(replica, _)| Target {
                 segment: closed.id,
                 replica,
-                through: Position(closed.end.0 - 1),
+                through: last,
             }));
             if targets.len() == before {
                 return None;
             }
         }
         if through >= state.open.start {
-            targets.extend(state.open.replicas.iter().map(|replica| Target {
-                segment: state.open.id,
-                replica: SegmentReplica {
-                    store: replica.store,
-                    incarnation: replica.incarnation,
-                },
-                through,
-            }));
+            let asked = match bug!(self.options, FlushFirstReplica) {
+                true => 1,
+                false => state.open.replicas.len(),
+            };
+            targets.extend(
+                state
+                    .open
+                    .replicas
+                    .iter()
+                    .take(asked)
+                    .map(|replica| Target {
+                        segment: state.open.id,
+                        replica: SegmentReplica {
+                            store: replica.store,
+                            incarnation: replica.incarnation,
+                        },
+                        through,
+                    }),
+            );
         }
         Some(targets)
     }
@@ -218,6 +255,7 @@ impl Log {
     /// flushes that waited for them. Tells the stores to trim.
     pub fn drained(self: &Rc<Self>, root: VolumeRoot) {
         let through = root.position;
+        self.bear_witness_of_trim(through);
         let stores = {
             let mut state = self.state.borrow_mut();
             let mut stores: Vec<_> = state

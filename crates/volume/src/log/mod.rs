@@ -157,6 +157,8 @@ struct State {
     /// Stores that failed us, and until when they are passed over.
     shunned: IdMap<StoreId, Time>,
     want_flush: Position,
+    /// Up to where replicas were asked to call what they have flushed.
+    flush_asked: Position,
     /// Durable writes that are committed and wait for a flush.
     late: VecDeque<(Position, Promise<Result<(), LogError>>)>,
     /// Highest committed record that refers to extents, which a flush of the log alone does not cover.
@@ -175,6 +177,8 @@ pub struct LogStatus {
     pub committed: Position,
     /// Highest flushed position.
     pub flushed: Position,
+    /// Up to where replicas may call what they have flushed: they were asked to, and what is referred to is durable.
+    pub flush_asked: Position,
     /// The open segment.
     pub segment: SegmentId,
     /// Stores of the open segment.
@@ -187,6 +191,8 @@ pub struct LogStatus {
     pub waiting: Option<String>,
     /// Records that are not committed yet.
     pub pending: usize,
+    /// Bytes on their way to the replicas.
+    pub inflight_bytes: usize,
     /// Last position sent to the replicas.
     pub sent: Position,
     /// Whether the segment is being closed.
@@ -289,6 +295,7 @@ impl Log {
             lost: None,
             shunned: IdMap::default(),
             want_flush: Position::ZERO,
+            flush_asked: start.last,
             late: VecDeque::new(),
             last_reference: Position::ZERO,
             sent_reference: Position::ZERO,
@@ -408,6 +415,7 @@ impl Log {
         LogStatus {
             committed: state.committed,
             flushed: state.flushed,
+            flush_asked: state.flush_asked.max(state.flushed),
             segment: state.open.id,
             replicas: state
                 .open
@@ -419,6 +427,7 @@ impl Log {
             stall: state.stall,
             waiting: self.waiting.borrow().clone(),
             pending: state.pending.len(),
+            inflight_bytes: state.inflight_bytes,
             sent: state.sent,
             closing: state.closing,
             progress: state.open.replicas.iter().map(Replica::report).collect(),

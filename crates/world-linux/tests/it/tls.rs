@@ -53,13 +53,7 @@ fn members_and_clients_of_the_cluster_are_let_in_and_known() {
         for role in Role::ALL {
             let (called, seen) = meet(&world, cluster.node("n1"), cluster.client(role, "x")).await;
             assert_eq!(called, Ok(()));
-            assert_eq!(
-                seen,
-                Some(Caller {
-                    role,
-                    name: "x".to_owned()
-                })
-            );
+            assert_eq!(seen, Some(Caller::new(role, "x".to_owned())));
         }
     });
 }

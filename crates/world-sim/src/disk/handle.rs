@@ -161,6 +161,21 @@ impl SimDisk {
         Some(offset)
     }
 
+    /// Makes one random page among the stored ones in `range` unreadable until it is written again; its offset, or `None` when
+    /// all is zero.
+    #[must_use = "a scenario must know whether anything was struck"]
+    pub fn fail_reads_somewhere(&self, range: Range<u64>) -> Option<u64> {
+        let pages = range.start / PAGE as u64..range.end.div_ceil(PAGE as u64);
+        let stored = self.state.image.borrow().stored(pages);
+        if stored.is_empty() {
+            return None;
+        }
+        self.fault(32);
+        let page = *self.state.rng.pick(&stored);
+        self.state.orders.unreadable.borrow_mut().insert(page);
+        Some(page * PAGE as u64)
+    }
+
     /// The next write that starts in `range` succeeds but lands at `offset` (rounded down to a page).
     pub fn misdirect_next_write(&self, range: Range<u64>, offset: u64) {
         self.fault(22);
@@ -234,12 +249,14 @@ impl SimDisk {
     /// Gives it older (or another disk's) contents: a rollback, or a disk in the wrong bay.
     pub fn roll_back(&self, snapshot: &DiskSnapshot) {
         self.exchanged(30);
+        self.state.orders.unreadable.borrow_mut().clear();
         *self.state.image.borrow_mut() = snapshot.0.clone();
     }
 
     /// Puts a new, blank disk in its place; it has no failures of the old one.
     pub fn replace_blank(&self) {
         self.exchanged(31);
+        self.state.orders.unreadable.borrow_mut().clear();
         self.state.orders.failed.set(false);
         self.state.orders.slow.set(1);
         self.set_hung(false);
@@ -265,6 +282,29 @@ impl SimDisk {
         let image = self.state.image.borrow();
         image.read(offset / PAGE as u64, &mut buffer[..len]);
         buffer.freeze()
+    }
+
+    /// As [`SimDisk::peek`], if its cache was lost now: what no power loss takes. Of a page with writes that no flush covers the
+    /// contents before them.
+    ///
+    /// # Panics
+    /// When the range is misaligned or reaches beyond the disk.
+    #[must_use]
+    pub fn peek_durable(&self, offset: u64, len: usize) -> Bytes {
+        let checked = self.state.check(offset, len);
+        assert!(checked.is_ok(), "peek at byte {offset}, {len} bytes");
+        let mut buffer = Buf::zeroed(len);
+        let image = self.state.image.borrow();
+        image.read_durable(offset / PAGE as u64, &mut buffer[..len]);
+        buffer.freeze()
+    }
+
+    /// Whether no page of the range has writes that no flush covers, for checkers.
+    #[must_use]
+    pub fn is_durable(&self, offset: u64, len: usize) -> bool {
+        let first = offset / PAGE as u64;
+        let image = self.state.image.borrow();
+        image.is_durable(first..first + len.div_ceil(PAGE) as u64)
     }
 
     /// What it did and holds.

@@ -101,6 +101,21 @@ impl Image {
         }
     }
 
+    /// Reads whole pages from `page` on into zeroed memory, as they are if the cache is lost.
+    pub(crate) fn read_durable(&self, page: u64, zeroed: &mut [u8]) {
+        self.read(page, zeroed);
+        let count = (zeroed.len() / PAGE) as u64;
+        for (at, unflushed) in self.unflushed.range(page..page + count) {
+            let start = (at - page) as usize * PAGE;
+            zeroed[start..start + PAGE].copy_from_slice(as_slice(&unflushed.durable));
+        }
+    }
+
+    /// Whether every page of `pages` is durable as it reads.
+    pub(crate) fn is_durable(&self, pages: Range<u64>) -> bool {
+        self.unflushed.range(pages).next().is_none()
+    }
+
     pub(crate) fn write(&mut self, page: u64, content: Content, sequence: u64) {
         let durable = self.get(page);
         let unflushed = self.unflushed.entry(page).or_insert_with(|| Unflushed {

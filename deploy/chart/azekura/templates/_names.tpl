@@ -35,12 +35,36 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- if or .Values.auth.csiTokenSecret (not .Values.auth.csiCredentialsSecret) }}true{{ end }}
 {{- end }}
 
+{{/* Whether storage nodes of this chart have certificates. Values that an upgrade reuses (--reuse-values) may be of a chart without any: its
+     nodes are plain. */}}
+{{- define "azekura.tls" -}}
+{{- if and (include "azekura.storageHere" .) (.Values.tls).enabled }}true{{ end }}
+{{- end }}
+
+{{- define "azekura.authoritySecret" -}}
+{{ .Values.tls.authoritySecret | default "azekura-authority" }}
+{{- end }}
+
+{{/* The Secret with the driver's certificate; nothing: it has none. */}}
+{{- define "azekura.csiCredentials" -}}
+{{- if include "azekura.tls" . }}azekura-csi-credentials{{ else }}{{ .Values.auth.csiCredentialsSecret }}{{ end }}
+{{- end }}
+
+{{/* Which volumes the driver's token and certificate are for. All, only if that is said. */}}
+{{- define "azekura.driverLimit" -}}
+{{- if eq (toString .Values.driver.kubernetes.limit) "false" -}}
+--all-containers
+{{- else -}}
+--kubernetes={{ .Values.driver.kubernetes.cluster }}
+{{- end }}
+{{- end }}
+
 {{/* Addresses of the API for driver and Job. */}}
 {{- define "azekura.api" -}}
 {{- if .Values.external.api -}}
 {{ join "," .Values.external.api }}
 {{- else -}}
-http://azekura-api.{{ .Release.Namespace }}.svc:{{ .Values.storage.ports.api }}
+{{ if include "azekura.tls" . }}https{{ else }}http{{ end }}://azekura-api.{{ .Release.Namespace }}.svc:{{ .Values.storage.ports.api }}
 {{- end }}
 {{- end }}
 
@@ -90,7 +114,15 @@ capabilities: {drop: [ALL]}
 {{- if .Values.storage.nodes }}{{ fail "external.api and storage.nodes exclude each other: the storage cluster is either outside or here" }}{{ end }}
 {{- if not (or .Values.auth.csiTokenSecret .Values.auth.csiCredentialsSecret) }}{{ fail "external.api needs auth.csiTokenSecret: make a token there with `azekura token create NAME --scope csi` and put it in a Secret under the key `token` (or auth.csiCredentialsSecret, in a cluster with certificates)" }}{{ end }}
 {{- else }}
-{{- if .Values.auth.csiCredentialsSecret }}{{ fail "auth.csiCredentialsSecret goes with external.api: the storage nodes of this chart have no certificates" }}{{ end }}
+{{- if .Values.auth.csiCredentialsSecret }}{{ fail "auth.csiCredentialsSecret goes with external.api: for the storage nodes of this chart it makes the driver's certificate itself (tls)" }}{{ end }}
+{{- $tls := eq (include "azekura.tls" .) "true" }}
+{{- if not $tls }}
+{{- if or (.Values.tls).authoritySecret (.Values.tls).certificateSecret }}{{ fail "tls.enabled is false and there are Secrets with certificates: remove tls.authoritySecret and tls.certificateSecret, or enable tls" }}{{ end }}
+{{- end }}
+{{- $before := lookup "v1" "ConfigMap" .Release.Namespace "azekura-storage" }}
+{{- if $before }}
+{{- if ne (contains "credentials = " (toString $before.data)) $tls }}{{ fail (printf "the storage nodes that run are %s, and tls.enabled is %t: plain and encrypted nodes, and volumes mounted by either, do not reach each other. Set tls.enabled=%t, or see `From plain to encrypted` in docs/operating/kubernetes.md" (ternary "plain" "encrypted" $tls) $tls (not $tls)) }}{{ end }}
+{{- end }}
 {{- if not .Values.storage.nodes }}{{ fail "storage.nodes is empty: list the machines that hold data, for example --set 'storage.nodes[0].name=worker-1' --set 'storage.nodes[0].stores[0].id=1' (or external.api for a storage cluster elsewhere). No machine is taken unless it is listed" }}{{ end }}
 {{- $ids := dict }}{{ $names := dict }}{{ $disks := dict }}
 {{- range $node := .Values.storage.nodes }}

@@ -85,13 +85,17 @@ pub struct Results {
     pub steps: Vec<Step>,
 }
 
-/// What must be reached: beginning of the name, volumes, milliseconds.
+/// What must be reached by the median: the name, volumes, milliseconds.
 const GOALS: [(&str, usize, f64); 4] = [
     ("the home page is usable", 1000, 1000.0),
     ("the first 100 volumes", 10_000, 50.0),
     ("a scrape of the metrics", 1000, 100.0),
     ("a frame while it is scrolled", 10_000, 34.0),
 ];
+
+/// What serving pages and history may cost an idle node, in MiB and in percent of a core.
+const MEMORY_MIB_MAX: f64 = 50.0;
+const CPU_PERCENT_MAX: f64 = 1.0;
 
 /// All of it as Markdown.
 pub fn markdown(results: &Results) -> String {
@@ -118,6 +122,9 @@ pub fn markdown(results: &Results) -> String {
         idle(open, &step.open);
     }
     line(&mut out, "");
+    if let Some(step) = results.steps.first() {
+        line(&mut out, &cost(&results.empty, step));
+    }
     for step in &results.steps {
         let text = format!(
             "Up to {} volumes were made at {:.0} a second, eight requests at a time.",
@@ -126,6 +133,21 @@ pub fn markdown(results: &Results) -> String {
         line(&mut out, &text);
     }
     out
+}
+
+/// What pages and history cost the node that needs most, against the nodes without volumes.
+fn cost(empty: &Idle, step: &Step) -> String {
+    let (_, resident) = step.open.resident_mib;
+    let more = resident - empty.resident_mib.1;
+    let (_, cpu) = step.open.cpu_percent;
+    let met = |met: bool| if met { "met" } else { "missed" };
+    format!(
+        "With {} volumes and a home page open the node that shows it needs {more:.0} MiB more than one without volumes (must be at most \
+         {MEMORY_MIB_MAX:.0}: {}), and {cpu:.2} % of a core in all (under {CPU_PERCENT_MAX:.0}: {}).\n",
+        step.volumes,
+        met(more <= MEMORY_MIB_MAX),
+        met(cpu < CPU_PERCENT_MAX)
+    )
 }
 
 fn times(out: &mut String, results: &Results) {

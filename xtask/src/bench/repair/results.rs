@@ -64,6 +64,8 @@ pub struct Results {
     pub machine: Vec<(String, String)>,
     /// Bytes of the volumes, all written.
     pub logical: u64,
+    /// To which part of it the data of the larger volume is compressed; 0 and 1: not at all.
+    pub shrink: u64,
     /// Bytes per second that the disk writes one after the other.
     pub disk: f64,
     /// What each node may read and write in a second, when it is less than the disk's.
@@ -135,8 +137,12 @@ pub fn markdown(results: &Results) -> String {
             mib(results.disk)
         ),
     };
+    let part = match results.shrink {
+        0 | 1 => String::new(),
+        part => format!(", of which all but 1 GiB compresses to 1/{part}"),
+    };
     let copies = format!(
-        "- four nodes with a store each on {disks}; two copies of {:.0} GiB",
+        "- four nodes with a store each on {disks}; two copies of {:.0} GiB{part}",
         gib(results.logical)
     );
     line(&mut out, &copies);

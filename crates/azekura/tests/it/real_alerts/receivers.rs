@@ -21,10 +21,7 @@ impl Certificates {
         let authority = Authority::make("receivers").unwrap();
         let key = KeyRequest::make_for(&["127.0.0.1".to_owned()]).unwrap();
         let name = "receiver".to_owned();
-        let caller = Caller {
-            role: Role::Node,
-            name,
-        };
+        let caller = Caller::new(Role::Node, name);
         let certificate = authority.sign(&key.request, &caller, 7).unwrap();
         key.store(folder, &certificate, authority.certificate())
             .unwrap();

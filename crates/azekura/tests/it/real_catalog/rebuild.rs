@@ -1,6 +1,6 @@
 //! All of etcd's data is deleted, and the cluster goes on.
 
-use super::{Contents, MIB, catalog, check_all, text, write};
+use super::{Contents, MIB, catalog, check, check_all, text, write};
 use crate::support::cluster::Cluster;
 
 /// Volumes, a snapshot, a clone, writes after them, and a takeover; what each volume holds.
@@ -59,7 +59,11 @@ fn real_cluster_goes_on_after_etcd_has_lost_everything() {
         check_all(&cluster.directory, node, &contents);
         let snapshots = node.ask(&["snapshot", "list", "a"]);
         assert_eq!(snapshots.as_array().unwrap().len(), 1, "{snapshots}");
-        node.ask(&["clone", "a", "s", &format!("later-{round}")]);
+        // What the snapshot holds is what `c`, an older clone of it, does.
+        let later = format!("later-{round}");
+        node.ask(&["clone", "a", "s", &later]);
+        let (_, old) = contents.iter().find(|(name, _)| name == "c").unwrap();
+        check(&cluster.directory, node, &later, old);
     }
 }
 

@@ -35,7 +35,15 @@ impl Scene {
             }
         }
         let first = format!("{}-2", names[0]);
-        let holders = cluster.log_nodes(&first, OWNER);
+        // A store that was late when the log was opened is taken in within seconds.
+        let mut holders = cluster.log_nodes(&first, OWNER);
+        for _ in 0..100 {
+            if holders.len() == 2 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            holders = cluster.log_nodes(&first, OWNER);
+        }
         assert_eq!(holders.len(), 2, "{first} has two log replicas");
         let replica = holders.into_iter().find(|holder| *holder != OWNER).unwrap();
         let gateway = (0..NODES).find(|node| ![OWNER, replica].contains(node));

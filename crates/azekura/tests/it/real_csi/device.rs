@@ -23,7 +23,7 @@ fn label(api: &str, volume: &str, key: &str, value: &str) {
     let body = serde_json::json!({"labels": {key: value}}).to_string();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     let request = format!(
-        "PATCH /api/v1/volumes/{volume} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+        "PATCH /api/v1/volumes/{volume} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );

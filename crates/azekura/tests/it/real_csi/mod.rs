@@ -6,6 +6,7 @@ mod device;
 pub mod driver;
 mod group;
 mod interruption;
+mod logs;
 mod metadata;
 mod mounting;
 mod publish;

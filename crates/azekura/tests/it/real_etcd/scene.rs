@@ -63,10 +63,15 @@ impl Scene {
 
     /// Adds lines to the table `[etcd]` of a node and starts it again.
     pub fn set_seat(&mut self, index: usize, lines: &str) {
+        self.replace_in_config(index, "[etcd]\n", &format!("[etcd]\n{lines}"));
+    }
+
+    /// Starts a node again with a part of its configuration replaced.
+    pub fn replace_in_config(&mut self, index: usize, from: &str, to: &str) {
         self.kill(index);
         let config = &self.places[index].config;
         let text = std::fs::read_to_string(config).unwrap();
-        let changed = text.replace("[etcd]\n", &format!("[etcd]\n{lines}"));
+        let changed = text.replace(from, to);
         assert_ne!(text, changed);
         std::fs::write(config, changed).unwrap();
         self.start(&[index]);

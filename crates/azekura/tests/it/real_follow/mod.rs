@@ -1,6 +1,8 @@
 //! A machine with an attached volume is lost: its volume is fenced, its pod is let go, another machine gets the volume. Real nodes,
 //! a real attached device, and an API of Kubernetes that remembers what was done to it. Needs root, /dev/fuse and loop devices.
 
+mod chart;
+
 use crate::support::attached::Attached;
 use crate::support::cluster::{Cluster, azekura_ok, wait_until};
 use crate::support::kubernetes::{Change, Kubernetes};
@@ -21,7 +23,8 @@ struct Controller {
 }
 
 impl Controller {
-    fn start(cluster: &Cluster, kubeconfig: &str) -> Self {
+    /// With these arguments, which say when a machine is lost.
+    fn start(cluster: &Cluster, kubeconfig: &str, times: &[String]) -> Self {
         let path = |name: &str| cluster.directory.path(name);
         let log = path("controller.log");
         let api: Vec<&str> = (0..3)
@@ -30,14 +33,9 @@ impl Controller {
         let child = Command::new(AZEKURA)
             .args(["csi", "controller", "--api", &api.join(","), "--endpoint"])
             .arg(path("controller.sock"))
-            .args([
-                "--follow-pods",
-                "--lost-after",
-                "6s",
-                "--silent-after",
-                "11s",
-            ])
-            .args(["--return-after", "4s", "--kubeconfig"])
+            .arg("--follow-pods")
+            .args(times)
+            .arg("--kubeconfig")
             .arg(cluster.directory.write("kubeconfig", kubeconfig))
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap())
@@ -53,9 +51,9 @@ impl Controller {
     }
 }
 
-/// What Kubernetes knows: three nodes, a pod with a claim and one without on the one that will be lost.
-fn fill(kubernetes: &Kubernetes) {
-    for name in [LOST, "second", "third"] {
+/// What Kubernetes knows: these nodes, a pod with a claim and one without on the one that will be lost.
+fn fill(kubernetes: &Kubernetes, nodes: &[&str]) {
+    for name in nodes {
         kubernetes.add_node(name);
     }
     kubernetes.add("volumeattachments", "va-1", json!({
@@ -104,8 +102,9 @@ fn pods_of_a_lost_machine_are_let_go_when_its_volumes_are_fenced() {
     volume.write(&content);
     let api = node.api.clone();
     let kubernetes = Kubernetes::start(move || attached_to(&api));
-    fill(&kubernetes);
-    let controller = Controller::start(&cluster, &kubernetes.kubeconfig());
+    fill(&kubernetes, &[LOST, "second", "third"]);
+    let times = ["--lost-after=6s", "--silent-after=11s", "--return-after=4s"].map(str::to_owned);
+    let controller = Controller::start(&cluster, &kubernetes.kubeconfig(), &times);
 
     // The machine's kubelet is cut off, but its volume is in use.
     kubernetes.silence(LOST);

@@ -11,6 +11,7 @@ const CLIENT: &str = "host";
 /// An attached volume; what is left of it is removed when it is dropped.
 pub struct Attached {
     directory: PathBuf,
+    client: &'static str,
     pub volume: &'static str,
     pub device: String,
     pub pid: u64,
@@ -18,13 +19,24 @@ pub struct Attached {
 
 impl Attached {
     pub fn attach(directory: &Directory, node: &Node, volume: &'static str) -> Self {
+        Self::attach_as(CLIENT, directory, node, volume)
+    }
+
+    /// As another machine than [`CLIENT`].
+    pub fn attach_as(
+        client: &'static str,
+        directory: &Directory,
+        node: &Node,
+        volume: &'static str,
+    ) -> Self {
         require_kernel();
         let directory = directory.0.clone();
         let run_dir = run_dir(&directory);
-        let words = ["attach", volume, "--client", CLIENT, "--run-dir", &run_dir];
+        let words = ["attach", volume, "--client", client, "--run-dir", &run_dir];
         let report = node.ask(&words);
         Self {
             directory,
+            client,
             volume,
             device: report["device"].as_str().unwrap().to_owned(),
             pid: report["pid"].as_u64().unwrap(),
@@ -37,9 +49,14 @@ impl Attached {
         stat.map_or(true, |stat| stat.contains(") Z "))
     }
 
+    /// Kills the process as the kernel does when memory runs out.
+    pub fn kill(&self) {
+        signal(self.pid, "KILL");
+    }
+
     pub fn detach(&self, node: &Node) -> Value {
         let run_dir = run_dir(&self.directory);
-        let words = ["detach", self.volume, "--client", CLIENT];
+        let words = ["detach", self.volume, "--client", self.client];
         node.ask(&[&words[..], &["--run-dir", &run_dir]].concat())
     }
 

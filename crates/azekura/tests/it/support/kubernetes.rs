@@ -32,6 +32,8 @@ struct State {
     silent: BTreeSet<String>,
     changes: Vec<Change>,
     reasons: Vec<String>,
+    /// How often each kind was listed.
+    lists: BTreeMap<String, usize>,
     version: u64,
     events: Vec<Event>,
     /// Watches that would go on from before it are refused.
@@ -180,6 +182,11 @@ impl Kubernetes {
         self.state().changes.clone()
     }
 
+    /// How often a kind was listed.
+    pub fn lists(&self, kind: &str) -> usize {
+        self.state().lists.get(kind).copied().unwrap_or_default()
+    }
+
     /// Reasons of the events, in order.
     pub fn reasons(&self) -> Vec<String> {
         self.state().reasons.clone()
@@ -276,7 +283,10 @@ impl Kubernetes {
         let mut state = self.state();
         match (request.method.as_str(), path) {
             ("GET", ["version"]) => (200, json!({"gitVersion": VERSION})),
-            ("GET", [kind]) => (200, list(&state, kind, request)),
+            ("GET", [kind]) => {
+                *state.lists.entry((*kind).to_owned()).or_default() += 1;
+                (200, list(&state, kind, request))
+            }
             ("GET", [kind, name]) => {
                 match state.objects.get(&((*kind).to_owned(), (*name).to_owned())) {
                     Some(object) => (200, object.clone()),

@@ -41,6 +41,8 @@ pub(super) enum Measure {
     Level(Gauge, &'static str),
     /// Its highest value.
     Highest(Gauge, &'static str),
+    /// Mean of a gauge of the stores, added up over them.
+    OfStores(Gauge, &'static str),
 }
 
 const READ: (Counter, Counter) = (Counter::Reads, Counter::ReadMicros);
@@ -94,13 +96,19 @@ const ACTIVITY: &[(&str, Measure)] = &[
     ("flush_latency_p99", Measure::Quantile(&[Timed::Flush], 990)),
 ];
 
-const OF_CLUSTER: &[(&str, Measure)] = &[("cpu_percent", Measure::Cpu)];
+const OF_CLUSTER: &[(&str, Measure)] = &[
+    ("cpu_percent", Measure::Cpu),
+    ("used", Measure::OfStores(Gauge::Space, "bytes")),
+    ("capacity", Measure::OfStores(Gauge::Capacity, "bytes")),
+];
 
 const OF_NODE: &[(&str, Measure)] = &[
     ("cpu_percent", Measure::Cpu),
     ("resident", Measure::Level(Gauge::Space, "bytes")),
     ("resident_max", Measure::Highest(Gauge::Space, "bytes")),
     ("volumes", Measure::Level(Gauge::Pending, "count")),
+    ("used", Measure::OfStores(Gauge::Space, "bytes")),
+    ("capacity", Measure::OfStores(Gauge::Capacity, "bytes")),
 ];
 
 const OF_VOLUME: &[(&str, Measure)] = &[
@@ -167,8 +175,13 @@ impl Measure {
             Self::Bandwidth(_) => "bytes-per-second",
             Self::Cpu => "percent",
             Self::Mean(_) | Self::Quantile(..) => "microseconds",
-            Self::Level(_, unit) | Self::Highest(_, unit) => unit,
+            Self::Level(_, unit) | Self::Highest(_, unit) | Self::OfStores(_, unit) => unit,
         }
+    }
+
+    /// Whether it is of the stores of what is asked about, and not of that itself.
+    pub(super) fn is_of_stores(&self) -> bool {
+        matches!(self, Self::OfStores(..))
     }
 
     /// The value of a step that is so many seconds long; nothing for a latency of which there was none.
@@ -193,6 +206,10 @@ impl Measure {
             }
             Self::Level(gauge, _) => bucket.mean(*gauge as usize).map(|mean| mean as f64),
             Self::Highest(gauge, _) => Some(bucket.sum.gauges[*gauge as usize].max as f64),
+            // Levels are weighed with their seconds, and those of several stores are added up.
+            Self::OfStores(gauge, _) => {
+                Some(bucket.levels[*gauge as usize] as f64 / seconds as f64)
+            }
         }
     }
 }
@@ -248,6 +265,30 @@ mod tests {
         assert_eq!(
             (value("mapped"), value("mapped_max")),
             (Some(10.0), Some(12.0))
+        );
+    }
+
+    #[test]
+    fn space_is_the_sum_over_the_stores() {
+        let store = |level: u128| {
+            let mut bucket = Bucket {
+                seconds: 15,
+                ..Bucket::default()
+            };
+            bucket.levels[Gauge::Space as usize] = level * 15;
+            bucket
+        };
+        let mut both = store(10);
+        both.add(&store(30));
+        for kind in [Kind::Cluster, Kind::Node] {
+            let used = measure("used", kind).expect("it is one of its metrics");
+            assert!(used.is_of_stores());
+            assert_eq!(used.of(&both, 15), Some(40.0), "{kind:?}");
+        }
+        let of_one = measure("used", Kind::Store).expect("it is one of its metrics");
+        assert_eq!(
+            (of_one.is_of_stores(), of_one.of(&both, 15)),
+            (false, Some(20.0))
         );
     }
 }

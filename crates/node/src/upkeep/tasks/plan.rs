@@ -12,10 +12,15 @@ use curator::Standing;
 use std::collections::{BTreeMap, BTreeSet};
 use vocab::{GroupId, NodeId, StoreId, VolumeId};
 
+/// What the cluster is called in tasks.
+const CLUSTER: &str = "cluster/0";
+
 /// A node at one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct NodeScene {
     pub(super) name: String,
+    /// Version of the release that it ran when it started last.
+    pub(super) release: String,
     /// Whether everything shall move away from it.
     pub(super) draining: bool,
 }
@@ -82,6 +87,8 @@ pub(super) struct Scene {
     pub(super) clones: BTreeMap<VolumeId, CloneScene>,
     /// By task.
     pub(super) deletions: BTreeMap<u64, DeletionScene>,
+    /// Whether all nodes know a higher level than the cluster's, which rises in a moment.
+    pub(super) rising: bool,
     /// Nodes whose certificates are not signed by the authority that signs now; nothing: it was not looked at.
     pub(super) behind: Option<Vec<String>>,
 }
@@ -151,6 +158,8 @@ fn look_at(row: &TaskRow, open: &[TaskRow], scene: &Scene) -> Look {
         kind::DISK_REPLACE => store().map(|id| refill(id, scene)),
         kind::BALANCE => Some(balance(row, open, scene)),
         kind::VOLUME_DELETE | kind::SNAPSHOT_DELETE => scene.deletions.get(&row.id).map(deletion),
+        kind::GROUP_SNAPSHOT_DELETE => Some(parts(row, open)),
+        kind::UPGRADE => Some(upgrade(scene)),
         kind::VOLUME_CLONE => number_of(&row.subject)
             .and_then(|id| scene.clones.get(&VolumeId(id)))
             .map(clone),
@@ -345,6 +354,53 @@ fn deletion(seen: &DeletionScene) -> Look {
     Look::Done(seen.freed, seen.expected, "bytes", message)
 }
 
+/// The deletion of a group, of which every snapshot is a part that was begun before the leader sees to this.
+fn parts(row: &TaskRow, open: &[TaskRow]) -> Look {
+    let parts = open.iter().filter(|part| part.parent == Some(row.id));
+    match parts.count() as u64 {
+        0 => Look::Ended(
+            Succeeded,
+            "the space of its snapshots is free again".to_owned(),
+        ),
+        left => {
+            let message = format!("the space of {left} snapshots comes back");
+            Look::Left(left, "parts", message)
+        }
+    }
+}
+
+/// A version by its numbers; what comes before a release (`-x`) is older than that, and a node that tells of none the oldest.
+fn by_age(release: &str) -> (Vec<u64>, bool, &str) {
+    let end = release.find(|sign: char| !sign.is_ascii_digit() && sign != '.');
+    let (numbers, rest) = release.split_at(end.unwrap_or(release.len()));
+    let numbers = numbers.split('.').map(|part| part.parse().unwrap_or(0));
+    (numbers.collect(), !rest.starts_with('-'), rest)
+}
+
+/// Whether all nodes run the newest release that one of them runs.
+fn upgrade(scene: &Scene) -> Look {
+    let releases = scene.nodes.values().map(|node| node.release.as_str());
+    let newest = releases.max_by(|one, other| by_age(one).cmp(&by_age(other)));
+    let Some(newest) = newest else {
+        return Look::Unknown;
+    };
+    let behind = scene.nodes.values().filter(|node| node.release != newest);
+    let behind: Vec<&str> = behind.map(|node| &*node.name).collect();
+    let total = scene.nodes.len() as u64;
+    let done = total - behind.len() as u64;
+    if behind.is_empty() && !scene.rising {
+        return Look::Ended(Succeeded, format!("all nodes run release {newest}"));
+    }
+    let message = match behind.is_empty() {
+        true => format!("all nodes run release {newest}; the cluster's level rises"),
+        false => format!(
+            "release {newest} does not run yet on: {}",
+            behind.join(", ")
+        ),
+    };
+    Look::Done(done, total, "nodes", message)
+}
+
 fn clone(seen: &CloneScene) -> Look {
     match seen {
         CloneScene::Gone => Look::Ended(Cancelled, "the volume was deleted meanwhile".to_owned()),
@@ -406,10 +462,17 @@ fn missing(open: &[TaskRow], scene: &Scene) -> Vec<TaskRow> {
             begun.extend(begin(kind::REPAIR, subject.clone(), &subject, left));
         }
     }
+    let upgraded = upgrade(scene);
+    // A rise alone is over in a moment.
+    if matches!(&upgraded, Look::Done(done, total, ..) if done < total)
+        && !has(kind::UPGRADE, CLUSTER)
+    {
+        let task = new_task(kind::UPGRADE, "cluster", CLUSTER.to_owned());
+        begun.push(apply(&task, upgraded, scene));
+    }
     if !scene.resting && moving(open, scene) > 0 {
-        let subject = "cluster/0";
         let left = balance(&TaskRow::default(), open, scene);
-        begun.extend(begin(kind::BALANCE, "cluster".to_owned(), subject, left));
+        begun.extend(begin(kind::BALANCE, "cluster".to_owned(), CLUSTER, left));
     }
     begun
 }

@@ -367,6 +367,7 @@ impl<'a> Client<'a> {
             read_only: false,
             levels: vocab::Levels::OWN,
             patience: Duration::from_secs(30),
+            doubt_after: client::DOUBT_AFTER,
         };
         let world = cluster.machines[index].host.world();
         let device = cluster.run(index, RemoteDevice::open(world, options))?;

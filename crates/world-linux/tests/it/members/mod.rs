@@ -34,10 +34,7 @@ impl Cluster {
     /// Credentials that believe this cluster's authority and are signed by any.
     pub fn signed_by(&self, by: &Authority, role: Role, name: &str, days: u32) -> Arc<Credentials> {
         let key = KeyRequest::make().unwrap();
-        let caller = Caller {
-            role,
-            name: name.to_owned(),
-        };
+        let caller = Caller::new(role, name.to_owned());
         let signed = by.sign(&key.request, &caller, days).unwrap();
         let folder = self.folder.join(format!("{role}-{name}"));
         key.store(&folder, &signed, self.authority.certificate())

@@ -24,6 +24,7 @@ fn scene(groups: Vec<GroupRow>) -> Scene {
     let ids = 1..=4_u32;
     let node = |id: u32| NodeScene {
         name: format!("n{id}"),
+        release: "0.9.0".to_owned(),
         draining: false,
     };
     let store = |id: u32| StoreScene {
@@ -243,6 +244,61 @@ fn deletions_clones_and_rotations_say_what_is_left() {
     );
     seen.behind = Some(Vec::new());
     assert_eq!(one(&rotated, &seen).status, Succeeded);
+}
+
+#[test]
+fn a_group_is_deleted_when_its_parts_are() {
+    let whole = TaskRow {
+        total: 3,
+        ..task(kind::GROUP_SNAPSHOT_DELETE, "group-snapshot/5")
+    };
+    let part = |id: u64, parent: u64| TaskRow {
+        id,
+        parent: Some(parent),
+        ..task(kind::SNAPSHOT_DELETE, "snapshot/9")
+    };
+    let seen = scene(Vec::new());
+    let open = [whole.clone(), part(8, 7), part(9, 7), part(10, 6)];
+    let running = look(&open, &seen).0.swap_remove(0);
+    assert_eq!((running.done, running.total), (1, 3), "{running:?}");
+    let ended = look(&[running, part(10, 6)], &seen).0.swap_remove(0);
+    assert_eq!((ended.status, ended.done), (Succeeded, 3), "{ended:?}");
+    // While its process has not begun all parts, nothing is known.
+    let carried = TaskRow { run: 3, ..whole };
+    assert_eq!(one(&carried, &seen), carried);
+}
+
+#[test]
+fn an_upgrade_lasts_until_all_nodes_run_the_newest_release_and_the_level_has_risen() {
+    let mut seen = scene(Vec::new());
+    assert!(begun(&[], &seen).is_empty(), "all nodes are of one release");
+    let run = |seen: &mut Scene, id: u32, release: &str| {
+        let node = seen.nodes.get_mut(&NodeId(id)).unwrap();
+        release.clone_into(&mut node.release);
+    };
+    run(&mut seen, 2, "0.10.0");
+    let new = (kind::UPGRADE.to_owned(), CLUSTER.to_owned(), None);
+    assert_eq!(begun(&[], &seen), [new]);
+    let first = one(&task(kind::UPGRADE, CLUSTER), &seen);
+    assert_eq!((first.done, first.total, &*first.unit), (1, 4, "nodes"));
+    assert!(first.message.contains("0.10.0"), "{first:?}");
+    assert!(first.message.ends_with("n1, n3, n4"), "{first:?}");
+    assert!(begun(std::slice::from_ref(&first), &seen).is_empty());
+    (1..=4).for_each(|id| run(&mut seen, id, "0.10.0"));
+    seen.rising = true;
+    let rising = one(&first, &seen);
+    assert_eq!((rising.status, rising.done), (TaskStatus::Running, 4));
+    assert!(begun(&[], &seen).is_empty(), "a rise alone is no upgrade");
+    seen.rising = false;
+    assert_eq!(one(&rising, &seen).status, Succeeded);
+}
+
+#[test]
+fn releases_are_compared_by_their_numbers() {
+    let ordered = ["", "0.1.0", "0.9.0", "0.10.0", "1.0.0-x", "1.0.0"];
+    for pair in ordered.windows(2) {
+        assert!(by_age(pair[0]) < by_age(pair[1]), "{pair:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,21 @@
+// Group snapshots: what the snapshots in them show of them, and what is deleted as a whole.
+
+import type { GroupSnapshot, Snapshot } from "./types";
+
+/** Names by id. */
+export function namesOfGroups(groups: GroupSnapshot[] | undefined): Map<string, string> {
+  return new Map(groups?.map((one) => [one.id, one.name]));
+}
+
+/** Those groups whose members are all among the snapshots, and the snapshots that are in none of them. */
+export function wholeGroups<One extends Pick<Snapshot, "id" | "group">>(
+  snapshots: One[],
+  groups: GroupSnapshot[],
+): { whole: GroupSnapshot[]; single: One[] } {
+  const chosen = new Set(snapshots.map((one) => one.id));
+  const isWhole = (group: GroupSnapshot) =>
+    group.snapshots.length > 0 && group.snapshots.every((one) => chosen.has(one.id));
+  const whole = groups.filter(isWhole);
+  const inside = new Set(whole.map((group) => group.id));
+  return { whole, single: snapshots.filter((one) => one.group === null || !inside.has(one.group)) };
+}
