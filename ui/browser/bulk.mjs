@@ -48,7 +48,7 @@ async function detached(walk) {
 }
 
 async function group(walk) {
-  const { page, visit, heading, button, dialog, closed, accessible, picture } = walk;
+  const { page, visit, button, dialog, closed, accessible, picture } = walk;
   await chosen(walk, ["orders-db", "web-root"]);
   await button("Group snapshot").click();
   await dialog().getByLabel("Name").fill("together");
@@ -65,14 +65,9 @@ async function group(walk) {
   await rows.getByText("ready", { exact: true }).nth(1).waitFor();
   // The name of the snapshots is that of their group, which the search finds by it.
   await rows.getByRole("cell", { name: "together", exact: true }).nth(3).waitFor();
-  await visit("Volumes", "Volumes");
-  await page.getByRole("combobox", { name: /^Search/ }).fill("together");
-  await page.getByRole("option", { name: "together", exact: true }).click();
-  await heading("Snapshots");
-  await rows.nth(1).waitFor();
-  if ((await page.getByLabel("Filter: Snapshots").inputValue()) !== "together") {
-    throw new Error("the search does not lead to what it found");
-  }
+  await groupsOf(walk);
+  await page.getByRole("tab", { name: "Snapshots", exact: true }).click();
+  await page.getByLabel("Filter: Snapshots").fill("together");
   await page.getByRole("checkbox", { name: "All", exact: true }).check();
   await button("Delete").click();
   await dialog().getByText("Deleted as a whole, as one task each: together").waitFor();
@@ -84,4 +79,43 @@ async function group(walk) {
   await deleted;
   await closed();
   await rows.first().waitFor({ state: "detached" });
+}
+
+/** The group is found, and shown with what is in it; one that somebody else takes comes by itself, and is deleted. */
+async function groupsOf({ page, ask, visit, heading, button, dialog, closed, accessible, picture }) {
+  await visit("Volumes", "Volumes");
+  await page.getByRole("combobox", { name: /^Search/ }).fill("together");
+  await page.getByRole("option", { name: "together", exact: true }).click();
+  await heading("Snapshots");
+  const table = page.getByRole("table", { name: "Group snapshots", exact: true });
+  const row = (name) => table.getByRole("row").filter({ hasText: name });
+  await row("together").getByRole("link", { name: "web-root", exact: true }).waitFor();
+  await row("together").getByText("ready", { exact: true }).waitFor();
+  const filter = page.getByLabel("Filter: Group snapshots");
+  if ((await filter.inputValue()) !== "together") {
+    throw new Error("the search does not lead to what it found");
+  }
+  await row("together").getByRole("button", { name: "together", exact: true }).click();
+  const members = dialog().getByRole("table", { name: "Snapshots in it" });
+  await members.getByRole("link", { name: "orders-db", exact: true }).waitFor();
+  await accessible();
+  await page.keyboard.press("Escape");
+  await closed();
+  await filter.fill("");
+  const { id } = await ask("POST", "/group-snapshots", {
+    name: "elsewhere",
+    volumes: ["orders-db", "web-root"],
+  });
+  await row("elsewhere").getByText("ready", { exact: true }).waitFor();
+  await accessible();
+  await picture("group-snapshots");
+  await page.getByRole("checkbox", { name: `elsewhere (${id})`, exact: true }).check();
+  await button("Delete").click();
+  await dialog().getByText("Each goes with all snapshots in it", { exact: false }).waitFor();
+  await dialog().getByText("orders-db@elsewhere, web-root@elsewhere", { exact: false }).waitFor();
+  await accessible();
+  await dialog().getByRole("button", { name: "Delete", exact: true }).click();
+  await closed();
+  await row("elsewhere").waitFor({ state: "detached" });
+  await row("together").waitFor();
 }

@@ -14,6 +14,7 @@ export async function hardware(walk) {
   );
   await step("hardware: the diagram has the disks of each store", () => disksOfStores(walk));
   await step("hardware: the disks of all nodes are a table, which is exported", () => disksOf(walk));
+  await step("hardware: a light that somebody switches is seen by itself", () => lights(walk));
   await step("hardware: disks are asked for before they are added or replaced", () => dialogs(walk));
   await step("hardware: the nodes are a table, which the address names", () => nodesOf(walk));
   await step("hardware: the stores are a table, which is filtered", () => storesOf(walk));
@@ -80,6 +81,37 @@ async function view({ page, visit }, name) {
   const table = page.getByRole("table", { name, exact: true });
   await table.waitFor();
   return table;
+}
+
+/** The answer alone says that a disk has a light: a file has none. That it was switched comes from the catalog, as it does from a node. */
+async function lights(walk) {
+  const { page, put, accessible, picture } = walk;
+  let on = false;
+  await page.route("**/api/v1/disks", async (route) => {
+    const disks = await (await route.fetch()).json();
+    const lit = disks.map((disk) => (disk.store === 1 ? { ...disk, light: on } : disk));
+    await route.fulfill({ json: lit });
+  });
+  const table = await view(walk, "Disks");
+  const row = rowOf(walk, table, "node-1");
+  await row.getByRole("button", { name: /^Locate: / }).waitFor();
+  const turn = async (next) => {
+    on = next;
+    await put("light", 1, { id: 1, on: next ? ["/disk-1"] : [], at_ms: Date.now() });
+  };
+  await turn(true);
+  await row.getByText("Its light is on", { exact: true }).waitFor();
+  await row.getByRole("button", { name: /^Stop locating: / }).waitFor();
+  await accessible();
+  await picture("hardware-light");
+  await page.getByRole("tab", { name: "Diagram", exact: true }).click();
+  const list = page.getByRole("list", { name: "Disks: store-1", exact: true });
+  await list.getByText("Its light is on", { exact: true }).waitFor();
+  await turn(false);
+  await list.getByText("Its light is on", { exact: true }).waitFor({ state: "detached" });
+  await page.unroute("**/api/v1/disks");
+  await page.reload();
+  await list.waitFor();
 }
 
 /** A row about a node. */

@@ -18,6 +18,11 @@ export function filterSearchOf(given: Given): { filter?: string } {
   return filter === undefined ? {} : { filter };
 }
 
+/** Which of the tables of snapshots, and its filter. */
+export function snapshotSearchOf(given: Given): { tab?: "groups"; filter?: string } {
+  return { ...(given.tab === "groups" ? { tab: "groups" } : {}), ...filterSearchOf(given) };
+}
+
 /** A task, which is shown alone with its parts. */
 export function taskSearchOf(given: Given): { task?: number } {
   const task = idOf(given.task);

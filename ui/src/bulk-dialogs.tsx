@@ -36,7 +36,7 @@ export function TakeGroupSnapshot({ volumes, close, after }: Props) {
       volumes: volumes.map((volume) => volume.name),
     });
     tell(`${word("groupSnapshot")}: ${name.trim()} (${volumes.length})`);
-    await refresh("snapshots");
+    await refresh("snapshots", "group-snapshots");
     after?.();
   };
   return (

@@ -352,7 +352,7 @@ export function ReleaseVolume({ close, volume }: Close & { volume: string }) {
   const act = async () => {
     await call("POST", `/volumes${path(volume)}/release`, {});
     tell(`${word("releaseVolume")}: ${volume}`);
-    await refresh("volumes", "volume", "events");
+    await refresh("volumes", "volume", "events", "alerts");
   };
   return (
     <Form

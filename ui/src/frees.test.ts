@@ -3,7 +3,15 @@ import { call, onTopOf } from "./api";
 import { time } from "./format";
 import { FREES_MAX, freesOfSnapshots, freesOfVolumes, sumOfFrees } from "./frees";
 import type { ClusterEvent, Usage } from "./types";
-import { eventsInside, quarantineOf, recentEvents } from "./volume-facts";
+import {
+  eventsInside,
+  firstEnd,
+  looksForEnd,
+  quarantined,
+  quarantineOf,
+  recentEvents,
+  stateOf,
+} from "./volume-facts";
 
 const usage = (frees: number): Usage => ({ mapped: 9, shared: 1, exclusive: 8, frees, age_seconds: 3 });
 const asked = vi.fn<typeof fetch>();
@@ -95,4 +103,24 @@ test("a volume in quarantine says until when, and others say nothing of it", () 
   expect(quarantineOf({ quarantine_until_ms: until }, "en")).toEqual([
     ["Quarantine", `until ${time(until, "en")}`],
   ]);
+});
+
+test("a list tells which volumes are in quarantine, and is read again when the first of them is over", () => {
+  const until = 1_795_456_755_123;
+  const held = { state: "ready", quarantine_until_ms: until };
+  const free = { state: "ready", quarantine_until_ms: null };
+  const stopped = { state: "stopped", quarantine_until_ms: until + 5 };
+  expect([held, free, stopped, { state: "ready" }].map(stateOf)).toEqual([
+    "quarantine",
+    "ready",
+    "stopped",
+    "ready",
+  ]);
+  expect(quarantined([free, held, stopped])).toEqual([held]);
+  expect(firstEnd([free])).toBeNull();
+  expect(firstEnd([stopped, free, held])).toBe(until);
+  // Once by this clock, and once more where this clock is ahead of the cluster's.
+  expect(looksForEnd(until, until - 30_000)).toEqual([31_000, 601_000]);
+  expect(looksForEnd(until, until + 3_600_000)).toEqual([1000, 601_000]);
+  expect(looksForEnd(until, until - 3_600_000)).toEqual([601_000]);
 });

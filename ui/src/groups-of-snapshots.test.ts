@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { namesOfGroups, wholeGroups } from "./groups-of-snapshots";
+import { memberName, namesOfGroups, stateOfGroup, wholeGroups } from "./groups-of-snapshots";
 import type { GroupSnapshot, Snapshot } from "./types";
 
 const snapshot = (id: number, group: string | null) => ({ id, group }) as Snapshot;
@@ -24,4 +24,11 @@ test("a group is deleted as one when all of it is chosen, and otherwise its memb
 test("groups have names, where they are known", () => {
   expect(namesOfGroups([group("7", 1)]).get("7")).toBe("nightly-7");
   expect(namesOfGroups(undefined).size).toBe(0);
+});
+
+test("a group says whether it is whole, and its members are named with their volumes", () => {
+  expect(stateOfGroup(group("1", 11))).toBe("ready");
+  expect(stateOfGroup({ ready: false })).toBe("incomplete");
+  expect(memberName({ name: "night", volume: "db", volume_id: 4 })).toBe("db@night");
+  expect(memberName({ name: "night", volume: null, volume_id: 4 })).toBe("volume-4@night");
 });

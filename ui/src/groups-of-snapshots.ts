@@ -2,6 +2,16 @@
 
 import type { GroupSnapshot, Snapshot } from "./types";
 
+/** The state of one: it is there for clones and restores when all members are. */
+export function stateOfGroup({ ready }: Pick<GroupSnapshot, "ready">): "ready" | "incomplete" {
+  return ready ? "ready" : "incomplete";
+}
+
+/** A member as people write it. */
+export function memberName(one: Pick<Snapshot, "name" | "volume" | "volume_id">): string {
+  return `${one.volume ?? `volume-${one.volume_id}`}@${one.name}`;
+}
+
 /** Names by id. */
 export function namesOfGroups(groups: GroupSnapshot[] | undefined): Map<string, string> {
   return new Map(groups?.map((one) => [one.id, one.name]));

@@ -6,11 +6,13 @@ import { bytes, signed, time } from "./format";
 import { largestContainers, newest, partRows, reductions } from "./home";
 import { useLanguage, valueWord, type Word, word } from "./i18n";
 import { Facts, Loaded, Panel, State } from "./parts";
-import { useEvents, useSpace } from "./queries";
+import { useEvents, useSpace, useVolumes } from "./queries";
 import type { Part, SpaceReport } from "./types";
+import { quarantined, quarantineOf } from "./volume-facts";
 
 const CONTAINERS_MAX = 3;
 const EVENTS_MAX = 8;
+const QUARANTINED_MAX = 8;
 export const VERDICTS: Record<string, Word> = { ok: "healthy", degraded: "degraded", critical: "critical" };
 const PARTS: Record<string, Word> = {
   data: "partData",
@@ -125,6 +127,36 @@ export function Parts({ parts }: { parts: Part[] }) {
         ))}
       </Table.Tbody>
     </Table>
+  );
+}
+
+/** Volumes in quarantine; nothing where there is none. */
+export function Quarantined() {
+  const language = useLanguage();
+  const volumes = quarantined(useVolumes().data ?? []);
+  if (volumes.length === 0) {
+    return null;
+  }
+  return (
+    <Panel title={word("quarantined")}>
+      <Stack gap="xs">
+        {volumes.slice(0, QUARANTINED_MAX).map((volume) => (
+          <Group key={volume.id} gap="xs">
+            <State state="quarantine" of="state" />
+            <Link to="/volumes/$name" params={{ name: volume.name }} style={{ fontSize: 14 }}>
+              {volume.name}
+            </Link>
+            <Text size="xs" c="dimmed">
+              {quarantineOf(volume, language).map(([, until]) => until)}
+            </Text>
+          </Group>
+        ))}
+        {volumes.length > QUARANTINED_MAX && <Text size="sm">{`… ${volumes.length}`}</Text>}
+        <Text size="xs" c="dimmed">
+          {word("quarantinedHint")}
+        </Text>
+      </Stack>
+    </Panel>
   );
 }
 

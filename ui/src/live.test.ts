@@ -62,6 +62,8 @@ test("disks are read again when a store, its node or its groups change, or its h
     expect(plan([{ kind, id: 1, gone: false }]).stale).toContain("disks");
   }
   expect(plan([{ kind: "volume", id: 1, gone: false }]).stale).not.toContain("disks");
+  // A light that somebody switched changes nothing else.
+  expect(plan([{ kind: "disk", id: 1, gone: false }]).stale).toEqual(["disks"]);
 });
 
 test("users, tokens and the audit log are read again when they change", () => {

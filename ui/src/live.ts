@@ -18,6 +18,8 @@ const SHOWN_IN: Record<string, string[]> = {
   task: ["tasks"],
   alert: ["alerts", "alert-targets"],
   "alert-target": ["alert-targets"],
+  // A light that somebody switched.
+  disk: ["disks"],
   placement: ["stores", "resiliency", "disks", "groups"],
   health: ["stores", "resiliency", "cluster", "disks", "groups"],
   // How long clients are silent is told with the figures, and walks end without a word of their own.

@@ -28,6 +28,7 @@ interface Ties {
   leaving: number;
   logs: number;
   volumes: number;
+  strays?: number[];
   removable: boolean;
 }
 
@@ -55,6 +56,9 @@ function TiesOf({ member }: { member: Member }) {
               [word("groups"), `${ties.groups} (+ ${ties.leaving})`],
               [word("tiesLogs"), ties.logs],
               [word("tiesVolumes"), ties.volumes],
+              ...(ties.strays?.length
+                ? [[word("tiesStrays"), ties.strays.join(", ")] as [string, string]]
+                : []),
             ]}
           />
         )

@@ -33,6 +33,7 @@ const COLOURS: Record<string, string> = {
   failed: "red",
   stopped: "red",
   incomplete: "red",
+  quarantine: "red",
   lost: "red",
   full: "red",
   unreachable: "red",

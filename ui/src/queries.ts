@@ -33,6 +33,7 @@ import type {
   User,
   Volume,
 } from "./types";
+import { firstEnd, looksForEnd } from "./volume-facts";
 
 export const client = new QueryClient({
   defaultOptions: {
@@ -49,7 +50,7 @@ export const useSession = () =>
 export const useCluster = () => useQuery({ queryKey: ["cluster"], queryFn: () => get<Cluster>("/cluster") });
 export const useStores = (enabled = true) =>
   useQuery({ queryKey: ["stores"], queryFn: () => get<Store[]>("/stores"), enabled });
-/** Lights are switched without a change that anybody tells of: read anew as well whenever it is shown. */
+/** Others than the cluster may switch lights, which nobody tells of: read anew as well whenever it is shown. */
 export const useDisks = (enabled = true) =>
   useQuery({ queryKey: ["disks"], queryFn: () => get<Disk[]>("/disks"), staleTime: 0, enabled });
 /** They change with a start of their node, which is a change of the cluster. */
@@ -62,9 +63,36 @@ export const useResiliency = () =>
   useQuery({ queryKey: ["resiliency"], queryFn: () => get<Resiliency>("/resiliency") });
 export const useContainers = () =>
   useQuery({ queryKey: ["containers"], queryFn: () => get<Container[]>("/containers") });
-export const useVolumes = () => useQuery({ queryKey: ["volumes"], queryFn: () => get<Volume[]>("/volumes") });
-export const useVolume = (name: string) =>
-  useQuery({ queryKey: ["volume", name], queryFn: () => get<Volume>(`/volumes${path(name)}`) });
+/** Looks again when a quarantine is over, which is no change. */
+function useEndOfQuarantine(key: "volume" | "volumes", volumes: Volume[]): void {
+  const end = firstEnd(volumes);
+  useEffect(() => {
+    const timers = (end === null ? [] : looksForEnd(end, Date.now())).map((later) =>
+      setTimeout(() => void client.invalidateQueries({ queryKey: [key] }), later),
+    );
+    return () => {
+      for (const timer of timers) {
+        clearTimeout(timer);
+      }
+    };
+  }, [key, end]);
+}
+
+export function useVolumes() {
+  const query = useQuery({ queryKey: ["volumes"], queryFn: () => get<Volume[]>("/volumes") });
+  useEndOfQuarantine("volumes", query.data ?? []);
+  return query;
+}
+
+export function useVolume(name: string) {
+  const query = useQuery({
+    queryKey: ["volume", name],
+    queryFn: () => get<Volume>(`/volumes${path(name)}`),
+  });
+  useEndOfQuarantine("volume", query.data ? [query.data] : []);
+  return query;
+}
+
 export const useGroupSnapshots = (enabled = true) =>
   useQuery({
     queryKey: ["group-snapshots"],

@@ -1,5 +1,5 @@
 import { createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
-import { alertSearchOf, filterSearchOf, settingsSearchOf, taskSearchOf } from "./addresses";
+import { alertSearchOf, settingsSearchOf, snapshotSearchOf, taskSearchOf } from "./addresses";
 import { claimSearchOf } from "./claims";
 import { Frame } from "./frame";
 import { hardwareSearchOf } from "./hardware";
@@ -69,7 +69,7 @@ export const snapshotsRoute = createRoute({
   getParentRoute: () => root,
   path: "/snapshots",
   component: SnapshotsPage,
-  validateSearch: filterSearchOf,
+  validateSearch: snapshotSearchOf,
 });
 
 export const tasksRoute = createRoute({

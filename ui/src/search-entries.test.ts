@@ -95,7 +95,7 @@ test("what has no page of its own is found in its list, and there alone", () => 
   };
   const found = find("night", known);
   expect(found.map(({ group, items }) => [group, items.map((item) => item.target)])).toEqual([
-    ["groupSnapshots", [{ to: "snapshots", filter: "night-1" }]],
+    ["groupSnapshots", [{ to: "groups", filter: "night-1" }]],
     ["storageClasses", [{ to: "class", name: "night-fast", cluster: "prod" }]],
     ["tasks", [{ to: "task", id: 5 }]],
     ["alerts", [{ to: "alert", id: 6 }]],

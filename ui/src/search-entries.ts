@@ -25,7 +25,7 @@ export const FOUND_MAX = 20;
 export type Target =
   | { to: "volume" | "container" | "node" | "kubernetes"; name: string }
   | { to: "claim"; found: Found }
-  | { to: "snapshots"; filter: string }
+  | { to: "snapshots" | "groups"; filter: string }
   | { to: "task" | "alert"; id: number }
   | { to: "target" | "user" | "token"; name: string }
   | { to: "class"; name: string; cluster: string }
@@ -114,7 +114,7 @@ export function find(text: string, known: Known): { group: Word; items: Entry[] 
   };
   const group = ({ name }: GroupSnapshot): Entry => ({
     label: name,
-    target: { to: "snapshots", filter: name },
+    target: { to: "groups", filter: name },
   });
   const classes = known.clusters.flatMap((cluster) =>
     cluster.classes.map(({ name }) => ({ name, cluster: cluster.name })),

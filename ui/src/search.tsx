@@ -87,6 +87,8 @@ function useOpen(): (target: Target) => void {
         return openClaim(target.found);
       case "snapshots":
         return void navigate({ to: "/snapshots", search: { filter: target.filter } });
+      case "groups":
+        return void navigate({ to: "/snapshots", search: { tab: "groups", filter: target.filter } });
       case "task":
         return void navigate({ to: "/tasks", search: { task: target.id } });
       case "alert":

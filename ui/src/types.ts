@@ -236,7 +236,7 @@ export interface Volume {
   epoch: number;
   state: string;
   reason: string | null;
-  /** Missing in lists, and of a volume that is in no quarantine. */
+  /** Missing of a volume that is in no quarantine. */
   quarantine_until_ms?: number | null;
   rf: number;
   log: { store: number }[];

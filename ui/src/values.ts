@@ -8,6 +8,7 @@ const state = {
   deleting: "削除中",
   stopped: "停止",
   incomplete: "不完全",
+  quarantine: "隔離中",
   suspect: "要注意",
   protected: "新規書き込み停止",
   full: "満杯",

@@ -33,6 +33,42 @@ export function eventsInside(
   });
 }
 
+/** The word for its state: one in quarantine is ready, and nobody can use it. */
+export function stateOf({
+  state,
+  quarantine_until_ms: until,
+}: Pick<Volume, "state" | "quarantine_until_ms">) {
+  return state === "ready" && until ? "quarantine" : state;
+}
+
+/** Those in quarantine, by name, as they came. */
+export function quarantined<One extends Pick<Volume, "state" | "quarantine_until_ms">>(
+  volumes: One[],
+): One[] {
+  return volumes.filter((volume) => stateOf(volume) === "quarantine");
+}
+
+/** The end of the first quarantine of some volumes; nothing: none is in one. */
+export function firstEnd(volumes: Pick<Volume, "quarantine_until_ms">[]): number | null {
+  const ends = volumes.flatMap(({ quarantine_until_ms: until }) => (until ? [until] : []));
+  return ends.length === 0 ? null : Math.min(...ends);
+}
+
+/** The longest quarantine: `QUARANTINE_MS_MAX` of the node. */
+const QUARANTINE_MS_MAX = 600_000;
+/** So much later it is sure to be over. */
+const BEYOND_MS = 1000;
+
+/**
+ * In how many milliseconds to look whether it is over, which is no change that anybody tells of; each once. By the browser's clock, and
+ * where that is ahead of the cluster's, when it is over by any clock.
+ */
+export function looksForEnd(untilMs: number, nowMs: number): number[] {
+  const latest = QUARANTINE_MS_MAX + BEYOND_MS;
+  const first = Math.min(latest, Math.max(BEYOND_MS, untilMs + BEYOND_MS - nowMs));
+  return first < latest ? [first, latest] : [latest];
+}
+
 /** Until when no node opens a volume, if it is in quarantine: a row of its facts. */
 export function quarantineOf(
   { quarantine_until_ms: until }: Pick<Volume, "quarantine_until_ms">,

@@ -50,6 +50,10 @@ export const tablesEn = {
   tasksAll: "All tasks",
   taskGone: "Task {0} is not kept any more.",
   groupSnapshots: "Group snapshots",
+  groupMembers: "Snapshots in it",
+  deleteGroupsHint:
+    "Delete these group snapshots? Each goes with all snapshots in it, as one task. Volumes and clones stay as they are.",
+  deleteGroupsMembers: "Snapshots that are deleted ({0}):",
 };
 
 export const tablesJa: Record<keyof typeof tablesEn, string> = {
@@ -102,4 +106,8 @@ export const tablesJa: Record<keyof typeof tablesEn, string> = {
   tasksAll: "すべてのタスク",
   taskGone: "タスク {0} は保存期間が過ぎました。",
   groupSnapshots: "グループスナップショット",
+  groupMembers: "含まれるスナップショット",
+  deleteGroupsHint:
+    "これらのグループスナップショットを削除しますか？それぞれに含まれるすべてのスナップショットが 1 つのタスクとして削除されます。ボリュームとクローンは変わりません。",
+  deleteGroupsMembers: "削除されるスナップショット（{0} 個）:",
 };

@@ -17,6 +17,8 @@ export const volumeEn = {
   olderNotShown: "These are the newest {0}; older ones are not shown.",
   quarantine: "Quarantine",
   quarantineUntil: "until {0}",
+  quarantined: "Volumes in quarantine",
+  quarantinedHint: "Nobody can use them until then, or until somebody releases them.",
   releaseVolume: "Release",
   releaseVolumeHint:
     "Nodes that opened or served this volume ended while they did. Release it when the cause is gone, such as after an update or the repair of a disk: any node may open it at once then. If the cause is still there, it ends nodes again.",
@@ -39,6 +41,8 @@ export const volumeJa: Record<keyof typeof volumeEn, string> = {
   olderNotShown: "新しい {0} 件です。それより古いものは表示していません。",
   quarantine: "隔離",
   quarantineUntil: "{0} まで",
+  quarantined: "隔離中のボリューム",
+  quarantinedHint: "この時刻になるか、誰かが解除するまで使えません。",
   releaseVolume: "隔離を解除",
   releaseVolumeHint:
     "このボリュームを開いた、または提供していたノードが、その最中に終了しました。更新やディスクの修理などで原因を取り除いた後に解除してください。解除するとすぐに、どのノードでも開けるようになります。原因が残っていると、ノードがふたたび終了します。",

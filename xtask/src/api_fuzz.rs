@@ -107,7 +107,7 @@ pub fn fuzz(binary: &Path, examples: u64, seed: u64) -> Result<Option<Tally>> {
     let api = cluster.any_api().context("no node runs")?;
     let group = make_things(api)?;
     let names = cluster.folder.join("schemathesis.toml");
-    fs::write(&names, NAMES.replace("\"GROUP\"", &group.to_string()))?;
+    fs::write(&names, NAMES.replace("GROUP", &group))?;
     let mut tally = Tally::default();
     for round in rounds(api, &names, (examples, seed), &cluster.folder)? {
         match tool.play(&round)? && answers(api) {
@@ -127,7 +127,7 @@ pub fn fuzz(binary: &Path, examples: u64, seed: u64) -> Result<Option<Tally>> {
 }
 
 /// A container, volumes, a snapshot, a user, and a group snapshot, whose id it returns.
-fn make_things(api: &Api) -> Result<u64> {
+fn make_things(api: &Api) -> Result<String> {
     rest::post(api, "/containers", &json!({"name": "c", "rf": 2}))?;
     for name in ["v", "w"] {
         let spec = json!({"name": name, "container": "c", "size": 64 << 20});
@@ -138,8 +138,9 @@ fn make_things(api: &Api) -> Result<u64> {
     rest::post(api, "/users", &user)?;
     let group = json!({"name": "g", "volumes": ["v", "w"]});
     let group = rest::post(api, "/group-snapshots", &group)?;
-    let id = group["id"].as_u64();
-    id.with_context(|| format!("a group snapshot has no id: {group}"))
+    let id = group["id"].as_str();
+    let id = id.with_context(|| format!("a group snapshot has no id: {group}"))?;
+    Ok(id.to_owned())
 }
 
 /// What is asked for, and by whom.

@@ -174,6 +174,7 @@ fn walk_in(cluster: &Cluster, pictures: Option<&Path>) -> Result<Tally> {
     let chromium = find_program("chromium").context("chromium is missing")?;
     let last = members.last().and_then(cluster::Node::pid);
     let joins = cluster.nodes.last().context("a node joins")?;
+    let etcd = cluster.etcd_port().context("etcd does not run")?;
     let mut command = Command::new("node");
     command
         .current_dir(FOLDER)
@@ -183,6 +184,7 @@ fn walk_in(cluster: &Cluster, pictures: Option<&Path>) -> Result<Tally> {
         .env("AZEKURA_PASSWORD", password)
         .env("AZEKURA_CHROMIUM", chromium)
         .env("AZEKURA_JOINS", &joins.name)
+        .env("AZEKURA_ETCD", format!("http://127.0.0.1:{etcd}"))
         .env("AZEKURA_LOSE", last.unwrap_or_default().to_string());
     // What failed can be looked at; without a folder of its own it lies with the cluster's.
     let folder = match pictures {

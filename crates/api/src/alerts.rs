@@ -47,6 +47,11 @@ pub enum AlertOperation {
     },
     /// Who is told -> `Answer::AlertTargets`.
     TargetList,
+    /// One who is told -> `Answer::AlertTarget`.
+    TargetShow {
+        /// The name.
+        name: String,
+    },
     /// Tells somebody from now on -> `Answer::AlertTarget`.
     TargetAdd(AlertTargetSpec),
     /// Tells somebody no more -> `Answer::Done`.
@@ -71,6 +76,7 @@ impl AlertOperation {
             Self::Acknowledge { .. } => "alert-acknowledge",
             Self::Resolve { .. } => "alert-resolve",
             Self::TargetList => "alert-target-list",
+            Self::TargetShow { .. } => "alert-target-show",
             Self::TargetAdd(_) => "alert-target-add",
             Self::TargetDelete { .. } => "alert-target-delete",
             Self::TargetTest { .. } => "alert-target-test",
@@ -80,7 +86,12 @@ impl AlertOperation {
     /// Whether it leaves everything as it was.
     #[must_use]
     pub fn looks(&self) -> bool {
-        matches!(self, Self::List(_) | Self::Show { .. } | Self::TargetList)
+        match self {
+            Self::List(_) | Self::Show { .. } => true,
+            Self::TargetList | Self::TargetShow { .. } => true,
+            Self::Acknowledge { .. } | Self::Resolve { .. } => false,
+            Self::TargetAdd(_) | Self::TargetDelete { .. } | Self::TargetTest { .. } => false,
+        }
     }
 
     /// Whether it says where the cluster sends what it knows, and with which secrets.
@@ -457,6 +468,9 @@ mod tests {
                 by: "user a".to_owned(),
             },
             AlertOperation::TargetList,
+            AlertOperation::TargetShow {
+                name: "pager".to_owned(),
+            },
             AlertOperation::TargetAdd(spec),
             AlertOperation::TargetDelete {
                 name: "pager".to_owned(),

@@ -461,8 +461,8 @@ pub struct VolumeAnswer {
     /// Why, when it is stopped or incomplete or runs with fewer copies than wanted.
     #[serde(default)]
     pub reason: Option<String>,
-    /// When its quarantine ends, Unix milliseconds, unless somebody releases it before; absent: it is in none. Only where one volume is
-    /// shown that nobody serves.
+    /// When its quarantine ends, Unix milliseconds, unless somebody releases it before; absent: it is in none. Of a volume
+    /// that nobody serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine_until_ms: Option<u64>,
     /// Copies wanted.
@@ -484,6 +484,10 @@ pub struct VolumeAnswer {
     /// What its clients have done since its owner began to serve it. Only where one volume is shown, and only when its owner answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<ActivityAnswer>,
+    /// Whether its owner says that it does not serve it, as while it cannot open it. Only where one volume is shown, and only when its
+    /// owner answered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unserved: bool,
     /// The snapshot it started from.
     #[serde(default)]
     pub origin: Option<OriginAnswer>,

@@ -9,7 +9,7 @@
 //! | `POST /api/v1/logs` `{"host", "component", "lines", "lost"}` | log-report |
 //! | `GET /api/v1/tasks?status=&kind=&entity=&parent=&before=&limit=`, `.../tasks/{id}`, `POST .../tasks/{id}/cancel` | task-list, -show, -cancel |
 //! | `GET /api/v1/alerts?state=&severity=&kind=&entity=&before=&limit=`, `.../{id}`, `POST .../{id}/acknowledge`, `.../resolve` `{"note"}` | alert-list, -show, -acknowledge, -resolve |
-//! | `GET, POST /api/v1/alert-targets`, `DELETE .../{name}`, `POST .../{name}/test` | alert-target-list, -add, -delete, -test |
+//! | `GET, POST /api/v1/alert-targets`, `GET, DELETE .../{name}`, `POST .../{name}/test` | alert-target-list, -add, -show, -delete, -test |
 //! | `GET /api/v1/kubernetes`, `GET, DELETE .../{cluster}`, `PUT .../{cluster}/report`, `GET .../{cluster}/claims?limit=&after=&namespace=&name=&status=&volume=` | kubernetes-list, -show, -forget, -report, -claims |
 //! | `GET, PATCH, DELETE /api/v1/nodes/{name}`, `.../stores/{id}`, `POST .../stores/{id}/scrub` | node- and store-show, -set, -remove (`?lost=true`); store-scrub |
 //! | `GET /api/v1/catalog`, `.../catalog/backup`, `POST .../catalog/move` `{"endpoints", "prefix"}` | catalog-show, -backup, -move |
@@ -23,8 +23,8 @@
 //! | `GET /api/v1/volumes/{name}/diff?from=&to=&offset=&limit=` | snapshot-diff |
 //! | `GET /api/v1/snapshots?limit=&after=&name=&volume=&label=`, `.../{id}` | snapshot-list of all volumes, snapshot-show |
 //! | `GET, POST /api/v1/group-snapshots`, `GET, DELETE .../{id}` | group-snapshot-list, -create, -show, -delete |
-//! | `GET, POST /api/v1/tokens`, `DELETE /api/v1/tokens/{name}` | token-list, -create, -delete; of one's own with a session |
-//! | `GET, POST /api/v1/users`, `PATCH, DELETE .../{name}` `{"name", "role", "password"}` | user-list, -create, -set, -delete |
+//! | `GET, POST /api/v1/tokens`, `GET, DELETE /api/v1/tokens/{name}` | token-list, -create, -show, -delete; of one's own with a session |
+//! | `GET, POST /api/v1/users`, `GET, PATCH, DELETE .../{name}` `{"name", "role", "password"}` | user-list, -create, -show, -set, -delete |
 //! | `GET, POST, DELETE /api/v1/session` `{"user", "password"}`, `POST .../password` `{"current", "password"}` | who asks; logs in and out; user-set, of oneself |
 //! | `GET /api/v1/sessions?user=`, `DELETE .../{id}`, `GET /api/v1/audit?limit=&before=&drivers=` | session-list, session-end, audit-list |
 //! | `POST /api/v1/join-tokens` `{"ttl_seconds"}` | join-token-create |

@@ -13,6 +13,7 @@ impl O {
             O::Alert(operation) => operation.looks(),
             O::Kubernetes(operation) => operation.looks(),
             O::GroupList | O::GroupShow { .. } | O::CloneList(_) => true,
+            O::TokenShow { .. } | O::UserShow { .. } => true,
             O::TokenList | O::UserList | O::AuditList(_) | O::SessionList { .. } => true,
             O::Logs(_) | O::LogsPart(_) | O::SettingList | O::Glance { .. } => true,
             O::Status | O::Cluster => true,

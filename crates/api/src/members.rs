@@ -53,6 +53,10 @@ pub struct MemberAnswer {
     pub logs: u32,
     /// Volumes that it serves; 0 for a store.
     pub volumes: u32,
+    /// Stores that a node had before another one said that it has them, that hold data, and that do not answer there: their disks may be back in
+    /// the machine of this one, which has not started since. None of a node that runs.
+    #[serde(default)]
+    pub strays: Vec<u32>,
     /// Whether it can be removed now.
     pub removable: bool,
     /// The task of its drain, in the answer that begins one.

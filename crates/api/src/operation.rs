@@ -382,6 +382,14 @@ pub enum Operation {
     AuthorityRetire(Retirement),
     /// Every token, without secrets -> `Answer::Tokens`.
     TokenList,
+    /// One token, without its secret -> `Answer::Token`.
+    TokenShow {
+        /// Its name.
+        name: String,
+        /// The user of whom it is to be; nothing: anybody's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
+    },
     /// Deletes a token: it is refused from now on -> `Answer::Done`.
     TokenDelete {
         /// Its name.
@@ -410,6 +418,11 @@ pub enum Operation {
     },
     /// Every user -> `Answer::Users`.
     UserList,
+    /// One user -> `Answer::User`.
+    UserShow {
+        /// The name.
+        name: String,
+    },
     /// Changes a user; what is absent stays. Ends the user's sessions -> `Answer::User`.
     UserSet {
         /// The name.
@@ -594,10 +607,12 @@ impl Operation {
         match self {
             Self::TokenCreate { .. } => "token-create",
             Self::TokenList => "token-list",
+            Self::TokenShow { .. } => "token-show",
             Self::TokenDelete { .. } => "token-delete",
             Self::TokenFind { .. } => "token-find",
             Self::UserCreate { .. } => "user-create",
             Self::UserList => "user-list",
+            Self::UserShow { .. } => "user-show",
             Self::UserSet { .. } => "user-set",
             Self::UserDelete { .. } => "user-delete",
             Self::UserFind { .. } => "user-find",
@@ -658,6 +673,7 @@ impl Operation {
             Self::GroupSnapshotDelete { .. } => "group-snapshot-delete",
             Self::TokenCreate { .. } | Self::TokenList => self.name_of_users(),
             Self::TokenDelete { .. } | Self::TokenFind { .. } => self.name_of_users(),
+            Self::TokenShow { .. } | Self::UserShow { .. } => self.name_of_users(),
             Self::JoinTokenCreate { .. } => "join-token-create",
             Self::NodeJoin { .. } => "node-join",
             Self::CertificateRenew { .. } => "certificate-renew",

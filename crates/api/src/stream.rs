@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChangeAnswer {
-    /// `volume`, `snapshot`, `group-snapshot`, `container`, `node`, `store`, `event`, `alert`, `task`; `placement` when groups changed,
+    /// `volume`, `snapshot`, `group-snapshot`, `container`, `node`, `store`, `event`, `alert`, `task`; `disk` with the
+    /// id of its store when somebody switched a light, `placement` when groups changed,
     /// `health` when the verdict or the state of a store did, `metrics` when another step of figures is there, `alert-target` when who is
     /// told of alerts changed, or how far, `kubernetes` when a Kubernetes cluster was heard, `claims` when one of its
     /// claims changed, `user`, `session`, `token` and `audit` when one of those did, `authority` when another one signs or is believed or

@@ -188,6 +188,11 @@ impl Console<'_> {
                 let targets: Vec<AlertTargetAnswer> = self.remote.get(&path)?;
                 Ok(render(&targets, self.form))
             }
+            TargetVerb::Show { name } => {
+                let path = path(&["alert-targets", &name]);
+                let target: AlertTargetAnswer = self.remote.get(&path)?;
+                Ok(render(&target, self.form))
+            }
             TargetVerb::Delete { name, on } => {
                 let path = path(&["alert-targets", &name]);
                 Ok(self.deleted_on(&path, format!("target {name}"), on)?)

@@ -79,8 +79,12 @@ impl MachineBay {
             ));
         }
         let buffered = self.is_buffered(own);
-        let wanted = disk::look_for(&self.0.machine, &paths, request.create, buffered);
-        let wanted = wanted.map_err(|error| format!("{error:#}"))?;
+        let (looked, create) = (paths.clone(), request.create);
+        // Beside the shard, which serves clients: a disk that a dead process still holds is tried for seconds.
+        let look = move || disk::look_for(&looked, create, buffered);
+        let found = self.0.world.offload(look).await;
+        let wanted = found.map_err(|error| format!("{error:#}"))?;
+        let wanted = wanted.on(&self.0.machine);
         let mut others = Vec::new();
         for (path, disk) in paths.iter().zip(&wanted.disks) {
             let Some(disk) = disk else {
@@ -117,11 +121,13 @@ impl MachineBay {
                 paths.len()
             ));
         }
-        let make = move || disk::make_files(&missing);
-        self.0.world.offload(make).await?;
-        let disks = wanted.open_all(&self.0.machine, &paths, buffered);
+        let make = move || {
+            disk::make_files(&missing)?;
+            disk::open_made(&missing, buffered).map_err(|error| format!("{error:#}"))
+        };
+        let made = self.0.world.offload(make).await?;
         Ok(FoundDisks {
-            disks: disks.map_err(|error| format!("{error:#}"))?,
+            disks: wanted.with(made, &self.0.machine),
             kept: known > 0,
         })
     }
@@ -251,4 +257,66 @@ fn page_of_serial(path: &Path) -> Option<String> {
     let bytes = std::fs::read(path).ok()?;
     let text = String::from_utf8_lossy(bytes.get(4..)?).trim().to_owned();
     (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::cell::Cell;
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+    use world_linux::ShardOptions;
+
+    /// The program that took the lock has ended, and another one has its file: as of a killed node whose disk operations go on.
+    #[test]
+    fn a_node_serves_while_a_disk_is_tried_that_a_dead_process_holds() {
+        let folder = std::env::temp_dir().join(format!("azekura-bay-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("disk");
+        std::fs::write(&path, [0; 4096]).unwrap();
+        let hold = "exec 9<>\"$1\"; flock -n 9; echo held; exec sleep 60";
+        let mut holder = Command::new("sh");
+        holder.args(["-c", hold, "sh"]).arg(&path);
+        let mut holder = holder.stdout(Stdio::piped()).spawn().unwrap();
+        let mut held = [0; 5];
+        holder
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut held)
+            .unwrap();
+        let text = format!(
+            "cluster = \"c\"\nnode = \"n\"\nlisten = \"127.0.0.1:0\"\n\n[catalog]\nembedded = \"catalog\"\n\n\
+             [[store]]\nid = 1\n\n[[store.disk]]\npath = \"{}\"\nbuffered = true\n",
+            path.display()
+        );
+        let config = Config::parse(&folder.join("node.toml"), &text).unwrap();
+        let request = DiskRequest {
+            paths: vec![path.display().to_string()],
+            ..DiskRequest::default()
+        };
+        let (opened, served) = world_linux::run(ShardOptions::default(), move |world, machine| {
+            Box::pin(async move {
+                let served = Rc::new(Cell::new(0));
+                let (clock, count) = (world.clone(), served.clone());
+                world.spawn(async move {
+                    loop {
+                        clock.sleep(std::time::Duration::from_millis(1)).await;
+                        count.set(count.get() + 1);
+                    }
+                });
+                let bay = MachineBay::new(world, machine, &config);
+                let opened = bay.open(request, Some(StoreId(1))).await;
+                (opened.map(|found| found.kept), served.get())
+            })
+        })
+        .unwrap();
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(opened.unwrap_err().contains("in use"));
+        // It was tried more often than that.
+        assert!(served > 50, "other work was done {served} times");
+    }
 }

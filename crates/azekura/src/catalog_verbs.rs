@@ -316,23 +316,51 @@ fn read_backup(file: &Path, cluster: &str) -> anyhow::Result<Rows> {
     })
 }
 
-async fn survey_stores(machine: &Machine, config: &Config) -> anyhow::Result<Vec<StoreSurvey>> {
+/// What the stores of this machine say. Those that an operator goes on without are not asked: their disks may be dead, or blank.
+async fn survey_stores(
+    machine: &Machine,
+    config: &Config,
+    without: &BTreeSet<StoreId>,
+) -> anyhow::Result<Vec<StoreSurvey>> {
     let mut surveys = Vec::new();
-    for store in &config.stores {
-        surveys.push(disk::survey(machine, &config.cluster, store).await?);
+    let wanted = config.stores.iter();
+    for store in wanted.filter(|store| !without.contains(&StoreId(store.id))) {
+        let surveyed = disk::survey(machine, &config.cluster, store).await;
+        surveys.push(surveyed.with_context(|| {
+            let id = store.id;
+            format!(
+                "store {id} cannot be read (if it is lost for good, say so with --without {id})"
+            )
+        })?);
     }
     Ok(surveys)
 }
 
+/// A store that cannot be read is left out: whoever rebuilds has to say what becomes of it.
 async fn survey(machine: &Machine, file: &Path, config: &Path) -> anyhow::Result<Report> {
     let config = Config::read(config)?;
-    let surveys = survey_stores(machine, &config).await?;
+    let (mut surveys, mut remarks) = (Vec::new(), Vec::new());
+    for store in &config.stores {
+        match disk::survey(machine, &config.cluster, store).await {
+            Ok(surveyed) => surveys.push(surveyed),
+            Err(error) => remarks.push(format!(
+                "store {} is not in it, for it cannot be read: {error:#}",
+                store.id
+            )),
+        }
+    }
     if surveys.is_empty() {
-        bail!("this node has no stores");
+        match remarks.is_empty() {
+            true => bail!("this node has no stores"),
+            false => bail!("no store can be read: {}", remarks.join("; ")),
+        }
     }
     write_file(file, &seal(SURVEY, &config.cluster, 0, &surveys))?;
     let done = format!("what {} stores say is in {}", surveys.len(), file.display());
-    Ok(simple(done, 0))
+    Ok(Report {
+        remarks,
+        ..simple(done, 0)
+    })
 }
 
 async fn sources(
@@ -345,6 +373,7 @@ async fn sources(
         configs.push(Config::read(path)?);
     }
     let first = configs[0].clone();
+    let without: BTreeSet<StoreId> = disks.without.iter().copied().map(StoreId).collect();
     let mut surveys = Vec::new();
     for config in &configs {
         if config.cluster != first.cluster {
@@ -354,13 +383,14 @@ async fn sources(
                 config.cluster
             );
         }
-        surveys.extend(survey_stores(machine, config).await?);
+        surveys.extend(survey_stores(machine, config, &without).await?);
     }
     for path in &disks.surveys {
         let text = read_file(path)?;
         let read = open::<StoreSurvey>(SURVEY, &text);
         surveys.extend(read.with_context(|| path.display().to_string())?.items);
     }
+    surveys.retain(|survey: &StoreSurvey| !without.contains(&survey.store));
     let sources = Sources {
         levels: Levels::OWN,
         cluster: first.cluster.clone(),
@@ -368,7 +398,7 @@ async fn sources(
         backup: backup
             .map(|file| read_backup(file, &first.cluster))
             .transpose()?,
-        without: disks.without.iter().copied().map(StoreId).collect(),
+        without,
         accepted: disks.accept_loss.iter().cloned().collect::<BTreeSet<_>>(),
     };
     Ok((first, sources))

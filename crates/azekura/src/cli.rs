@@ -586,6 +586,11 @@ pub enum TokenVerb {
         #[command(flatten)]
         page: TokenListArgs,
     },
+    /// Show one token, without its secret: one's own, or as an administrator any
+    Show {
+        /// Its name.
+        name: String,
+    },
     /// Delete a token, which is refused from now on: one's own, or as an administrator any
     Delete {
         /// Its name.

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use store::{FormatOptions, Identity, Inspection};
 use vocab::{ByteCount, StoreId};
 use world::{Disk, DiskError, World};
+use world_linux::disk::OpenFile;
 use world_linux::{Machine, ShardOptions, disk};
 
 /// What is on a disk.
@@ -84,7 +85,8 @@ async fn format_all(
         store: StoreId(arguments.store),
         journal_bytes: arguments.journal_size,
     };
-    let wanted = look_for(machine, &arguments.paths, arguments.create, false)?;
+    let found = look_for(&arguments.paths, arguments.create, false)?;
+    let wanted = found.on(machine);
     // Before anything is made or erased: what is refused changes nothing.
     wanted.check_sizes(&arguments.paths, &options)?;
     for (path, disk) in arguments.paths.iter().zip(&wanted.disks) {
@@ -97,7 +99,8 @@ async fn format_all(
         }
     }
     make_files(&wanted.missing(&arguments.paths)).map_err(anyhow::Error::msg)?;
-    let disks = wanted.open_all(machine, &arguments.paths, false)?;
+    let made = open_made(&wanted.missing(&arguments.paths), false)?;
+    let disks = wanted.with(made, machine);
     for disk in &disks {
         store::erase(disk).await?;
     }
@@ -111,6 +114,24 @@ async fn format_all(
     Ok(render(&reports, form))
 }
 
+/// Disks that a store is to be made of, before a shard uses them.
+pub struct Found {
+    files: Vec<Option<OpenFile>>,
+    sizes: Vec<u64>,
+}
+
+impl Found {
+    /// Used from now on by this shard.
+    pub fn on(self, machine: &Machine) -> Wanted {
+        let disks = self.files.into_iter();
+        let disks = disks.map(|file| file.map(|file| file.on(machine)));
+        Wanted {
+            disks: disks.collect(),
+            sizes: self.sizes,
+        }
+    }
+}
+
 /// Disks that a store is to be made of.
 pub struct Wanted {
     /// Those that are there, opened, in the order of their paths.
@@ -119,15 +140,11 @@ pub struct Wanted {
     sizes: Vec<u64>,
 }
 
-/// Opens the disks that are there. Nothing is made; where nothing is, `create` says how large a file is to be.
-pub fn look_for(
-    machine: &Machine,
-    paths: &[PathBuf],
-    create: Option<u64>,
-    buffered: bool,
-) -> anyhow::Result<Wanted> {
-    let mut wanted = Wanted {
-        disks: Vec::new(),
+/// Opens the disks that are there. Nothing is made; where nothing is, `create` says how large a file is to be. Blocks, as
+/// [`OpenFile::open`] does.
+pub fn look_for(paths: &[PathBuf], create: Option<u64>, buffered: bool) -> anyhow::Result<Found> {
+    let mut found = Found {
+        files: Vec::new(),
         sizes: Vec::new(),
     };
     let mut places = BTreeSet::new();
@@ -138,19 +155,19 @@ pub fn look_for(
             path.display()
         );
         let new = create.filter(|_| !path.exists());
-        let disk = match new {
+        let file = match new {
             Some(_) if path.starts_with("/dev") => bail!(
                 "{} does not exist, and a device is not created: correct the path",
                 path.display()
             ),
             Some(_) => None,
-            None => Some(open(machine, path, buffered)?),
+            None => Some(open_file(path, buffered)?),
         };
-        let size = new.or(disk.as_ref().map(|disk| disk.size()));
-        wanted.sizes.extend(size);
-        wanted.disks.push(disk);
+        let size = new.or(file.as_ref().map(OpenFile::size));
+        found.sizes.extend(size);
+        found.files.push(file);
     }
-    Ok(wanted)
+    Ok(found)
 }
 
 /// Where a path leads, also when nothing is there yet.
@@ -192,20 +209,20 @@ impl Wanted {
             .collect()
     }
 
-    /// All of them, when those that were missing have been made.
-    pub fn open_all(
-        self,
-        machine: &Machine,
-        paths: &[PathBuf],
-        buffered: bool,
-    ) -> anyhow::Result<Vec<Rc<dyn Disk>>> {
-        let all = paths.iter().zip(self.disks);
-        let opened = all.map(|(path, disk)| match disk {
-            Some(disk) => Ok(disk),
-            None => open(machine, path, buffered),
-        });
-        opened.collect()
+    /// All of them: those that were missing are `made`, in their order.
+    pub fn with(self, made: Vec<OpenFile>, machine: &Machine) -> Vec<Rc<dyn Disk>> {
+        let mut made = made.into_iter().map(|file| file.on(machine));
+        let disks = self.disks.into_iter();
+        disks
+            .filter_map(|disk| disk.or_else(|| made.next()))
+            .collect()
     }
+}
+
+/// Opens files that were made. Blocks, as [`OpenFile::open`] does.
+pub fn open_made(files: &[(PathBuf, u64)], buffered: bool) -> anyhow::Result<Vec<OpenFile>> {
+    let paths = files.iter().map(|(path, _)| path);
+    paths.map(|path| open_file(path, buffered)).collect()
 }
 
 /// Makes files for disks. Blocks meanwhile. One that was made stays when a later one cannot be: it may be in use by then.
@@ -258,12 +275,16 @@ pub fn override_for(path: &Path) -> String {
     format!("erase {}", path.display())
 }
 
-/// Opens a disk for this process alone.
+/// Opens a disk for this process alone. Blocks the shard, as [`disk::open`] does.
 pub fn open(machine: &Machine, path: &Path, buffered: bool) -> anyhow::Result<Rc<dyn Disk>> {
+    Ok(open_file(path, buffered)?.on(machine))
+}
+
+fn open_file(path: &Path, buffered: bool) -> anyhow::Result<OpenFile> {
     let options = disk::OpenOptions {
         allow_buffered: buffered,
     };
-    Ok(disk::open(machine, path, options)?)
+    Ok(OpenFile::open(path, options)?)
 }
 
 /// Looks at a disk.

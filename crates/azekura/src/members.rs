@@ -67,10 +67,13 @@ impl Console<'_> {
     ) -> Result<MemberAnswer, RemoteError> {
         let mut said = String::new();
         while !answer.removable {
-            let left = format!(
+            let mut left = format!(
                 "{} groups, {} being left, logs of {} volumes, {} volumes served",
                 answer.groups, answer.leaving, answer.logs, answer.volumes
             );
+            if !answer.strays.is_empty() {
+                left = format!("{left}, perhaps stores {}", numbers(&answer.strays));
+            }
             if left != said {
                 eprintln!("still there: {left}");
                 said = left;
@@ -99,8 +102,20 @@ impl Table for MemberAnswer {
             ("groups it leaves", self.leaving.to_string()),
             ("logs of volumes", self.logs.to_string()),
             ("volumes served", self.volumes.to_string()),
+            ("stores that may be in it", numbers(&self.strays)),
             ("removable", yes(self.removable)),
         ])
+    }
+}
+
+fn numbers(ids: &[u32]) -> String {
+    match ids {
+        [] => "-".to_owned(),
+        _ => ids
+            .iter()
+            .map(u32::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }
 

@@ -291,6 +291,14 @@ impl Table for ContainerAnswer {
     }
 }
 
+/// A volume in quarantine is as it was, and nobody can use it.
+fn state(volume: &VolumeAnswer) -> String {
+    match volume.quarantine_until_ms {
+        Some(_) => format!("{} (quarantine)", volume.state),
+        None => volume.state.clone(),
+    }
+}
+
 impl Table for Vec<VolumeAnswer> {
     fn table(&self) -> String {
         let head = [
@@ -310,7 +318,7 @@ impl Table for Vec<VolumeAnswer> {
                 volume.container.clone(),
                 bytes(volume.size),
                 bytes(volume.mapped),
-                volume.state.clone(),
+                state(volume),
                 optional(volume.owner),
                 volume.rf.to_string(),
                 replicas(volume),
@@ -323,6 +331,10 @@ impl Table for Vec<VolumeAnswer> {
 
 impl Table for VolumeAnswer {
     fn table(&self) -> String {
+        let owner = |id: u32| match self.unserved {
+            true => format!("node {id}, which does not serve it"),
+            false => format!("node {id}"),
+        };
         let origin = self.origin.as_ref().map(|origin| {
             let name = |name: &Option<String>, id: u64| match name {
                 Some(name) => name.clone(),
@@ -353,7 +365,7 @@ impl Table for VolumeAnswer {
                     .map(|until| format!("until {}", time(until)))
                     .unwrap_or_default(),
             ),
-            ("owner", optional(self.owner.map(|id| format!("node {id}")))),
+            ("owner", optional(self.owner.map(owner))),
             ("epoch", self.epoch.to_string()),
             ("copies wanted", self.rf.to_string()),
             ("log on stores", replicas(self)),
@@ -746,5 +758,10 @@ v     viewer  olga  -                    -           1970-01-01 00:00:00Z
         assert!(!volume.table().contains("quarantine"));
         volume.quarantine_until_ms = Some(951_782_400_000);
         assert!(volume.table().contains("until 2000-02-29 00:00:00Z"));
+        volume.state = "ready".to_owned();
+        let listed = vec![volume.clone()].table();
+        assert!(listed.contains("ready (quarantine)"), "{listed}");
+        volume.quarantine_until_ms = None;
+        assert!(!vec![volume].table().contains("quarantine"));
     }
 }

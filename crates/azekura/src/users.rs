@@ -110,6 +110,10 @@ impl Console<'_> {
                 let users: Vec<UserAnswer> = self.remote.get(&path)?;
                 Ok(render(&users, self.form))
             }
+            UserVerb::Show { name } => {
+                let user: UserAnswer = self.remote.get(&path(&["users", &name]))?;
+                Ok(render(&user, self.form))
+            }
             UserVerb::Passwd { name, password, on } => {
                 let (password, made) = password_from(&password)?;
                 let change = UserChange {

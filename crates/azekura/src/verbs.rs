@@ -198,6 +198,9 @@ impl Console<'_> {
                 let path = page.path(path(&["tokens"]));
                 self.show::<Vec<TokenAnswer>>(self.remote.get(&path))
             }
+            TokenVerb::Show { name } => {
+                self.show::<TokenAnswer>(self.remote.get(&path(&["tokens", &name])))
+            }
             TokenVerb::Delete { name, on } => {
                 let path = path(&["tokens", &name]);
                 self.deleted_on(&path, format!("token {name}"), on)

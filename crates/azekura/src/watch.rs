@@ -78,7 +78,9 @@ fn of_cluster(verb: &ClusterVerb) -> Watched {
 fn of_alert(verb: &AlertVerb) -> Watched {
     let looks = match verb {
         AlertVerb::List(_) | AlertVerb::Show { .. } => true,
-        AlertVerb::Target(verb) => matches!(verb, TargetVerb::List { .. }),
+        AlertVerb::Target(verb) => {
+            matches!(verb, TargetVerb::List { .. } | TargetVerb::Show { .. })
+        }
         AlertVerb::Acknowledge(_) | AlertVerb::Resolve(_) => false,
     };
     either(looks)
@@ -112,8 +114,14 @@ pub fn watched(verb: &Verb) -> Watched {
             verb,
             GroupSnapshotVerb::List { .. } | GroupSnapshotVerb::Show { .. }
         )),
-        Verb::Token(verb) => either(matches!(verb, TokenVerb::List { .. })),
-        Verb::User(verb) => either(matches!(verb, UserVerb::List { .. })),
+        Verb::Token(verb) => either(matches!(
+            verb,
+            TokenVerb::List { .. } | TokenVerb::Show { .. }
+        )),
+        Verb::User(verb) => either(matches!(
+            verb,
+            UserVerb::List { .. } | UserVerb::Show { .. }
+        )),
         Verb::Session(verb) => either(matches!(verb, SessionVerb::Show | SessionVerb::List { .. })),
         Verb::Kubernetes(verb) => either(!matches!(verb, KubernetesVerb::Forget { .. })),
         Verb::Store(StoreVerb::List { .. }) => Watched::Looks,

@@ -159,7 +159,7 @@ impl Catalog {
     }
 
     /// Makes sure that at least `wanted` groups of `replication_factor` exist: what is missing is planned over the stores
-    /// known now. Existing groups stay as they are. Returns all groups of that factor.
+    /// known now, those in `without` left out. Existing groups stay as they are. Returns all groups of that factor.
     ///
     /// # Errors
     /// [`CatalogError::Refused`] when there are fewer failure domains than copies,
@@ -168,6 +168,7 @@ impl Catalog {
         &self,
         replication_factor: u8,
         wanted: u32,
+        without: &BTreeSet<StoreId>,
     ) -> Result<Vec<GroupRow>, CatalogError> {
         for _ in 0..GROUPS_MAX / GROUPS_AT_ONCE + 16 {
             let rows = self.list::<GroupRow>().await?;
@@ -177,7 +178,8 @@ impl Catalog {
                 .filter(|group| group.replication_factor == replication_factor)
                 .collect();
             let stores = self.list::<StoreRow>().await?;
-            let stores: Vec<StoreRow> = stores.into_iter().map(|store| store.row).collect();
+            let stores = stores.into_iter().map(|store| store.row);
+            let stores: Vec<StoreRow> = stores.filter(|row| !without.contains(&row.id)).collect();
             let wanted = wanted.min(GROUPS_MAX);
             let missing = wanted
                 .saturating_sub(present.len() as u32)

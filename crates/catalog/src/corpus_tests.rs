@@ -138,12 +138,24 @@ fn rows_of_the_cluster(target: &Target) {
             "after": {"group": 7, "volume": 9, "epoch": 2, "counter": 3}, "whole_ms": 2,
         }),
     );
+    holds::<crate::LightRow>(
+        target,
+        "light",
+        &json!({"id": 4, "on": ["/dev/sdb"], "at_ms": 1}),
+    );
     holds::<EtcdRow>(target, "etcd", &json!({"cluster": u64::MAX}));
     holds::<AliveRow>(target, "alive", &json!({"id": 3, "start": 17}));
     holds::<StoreRow>(
         target,
         "store",
         &json!({"id": 1, "node": 3, "incarnation": u64::MAX, "session": 5, "capacity": 4096, "domains": ["r1", "z1"]}),
+    );
+    holds::<StoreRow>(
+        target,
+        "store-that-has-moved",
+        &json!({
+            "id": 1, "node": 3, "incarnation": u64::MAX, "session": 5, "capacity": 4096, "domains": ["r1", "z1"], "earlier": [2, 7],
+        }),
     );
     holds::<SpaceRow>(
         target,
@@ -345,6 +357,7 @@ fn decode_all(bytes: &[u8]) {
     }
     each!(
         crate::ScrubRow,
+        crate::LightRow,
         ClusterRow,
         NodeRow,
         SeatRow,

@@ -27,6 +27,7 @@ mod joining;
 mod kubernetes;
 pub mod kv;
 mod levels;
+mod lights;
 mod notes;
 mod once;
 mod placement;
@@ -60,6 +61,7 @@ pub use kubernetes::{
     KubernetesPod, KubernetesRow, REPORTED_STEP_MS,
 };
 pub use levels::Announced;
+pub use lights::LightRow;
 pub use notes::{COUNTERS, LogNote, NOTED, is_noted, name_of};
 pub use once::{Once, OnceRow};
 pub use placement::{GroupChange, IntentRow, Subject};

@@ -232,7 +232,8 @@ impl Catalog {
         }
         let gone = Transaction::new()
             .free_name(StoreRow::key_of(store))
-            .free_name(crate::ScrubRow::key_of(store));
+            .free_name(crate::ScrubRow::key_of(store))
+            .free_name(crate::LightRow::key_of(store));
         self.commit(gone).await.map(|_| ())
     }
 

@@ -224,6 +224,10 @@ pub struct StoreRow {
     /// Labels of the enclosing failure domains, narrowest first, without store and node (rack, zone).
     #[serde(default)]
     pub domains: Vec<String>,
+    /// Other nodes that ran this life of it before, the newest first, at most [`StoreRow::EARLIER_MAX`]: its disks may be back in the machine of
+    /// one that has not started since.
+    #[serde(default)]
+    pub earlier: Vec<NodeId>,
 }
 
 impl Row for StoreRow {
@@ -234,6 +238,9 @@ impl Row for StoreRow {
 }
 
 impl StoreRow {
+    /// Nodes that are remembered of a store that goes from one machine to another.
+    pub const EARLIER_MAX: usize = 8;
+
     /// Key of the row of a store.
     #[must_use]
     pub fn key_of(id: StoreId) -> String {

@@ -153,7 +153,13 @@ pub struct AlertCursorRow {
 impl Row for AlertCursorRow {
     const PREFIX: &'static str = "alert-cursor/";
     fn key(&self) -> String {
-        format!("{}{}", Self::PREFIX, self.name)
+        Self::key_of(&self.name)
+    }
+}
+
+impl AlertCursorRow {
+    fn key_of(name: &str) -> String {
+        format!("{}{name}", Self::PREFIX)
     }
 }
 
@@ -203,11 +209,8 @@ impl Catalog {
     /// [`CatalogError::NotFound`], [`CatalogError::Contended`], [`CatalogError::Kv`].
     pub async fn delete_alert_target(&self, name: &str) -> Result<(), CatalogError> {
         let found = self.alert_target(name).await?;
-        let cursor = AlertCursorRow {
-            name: name.to_owned(),
-            ..AlertCursorRow::default()
-        };
-        let change = Transaction::new().remove(&found).free_name(cursor.key());
+        let cursor = AlertCursorRow::key_of(name);
+        let change = Transaction::new().remove(&found).free_name(cursor);
         match self.commit(change).await? {
             Some(_) => Ok(()),
             None => Err(CatalogError::Contended),
@@ -226,6 +229,24 @@ impl Catalog {
         found.ok_or_else(|| CatalogError::NotFound {
             kind: "target",
             name: name.to_owned(),
+        })
+    }
+
+    /// How far a target has been told.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`] when the target is gone meanwhile, or is another one; [`CatalogError::Kv`],
+    /// [`CatalogError::Damaged`].
+    pub async fn alert_cursor(
+        &self,
+        target: &AlertTargetRow,
+    ) -> Result<AlertCursorRow, CatalogError> {
+        let found = self.read(&AlertCursorRow::key_of(&target.name)).await?;
+        let own = found.map(|found: Versioned<AlertCursorRow>| found.row);
+        let own = own.filter(|cursor| cursor.created_ms == target.created_ms);
+        own.ok_or_else(|| CatalogError::NotFound {
+            kind: "target",
+            name: target.name.clone(),
         })
     }
 

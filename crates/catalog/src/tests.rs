@@ -9,6 +9,7 @@ fn stores(nodes: u32, per_node: u32) -> Vec<StoreRow> {
         incarnation: Incarnation(1),
         capacity: ByteCount::gib(1),
         domains: Vec::new(),
+        earlier: Vec::new(),
     };
     (0..nodes * per_node).map(store).collect()
 }

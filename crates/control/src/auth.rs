@@ -513,10 +513,12 @@ fn is_for_administrators(operation: &Operation) -> bool {
         operation,
         Operation::UserCreate { .. }
             | Operation::UserList
+            | Operation::UserShow { .. }
             | Operation::UserSet { .. }
             | Operation::UserDelete { .. }
             | Operation::TokenCreate { .. }
             | Operation::TokenList
+            | Operation::TokenShow { .. }
             | Operation::TokenDelete { .. }
             | Operation::JoinTokenCreate { .. }
             | Operation::AuthorityRotate

@@ -348,6 +348,11 @@ const ROUTES: &[(&str, &str, &str)] = &[
         r#"{"operation":"alert","alert":"target-add","name":"t","kind":"webhook","url":"http://t"}"#,
     ),
     (
+        "GET /api/v1/alert-targets/t",
+        "",
+        r#"{"operation":"alert","alert":"target-show","name":"t"}"#,
+    ),
+    (
         "DELETE /api/v1/alert-targets/t",
         "",
         r#"{"operation":"alert","alert":"target-delete","name":"t"}"#,

@@ -4,18 +4,22 @@
 //! storage can know, because it can make sure that the node writes no more.
 //!
 //! Invariants
-//! - Nothing is done to a node that renews its lease, nor to one of whose volumes a single one still hears it, nor to one of whose
-//!   volumes the cluster cannot say whether it does.
-//! - Pods are let go, and the node is marked, only after every volume of the node has been taken from it: what may still run there
-//!   writes to none of them.
-//! - Every round looks anew and keeps nothing but when each node was heard first and last; every step may be repeated, be done by two
-//!   processes at once, and be the last one of a process that is killed.
+//! - Nothing is done to a node that renews its lease, nor to one of whose volumes a single one still hears it, nor to one of which an owner
+//!   that lives does not say whether it does.
+//! - A pod is let go only after every volume that it uses has been taken from its node, and the node is marked only after all of its
+//!   volumes have: what may still run there writes to none of them. A volume that nobody can open holds back the pods that use it, and no
+//!   others.
+//! - Every round looks anew, and fences what is attached to the node in the cluster or in the orchestrator; what is kept says since when
+//!   nodes and owners are silent, what is asked for again and when, and what was told. Every step may be repeated, be done by two processes
+//!   at once, and be the last one of a process that is killed.
 //! - When many nodes look lost at once it is more likely that this process is cut off: then nothing is done.
 //!
-//! Read next: `follow/judge.rs` (who is lost; pure), `follow/round.rs` (what is done), `docs/operating/kubernetes.md`.
+//! Read next: `follow/judge.rs` (who is lost; pure), `follow/round.rs` (what is done), `follow/unfenced.rs`,
+//! `docs/operating/kubernetes.md`.
 
 mod judge;
 mod round;
+mod unfenced;
 
 use std::time::Duration;
 
@@ -47,12 +51,32 @@ pub enum Mark {
 /// What the orchestrator has on a node that concerns this driver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Names of this driver's volume attachments.
-    pub attachments: Vec<String>,
-    /// Pods that use volumes of them: namespace, name, and the id of that very pod.
+    /// This driver's volume attachments.
+    pub attachments: Vec<Attachment>,
+    /// Pods that use volumes of them.
     pub pods: Vec<Pod>,
     /// Volume attachments of other drivers: nothing is known of what they may still write.
     pub foreign: usize,
+}
+
+impl Load {
+    /// Whether one of the pods uses a volume, or may: where a handle is not known any volume may be meant.
+    pub(crate) fn uses(&self, volume: Option<&str>) -> bool {
+        let same = |used: &Option<String>| match (used, volume) {
+            (Some(used), Some(volume)) => used == volume,
+            _ => true,
+        };
+        self.pods.iter().any(|pod| pod.volumes.iter().any(same))
+    }
+}
+
+/// A volume attachment of this driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its name.
+    pub name: String,
+    /// Handle of its volume; `None`: the orchestrator does not say.
+    pub volume: Option<String>,
 }
 
 /// One pod, and no later one of its name.
@@ -64,6 +88,8 @@ pub struct Pod {
     pub name: String,
     /// Its id.
     pub uid: String,
+    /// Handles of the attached volumes of this driver that it uses; `None` for one of which the orchestrator does not say.
+    pub volumes: Vec<Option<String>>,
 }
 
 /// Why the orchestrator did not do what it was asked. To repeat it is safe, and the next round does.

@@ -9,11 +9,12 @@
 //!   [`CLEAR_AFTER`]. A threshold ends below where it begins. It gets worse at once, and better as slowly as it is resolved.
 //! - A leader that is new has been told nothing: it resolves nothing before [`CLEAR_AFTER`] has passed.
 //!
-//! Read next: `alerts/rules.rs`, one rule after the other.
+//! Read next: `alerts/rules.rs`, one rule after the other; `alerts/told.rs`, what events call for.
 
 mod rules;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use crate::Standing;
 use catalog::{ALERTS_AT_ONCE, ALERTS_OPEN_MAX, AlertMark, AlertRow, AlertSteps, AlertTurn};
@@ -23,6 +24,7 @@ use vocab::StoreId;
 use world::{Duration, Time};
 
 pub use rules::{from_event, wanted};
+pub use told::{Called, EventJudge, QUARANTINED, RELEASED, end};
 
 /// How long a cause must be gone before its alert is resolved.
 pub const CLEAR_AFTER: Duration = Duration::from_secs(20);
@@ -161,7 +163,7 @@ pub struct WantedAlert {
 }
 
 /// Names of alerts: kind and entity.
-type Name = (String, String);
+pub type Name = (String, String);
 
 /// Judges one look after the other.
 #[derive(Clone, Debug, Default)]

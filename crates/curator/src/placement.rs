@@ -5,6 +5,8 @@
 //! - A store joins as filling and leaves as former; a plan never takes a member away before enough others are complete,
 //!   unless it is lost.
 //! - Redundancy comes before balance, the least redundant groups first; few groups move at a time.
+//! - A copy that is lost is made again on stores that are nearly full as well, where no others are left: until they refuse what clients
+//!   write, as resilient capacity counts. Nothing moves there.
 //! - A move for balance ends as it began, also where both stores are in one failure domain: the row names the member that leaves, and
 //!   loads count a group where it will be. So each move brings two stores nearer to their shares, and moves come to an end.
 //! - Balance is of bytes where the sizes of groups are known, and of groups where they are not: owners write to groups of their own
@@ -43,7 +45,7 @@ pub struct StoreFacts {
     pub capacity: u64,
     /// Its standing.
     pub standing: Standing,
-    /// Whether it takes more: `false` when nearly full.
+    /// Whether groups move there: `false` when nearly full. Copies that are lost elsewhere are made there all the same.
     pub has_room: bool,
     /// Whether it refuses extents of clients. Fills may use most of what it keeps back for itself.
     pub is_full: bool,
@@ -196,6 +198,17 @@ struct Planner<'a> {
     capacity: u128,
 }
 
+/// What a store is looked for that joins a group.
+#[derive(Clone, Copy)]
+enum Need {
+    /// A move: it must have room.
+    Place,
+    /// To make a copy again: it must not be full.
+    Copy,
+    /// The same, in place of one that turned out to be full: it must not have been tried before, or the two would take turns.
+    OtherPlace,
+}
+
 /// How much a group counts.
 struct Weights<'a> {
     sizes: &'a GroupSizes,
@@ -339,15 +352,27 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The store that should join `members`, whose domains it must not share: the emptiest by its capacity.
-    fn target(&self, group: &GroupRow, members: &[StoreId], level: usize) -> Option<StoreId> {
+    /// The store that should join `members`, whose domains it must not share: the emptiest by its capacity, of those that have room if
+    /// there are any.
+    fn target(
+        &self,
+        group: &GroupRow,
+        members: &[StoreId],
+        level: usize,
+        need: Need,
+    ) -> Option<StoreId> {
         let domains: Vec<Domain> = members
             .iter()
             .map(|&member| self.domain(member, level))
             .collect();
+        let takes = |facts: &StoreFacts| match need {
+            Need::Place => false,
+            Need::Copy => !facts.is_full,
+            Need::OtherPlace => !facts.is_full && !group.former.contains(&facts.id),
+        };
         let fits = |facts: &&&StoreFacts| {
             facts.standing == Standing::Present
-                && facts.has_room
+                && (facts.has_room || takes(facts))
                 && !members.contains(&facts.id)
                 && !domains.contains(&self.domain(facts.id, level))
         };
@@ -357,7 +382,8 @@ impl<'a> Planner<'a> {
             let load = self.load.get(&facts.id).copied().unwrap_or_default();
             let load = load + self.weights.of(group.id);
             let fullness = load as f64 / facts.capacity.max(1) as f64;
-            (!group.former.contains(&facts.id), fullness, facts.id)
+            let was_member = group.former.contains(&facts.id);
+            (!facts.has_room, !was_member, fullness, facts.id)
         };
         let best = candidates.min_by(|one, other| {
             let (one, other) = (rank(one), rank(other));
@@ -393,7 +419,8 @@ impl<'a> Planner<'a> {
         change.former = with(&group.former, full);
         if self.good_copies(group) < usize::from(group.replication_factor) {
             let level = self.level(group.replication_factor);
-            join(&mut change, self.target(group, &rest, level)?);
+            let joins = self.target(group, &rest, level, Need::OtherPlace)?;
+            join(&mut change, joins);
         }
         Some(change)
     }
@@ -445,7 +472,7 @@ impl<'a> Planner<'a> {
         change.members = rest.clone();
         if rest.len() < usize::from(group.replication_factor) {
             let level = self.level(group.replication_factor);
-            join(&mut change, self.target(group, &rest, level)?);
+            join(&mut change, self.target(group, &rest, level, Need::Copy)?);
         }
         (!change.members.is_empty()).then_some(change)
     }
@@ -456,7 +483,8 @@ impl<'a> Planner<'a> {
         }
         let level = self.level(group.replication_factor);
         let mut change = change_of(group);
-        join(&mut change, self.target(group, &group.members, level)?);
+        let joins = self.target(group, &group.members, level, Need::Copy)?;
+        join(&mut change, joins);
         Some(change)
     }
 
@@ -542,7 +570,7 @@ impl<'a> Planner<'a> {
         let misfit = self.misfit(group, level)?;
         let stays = without(&group.members, misfit);
         let joins = self
-            .target(group, &stays, level)
+            .target(group, &stays, level, Need::Place)
             .filter(|&joins| joins != misfit)?;
         Some(self.replaced(group, misfit, joins))
     }
@@ -629,7 +657,9 @@ impl<'a> Planner<'a> {
 
     fn moved(&self, group: &GroupRow, from: StoreId, to: StoreId) -> Option<GroupChange> {
         let copies = usize::from(group.replication_factor);
-        let rests = group.filling.is_empty() && group.former.is_empty();
+        // One that is lost and was a member stays named until it is removed.
+        let is_gone = |store: &StoreId| self.standing(*store) == Standing::Lost;
+        let rests = group.filling.is_empty() && group.former.iter().all(is_gone);
         let whole = group.members.len() == copies && self.good_copies(group) == copies;
         let planned = self.planned.contains(&group.id);
         if !rests || !whole || planned || group.members.contains(&to) {

@@ -6,6 +6,7 @@
 //! - No id is used twice: counters, terms and generations jump ahead of everything that anybody can have seen.
 //! - Nothing is decided while a store is missing that an operator did not name.
 //! - No copy of a group counts as complete before it was compared.
+//! - A store that an operator goes on without is waited for by nobody, but where it alone can hold something.
 //!
 //! Read next: `rebuild/volumes.rs`, `rebuild/groups.rs`.
 
@@ -17,8 +18,8 @@ mod tests;
 
 use catalog::dump::Rows;
 use catalog::{
-    COUNTERS, CatalogError, ClusterRow, GroupRow, LineageRow, LogNote, Row, SnapshotRow, StoreRow,
-    VolumeRow, VolumeState, name_of,
+    COUNTERS, CatalogError, ClusterRow, GroupRow, IntentRow, LightRow, LineageRow, LogNote, Row,
+    ScrubRow, SnapshotRow, StoreRow, Subject, VolumeRow, VolumeState, name_of,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,6 +162,7 @@ pub fn rebuild(sources: &Sources) -> Result<Rebuilt, RebuildError> {
     merged.rebuild_lineages(&found.volumes, &found.snapshots)?;
     let groups: Vec<GroupRow> = groups::find(&merged)?;
     merged.put_all(&groups);
+    merged.forget_gone(&groups, &found.volumes);
     merged.advance_counters(&groups)?;
     cluster.era = merged.until.term.max(cluster.era) + 1;
     merged.put(&cluster);
@@ -321,6 +323,51 @@ impl Merged<'_> {
             missing: names.join(", "),
             flags: flags.collect::<Vec<_>>().join(" "),
         })
+    }
+
+    /// Stores that an operator goes on without.
+    fn gone(&self) -> BTreeSet<StoreId> {
+        let mut gone = self.sources.without.clone();
+        for survey in &self.sources.surveys {
+            gone.remove(&survey.store);
+        }
+        gone
+    }
+
+    /// Forgets the stores that are gone, but for those that a group or the log of a volume still names: they are waited for until a
+    /// person removes them.
+    fn forget_gone(&mut self, groups: &[GroupRow], volumes: &[VolumeRow]) {
+        let in_groups = groups
+            .iter()
+            .flat_map(|group| group.members.iter().chain(&group.former));
+        let mut named: BTreeSet<StoreId> = in_groups.copied().collect();
+        let segments = volumes.iter().flat_map(|volume| &volume.segments);
+        let replicas = segments.flat_map(|segment| &segment.replicas);
+        named.extend(replicas.map(|replica| replica.store));
+        for store in self.gone() {
+            if named.contains(&store) {
+                self.remarks.push(format!(
+                    "{store} is not here, and groups or volumes need what it may hold: it stays in the list until its disks come \
+                     back, or until `azekura disk remove {} --lost`",
+                    store.0
+                ));
+                continue;
+            }
+            let rows = [
+                StoreRow::key_of(store),
+                ScrubRow::key_of(store),
+                LightRow::key_of(store),
+                IntentRow::key_of(Subject::Store(store)),
+            ];
+            let known = rows.map(|key| self.rows.remove(&key).is_some());
+            let text = match known[0] {
+                true => format!(
+                    "{store} is forgotten: should its disks come back, it gives what the others lack, is emptied, and takes part anew"
+                ),
+                false => format!("{store} was named as lost, and the cluster did not have it"),
+            };
+            self.remarks.push(text);
+        }
     }
 
     /// Lineages are what their volumes and snapshots say; who was deleted is remembered.

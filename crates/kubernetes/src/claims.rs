@@ -1,14 +1,16 @@
 //! Which pods use which volumes. Pure.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
+use std::collections::BTreeMap;
+
+/// A claim: its namespace and its name.
+pub(crate) type Claim = (String, String);
 
 /// Volume attachments of one node.
 pub(crate) struct Attached {
-    /// Those of this driver, by name.
-    pub names: Vec<String>,
-    /// The persistent volumes of these.
-    pub volumes: Vec<String>,
+    /// Those of this driver: their names, and their persistent volumes.
+    pub ours: Vec<(String, Option<String>)>,
     /// How many are of other drivers.
     pub foreign: usize,
 }
@@ -16,8 +18,7 @@ pub(crate) struct Attached {
 /// Sorts out the attachments of a node.
 pub(crate) fn attachments_on(all: Vec<VolumeAttachment>, node: &str) -> Attached {
     let mut attached = Attached {
-        names: Vec::new(),
-        volumes: Vec::new(),
+        ours: Vec::new(),
         foreign: 0,
     };
     let here = all
@@ -28,31 +29,44 @@ pub(crate) fn attachments_on(all: Vec<VolumeAttachment>, node: &str) -> Attached
             attached.foreign += 1;
             continue;
         }
-        attached.names.extend(attachment.metadata.name);
+        let volume = attachment.spec.source.persistent_volume_name;
         attached
-            .volumes
-            .extend(attachment.spec.source.persistent_volume_name);
+            .ours
+            .extend(attachment.metadata.name.map(|name| (name, volume)));
     }
     attached
 }
 
-/// Whether a pod that is not over, and that another node can run instead, uses one of the claims (namespace and name).
+/// The handle of a persistent volume, and the claim that it is bound to.
+pub(crate) fn meaning_of(volume: PersistentVolume) -> (Option<String>, Option<Claim>) {
+    let Some(spec) = volume.spec else {
+        return (None, None);
+    };
+    let claim = spec.claim_ref;
+    let claim = claim.and_then(|claim| Some((claim.namespace?, claim.name?)));
+    (spec.csi.map(|csi| csi.volume_handle), claim)
+}
+
+/// Those of the claims' handles that a pod uses which is not over, and which another node can run instead; `None` stands for a handle that
+/// is not known.
 ///
 /// Pods of a DaemonSet belong to their node, and so do those that the kubelet has from files.
-pub(crate) fn uses_one_of(pod: &Pod, claims: &[(String, String)]) -> bool {
+pub(crate) fn used_by(pod: &Pod, claims: &BTreeMap<Claim, Option<String>>) -> Vec<Option<String>> {
     let metadata = &pod.metadata;
     let owners = metadata.owner_references.iter().flatten();
     let bound = owners
         .into_iter()
         .any(|owner| ["DaemonSet", "Node"].contains(&owner.kind.as_str()));
-    if bound || is_over(pod) {
-        return false;
-    }
-    let Some(namespace) = &metadata.namespace else {
-        return false;
+    let Some(namespace) = metadata
+        .namespace
+        .as_ref()
+        .filter(|_| !bound && !is_over(pod))
+    else {
+        return Vec::new();
     };
-    let mut used = claims_of(pod);
-    used.any(|claim| claims.contains(&(namespace.clone(), claim)))
+    let used = claims_of(pod);
+    used.filter_map(|claim| claims.get(&(namespace.clone(), claim)).cloned())
+        .collect()
 }
 
 /// The phase of a pod.
@@ -97,27 +111,51 @@ mod tests {
         serde_json::from_value(pod).expect("a pod")
     }
 
-    fn claims(namespace: &str, name: &str) -> Vec<(String, String)> {
-        vec![(namespace.to_owned(), name.to_owned())]
+    fn claims(namespace: &str, name: &str) -> BTreeMap<Claim, Option<String>> {
+        let claim = (namespace.to_owned(), name.to_owned());
+        BTreeMap::from([(claim, Some(name.to_owned()))])
+    }
+
+    fn used(pod: &Pod, namespace: &str, name: &str) -> bool {
+        let found = used_by(pod, &claims(namespace, name));
+        assert!(found.is_empty() || found == [Some(name.to_owned())]);
+        !found.is_empty()
     }
 
     #[test]
     fn a_pod_uses_claims_of_its_namespace_by_name_and_its_own() {
         let plain = pod(|_| ());
-        assert!(uses_one_of(&plain, &claims("shop", "data-db-0")));
-        assert!(uses_one_of(&plain, &claims("shop", "db-0-scratch")));
-        assert!(!uses_one_of(&plain, &claims("other", "data-db-0")));
-        assert!(!uses_one_of(&plain, &claims("shop", "config")));
+        assert!(used(&plain, "shop", "data-db-0"));
+        assert!(used(&plain, "shop", "db-0-scratch"));
+        assert!(!used(&plain, "other", "data-db-0"));
+        assert!(!used(&plain, "shop", "config"));
     }
 
     #[test]
     fn pods_that_are_over_or_bound_to_their_node_stay() {
         let over = pod(|pod| pod["status"]["phase"] = json!("Succeeded"));
-        assert!(!uses_one_of(&over, &claims("shop", "data-db-0")));
+        assert!(!used(&over, "shop", "data-db-0"));
         let owner =
             json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "2"}]);
         let bound = pod(|pod| pod["metadata"]["ownerReferences"] = owner);
-        assert!(!uses_one_of(&bound, &claims("shop", "data-db-0")));
+        assert!(!used(&bound, "shop", "data-db-0"));
+    }
+
+    #[test]
+    fn a_persistent_volume_tells_its_handle_and_its_claim() {
+        let volume = |spec: serde_json::Value| {
+            let volume = json!({"metadata": {"name": "pv"}, "spec": spec});
+            meaning_of(serde_json::from_value(volume).expect("a volume"))
+        };
+        let claim = json!({"namespace": "shop", "name": "data"});
+        let csi = json!({"driver": csi::DRIVER, "volumeHandle": "c-v1"});
+        let (shop, handle) = (("shop".to_owned(), "data".to_owned()), "c-v1".to_owned());
+        assert_eq!(
+            volume(json!({"claimRef": claim, "csi": csi})),
+            (Some(handle), Some(shop.clone()))
+        );
+        assert_eq!(volume(json!({"claimRef": claim})), (None, Some(shop)));
+        assert_eq!(volume(json!({})), (None, None));
     }
 
     #[test]
@@ -133,10 +171,7 @@ mod tests {
             attachment("three", "other.driver", "a"),
         ];
         let on = attachments_on(all, "a");
-        assert_eq!(
-            (on.names, on.volumes),
-            (vec!["one".to_owned()], vec!["pv-one".to_owned()])
-        );
+        assert_eq!(on.ours, [("one".to_owned(), Some("pv-one".to_owned()))]);
         assert_eq!(on.foreign, 1);
     }
 }

@@ -20,8 +20,8 @@ mod seen;
 
 pub use seen::Claims;
 
-use claims::{attachments_on, uses_one_of};
-use csi::follow::{Load, Mark, Orchestrator, Pod, Unanswered, Worker};
+use claims::{attachments_on, meaning_of, used_by};
+use csi::follow::{Attachment, Load, Mark, Orchestrator, Pod, Unanswered, Worker};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{self as core, Event, Node, PersistentVolume, Taint};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
@@ -206,11 +206,18 @@ impl Orchestrator for Kubernetes {
         let attachments = self.wait(self.attachments().list(&ListParams::default()))?;
         let on = attachments_on(attachments.items, worker);
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
-        let mut claims = Vec::new();
-        for volume in &on.volumes {
-            let found = self.wait(volumes.get_opt(volume))?;
-            let claim = found.and_then(|volume| volume.spec?.claim_ref);
-            claims.extend(claim.and_then(|claim| Some((claim.namespace?, claim.name?))));
+        let (mut claims, mut attachments) = (BTreeMap::new(), Vec::new());
+        for (name, volume) in on.ours {
+            let found = match &volume {
+                Some(volume) => self.wait(volumes.get_opt(volume))?,
+                None => None,
+            };
+            let (handle, claim) = found.map_or((None, None), meaning_of);
+            claims.extend(claim.map(|claim| (claim, handle.clone())));
+            attachments.push(Attachment {
+                name,
+                volume: handle,
+            });
         }
         let all: Api<core::Pod> = Api::all(self.client.clone());
         let there = ListParams::default().fields(&format!("spec.nodeName={worker}"));
@@ -218,17 +225,18 @@ impl Orchestrator for Kubernetes {
             true => Vec::new(),
             false => self.wait(all.list(&there))?.items,
         };
-        let pods = pods.into_iter().filter(|pod| uses_one_of(pod, &claims));
         let pod = |pod: core::Pod| {
+            let volumes = used_by(&pod, &claims);
             Some(Pod {
                 namespace: pod.metadata.namespace?,
                 name: pod.metadata.name?,
                 uid: pod.metadata.uid?,
+                volumes: Some(volumes).filter(|volumes| !volumes.is_empty())?,
             })
         };
         Ok(Load {
-            attachments: on.names,
-            pods: pods.filter_map(pod).collect(),
+            attachments,
+            pods: pods.into_iter().filter_map(pod).collect(),
             foreign: on.foreign,
         })
     }

@@ -19,7 +19,7 @@ pub(crate) use deliver::{origin, run as deliver, test};
 
 use crate::host::Host;
 use catalog::{AlertRow, AlertSteps, CatalogError, EventRow};
-use curator::alerts::{AlertJudge, WantedAlert, from_event, wanted};
+use curator::alerts::{AlertJudge, EventJudge, end, wanted};
 use facts::Walked;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -63,6 +63,7 @@ impl Alerts {
 #[derive(Default)]
 struct Watch {
     judge: AlertJudge,
+    events: EventJudge,
     walked: Option<(Time, Walked)>,
     /// Members that were being filled, and how many had been, and when that was another number.
     progress: Option<((u32, u32), Time)>,
@@ -108,9 +109,10 @@ impl Watch {
         };
         let facts = facts::gather(host, walked, stalled, now_ms);
         let mut all = wanted(&facts, &alerts.open, &host.options.space);
-        let by_events: Vec<WantedAlert> = told.iter().filter_map(from_event).collect();
-        all.extend(by_events);
+        let called = self.events.judge(&told);
+        all.extend(called.wanted);
         let mut steps = self.judge.judge(&alerts.open, &all, now, now_ms);
+        end(&alerts.open, &called.over, now_ms, &mut steps);
         // With more turns than fit the events are read again: what they call for may be among the rest.
         let whole = steps.turns.len() < catalog::ALERTS_AT_ONCE;
         steps.events = told.last().map(|event| event.id).filter(|_| whole);

@@ -92,6 +92,8 @@ fn describe(change: &Change) -> (Revision, Option<ChangeAnswer>) {
         ("store/", "store", gone),
         ("container/", "container", gone),
         ("volume/", "volume", gone),
+        // Whether it is in quarantine.
+        ("opening/", "volume", false),
         ("snapshot/", "snapshot", gone),
         ("group-snapshot/", "group-snapshot", gone),
         ("event/", "event", gone),
@@ -104,6 +106,7 @@ fn describe(change: &Change) -> (Revision, Option<ChangeAnswer>) {
         ("kubernetes/", "kubernetes", false),
         ("claim/", "claims", false),
         ("group/", "placement", false),
+        ("light/", "disk", false),
         ("user/", "user", false),
         ("session/", "session", false),
         ("token/", "token", false),
@@ -328,6 +331,24 @@ mod tests {
         assert_eq!(told(&kept, 15), Some(vec![]));
         assert_eq!(told(&kept, 9), None, "too long ago");
         assert_eq!(told(&kept, 16), None, "of a catalog that was not made anew");
+    }
+
+    #[test]
+    fn a_quarantine_is_of_its_volume_and_a_light_of_its_store() {
+        let mut kept = Kept::default();
+        kept.restart(1);
+        push(&mut kept, &put("opening/00000000000000000007", 2));
+        push(&mut kept, &put("light/00000000000000000004", 3));
+        let gone = |key: &str, revision| Change::Deleted {
+            key: key.to_owned(),
+            revision,
+        };
+        // What is noted of openings goes while the volume stays.
+        push(&mut kept, &gone("opening/00000000000000000008", 4));
+        let told = kept.since(1).expect("it is kept").into_iter();
+        let told: Vec<_> = told.map(|one| (one.kind, one.id, one.gone)).collect();
+        let volume = |id| ("volume".to_owned(), id, false);
+        assert_eq!(told, [volume(7), ("disk".to_owned(), 4, false), volume(8)]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::StoreId;
-use wire::{Lane, StoreReply, StoreRequest, StoreStatus, Stores, Trust};
+use wire::{CallError, Lane, StoreError, StoreReply, StoreRequest, StoreStatus, Stores, Trust};
 use world::sync::Notify;
 use world::{Duration, Time, World};
 
@@ -17,6 +17,8 @@ const BUSY_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 /// Patience with one answer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a store must say that it failed before that is believed: a node that stops or puts other disks in says so for a moment.
+pub(crate) const FAILED_DELAY: Duration = Duration::from_secs(5);
 /// A ring above this share is passed over for new log segments.
 const RING_PERCENT_MAX: u64 = 75;
 
@@ -36,6 +38,10 @@ pub(crate) struct Seen {
     pub(crate) silent: Option<String>,
     /// Since when it has not answered, or has failed.
     pub(crate) unfit_since: Option<Time>,
+    /// Since when every answer was that it has failed. `None`: it is well, or there was no answer the last time.
+    failed_since: Option<Time>,
+    /// Whether there was an answer the last time, whatever it was.
+    answered: bool,
     /// Whether it was full and has not been relieved since.
     was_full: bool,
 }
@@ -47,12 +53,51 @@ impl Seen {
             Ok(status) => (Some(status), None),
             Err(reason) => (None, Some(reason)),
         };
+        let failed = silent.is_some();
         Self {
             status,
             silent,
             unfit_since: None,
+            // Whoever has to say that for it knows why.
+            failed_since: failed.then_some(Time(0)),
+            answered: true,
             was_full: false,
         }
+    }
+
+    /// What is known after an attempt to ask. `before`: what was known.
+    fn after(before: Option<Self>, said: Result<StoreStatus, NoStatus>, now: Time) -> Self {
+        let (unfit_since, failed_since, was_full) = match &before {
+            Some(seen) => (seen.unfit_since, seen.failed_since, seen.was_full),
+            None => (None, None, false),
+        };
+        let answered = !matches!(said, Err(NoStatus::Unanswered(_)));
+        let is_failure = matches!(said, Err(NoStatus::Failed(_)));
+        let (status, silent) = match said {
+            Ok(status) => (Some(status), None),
+            Err(reason) => (before.and_then(|seen| seen.status), Some(reason.text())),
+        };
+        let mut seen = Self {
+            status,
+            silent,
+            unfit_since: None,
+            failed_since: None,
+            answered,
+            was_full,
+        };
+        seen.was_full = seen.stays_full(was_full);
+        let failed = |status: &StoreStatus| status.failed.is_some();
+        let has_failed = is_failure || answered && seen.status.as_ref().is_some_and(failed);
+        seen.failed_since = has_failed.then(|| failed_since.unwrap_or(now));
+        if !seen.is_healthy() {
+            seen.unfit_since = Some(unfit_since.unwrap_or(now));
+        }
+        seen
+    }
+
+    /// Whether its last answer was that it has failed.
+    pub(crate) fn says_failed(&self) -> bool {
+        self.failed_since.is_some()
     }
 
     /// Whether new log replicas may go there.
@@ -78,6 +123,24 @@ impl Seen {
             let capacity = status.journal_capacity.0.max(1);
             status.journal_used.0 / (capacity / 100).max(1) > percent
         })
+    }
+}
+
+/// Why a store did not say how it is.
+enum NoStatus {
+    /// It answered that it has failed, or its node did for it.
+    Failed(String),
+    /// It gave another answer than the one it was asked for.
+    Refused(String),
+    /// There was no answer.
+    Unanswered(String),
+}
+
+impl NoStatus {
+    fn text(self) -> String {
+        match self {
+            Self::Failed(reason) | Self::Refused(reason) | Self::Unanswered(reason) => reason,
+        }
     }
 }
 
@@ -146,6 +209,19 @@ impl Health {
         Some(self.world.now().since(since))
     }
 
+    /// How long a store has said that it failed whenever it was asked; `None`: it is well, or did not answer the last time.
+    pub(crate) fn failed_for(&self, store: StoreId) -> Option<Duration> {
+        let table = self.table.borrow();
+        let since = table.get(&store)?.failed_since?;
+        Some(self.world.now().since(since))
+    }
+
+    /// Whether nobody answered for a store the last time, not even that it has failed. One that was never asked has not been silent.
+    pub(crate) fn is_unanswered(&self, store: StoreId) -> bool {
+        let table = self.table.borrow();
+        table.get(&store).is_some_and(|seen| !seen.answered)
+    }
+
     /// Whether a store takes what is moved to it: used below this share, and relieved if it was full.
     pub(crate) fn takes_more(&self, store: StoreId, percent: u64) -> bool {
         let table = self.table.borrow();
@@ -210,30 +286,9 @@ impl Health {
         let mut table = self.table.borrow_mut();
         for (store, answer) in stores.into_iter().zip(answers) {
             let before = table.remove(&store);
-            let unfit_since = before.as_ref().and_then(|seen| seen.unfit_since);
-            let was_full = before.as_ref().is_some_and(|seen| seen.was_full);
-            let mut seen = match answer {
-                Ok(status) => {
-                    let was_silent = |seen: &Seen| seen.silent.is_some();
-                    returned |= before.as_ref().is_none_or(was_silent);
-                    Seen {
-                        status: Some(status),
-                        silent: None,
-                        unfit_since: None,
-                        was_full,
-                    }
-                }
-                Err(reason) => Seen {
-                    status: before.and_then(|seen| seen.status),
-                    silent: Some(reason),
-                    unfit_since: None,
-                    was_full,
-                },
-            };
-            seen.was_full = seen.stays_full(was_full);
-            if !seen.is_healthy() {
-                seen.unfit_since = Some(unfit_since.unwrap_or_else(|| self.world.now()));
-            }
+            let was_silent = |seen: &Seen| seen.silent.is_some();
+            returned |= answer.is_ok() && before.as_ref().is_none_or(was_silent);
+            let seen = Seen::after(before, answer, self.world.now());
             table.insert(store, seen);
         }
         drop(table);
@@ -242,15 +297,22 @@ impl Health {
         }
     }
 
-    async fn status_of(&self, store: StoreId) -> Result<StoreStatus, String> {
+    async fn status_of(&self, store: StoreId) -> Result<StoreStatus, NoStatus> {
         let call = self
             .stores
             .call(store, Lane::Log, StoreRequest::Status.into());
         match self.world.timeout(PATIENCE, call).await {
             Ok(Ok((StoreReply::Status(status), _))) => Ok(status),
-            Ok(Ok((other, _))) => Err(format!("{store} answered {other:?}")),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("{store} does not answer")),
+            Ok(Ok((other, _))) => Err(NoStatus::Refused(format!("{store} answered {other:?}"))),
+            Ok(Err(CallError::Refused { store, error })) => {
+                let text = format!("{store}: {error}");
+                Err(match error {
+                    StoreError::Failed { .. } => NoStatus::Failed(text),
+                    _ => NoStatus::Refused(text),
+                })
+            }
+            Ok(Err(error)) => Err(NoStatus::Unanswered(error.to_string())),
+            Err(_) => Err(NoStatus::Unanswered(format!("{store} does not answer"))),
         }
     }
 

@@ -131,6 +131,18 @@ struct Parts {
     level: Level,
 }
 
+impl Parts {
+    /// How this node greets others.
+    fn hello(&self, options: &HostOptions) -> Hello {
+        Hello {
+            cluster: options.cluster.clone(),
+            node: self.id,
+            start: self.lease.start(),
+            levels: options.levels,
+        }
+    }
+}
+
 impl Host {
     /// Starts a node: opens its stores (blank disks are formatted as a new store), joins the cluster and
     /// serves. Ready for everything when it returns.
@@ -187,12 +199,7 @@ impl Host {
         options: HostOptions,
         parts: Parts,
     ) -> Result<Rc<Host>, HostError> {
-        let hello = Hello {
-            cluster: options.cluster.clone(),
-            node: parts.id,
-            start: parts.lease.start(),
-            levels: options.levels,
-        };
+        let hello = parts.hello(&options);
         let directory = Directory::default();
         let remote = reach_stores(&world, &hello, &directory, &parts.stores);
         let stores: Rc<dyn Stores> = Rc::new(remote.clone());
@@ -205,6 +212,7 @@ impl Host {
             node: parts.id,
             members: members.clone(),
             health: health.clone(),
+            faults: options.faults,
         };
         let volume_options = fitting(&options, &parts.stores.all());
         let room = Room::new(volume_options.undrained_node_bytes_max);
@@ -330,9 +338,13 @@ impl Host {
             .catalog
             .read::<StoreRow>(&StoreRow::key_of(store.id()))
             .await?;
-        if known.is_some_and(|known| known.row.incarnation != store.incarnation()) {
+        let known = known.map(|known| known.row);
+        let same_life = |known: &&StoreRow| known.incarnation == store.incarnation();
+        if known.as_ref().is_some_and(|known| !same_life(&known)) {
             self.catalog.store_lost_all(store.id()).await?;
         }
+        let earlier = known.as_ref().filter(same_life);
+        let earlier = earlier.map_or_else(Vec::new, |known| earlier_nodes(known, self.id));
         let row = StoreRow {
             id: store.id(),
             node: self.id,
@@ -340,6 +352,7 @@ impl Host {
             session: store.sessions()[0],
             capacity: store.status().capacity,
             domains: self.options.domains.clone(),
+            earlier,
         };
         self.catalog.put_store(&row).await
     }
@@ -476,6 +489,13 @@ impl Host {
         self.turns.count()
     }
 
+    /// The openings that are under way here or wait for their turn, for the simulator's checks.
+    #[cfg(feature = "bugs")]
+    #[must_use]
+    pub fn inspect_openings(&self) -> Vec<crate::OpeningSeen> {
+        self.turns.inspect()
+    }
+
     /// Volumes served here now.
     #[must_use]
     pub fn volumes(&self) -> Vec<Rc<volume::Volume>> {
@@ -484,7 +504,8 @@ impl Host {
     }
 
     /// Stops: sessions end, volumes are given up, the lease ends, stores are closed cleanly. Others take
-    /// the volumes over at once.
+    /// the volumes over at once. A catalog that says nothing is waited for in bounded steps, 11 s in all, and dead disks for
+    /// 15 s, so that sound stores are closed within 30 s however many volumes there are.
     pub async fn stop(&self) {
         if self.stopping.replace(true) {
             return;
@@ -495,13 +516,23 @@ impl Host {
         self.take_attempts_back().await;
         self.lease.end().await;
         self.stop.raise();
+        self.close_stores().await;
         self.keep_history().await;
-        for store in self.stores.all() {
-            store.close().await;
-        }
         self.remote.close();
         tracing::info!(node = %self.options.name, "stopped");
     }
+}
+
+/// Who ran a store before the node that says now that it has it. Pure.
+fn earlier_nodes(known: &StoreRow, now: NodeId) -> Vec<NodeId> {
+    let mut earlier: Vec<NodeId> = Vec::new();
+    for &node in std::iter::once(&known.node).chain(&known.earlier) {
+        if node != now && !earlier.contains(&node) {
+            earlier.push(node);
+        }
+    }
+    earlier.truncate(StoreRow::EARLIER_MAX);
+    earlier
 }
 
 /// Openings that work side by side at most.

@@ -52,3 +52,5 @@ pub use crate::options::{
 };
 pub use crate::upkeep::{EvenOptions, Keeper, Recording, ScrubReport, SeatFacts};
 pub use crate::volumes::LastWords;
+#[cfg(feature = "bugs")]
+pub use crate::volumes::OpeningSeen;

@@ -123,6 +123,11 @@ impl Members {
         self.view.borrow().alive.contains_key(&node)
     }
 
+    /// Whether a node can serve what its rows say: it holds its lease and takes part.
+    pub(crate) fn serves(&self, node: NodeId) -> bool {
+        self.look(|view| view.alive.contains_key(&node) && !view.is_candidate(node))
+    }
+
     /// How long a node has been without a lease; `None` while it has one.
     pub(crate) fn gone_for(&self, node: NodeId) -> Option<Duration> {
         if self.is_alive(node) {
@@ -473,7 +478,9 @@ impl Lease {
             Announced::Alive => None,
             Announced::NameInUse => Some("another process runs under this node's name".to_owned()),
             Announced::Removed => Some(
-                "the node was removed from the cluster: restart it to let it join again".to_owned(),
+                "the node was removed from the cluster: restart it to let it join again; in a cluster with certificates it then waits to \
+                 be approved"
+                    .to_owned(),
             ),
             Announced::Unknown(level) => Some(format!(
                 "the cluster has risen to level {level}, and this release knows level {}: upgrade this node",

@@ -20,6 +20,7 @@ mod groups;
 mod joining;
 mod kubernetes;
 mod ledger;
+mod lights;
 mod log_copies;
 mod logs;
 mod members;
@@ -304,12 +305,14 @@ impl Host {
                 self.create_token(spec, hash, user.as_deref()).await
             }
             Operation::TokenList => self.list_tokens().await,
+            Operation::TokenShow { name, user } => self.show_token(&name, user.as_deref()).await,
             Operation::TokenDelete { name, user } => {
                 self.delete_token(&name, user.as_deref()).await
             }
             Operation::TokenFind { hash } => self.find_token(&hash).await,
             Operation::UserCreate { name, role, hash } => self.create_user(name, role, hash).await,
             Operation::UserList => self.list_users().await,
+            Operation::UserShow { name } => self.show_user(&name).await,
             Operation::GroupList => self.list_groups().await,
             Operation::GroupShow { id } => self.show_group(id).await,
             Operation::CloneList(query) => self.list_clones(&query).await,

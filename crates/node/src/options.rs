@@ -159,6 +159,10 @@ pub enum Bug {
     ForgetLastWords,
     /// The stores of a candidate are announced.
     AnnounceCandidate,
+    /// Copies of logs are kept apart by node, and it is ignored in which racks nodes are.
+    IgnoreLogDomains,
+    /// Openings have their turns in the order in which they came, those of attached volumes too.
+    OpenInOrder,
 }
 
 /// Whether a deliberate bug is planted: constant false without the feature.

@@ -4,6 +4,7 @@
 
 use crate::health::{Fitness, Health};
 use crate::membership::Members;
+use crate::options::{Faults, bug};
 use catalog::StoreRow;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ pub(crate) struct LogPlacement {
     pub(crate) node: NodeId,
     pub(crate) members: Rc<Members>,
     pub(crate) health: Rc<Health>,
+    pub(crate) faults: Faults,
 }
 
 /// So many stores of a plan are chosen to lie apart from those before them; what comes after them is there in case they fail.
@@ -47,6 +49,15 @@ impl Candidate<'_> {
     }
 }
 
+impl LogPlacement {
+    fn labels<'a>(&self, row: &'a StoreRow) -> &'a [String] {
+        match bug!(self.faults, IgnoreLogDomains) {
+            true => &[],
+            false => &row.domains,
+        }
+    }
+}
+
 impl volume::Placement for LogPlacement {
     fn log_stores(&self, volume: VolumeId, segment: SegmentId) -> Vec<StoreId> {
         self.members.look(|view| {
@@ -62,7 +73,7 @@ impl volume::Placement for LogPlacement {
             let candidates = view.stores.values().map(|row| Candidate {
                 store: row.id,
                 node: row.node,
-                domains: &row.domains,
+                domains: self.labels(row),
                 fitness: fitness(row),
             });
             let candidates: Vec<Candidate<'_>> = candidates.collect();

@@ -16,7 +16,7 @@ use crate::host::{Host, StopSignal};
 use crate::options::{HostError, HostOptions, StoreSpec};
 use crate::upkeep;
 use catalog::{Catalog, StoreRow};
-use futures_util::future::select;
+use futures_util::future::{join_all, select};
 use local::{Absent, Demand, Local};
 use rpc::{Directory, Hello, LocalStore, RemoteStores};
 use std::cell::RefCell;
@@ -30,6 +30,8 @@ use world::{Disk, Duration, World};
 
 /// Patience with the clean end of a store that is taken out: its disks may be dead.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+/// Patience with that of all stores when the process ends.
+const END_PATIENCE: Duration = Duration::from_secs(15);
 
 /// An open store.
 struct Opened {
@@ -184,6 +186,15 @@ impl Host {
         let closed = self.world.timeout(CLOSE_PATIENCE, opened.store.close());
         if closed.await.is_err() {
             tracing::warn!(store = %id, "its disks do not answer: it is left as it is");
+        }
+    }
+
+    /// Closes all stores, all at once: the process ends. Bounded by [`END_PATIENCE`].
+    pub(crate) async fn close_stores(&self) {
+        let stores = self.stores.all();
+        let closed = join_all(stores.iter().map(Store::close));
+        if self.world.timeout(END_PATIENCE, closed).await.is_err() {
+            tracing::warn!("disks do not answer: their stores are left as they are");
         }
     }
 

@@ -23,6 +23,7 @@ mod space;
 mod tasks;
 
 pub use even::EvenOptions;
+pub(crate) use placement::ROOM_PERCENT_MAX;
 pub use quorum::{Keeper, SeatFacts};
 pub use record::Recording;
 pub use scrub::ScrubReport;
@@ -45,6 +46,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(2);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// How often snapshots are looked for that unfinished operations left behind.
 const INTERNAL_INTERVAL: Duration = Duration::from_secs(60);
+/// Rows of volumes that all nodes together read in a second at most, on average, for each kind of work that every node looks for in all of them.
+const ROWS_PER_SECOND_MAX: u64 = 20_000;
 /// The key that names the node which does what one node of the cluster should do.
 const LEADER_KEY: &str = "leader";
 
@@ -155,6 +158,24 @@ pub(crate) fn start(host: &Rc<Host>) {
     }
 }
 
+/// Pause after a look at so many rows by which so many readers keep to [`ROWS_PER_SECOND_MAX`] on average. Each time another one, so that
+/// nodes that started together do not read in step.
+fn rows_pause(host: &Host, readers: usize, rows: u32) -> Duration {
+    spread(mean_pause(readers, rows), host.world.rng.next_u64())
+}
+
+/// The mean of [`rows_pause`]. Pure.
+fn mean_pause(readers: usize, rows: u32) -> Duration {
+    let read = u64::from(rows).saturating_mul(readers as u64);
+    Duration::from_millis(read.saturating_mul(1000) / ROWS_PER_SECOND_MAX)
+}
+
+/// From half of a pause to one and a half of it, as was drawn. Pure.
+fn spread(mean: Duration, drawn: u64) -> Duration {
+    let micros = u64::try_from(mean.as_micros()).unwrap_or(u64::MAX);
+    mean / 2 + Duration::from_micros(drawn % micros.saturating_add(1))
+}
+
 /// Starts what concerns one store of this node.
 pub(crate) fn start_for(host: &Rc<Host>, store: StoreId) {
     host.spawn_for(store, fill::run(host.clone(), store));
@@ -196,10 +217,7 @@ async fn plan_groups(host: Rc<Host>) {
         }
         host.world.sleep(JOIN_PAUSE).await;
         for factor in wanted {
-            let planned = host
-                .catalog
-                .ensure_groups(factor, host.groups_for(factor))
-                .await;
+            let planned = host.ensure_groups(factor).await;
             if let Err(error) = planned {
                 tracing::debug!(factor, %error, "groups are not planned yet");
             }
@@ -291,5 +309,27 @@ impl Host {
             let mut alive = view.alive.values();
             alive.find(|row| row.start == start).map(|row| row.id)
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_nodes_pay_for_what_they_read_together() {
+        assert_eq!(mean_pause(3, 100), Duration::from_millis(15));
+        assert_eq!(mean_pause(1000, 100_000), Duration::from_secs(5000));
+        assert_eq!(mean_pause(0, 100), Duration::ZERO);
+    }
+
+    #[test]
+    fn nodes_that_start_together_do_not_read_in_step() {
+        let mean = Duration::from_secs(5000);
+        assert_eq!(spread(mean, 0), mean / 2);
+        assert_eq!(spread(mean, 2_500_000_000), mean);
+        assert_eq!(spread(mean, 5_000_000_000), mean * 3 / 2);
+        assert_eq!(spread(mean, 5_000_000_001), mean / 2);
+        assert_eq!(spread(Duration::ZERO, 7), Duration::ZERO);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - One task opens a volume at a time; it is not stopped half-way by a client that goes away.
-//! - A volume whose owner holds its lease is never taken over, unless the owner's machine says that its process is gone.
+//! - A volume whose owner holds its lease is never taken over, unless the owner's machine says that its process is gone, or the owner was
+//!   removed and is a candidate.
 //! - A volume that ends its owners is left alone for longer and longer, or until a person releases it: `volumes/quarantine.rs`.
 //! - Few openings work at a time, and whoever asks is told when it is to ask again: `volumes/turns.rs`.
 
@@ -14,6 +15,8 @@ mod turns;
 pub(crate) use hand_over::NotMoved;
 pub use quarantine::LastWords;
 pub(crate) use quarantine::release_command;
+#[cfg(feature = "bugs")]
+pub use turns::OpeningSeen;
 pub(crate) use turns::Turns;
 
 use crate::events::Told;
@@ -311,6 +314,10 @@ impl Host {
             Some(owner) if owner != self.id => owner,
             Some(_) | None => return Ok(()),
         };
+        // It was removed and is back: what it served before it may not serve again.
+        if self.members.look(|view| view.is_candidate(owner)) {
+            return Ok(());
+        }
         let Some(gone) = self.members.gone_for(owner) else {
             return Err(Refusal::Elsewhere(owner));
         };

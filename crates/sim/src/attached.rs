@@ -6,7 +6,7 @@
 
 use crate::bugs::Planted;
 use crate::check::within_bound;
-use crate::clients::{Done, Lane, Shared, Subject, open_as};
+use crate::clients::{Done, Lane, Pace, Shared, Subject, open_as};
 use crate::cluster::Cluster;
 use crate::manage::operate;
 use api::answer::Answer;
@@ -238,15 +238,15 @@ impl Attached {
                 rng: self.rng.fork(),
                 name: self.subject.name.clone(),
             };
-            let (think, bypass) = (
-                cluster.config.think,
+            let (pace, bypass) = (
+                cluster.config.pace,
                 cluster.config.volume.bypass_bytes as u64 / 4096,
             );
             let pass = holder.pass.clone();
             shared.busy.set(shared.busy.get() + 1);
             cluster.client.spawn(async move {
                 let killed = pin!(pass.killed.notified());
-                let worked = pin!(work(&lane, &pass, think, bypass));
+                let worked = pin!(work(&lane, &pass, pace, bypass));
                 if let Either::Left(((), _)) = select(killed, worked).await {
                     pass.revoked.set(true);
                 }
@@ -285,7 +285,7 @@ impl Attached {
     }
 }
 
-async fn work(lane: &Lane, pass: &Pass, think: Duration, bypass_blocks: u64) {
+async fn work(lane: &Lane, pass: &Pass, pace: Pace, bypass_blocks: u64) {
     let mut refusals = 0;
     while !lane.shared.stop.get() && refusals < REFUSALS_MAX {
         while pass.still.get() {
@@ -310,9 +310,8 @@ async fn work(lane: &Lane, pass: &Pass, think: Duration, bypass_blocks: u64) {
                 return;
             }
         }
-        lane.world
-            .sleep(lane.rng.duration(Duration::ZERO..think))
-            .await;
+        let pause = pace.pause(&lane.rng, lane.shared.done.get());
+        lane.world.sleep(pause).await;
     }
 }
 

@@ -86,7 +86,7 @@ impl Planted {
 }
 
 /// Bugs whose runs have everything that runs without a bug have.
-const NEWEST: [Planted; 7] = [
+const NEWEST: [Planted; 9] = [
     Planted::Node(node::Bug::GiveUpServed),
     Planted::Node(node::Bug::OpenAllAtOnce),
     Planted::Node(node::Bug::ForgetAttempts),
@@ -94,23 +94,25 @@ const NEWEST: [Planted; 7] = [
     Planted::Node(node::Bug::ForgetLastWords),
     Planted::Node(node::Bug::AnnounceCandidate),
     Planted::PlanIgnoresRacks,
+    Planted::Node(node::Bug::IgnoreLogDomains),
+    Planted::Node(node::Bug::OpenInOrder),
 ];
 
 /// Each bug of [`PLANTED`] is found by one of the seeds from 1 to this.
 pub const FOUND_WITHIN: u64 = 200;
 
 /// Planted bugs, each with a seed that found it when this was last looked at (`cargo xtask sim calibrate`): it is played
-/// first. The others of [`planted`] are not calibrated yet (docs/simulator.md).
+/// first.
 pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Volume(volume::Bug::AckFirstReplica), 2),
     (Planted::Volume(volume::Bug::ForgetUnmap), 1),
     (Planted::Volume(volume::Bug::DropFlush), 27),
-    (Planted::Volume(volume::Bug::SkipReadConfirmation), 17),
+    (Planted::Volume(volume::Bug::SkipReadConfirmation), 28),
     (Planted::Volume(volume::Bug::DropInflight), 4),
     (Planted::Volume(volume::Bug::UnregisteredSegment), 9),
     (Planted::Volume(volume::Bug::ReuseExtentId), 2),
     (Planted::Volume(volume::Bug::DrainAcrossBarrier), 5),
-    (Planted::Volume(volume::Bug::SkipFence), 12),
+    (Planted::Volume(volume::Bug::SkipFence), 21),
     (Planted::Store(store::Bug::AcceptStaleEpoch), 8),
     (Planted::Store(store::Bug::SkipFlush), 5),
     (Planted::Volume(volume::Bug::SkipTakeoverWait), 8),
@@ -119,17 +121,17 @@ pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Store(store::Bug::ForgetPromise), 2),
     (Planted::Store(store::Bug::AckBeforeWrite), 5),
     (Planted::Store(store::Bug::SkipReadChecksum), 66),
-    (Planted::Group(group::Bug::LeaveUnchecked), 36),
+    (Planted::Group(group::Bug::LeaveUnchecked), 47),
     (Planted::Group(group::Bug::LeaveWithTombstones), 14),
-    (Planted::Group(group::Bug::FillInPart), 9),
+    (Planted::Group(group::Bug::FillInPart), 15),
     (Planted::Group(group::Bug::ForgetFormer), 20),
-    (Planted::PlanForgetsFormer, 105),
+    (Planted::PlanForgetsFormer, 31),
     (Planted::CollectSnapshots, 5),
     (Planted::CollectInFlight, 2),
     (Planted::Node(node::Bug::KeepDetached), 5),
     (Planted::Node(node::Bug::KeepOlder), 5),
     (Planted::Node(node::Bug::AdmitAnyGeneration), 5),
-    (Planted::Node(node::Bug::ForgetProcess), 49),
+    (Planted::Node(node::Bug::ForgetProcess), 99),
     (Planted::Node(node::Bug::IgnoreLevel), 1),
     (Planted::Store(store::Bug::IgnoreFlushError), 7),
     (Planted::Store(store::Bug::SkipReserve), 44),
@@ -142,14 +144,17 @@ pub const PLANTED: &[(Planted, u64)] = &[
     (Planted::Store(store::Bug::FlushedAsWritten), 3),
     (Planted::Volume(volume::Bug::TrimBeforeCheckpoint), 1),
     (Planted::Store(store::Bug::TrustAfterPowerLoss), 5),
-    (Planted::Store(store::Bug::AcceptStaleGeneration), 115),
+    (Planted::Store(store::Bug::AcceptStaleGeneration), 19),
     (Planted::Node(node::Bug::GiveUpServed), 4),
     (Planted::Node(node::Bug::OpenAllAtOnce), 5),
     (Planted::Node(node::Bug::ForgetAttempts), 10),
     (Planted::Node(node::Bug::ForgetLastWords), 2),
-    (Planted::Node(node::Bug::OpenSuspectsTogether), 21),
+    (Planted::Node(node::Bug::OpenSuspectsTogether), 183),
     (Planted::Node(node::Bug::AnnounceCandidate), 19),
     (Planted::PlanIgnoresRacks, 4),
+    (Planted::Volume(volume::Bug::BelieveReferences), 47),
+    (Planted::Node(node::Bug::IgnoreLogDomains), 55),
+    (Planted::Node(node::Bug::OpenInOrder), 54),
 ];
 
 /// Every bug that can be planted, caught reliably or not.

@@ -530,7 +530,7 @@ pub fn everything_is_freed(
 }
 
 /// Ends what sessions are left and deletes the volume.
-fn delete_volume(cluster: &Cluster, rng: &SimRng, name: &str) -> Result<(), String> {
+pub fn delete_volume(cluster: &Cluster, rng: &SimRng, name: &str) -> Result<(), String> {
     let (volume, client) = (name.to_owned(), None);
     let _ = operate(cluster, rng, Operation::Detach { volume, client });
     let name = name.to_owned();

@@ -21,6 +21,33 @@ const VISITED_BLOCKS: u64 = 4;
 /// How long a visit waits for an owner.
 const VISIT_PATIENCE: Duration = Duration::from_secs(8);
 
+/// How fast lanes ask.
+///
+/// Long runs are not worth more for asking on and on: what disturbs them is as far apart as in short ones. After some requests lanes
+/// ask in bursts, with rests between them.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// At most this long between two requests of a lane.
+    pub think: Duration,
+    /// Requests of the whole run after which lanes rest.
+    pub lively: u64,
+}
+
+impl Pace {
+    /// One request in this many is followed by a rest.
+    const BURST: u64 = 40;
+    /// How long a rest is, at most.
+    const REST_MAX: Duration = Duration::from_secs(2);
+
+    /// How long a lane waits before its next request, `done` being those of the run so far.
+    pub(crate) fn pause(self, rng: &SimRng, done: u64) -> Duration {
+        if done > self.lively && rng.below(Self::BURST) == 0 {
+            return rng.duration(Duration::ZERO..Self::REST_MAX);
+        }
+        rng.duration(Duration::ZERO..self.think)
+    }
+}
+
 /// What all lanes of a run share.
 #[derive(Clone, Default)]
 pub struct Shared {
@@ -104,9 +131,9 @@ impl Subject {
                     rng: rng.fork(),
                     name: subject.name.clone(),
                 };
-                let (think, bypass) = (config.think, config.volume.bypass_bytes as u64 / 4096);
+                let (pace, bypass) = (config.pace, config.volume.bypass_bytes as u64 / 4096);
                 machine.spawn(async move {
-                    lane.run(think, bypass).await;
+                    lane.run(pace, bypass).await;
                     lane.shared.busy.set(lane.shared.busy.get() - 1);
                 });
             }
@@ -246,7 +273,7 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    async fn run(&self, think: Duration, bypass_blocks: u64) {
+    async fn run(&self, pace: Pace, bypass_blocks: u64) {
         while !self.shared.stop.get() {
             let outcome = self.request(bypass_blocks).await;
             match outcome {
@@ -260,9 +287,8 @@ impl Lane {
                     return;
                 }
             }
-            self.world
-                .sleep(self.rng.duration(Duration::ZERO..think))
-                .await;
+            let pause = pace.pause(&self.rng, self.shared.done.get());
+            self.world.sleep(pause).await;
         }
     }
 

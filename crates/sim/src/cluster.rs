@@ -14,7 +14,7 @@ use node::{EvenOptions, Host, HostOptions, StoreSpec};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use vocab::StoreId;
-use world::{Address, Duration};
+use world::{Address, Duration, Time};
 use world_sim::{SimDisk, SimRng, Simulation};
 
 /// Name of the simulated cluster.
@@ -73,6 +73,8 @@ pub struct Cluster {
     pub eyewitness: Rc<Eyewitness>,
     /// What ends them.
     pub peril: Rc<Peril>,
+    /// Since when networks, disks, the catalog and clocks do what they should; none: something is amiss until everything heals.
+    settled: Cell<Option<Time>>,
 }
 
 impl Drop for Cluster {
@@ -128,8 +130,9 @@ impl Cluster {
             nodes,
             eyewitness,
             peril: Rc::default(),
+            settled: Cell::new(Some(Time(0))),
         };
-        cluster.slow_catalog_down();
+        cluster.set_catalog_latency();
         for index in 0..cluster.nodes.len() {
             cluster.lay_out(index, 0);
         }
@@ -251,15 +254,18 @@ impl Cluster {
     pub fn forget_catalog(&mut self) {
         self.kv = MemoryKv::new(self.keeper.world());
         self.eyewitness.set_catalog(self.kv.clone());
-        self.slow_catalog_down();
+        self.set_catalog_latency();
     }
 
-    fn slow_catalog_down(&self) {
-        if let Some(longest) = self.config.temper.latency {
-            let rng = SimRng::named(self.sim.seed(), "latency of the catalog");
-            let draw = move || rng.duration(longest / 10..longest);
-            self.kv.set_latency(draw);
-        }
+    /// The catalog answers as the seed wants it to.
+    pub fn set_catalog_latency(&self) {
+        let Some(longest) = self.config.temper.latency else {
+            self.kv.set_latency(|| Duration::ZERO);
+            return;
+        };
+        let rng = SimRng::named(self.sim.seed(), "latency of the catalog");
+        let draw = move || rng.duration(longest / 10..longest);
+        self.kv.set_latency(draw);
     }
 
     /// Starts the node's process on its machine, again and again until it runs.
@@ -354,6 +360,18 @@ impl Cluster {
         }
     }
 
+    /// Something is amiss that is not seen of the processes.
+    pub fn unsettle(&self) {
+        self.settled.set(None);
+    }
+
+    /// Since when every process that runs has reached all others that do, its disks and the catalog, as far as this run can tell.
+    #[must_use]
+    pub fn settled(&self) -> Option<Time> {
+        let resets = self.config.options.net.reset > 0.0;
+        self.settled.get().filter(|_| !resets)
+    }
+
     /// Ends every fault: all machines up, all networks and disks well, the catalog there.
     pub fn heal(&self) {
         self.sim.heal_all();
@@ -370,6 +388,8 @@ impl Cluster {
             node.machine.set_clock_drift(0);
         }
         self.restart_failed();
+        let since = self.settled.get().unwrap_or_else(|| self.sim.now());
+        self.settled.set(Some(since));
     }
 
     /// The catalog is within everybody's reach.

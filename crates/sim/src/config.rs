@@ -3,6 +3,7 @@
 
 use crate::attached::Attached;
 use crate::bugs::Planted;
+use crate::clients::Pace;
 use crate::full::Cramped;
 use crate::moving::Moving;
 use crate::operators::Operating;
@@ -11,6 +12,8 @@ use world_sim::{Options, SimRng};
 
 /// Openings that work at a time, as in the product.
 const OPENINGS: usize = 8;
+/// Requests of a run after which lanes rest between bursts.
+const LIVELY_REQUESTS: u64 = 6000;
 
 /// How a run is set up.
 #[derive(Clone, Debug)]
@@ -35,8 +38,8 @@ pub struct Config {
     pub blocks: u64,
     /// Requests in flight per volume.
     pub lanes: usize,
-    /// Largest pause of a lane between two requests.
-    pub think: Duration,
+    /// How fast lanes ask.
+    pub pace: Pace,
     /// Acts.
     pub acts: usize,
     /// Disturbances per act.
@@ -254,11 +257,15 @@ impl Config {
             volumes: 1 + rng.index(2),
             blocks: *rng.pick(&[64, 512, 2048, 70_000]),
             lanes: 1 + rng.index(4),
-            think: *rng.pick(&[
-                Duration::from_millis(5),
-                Duration::from_millis(15),
-                Duration::from_millis(40),
-            ]),
+            pace: Pace {
+                think: *rng.pick(&[
+                    Duration::from_millis(5),
+                    Duration::from_millis(15),
+                    Duration::from_millis(40),
+                ]),
+                // Runs with a planted bug are without rests: they keep the histories that find it.
+                lively: planted.map_or(LIVELY_REQUESTS, |_| u64::MAX),
+            },
             acts: 1 + rng.index(3),
             steps: 3 + rng.index(8),
             faults: Faults::draw(&rng, &later, strict, replication_factor).with_lies(seed),

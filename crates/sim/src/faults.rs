@@ -146,6 +146,7 @@ impl<'a> Nemesis<'a> {
     }
 
     fn partition(&mut self) -> String {
+        self.cluster.unsettle();
         if self.rng.chance(0.4) {
             self.cluster.sim.heal_all();
             return "networks heal".to_owned();
@@ -170,6 +171,7 @@ impl<'a> Nemesis<'a> {
 
     /// A node loses the other nodes and the catalog, but not its clients: what an old owner must survive.
     fn split(&mut self) -> String {
+        self.cluster.unsettle();
         let index = self.any();
         let nodes = &self.cluster.nodes;
         // Without the partition the old owner goes on writing to its replicas: only their promises stop it.
@@ -193,6 +195,7 @@ impl<'a> Nemesis<'a> {
     }
 
     fn pause(&mut self) -> String {
+        self.cluster.unsettle();
         let index = self.any();
         let machine = &self.cluster.nodes[index].machine;
         if !machine.is_up() {
@@ -217,6 +220,7 @@ impl<'a> Nemesis<'a> {
     }
 
     fn catalog(&mut self) -> String {
+        self.cluster.unsettle();
         if self.rng.chance(0.3) {
             self.cluster.kv.expire_leases();
             return "the catalog forgets its leases".to_owned();
@@ -266,6 +270,7 @@ impl<'a> Nemesis<'a> {
 
     /// The disk says that a flush failed, once, and never makes durable what it held, although it goes on returning it.
     fn lose_flush(&mut self) -> String {
+        self.cluster.unsettle();
         self.struck = true;
         let disks = &self.cluster.nodes[self.unlucky].disks;
         let disk = &disks[self.later.index(disks.len())];
@@ -335,6 +340,7 @@ impl<'a> Nemesis<'a> {
     }
 
     fn trouble_disk(&mut self) -> String {
+        self.cluster.unsettle();
         let index = self.any();
         if self.cluster.config.operating.swaps && self.later.chance(0.5) {
             return self.swap_disks();
@@ -367,6 +373,7 @@ impl<'a> Nemesis<'a> {
     }
 
     fn clock(&mut self) -> String {
+        self.cluster.unsettle();
         let index = self.any();
         let machine = &self.cluster.nodes[index].machine;
         if self.rng.chance(0.5) {
@@ -440,6 +447,7 @@ impl<'a> Nemesis<'a> {
     /// An owner loses the catalog, which forgets its lease, and perhaps the others: the next owner is there while the
     /// old one's reads are still confirmed.
     fn usurp(&mut self) -> String {
+        self.cluster.unsettle();
         let cluster = self.cluster;
         let owns = |index: &usize| {
             let host = cluster.nodes[*index].running.borrow().clone();

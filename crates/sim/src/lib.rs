@@ -39,7 +39,9 @@ mod positions;
 mod rebuilding;
 mod releases;
 mod run;
+mod rush;
 mod served;
+mod turns;
 
 /// A run allocates and frees all the time: with the C library's allocator it takes a fifth longer.
 #[global_allocator]

@@ -5,12 +5,11 @@
 //! Refusals are in order: whether something may be removed is the product's to say. What must hold is what always must.
 
 use crate::check::within_bound;
-use crate::cluster::{Cluster, rows};
+use crate::cluster::Cluster;
 use crate::manage::operate;
 use api::answer::Answer;
 use api::operation::Operation;
 use api::{DiskReplacement, DiskSpec, MemberChange};
-use catalog::StoreRow;
 use node::{HostOptions, ScrubOptions};
 use world::Duration;
 use world_sim::{SimDisk, SimRng};
@@ -242,7 +241,7 @@ impl Operators {
             let name = format!("n{index}");
             let shown = operate(cluster, &self.rng, Operation::NodeShow { name });
             let empty = matches!(shown, Some(Ok(Answer::Member(ties)))
-                if ties.removable && ties.draining && has_its_own_disks(cluster, index, ties.id));
+                if ties.removable && ties.draining);
             if !empty {
                 cluster.sim.run_for(LOOK_AGAIN);
             }
@@ -334,17 +333,6 @@ fn brief(outcome: Option<Result<Answer, String>>) -> String {
         Some(Err(reason)) => reason,
         None => "no answer".to_owned(),
     }
-}
-
-/// Whether no disk in the machine is another node's as far as the cluster knows: after disks were in each other's place, until the node
-/// has started again. Nobody wipes such a machine.
-fn has_its_own_disks(cluster: &Cluster, index: usize, node: u32) -> bool {
-    let known = rows::<StoreRow>(&cluster.kv);
-    let stores = cluster.nodes[index].bay.stores();
-    stores.iter().all(|(store, _)| {
-        let mut others = known.iter().filter(|row| row.node.0 != node);
-        others.all(|row| row.id != *store)
-    })
 }
 
 /// Disks of removed stores are blank when they are used again.

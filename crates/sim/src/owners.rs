@@ -1,9 +1,11 @@
-//! What is judged at the moment of every change of the catalog: who serves a volume that the catalog gives to nobody, and how many
-//! openings work at a time.
+//! What is judged at the moment of every change of the catalog: who serves a volume that the catalog gives to nobody, how many
+//! openings work at a time and in which order, and where logs that are opened have their copies.
 //!
 //! A volume that is given up is not waited for: its next owner begins at once, and would not wait for reads of one that serves it still.
 
+use crate::apart::Logs;
 use crate::cluster::{Cluster, rows};
+use crate::turns::Turns;
 use catalog::{VolumeRow, VolumeState};
 use std::collections::BTreeMap;
 use world::{Duration, Time};
@@ -16,6 +18,8 @@ const HELD_MAX: Duration = Duration::from_secs(30);
 pub struct Owners {
     /// Since when as many openings work on a node as may.
     full: BTreeMap<usize, Time>,
+    turns: Turns,
+    logs: Logs,
 }
 
 impl Owners {
@@ -44,7 +48,10 @@ impl Owners {
     }
 
     fn look(&mut self, cluster: &Cluster) -> Result<(), String> {
-        none_serves_what_is_given_up(cluster)?;
+        let volumes = rows::<VolumeRow>(&cluster.kv);
+        none_serves_what_is_given_up(cluster, &volumes)?;
+        self.turns.observe(cluster, &volumes)?;
+        self.logs.observe(cluster, &volumes)?;
         let (now, most) = (cluster.sim.now(), cluster.config.openings);
         for (index, node) in cluster.nodes.iter().enumerate() {
             let host = node.running.borrow().clone();
@@ -64,8 +71,7 @@ impl Owners {
     }
 }
 
-fn none_serves_what_is_given_up(cluster: &Cluster) -> Result<(), String> {
-    let rows = rows::<VolumeRow>(&cluster.kv);
+fn none_serves_what_is_given_up(cluster: &Cluster, rows: &[VolumeRow]) -> Result<(), String> {
     let given_up = |row: &&VolumeRow| row.owner.is_none() && row.state == VolumeState::Ready;
     for row in rows.iter().filter(given_up) {
         for host in cluster.hosts() {

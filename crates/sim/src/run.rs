@@ -22,6 +22,7 @@ use crate::owners::Owners;
 use crate::positions::Positions;
 use crate::rebuilding::{Rebuilding, lose_catalog};
 use crate::releases::LevelWatch;
+use crate::rush::Rush;
 use crate::served;
 use api::operation::{CompressionName, ContainerSpec, Operation, SyncName, VolumeSpec};
 use std::sync::Arc;
@@ -69,6 +70,7 @@ struct Run {
     blackouts: SimRng,
     rebuilding: Rebuilding,
     deadly: Deadly,
+    rush: Rush,
     shared: Shared,
     inventory: Inventory,
     others: Others,
@@ -143,6 +145,7 @@ fn play_checked(
     let described = config.described && !config.full;
     let rebuilding = Rebuilding::draw(seed, described, config.planted.is_some());
     let deadly = Deadly::draw(seed, &config);
+    let rush = Rush::draw(seed, &config);
     let cluster = Cluster::start(seed, config);
     let rng = cluster.sim.rng();
     let (shared, inventory) = (Shared::default(), Inventory::new(Vec::new()));
@@ -153,6 +156,7 @@ fn play_checked(
         blackouts: SimRng::named(seed, "blackouts"),
         rebuilding,
         deadly,
+        rush,
         shared,
         inventory,
         others: Others::new(seed),
@@ -295,6 +299,10 @@ impl Run {
             let cluster = &self.cluster;
             check::within_bound(cluster, "redundancy", || is_at_rest(cluster))?;
         }
+        if self.rush.is_due() {
+            let said = self.rush.play(&self.cluster, &mut self.eyes.owners)?;
+            self.note(said);
+        }
         if self.rebuilding.is_due() {
             let backup = self.rebuilding.take_backup();
             let said = lose_catalog(&mut self.cluster, backup)?;
@@ -410,7 +418,9 @@ impl Run {
         self.look()
     }
 
-    /// Lets the power fail while something was written past the journal and not flushed, in half of the cases.
+    /// Lets the power fail while something was written past the journal and not flushed, in half of the cases. In half of those one
+    /// replica of the log keeps what it wrote to its journal, and nobody keeps anything else that no flush covers: a record that
+    /// names what is gone.
     fn await_references(&self) {
         let other = |planted: Planted| planted != Planted::Volume(volume::Bug::BelieveReferences);
         // Runs with other bugs keep the histories that find them.
@@ -423,6 +433,17 @@ impl Run {
         };
         let written = || volumes().any(|volume| volume.has_unflushed_references());
         self.cluster.sim.run_until(written, REFERENCE_WAIT);
+        let volume = volumes().find(|volume| volume.has_unflushed_references());
+        let replicas = volume.map_or_else(Vec::new, |volume| volume.status().log.replicas);
+        if replicas.is_empty() || !self.blackouts.chance(0.5) {
+            return;
+        }
+        let keeper = *self.blackouts.pick(&replicas);
+        for (store, disks) in { self.cluster.nodes.iter() }.flat_map(|node| node.bay.stores()) {
+            for (index, disk) in disks.iter().enumerate() {
+                disk.order_power_loss(store == keeper && index == 0);
+            }
+        }
     }
 
     fn finish(&mut self) -> Result<(), String> {

@@ -13,6 +13,11 @@ const GROUPS_PER_STORE: u32 = 32;
 /// Every node reads groups and stores again after so long, should a watch have been lost: `RELOAD_AFTER` in
 /// `node::membership`.
 const RELOAD_SECONDS: usize = 10;
+/// Rows of volumes that all nodes together read in a second at most, on average, where each looks at all of them now and then:
+/// `ROWS_PER_SECOND_MAX` in `node::upkeep`.
+const ROWS_PER_SECOND_MAX: u64 = 20_000;
+/// The longest of the pauses between two such looks where there are few rows: those of `node::upkeep::logs`, in seconds.
+const LOGS_SECONDS: f64 = 300.0;
 /// Nodes of a rack.
 const RACK: u32 = 20;
 /// Bytes of a store.
@@ -97,6 +102,7 @@ fn rows(stores: &[StoreFacts]) -> Vec<StoreRow> {
         session: 1,
         capacity: ByteCount(facts.capacity),
         domains: facts.domains.clone(),
+        earlier: Vec::new(),
     };
     stores.iter().map(row).collect()
 }
@@ -224,12 +230,38 @@ fn sizes(out: &mut Report, groups: &[GroupRow], stores: &[StoreRow], volumes: u6
         "what all nodes together read of it to be sure",
         format!("{:.1} MiB/s", mib(reloaded)),
     );
+    read_of_volumes(out, of_volumes as f64, volumes, stores.len());
     let (read, took) = timed(|| {
         let row = |bytes: &Vec<u8>| serde_json::from_slice::<VolumeRow>(bytes);
         rows.iter().filter_map(|bytes| row(bytes).ok()).count()
     });
     assert_eq!(read, rows.len(), "every row decodes");
     out.row("decoding every volume's row", text(took));
+}
+
+/// What nodes read of all volumes' rows, of so many bytes: while all is even, and when a node is lost. Each has one store.
+fn read_of_volumes(out: &mut Report, bytes: f64, volumes: u64, nodes: usize) {
+    let all = bytes * nodes as f64 / f64::from(1 << 20);
+    let paid = (volumes * nodes as u64) as f64 / ROWS_PER_SECOND_MAX as f64;
+    let even = node::EvenOptions::default().interval.as_secs_f64();
+    let looks = [
+        (even, "to even volumes out"),
+        (LOGS_SECONDS, "to tidy logs"),
+    ];
+    for (interval, what) in looks {
+        let pause = interval + paid;
+        out.row(
+            &format!("what all nodes together read of volumes {what}"),
+            format!(
+                "{:.1} MiB/s: each reads all of them every {pause:.0} s",
+                all / pause
+            ),
+        );
+    }
+    out.row(
+        "what all nodes together read of volumes when one is lost",
+        format!("{:.1} GiB, twice", all / 1024.0),
+    );
 }
 
 /// A root goes to the catalog once in so many drains, and a drain takes so many bytes, or what is there when the volume rests.

@@ -255,3 +255,18 @@ fn a_candidate_that_takes_part_is_found() {
 fn copies_in_one_rack_are_found() {
     assert_found("plan-ignores-racks");
 }
+
+#[test]
+fn a_reference_to_what_was_never_durable_is_found() {
+    assert_found("volume-BelieveReferences");
+}
+
+#[test]
+fn copies_of_a_log_in_one_rack_are_found() {
+    assert_found("node-IgnoreLogDomains");
+}
+
+#[test]
+fn a_volume_without_clients_that_overtakes_is_found() {
+    assert_found("node-OpenInOrder");
+}

@@ -380,6 +380,26 @@ fn a_clean_stop_is_trusted_after_another_boot() {
     assert_eq!((trust, segments[0].last), (Trust::Trusted, Position(1)));
 }
 
+/// Another store may be made on them in the same process.
+#[test]
+fn a_store_that_has_failed_gives_its_disks_up_when_it_is_closed() {
+    let machine = Machine::new(31, 1);
+    let disks = machine.open_disks();
+    let held = Rc::downgrade(&disks[0]);
+    let opening = Store::open(machine.host.world(), disks, Options::default());
+    let store = run(&machine.sim, &machine.host, opening).expect("opens");
+    machine.disks[0].set_failed(true);
+    put(&machine, &store, &[Chain::new(1).next(1)], true).expect_err("its disk has failed");
+    assert!(store.status().failed.is_some());
+    run(
+        &machine.sim,
+        &machine.host,
+        async move { store.close().await },
+    );
+    machine.sim.run_for(Duration::from_secs(1));
+    assert!(held.upgrade().is_none(), "somebody has it still");
+}
+
 #[test]
 fn a_session_that_is_renewed_while_the_store_stops_leaves_the_clean_mark() {
     let mut machine = Machine::new(30, 1);

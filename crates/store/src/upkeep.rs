@@ -281,12 +281,15 @@ impl Store {
         Ok(())
     }
 
-    /// Stops: everything is written, checkpointed and marked clean. Requests fail from now on.
+    /// Stops: everything is written, checkpointed and marked clean. Requests fail from now on. The disks are given up with the last
+    /// clone, also when they failed.
     pub async fn close(&self) {
         if self.0.closed.replace(true) {
             return;
         }
+        // Whoever waits ends: nothing holds the disks of a store that failed, for which no checkpoint comes any more.
         self.0.upkeep.notify_all();
+        self.0.room.notify_all();
         let settled = self.0.journal.settle().await.is_ok();
         if !settled || self.checkpoint().await.is_err() {
             return;

@@ -127,21 +127,51 @@ pub enum CreateError {
     },
 }
 
-/// Opens the block device or file at `path` for this process alone. Blocks for a few system calls.
+/// A disk that was opened on any thread and that no shard uses yet. It is given up when this is dropped.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: OwnedFd,
+    size: u64,
+}
+
+impl OpenFile {
+    /// Opens the block device or file at `path` for this process alone. Blocks for a few system calls, and up to 2 s while a process that
+    /// has ended still holds the disk: where a shard serves others meanwhile, this is work for `World::offload`.
+    ///
+    /// # Errors
+    /// [`OpenError`]; only [`OpenError::InUse`] may go away by itself.
+    pub fn open(path: &Path, options: OpenOptions) -> Result<Self, OpenError> {
+        let (file, size) = open_file(path, options)?;
+        Ok(Self { file, size })
+    }
+
+    /// Its size in bytes: whole pages.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The disk, used from now on by this shard.
+    #[must_use]
+    pub fn on(self, machine: &Machine) -> Rc<dyn Disk> {
+        Rc::new(LinuxDisk {
+            reactor: machine.reactor.clone(),
+            file: Arc::new(self.file),
+            size: self.size,
+        })
+    }
+}
+
+/// [`OpenFile::open`] and [`OpenFile::on`] in one. Blocks the shard: for programs that serve nobody yet.
 ///
 /// # Errors
-/// [`OpenError`]; only [`OpenError::InUse`] may go away by itself.
+/// As [`OpenFile::open`].
 pub fn open(
     machine: &Machine,
     path: &Path,
     options: OpenOptions,
 ) -> Result<Rc<dyn Disk>, OpenError> {
-    let (file, size) = open_file(path, options)?;
-    Ok(Rc::new(LinuxDisk {
-        reactor: machine.reactor.clone(),
-        file: Arc::new(file),
-        size,
-    }))
+    Ok(OpenFile::open(path, options)?.on(machine))
 }
 
 fn io_error(path: &Path, error: Errno) -> OpenError {

@@ -45,6 +45,8 @@ struct Orders {
     misdirect_next_write: RefCell<Option<(Range<u64>, u64)>>,
     lose_next_write: Cell<bool>,
     fail_next_write: Cell<bool>,
+    /// Whether the next loss of power keeps all that no flush covers, or none of it; else the dice decide.
+    keeps_at_power_loss: Cell<Option<bool>>,
     /// Pages that no read gets, until they are written.
     unreadable: RefCell<BTreeSet<u64>>,
 }
@@ -317,7 +319,9 @@ impl DiskState {
     /// The power failed: sectors that no flush covers survive or not.
     pub(crate) fn lose_power(&self) {
         let torn_page = self.faults.borrow().torn_page;
-        let loss = self.image.borrow_mut().lose_power(&self.rng, torn_page);
+        let ordered = self.orders.keeps_at_power_loss.take();
+        let mut image = self.image.borrow_mut();
+        let loss = image.lose_power(&self.rng, torn_page, ordered);
         self.core.count(|counters| {
             counters.pages_lost += loss.lost;
             counters.pages_torn += loss.torn;

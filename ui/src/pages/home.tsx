@@ -3,12 +3,13 @@ import { useDisclosure } from "@mantine/hooks";
 import { Link } from "@tanstack/react-router";
 import { urgent } from "../alerts";
 import { bytes, percent, seconds } from "../format";
-import { Fills, Parts, RecentEvents, Reduction, VERDICTS } from "../home-panels";
+import { Fills, Parts, Quarantined, RecentEvents, Reduction, VERDICTS } from "../home-panels";
 import { valueWord, type Word, word } from "../i18n";
 import { Bar, Facts, inOrder, Loaded, Page, Panel, State } from "../parts";
 import { Busiest, CLUSTER, Performance } from "../performance";
 import { useAlerts, useCluster, useResiliency, useSpace, useStores, useVolumes } from "../queries";
 import type { Resiliency } from "../types";
+import { stateOf } from "../volume-facts";
 
 const LARGEST = 5;
 const ALERTS_MAX = 5;
@@ -241,9 +242,12 @@ function Largest() {
               {largest.map((volume) => (
                 <div key={volume.id}>
                   <Group justify="space-between" mb={4}>
-                    <Link to="/volumes/$name" params={{ name: volume.name }} style={{ fontSize: 14 }}>
-                      {volume.name}
-                    </Link>
+                    <Group gap="xs">
+                      <Link to="/volumes/$name" params={{ name: volume.name }} style={{ fontSize: 14 }}>
+                        {volume.name}
+                      </Link>
+                      {stateOf(volume) === "quarantine" && <State state="quarantine" of="state" />}
+                    </Group>
                     <Text size="xs" c="dimmed">
                       {bytes(volume.mapped)} {word("of")} {bytes(volume.size)}
                     </Text>
@@ -285,6 +289,7 @@ export function HomePage() {
       <SimpleGrid cols={{ base: 1, md: 2 }}>
         <Capacity />
         <Verdict />
+        <Quarantined />
         <Alerts />
         <RecentEvents />
         <Reduction />

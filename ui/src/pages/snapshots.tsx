@@ -1,8 +1,9 @@
-import { Button } from "@mantine/core";
-import { Link } from "@tanstack/react-router";
+import { Button, Tabs } from "@mantine/core";
+import { Link, useNavigate } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { CreateVolume, DeleteSnapshots } from "../dialogs";
 import { bytes, time } from "../format";
+import { GroupSnapshotsTable } from "../group-snapshots";
 import { namesOfGroups } from "../groups-of-snapshots";
 import { useLanguage, valueWord, word } from "../i18n";
 import { Loaded, Page, State } from "../parts";
@@ -55,7 +56,14 @@ function columns(language: string, groups: Map<string, string>): Column<Snapshot
       id: "group",
       title: word("groupSnapshot"),
       value: group,
-      show: (one) => group(one) ?? "–",
+      show: (one) =>
+        one.group ? (
+          <Link to="/snapshots" search={{ tab: "groups", filter: group(one) ?? one.group }}>
+            {group(one)}
+          </Link>
+        ) : (
+          "–"
+        ),
       width: "minmax(130px, 1fr)",
     },
     {
@@ -68,17 +76,16 @@ function columns(language: string, groups: Map<string, string>): Column<Snapshot
   ];
 }
 
-export function SnapshotsPage() {
+function SnapshotsTable({ filter }: { filter?: string }) {
   const language = useLanguage();
   const query = useSnapshots();
   const { operate } = useRights();
   const [dialog, setDialog] = useState<Dialog | null>(null);
   const close = () => setDialog(null);
-  const { filter } = snapshotsRoute.useSearch();
   const groups = useGroupSnapshots((query.data ?? []).some((one) => one.group !== null)).data;
   const shown = useMemo(() => columns(language, namesOfGroups(groups)), [language, groups]);
   return (
-    <Page title="snapshots">
+    <>
       <Loaded query={query}>
         {(snapshots) => (
           <DataTable
@@ -125,6 +132,31 @@ export function SnapshotsPage() {
           }}
         />
       )}
+    </>
+  );
+}
+
+/** Snapshots, and the points in time of several volumes; the address says which. */
+export function SnapshotsPage() {
+  useLanguage();
+  const navigate = useNavigate();
+  const { tab, filter } = snapshotsRoute.useSearch();
+  const turn = (to: string | null) =>
+    void navigate({ to: "/snapshots", search: to === "groups" ? { tab: "groups" } : {}, replace: true });
+  return (
+    <Page title="snapshots">
+      <Tabs value={tab ?? "snapshots"} onChange={turn} keepMounted={false}>
+        <Tabs.List mb="md">
+          <Tabs.Tab value="snapshots">{word("snapshots")}</Tabs.Tab>
+          <Tabs.Tab value="groups">{word("groupSnapshots")}</Tabs.Tab>
+        </Tabs.List>
+        <Tabs.Panel value="snapshots">
+          <SnapshotsTable filter={filter} />
+        </Tabs.Panel>
+        <Tabs.Panel value="groups">
+          <GroupSnapshotsTable filter={filter} />
+        </Tabs.Panel>
+      </Tabs>
     </Page>
   );
 }

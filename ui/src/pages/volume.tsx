@@ -23,7 +23,7 @@ import { reductionOf } from "../reduction";
 import { volumeRoute } from "../router";
 import type { Snapshot, Volume } from "../types";
 import { EventsOfVolume } from "../volume-events";
-import { quarantineOf } from "../volume-facts";
+import { quarantineOf, stateOf } from "../volume-facts";
 import { TasksOf } from "./tasks";
 
 type Dialog =
@@ -137,7 +137,7 @@ function Details({ volume }: { volume: Volume }) {
         <Bar label={word("mapped")} used={volume.mapped} whole={volume.size} />
         <Facts
           facts={[
-            [word("state"), <State key="state" state={volume.state} of="state" />],
+            [word("state"), <State key="state" state={stateOf(volume)} of="state" />],
             ...(volume.reason ? ([[word("reason"), volume.reason]] as [string, string][]) : []),
             ...quarantineOf(volume, language),
             [word("size"), bytes(volume.size)],

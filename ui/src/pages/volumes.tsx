@@ -13,6 +13,7 @@ import { useBusiest, useCluster, useRights, useSpace, useVolumes } from "../quer
 import { reductionsOfVolumes } from "../reduction";
 import { type Column, DataTable } from "../table";
 import type { Rates, Volume } from "../types";
+import { stateOf } from "../volume-facts";
 
 type Kind = "snapshot" | "group" | "resize" | "limits" | "detach" | "delete";
 type Dialog = { kind: Kind; volumes: Volume[]; done: () => void };
@@ -115,8 +116,8 @@ function columns(language: string, nodes: Map<number, string>, measured: Measure
     {
       id: "state",
       title: word("state"),
-      value: (one) => valueWord("state", one.state),
-      show: (one) => <State state={one.state} of="state" />,
+      value: (one) => valueWord("state", stateOf(one)),
+      show: (one) => <State state={stateOf(one)} of="state" />,
     },
     {
       id: "created",

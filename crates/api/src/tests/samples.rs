@@ -19,6 +19,7 @@ pub const TEXTS: &[&str] = &[
     r#"{"operation":"alert","alert":"acknowledge","id":7,"note":"known","by":"user eve"}"#,
     r#"{"operation":"alert","alert":"resolve","id":7,"note":null,"by":"user eve"}"#,
     r#"{"operation":"alert","alert":"target-list"}"#,
+    r#"{"operation":"alert","alert":"target-show","name":"hook"}"#,
     r#"{"operation":"alert","alert":"target-add","name":"hook","kind":"webhook","minimum":"warning","url":"https://example.org/a","secret":"s"}"#,
     r#"{"operation":"alert","alert":"target-delete","name":"hook"}"#,
     r#"{"operation":"alert","alert":"target-test","name":"hook"}"#,
@@ -51,6 +52,7 @@ pub const TEXTS: &[&str] = &[
     r#"{"operation":"setting-list"}"#,
     r#"{"operation":"user-create","name":"eve","role":"operator","hash":"00"}"#,
     r#"{"operation":"user-list"}"#,
+    r#"{"operation":"user-show","name":"eve"}"#,
     r#"{"operation":"user-set","name":"eve","role":"admin","hash":"00"}"#,
     r#"{"operation":"user-delete","name":"eve"}"#,
     r#"{"operation":"user-find","name":"eve"}"#,
@@ -191,6 +193,14 @@ pub fn every_operation() -> Vec<Operation> {
             user: Some(text("eve")),
         },
         Operation::TokenList,
+        Operation::TokenShow {
+            name: text("ci"),
+            user: None,
+        },
+        Operation::TokenShow {
+            name: text("ci"),
+            user: Some(text("ann")),
+        },
         Operation::JoinTokenCreate {
             spec: JoinTokenSpec {
                 ttl_seconds: Some(60),

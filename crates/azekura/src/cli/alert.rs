@@ -94,6 +94,11 @@ pub enum TargetVerb {
         #[command(flatten)]
         page: TargetListArgs,
     },
+    /// Show one who is told, and how that goes
+    Show {
+        /// Its name.
+        name: String,
+    },
     /// Tell somebody no more
     Delete {
         /// Its name.

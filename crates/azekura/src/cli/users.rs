@@ -26,6 +26,11 @@ pub enum UserVerb {
         #[command(flatten)]
         page: UserListArgs,
     },
+    /// Show one user; its version is in the JSON form
+    Show {
+        /// The name.
+        name: String,
+    },
     /// Give a user another password, which ends the user's sessions
     Passwd {
         /// The name.

@@ -409,6 +409,9 @@ fn tokens(checked: &mut Checked) {
     let made = checked.ask("POST", "/tokens", Some(spec.clone()), 200);
     checked.ask("POST", "/tokens", Some(spec), 409);
     checked.ask("GET", "/tokens", None, 200);
+    let shown = checked.ask("GET", "/tokens/t", None, 200);
+    assert!(shown.get("token").is_none() && shown["version"].is_u64());
+    checked.ask("GET", "/tokens/none", None, 404);
     let admin = checked.token.clone();
     checked.token = format!("Bearer {}", made["token"].as_str().unwrap());
     checked.ask("GET", "/status", None, 403);
@@ -448,6 +451,8 @@ fn personal_tokens(checked: &mut Checked) {
         1,
         "those of others are not there"
     );
+    checked.ask("GET", "/tokens/own", None, 200);
+    checked.ask("GET", "/tokens/ci", None, 404);
     checked.ask("DELETE", "/tokens/ci", None, 404);
     checked.ask("DELETE", "/tokens/own", None, 200);
     checked.token = admin;
@@ -463,6 +468,8 @@ fn users(checked: &mut Checked) {
     let short = json!({"name": "w", "role": "viewer", "password": "short"});
     checked.ask("POST", "/users", Some(short), 400);
     checked.ask("GET", "/users", None, 200);
+    checked.ask("GET", "/users/u", None, 200);
+    checked.ask("GET", "/users/none", None, 404);
     checked.ask("PATCH", "/users/u", Some(json!({"role": "viewer"})), 200);
     checked.ask("PATCH", "/users/none", Some(json!({"role": "viewer"})), 404);
     checked.ask("GET", "/session", None, 200);
@@ -518,6 +525,8 @@ fn alerts(checked: &mut Checked) {
     let nowhere = json!({"name": "w", "kind": "webhook"});
     checked.ask("POST", "/alert-targets", Some(nowhere), 400);
     checked.ask("GET", "/alert-targets", None, 200);
+    checked.ask("GET", "/alert-targets/t", None, 200);
+    checked.ask("GET", "/alert-targets/none", None, 404);
     checked.ask("POST", "/alert-targets/none/test", None, 404);
     checked.ask("DELETE", "/alert-targets/t", None, 200);
     checked.ask("DELETE", "/alert-targets/t", None, 404);

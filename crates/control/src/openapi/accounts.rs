@@ -26,6 +26,13 @@ pub(super) fn accounts() -> Vec<Describe> {
             .problems(&[Exists, Refused, Throttled])
             .keyless()
             .scopes(ADMIN),
+        Describe::new(Get, "/users/{name}", "user-show", "One user")
+            .named("name", USER)
+            .tagged()
+            .known()
+            .answer::<UserAnswer>("The user")
+            .problems(&[NotFound])
+            .scopes(ADMIN),
         Describe::new(
             Patch,
             "/users/{name}",

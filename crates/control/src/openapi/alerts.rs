@@ -13,7 +13,7 @@ use utoipa::openapi::path::HttpMethod::{Delete, Get, Post};
 const ALERT: &str = "Id of the alert";
 const TARGET: &str = "Name of the target";
 
-/// All of them.
+/// What is wrong.
 pub(super) fn alerts() -> Vec<Describe> {
     let act = |action: &str, summary: &str| {
         let path = format!("/alerts/{{id}}/{action}");
@@ -36,6 +36,12 @@ pub(super) fn alerts() -> Vec<Describe> {
             .scopes(LOOKING),
         act("acknowledge", "Says that somebody has seen an alert"),
         act("resolve", "Ends an alert that does not end by itself"),
+    ]
+}
+
+/// Who is told.
+pub(super) fn targets() -> Vec<Describe> {
+    vec![
         Describe::new(
             Get,
             "/alert-targets",
@@ -56,6 +62,18 @@ pub(super) fn alerts() -> Vec<Describe> {
         .answer::<AlertTargetAnswer>("The target, without secrets")
         .problems(&[Exists, Refused])
         .scopes(ADMIN),
+        Describe::new(
+            Get,
+            "/alert-targets/{name}",
+            "alert-target-show",
+            "One who is told of alerts, without secrets",
+        )
+        .named("name", TARGET)
+        .tagged()
+        .known()
+        .answer::<AlertTargetAnswer>("The target")
+        .problems(&[NotFound])
+        .scopes(LOOKING),
         Describe::new(
             Delete,
             "/alert-targets/{name}",

@@ -1,7 +1,7 @@
 //! Every route: what it takes, what it answers, who may ask.
 
 use super::accounts::{accounts, sessions};
-use super::alerts::alerts;
+use super::alerts::{alerts, targets};
 use super::describe::{Describe, Described};
 use super::groups::groups;
 use super::kubernetes::kubernetes;
@@ -51,6 +51,7 @@ pub(super) fn operations() -> Vec<Described> {
         logs(),
         tasks(),
         alerts(),
+        targets(),
         kubernetes(),
         joining(),
         containers(),
@@ -664,6 +665,18 @@ fn tokens() -> Vec<Describe> {
         .answer::<TokenAnswer>("The token; its secret is in this answer and never again")
         .problems(&[NotFound, Exists, Refused])
         .keyless()
+        .scopes(LOOKING),
+        Describe::new(
+            Get,
+            "/tokens/{name}",
+            "token-show",
+            "One token without its secret: one's own, or as an administrator any",
+        )
+        .named("name", "Name of the token")
+        .tagged()
+        .known()
+        .answer::<TokenAnswer>("The token")
+        .problems(&[NotFound])
         .scopes(LOOKING),
         Describe::new(
             Delete,

@@ -16,14 +16,17 @@ use axum::extract::{Query, State};
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, patch, post};
+use axum::routing::{delete, get, post};
 use std::time::Instant;
 
 /// Their routes.
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/users", get(user_list).post(user_create))
-        .route("/users/{name}", patch(user_set).delete(user_delete))
+        .route(
+            "/users/{name}",
+            get(user_show).patch(user_set).delete(user_delete),
+        )
         .route("/session", get(session).post(log_in).delete(log_out))
         .route("/session/password", post(own_password))
         .route("/sessions", get(session_list))
@@ -33,6 +36,13 @@ pub(super) fn routes() -> Router<Shared> {
 
 async fn user_list(State(shared): State<Shared>, query: Asked<UserQuery>) -> Reply {
     shared.listed(query).await
+}
+
+async fn user_show(State(shared): State<Shared>, path: PathText) -> Reply {
+    let name = text(path);
+    shared
+        .reply(name.map(|name| Operation::UserShow { name }))
+        .await
 }
 
 async fn user_create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {

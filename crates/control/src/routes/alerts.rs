@@ -11,7 +11,7 @@ use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 
 /// Their routes.
 pub(super) fn routes() -> Router<Shared> {
@@ -21,7 +21,10 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/alerts/{id}/acknowledge", post(acknowledge))
         .route("/alerts/{id}/resolve", post(resolve))
         .route("/alert-targets", get(target_list).post(target_add))
-        .route("/alert-targets/{name}", delete(target_delete))
+        .route(
+            "/alert-targets/{name}",
+            get(target_show).delete(target_delete),
+        )
         .route("/alert-targets/{name}/test", post(target_test))
 }
 
@@ -92,6 +95,12 @@ async fn target_list(State(shared): State<Shared>, query: Asked<TargetQuery>) ->
 async fn target_add(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Reply {
     let spec = bytes(body).and_then(|body| parse::<AlertTargetSpec>(&headers, &body));
     reply(&shared, spec.map(AlertOperation::TargetAdd)).await
+}
+
+async fn target_show(State(shared): State<Shared>, path: PathText) -> Reply {
+    let name = text(path);
+    let asked = name.map(|name| AlertOperation::TargetShow { name });
+    reply(&shared, asked).await
 }
 
 async fn target_delete(State(shared): State<Shared>, path: PathText) -> Reply {

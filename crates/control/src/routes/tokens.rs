@@ -17,13 +17,13 @@ use api::{
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
-use axum::routing::{delete, get};
+use axum::routing::get;
 
 /// Their routes.
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/tokens", get(token_list).post(token_create))
-        .route("/tokens/{name}", delete(token_delete))
+        .route("/tokens/{name}", get(token_show).delete(token_delete))
 }
 
 /// The user who asks for his own. Nothing: those of all are asked for, which is an administrator's.
@@ -67,6 +67,22 @@ async fn token_create(State(shared): State<Shared>, headers: HeaderMap, body: Bo
         }))),
         other => other.into(),
     }
+}
+
+async fn token_show(State(shared): State<Shared>, path: PathText) -> Reply {
+    let name = match text(path) {
+        Ok(name) => name,
+        Err(error) => return error.into(),
+    };
+    let access = auth::current();
+    let user = own(&access);
+    let is_own = user.is_some();
+    let show = Operation::TokenShow { name, user };
+    let shown = match is_own {
+        true => shared.do_allowed(access, show).await,
+        false => shared.call(show).await,
+    };
+    shown.into()
 }
 
 async fn token_delete(State(shared): State<Shared>, path: PathText) -> Reply {

@@ -276,6 +276,6 @@ fn the_document_says_which_requests_take_a_condition() {
         }
     }
     // Set and delete of containers, volumes and users; resize, restore, attach, detach; nodes, stores; tokens, targets. Known: one
-    // container, volume, node and store.
-    assert_eq!(found, (14, 4));
+    // container, volume, node, store, user, token and target.
+    assert_eq!(found, (14, 7));
 }

@@ -134,6 +134,7 @@ const APART: &[Apart] = &[
     ),
     apart("GET /api/v1/sessions", "", USERS, OWN),
     apart("GET /api/v1/tokens", "", USERS, OWN),
+    apart("GET /api/v1/tokens/t", "", USERS, OWN),
     apart("DELETE /api/v1/tokens/t", "", USERS, OWN),
     // Those that stand for themselves are in the list of others.
     apart(

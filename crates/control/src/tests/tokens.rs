@@ -95,6 +95,7 @@ pub(super) const OTHERS: &[(&str, &str, &str)] = &[
         r#"{"name":"u","role":"viewer","password":"long enough"}"#,
         "",
     ),
+    ("GET /api/v1/users/u", "", ""),
     ("PATCH /api/v1/users/u", r#"{"role":"viewer"}"#, ""),
     ("DELETE /api/v1/users/u", "", ""),
     ("GET /api/v1/audit", "", ""),

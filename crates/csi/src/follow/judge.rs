@@ -1,8 +1,9 @@
 //! Who is lost. Pure: time comes in as an argument.
 
+use super::unfenced::PATIENCE;
 use super::{FollowOptions, Worker};
 use api::VolumeAnswer;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// When each node was heard, by this process's clock: what nodes write as their time is not compared with anything.
@@ -83,28 +84,44 @@ pub(super) fn suspects<'a>(
 pub(super) enum Evidence {
     /// Its owner has heard it lately.
     Heard,
-    /// Its owner would have heard it, or nobody has served the volume for so long that it would have asked for it.
+    /// Its owner would have heard it, or nobody has served the volume for so long that it would have asked for it: also of one whose
+    /// owner lives and cannot open it, for to fence it is to have that tried again.
     Silent,
     /// Not known: its owner does not answer, or has not served it for long enough.
     Unknown,
+    /// Nobody will know: its owner is gone or the volume is in quarantine, and nobody else has opened it for so long. It is not taken
+    /// from anybody, and is not waited for either.
+    Mute,
+}
+
+/// Whether somebody is taken to serve a volume, `alive` being the nodes that live. One in quarantine keeps the owner that ended last, and
+/// an owner that lives may not be able to open it: then it says so.
+pub(super) fn is_served(volume: &VolumeAnswer, alive: &BTreeSet<u32>) -> bool {
+    let owned = volume.owner.is_some_and(|owner| alive.contains(&owner));
+    let answered = volume.activity.is_some() || !volume.clients.is_empty();
+    answered || (owned && !volume.unserved && volume.quarantine_until_ms.is_none())
 }
 
 /// Since when nobody has served volumes, and when that was seen last, by this process's clock.
 #[derive(Default)]
 pub(super) struct Unserved(BTreeMap<u64, (Instant, Instant)>);
 
+/// How far apart two looks at one volume may be, for what both see to be taken for what was between them: a round that fences volumes of
+/// so many lost nodes must not have the next one begin anew.
+pub(super) fn apart(options: &FollowOptions, lost: usize) -> Duration {
+    options.silent_after + options.pause + PATIENCE * lost as u32
+}
+
 impl Unserved {
-    /// Takes in what is shown of a volume now; for how long nobody has served it, as far as this process has seen. Between two looks
-    /// that are far apart somebody may have.
-    pub fn note(
-        &mut self,
-        volume: &VolumeAnswer,
-        now: Instant,
-        options: &FollowOptions,
-    ) -> Duration {
-        let lately = |seen: Instant| now.duration_since(seen) < options.silent_after;
-        self.0.retain(|_, (_, seen)| lately(*seen));
-        if volume.owner.is_some() {
+    /// Forgets volumes that have not been looked at for so long: somebody may have served them.
+    pub fn forget(&mut self, now: Instant, apart: Duration) {
+        self.0
+            .retain(|_, (_, seen)| now.duration_since(*seen) < apart);
+    }
+
+    /// Takes in what is shown of a volume now; for how long nobody has served it, as far as this process has seen.
+    pub fn note(&mut self, volume: &VolumeAnswer, alive: &BTreeSet<u32>, now: Instant) -> Duration {
+        if is_served(volume, alive) {
             self.0.remove(&volume.id);
             return Duration::ZERO;
         }
@@ -123,10 +140,13 @@ pub(super) fn evidence(
     options: &FollowOptions,
 ) -> Evidence {
     let Some(client) = volume.clients.iter().find(|client| client.name == name) else {
-        return match volume.owner {
-            Some(_) => Evidence::Unknown,
-            None if unserved < options.silent_after => Evidence::Unknown,
-            None => Evidence::Silent,
+        // Of one whose owner is gone a client that lives asks in vain: that nobody opens it says nothing of the client.
+        let gone = volume.owner.is_some() && !volume.unserved;
+        let refused = gone || volume.quarantine_until_ms.is_some();
+        return match (unserved < options.silent_after, refused) {
+            (true, _) => Evidence::Unknown,
+            (false, true) => Evidence::Mute,
+            (false, false) => Evidence::Silent,
         };
     };
     let silence = Duration::from_millis(client.silent_ms);
@@ -266,7 +286,9 @@ mod tests {
                 owner,
                 ..VolumeAnswer::default()
             };
-            let since = unserved.note(&volume, at(start, seconds), &OPTIONS);
+            let alive = BTreeSet::from([2]);
+            unserved.forget(at(start, seconds), apart(&OPTIONS, 1));
+            let since = unserved.note(&volume, &alive, at(start, seconds));
             evidence(&volume, "a", since, &OPTIONS)
         };
         assert_eq!(says(100, None), Evidence::Unknown);
@@ -276,6 +298,46 @@ mod tests {
         assert_eq!(says(117, None), Evidence::Unknown, "it counts anew");
         assert_eq!(says(131, None), Evidence::Unknown);
         assert_eq!(says(132, None), Evidence::Silent);
-        assert_eq!(says(150, None), Evidence::Unknown, "nobody looked for long");
+        assert_eq!(says(158, None), Evidence::Silent, "a round that fenced");
+        assert_eq!(says(185, None), Evidence::Unknown, "nobody looked for long");
+    }
+
+    #[test]
+    fn a_volume_that_cannot_be_opened_is_not_waited_for_and_one_whose_owner_lives_is() {
+        let start = Instant::now();
+        let says = |owner: Option<u32>, quarantine_until_ms: Option<u64>, unserved: bool| {
+            let volume = VolumeAnswer {
+                id: 7,
+                owner,
+                quarantine_until_ms,
+                unserved,
+                ..VolumeAnswer::default()
+            };
+            let (alive, mut unserved) = (BTreeSet::from([1]), Unserved::default());
+            [0, 14, 15].map(|seconds| {
+                let since = unserved.note(&volume, &alive, at(start, seconds));
+                evidence(&volume, "a", since, &OPTIONS)
+            })
+        };
+        let waited = [Evidence::Unknown, Evidence::Unknown, Evidence::Mute];
+        assert_eq!(says(Some(2), None, false), waited, "its owner is gone");
+        for unserved in [false, true] {
+            assert_eq!(
+                says(Some(1), Some(1), unserved),
+                waited,
+                "its owner lives, and may not open it"
+            );
+        }
+        assert_eq!(says(None, Some(1), false), waited);
+        assert_eq!(
+            says(Some(1), None, false),
+            [const { Evidence::Unknown }; 3],
+            "its owner may hear the client"
+        );
+        assert_eq!(
+            says(Some(1), None, true),
+            [Evidence::Unknown, Evidence::Unknown, Evidence::Silent],
+            "its owner lives, and cannot open it"
+        );
     }
 }

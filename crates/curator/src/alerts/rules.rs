@@ -422,7 +422,7 @@ pub fn from_event(event: &EventRow) -> Option<WantedAlert> {
             Severity::Critical,
             "volume-quarantined",
             "nobody can use the volume until the quarantine is over; the nodes that opened it ended",
-            "report what those logs say; then resolve this alert",
+            "report what those logs say; the release of the volume resolves this alert, or you do when it is served again",
         ),
         _ => return None,
     };

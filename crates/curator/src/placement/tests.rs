@@ -31,6 +31,7 @@ fn groups_over(stores: &[StoreFacts], copies: u8, count: u32) -> Vec<GroupRow> {
         session: 1,
         capacity: ByteCount(facts.capacity),
         domains: facts.domains.clone(),
+        earlier: Vec::new(),
     };
     let rows: Vec<StoreRow> = stores.iter().map(row).collect();
     plan_groups(&rows, copies, &[], count)
@@ -132,6 +133,26 @@ fn a_lost_store_is_replaced_and_nothing_else_moves() {
     assert!(groups.iter().all(|row| row.members.len() == 2));
     let (least, most) = extremes(&groups);
     assert!(most - least <= 2, "declustered: {:?}", loads(&groups));
+}
+
+#[test]
+fn groups_that_a_lost_store_was_in_move_for_balance_again() {
+    let mut stores = one_per_node(3);
+    let mut groups = groups_over(&stores, 2, 64);
+    stores[1].standing = Standing::Lost;
+    settle(&mut groups, &stores);
+    let lost = |row: &GroupRow| row.former == [StoreId(2)];
+    assert!(groups.iter().any(lost), "nobody has removed it");
+    for row in &mut groups {
+        row.former = vec![StoreId(2)];
+    }
+    stores.push(store(4, 4, 100 * GIB));
+    assert!(
+        settle(&mut groups, &stores) > 0,
+        "a new store gets its share"
+    );
+    let (least, most) = extremes(&groups);
+    assert!(most - least <= 2, "{:?}", loads(&groups));
 }
 
 fn extremes(groups: &[GroupRow]) -> (usize, usize) {
@@ -263,10 +284,27 @@ fn a_full_store_is_filled_on_when_no_other_can_take_its_place() {
     let change = changes.first().expect("another takes its place");
     assert!(change.former == [lacking] && change.members.len() == 2);
     let others = |facts: &&mut StoreFacts| facts.id != lacking;
+    let mut nearly = stores.clone();
+    { nearly.iter_mut().filter(others) }.for_each(|facts| facts.has_room = false);
+    let changes = plan(&groups, &nearly, &GroupSizes::new(), limits);
+    assert_eq!(changes.len(), 1, "one that is nearly full takes a copy");
+    let mut tried = groups.clone();
+    let third = change
+        .members
+        .iter()
+        .find(|id| !groups[0].members.contains(id));
+    // The one has come back in the place of the other.
+    tried[0].returning.push(lacking);
+    tried[0].former.push(*third.expect("another one"));
+    assert_eq!(
+        plan(&tried, &nearly, &GroupSizes::new(), limits),
+        [],
+        "but not twice"
+    );
     stores
         .iter_mut()
         .filter(others)
-        .for_each(|facts| facts.has_room = false);
+        .for_each(|facts| (facts.is_full, facts.has_room) = (true, false));
     assert_eq!(plan(&groups, &stores, &GroupSizes::new(), limits), []);
 }
 

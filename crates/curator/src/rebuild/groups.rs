@@ -2,7 +2,7 @@
 
 use super::{Merged, RebuildError};
 use catalog::GroupRow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vocab::{Generation, GroupId, StoreId};
 
 /// Generations left out: more changes than a group can have seen after its newest note.
@@ -32,10 +32,11 @@ pub(super) fn find(merged: &Merged<'_>) -> Result<Vec<GroupRow>, RebuildError> {
             }
         }
     }
+    let gone = merged.gone();
     let mut groups = Vec::new();
     for row in merged.list::<GroupRow>()? {
         let seen = seen.remove(&row.id).unwrap_or_default();
-        groups.push(renew(row, &seen));
+        groups.push(renew(row, &seen, &gone));
     }
     // Made after the newest note, and used already.
     for (id, seen) in seen
@@ -57,16 +58,26 @@ pub(super) fn find(merged: &Merged<'_>) -> Result<Vec<GroupRow>, RebuildError> {
             returning: Vec::new(),
             leaving: None,
         };
-        groups.push(renew(row, &seen));
+        groups.push(renew(row, &seen, &gone));
     }
     Ok(groups)
 }
 
-/// Members stay; whoever else holds something is asked last, and every member is compared with all others before it
-/// counts as complete.
-fn renew(row: GroupRow, seen: &Seen) -> GroupRow {
+/// Members that are not gone stay; whoever else holds something is asked last, and every member is compared with all others before it
+/// counts as complete. A group of which all are gone keeps them: only if one comes back is anything of it found.
+fn renew(mut row: GroupRow, seen: &Seen, gone: &BTreeSet<StoreId>) -> GroupRow {
     let mut former = row.former.clone();
     former.extend(&seen.holders);
+    let mut left = row.members.iter().chain(&former);
+    if left.any(|store| !gone.contains(store)) {
+        row.members.retain(|store| !gone.contains(store));
+        former.retain(|store| !gone.contains(store));
+    }
+    if row.members.is_empty() {
+        row.members = std::mem::take(&mut former);
+        row.members.sort_unstable();
+        row.members.dedup();
+    }
     former.retain(|store| !row.members.contains(store));
     former.sort_unstable();
     former.dedup();
@@ -74,6 +85,7 @@ fn renew(row: GroupRow, seen: &Seen) -> GroupRow {
         generation: Generation(row.generation.0.max(seen.promised.0) + GENERATIONS_JUMP),
         filling: row.members.clone(),
         returning: row.members.clone(),
+        leaving: row.leaving.filter(|store| row.members.contains(store)),
         former,
         ..row
     }

@@ -2,7 +2,9 @@
 
 use super::*;
 use catalog::{ContainerRow, MapRoot, SegmentReplica, SegmentRow, VolumeRoot};
-use vocab::{ByteCount, ContainerId, Epoch, LineageId, Position, SegmentId};
+use vocab::{
+    ByteCount, ContainerId, Epoch, Generation, GroupId, LineageId, NodeId, Position, SegmentId,
+};
 use wire::{LogSurvey, Note, SegmentTail};
 
 fn segment(id: u32, epoch: u64, start: u64, stores: &[u32]) -> SegmentRow {
@@ -307,4 +309,167 @@ fn disks_of_another_cluster_and_copies_are_refused() {
         rebuild(&sources(twice)),
         Err(RebuildError::Twice(StoreId(1)))
     );
+}
+
+fn group(factor: u32, members: &[u32]) -> GroupRow {
+    GroupRow {
+        id: GroupId(factor * 100_000 + 1),
+        generation: Generation(3),
+        replication_factor: u8::try_from(factor).expect("small"),
+        members: members.iter().copied().map(StoreId).collect(),
+        filling: Vec::new(),
+        former: Vec::new(),
+        returning: Vec::new(),
+        leaving: None,
+    }
+}
+
+/// Store 2 is lost; store 1 has the rows of it, of volume `a`, and of these groups.
+fn without_two(groups: &[GroupRow]) -> Sources {
+    let store = StoreRow {
+        id: StoreId(2),
+        node: NodeId(2),
+        incarnation: Incarnation(2),
+        session: 0,
+        capacity: ByteCount(1),
+        domains: Vec::new(),
+        earlier: Vec::new(),
+    };
+    let row = volume(5, 0, vec![segment(1, 5, 1, &[1, 2])]);
+    let mut rows = vec![note(3, &row), note(4, &store)];
+    rows.extend(groups.iter().map(|group| note(5, group)));
+    Sources {
+        without: [StoreId(2)].into(),
+        accepted: ["a".to_owned()].into(),
+        ..sources(vec![survey(1, rows)])
+    }
+}
+
+fn rebuilt_group(rebuilt: &Rebuilt, like: &GroupRow) -> GroupRow {
+    serde_json::from_slice(&rebuilt.rows[&like.key()]).expect("a row")
+}
+
+#[test]
+fn a_store_that_is_gone_is_waited_for_by_no_group_and_no_log() {
+    let pair = GroupRow {
+        former: vec![StoreId(2)],
+        ..group(2, &[1, 3])
+    };
+    let mut two = without_two(&[pair.clone(), group(3, &[1, 2])]);
+    two.without.insert(StoreId(3));
+    let rebuilt = rebuild(&two).expect("named");
+    for like in [&pair, &group(3, &[1, 2])] {
+        let found = rebuilt_group(&rebuilt, like);
+        assert_eq!(found.members, [StoreId(1)]);
+        assert_eq!(found.filling, [StoreId(1)]);
+        assert_eq!(found.former, []);
+    }
+    let row = rebuilt_volume(&rebuilt);
+    let replicas = row.segments[0].replicas.iter();
+    let stores: Vec<StoreId> = replicas.map(|replica| replica.store).collect();
+    assert_eq!(stores, [StoreId(1)]);
+    let key = StoreRow::key_of(StoreId(2));
+    assert!(!rebuilt.rows.contains_key(&key), "nobody names it");
+}
+
+#[test]
+fn what_a_store_that_is_gone_held_alone_is_waited_for() {
+    let alone = group(1, &[2]);
+    let rebuilt = rebuild(&without_two(std::slice::from_ref(&alone))).expect("named");
+    assert_eq!(rebuilt_group(&rebuilt, &alone).members, [StoreId(2)]);
+    let key = StoreRow::key_of(StoreId(2));
+    assert!(rebuilt.rows.contains_key(&key));
+    let text = rebuilt.remarks.join(" ");
+    assert!(text.contains("azekura disk remove 2 --lost"), "{text}");
+}
+
+#[test]
+fn what_only_a_store_that_is_gone_had_whole_may_be_lost() {
+    let half = GroupRow {
+        filling: vec![StoreId(1)],
+        ..group(2, &[1, 2])
+    };
+    let named = Sources {
+        accepted: BTreeSet::new(),
+        ..without_two(&[half])
+    };
+    let rebuilt = rebuild(&named).expect("named");
+    let (_, reason) = &rebuilt.incomplete[0];
+    assert!(reason.contains("a group of 2 copies"), "{reason}");
+}
+
+/// Why volume `a` stays offline, when this group is there and nothing was accepted; empty: it does not.
+fn reasons_with(group: GroupRow) -> String {
+    let named = Sources {
+        accepted: BTreeSet::new(),
+        ..without_two(&[group])
+    };
+    let rebuilt = rebuild(&named).expect("named");
+    let reasons = rebuilt.incomplete.into_iter().map(|(_, reason)| reason);
+    reasons.collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn what_only_a_holder_had_before_anything_was_compared_may_be_lost() {
+    // As an earlier rebuild left it.
+    let uncompared = GroupRow {
+        filling: vec![StoreId(1)],
+        former: vec![StoreId(2)],
+        ..group(2, &[1])
+    };
+    let reasons = reasons_with(uncompared.clone());
+    assert!(reasons.contains("a group of 2 copies"), "{reasons}");
+    // A member that was compared with it has all of it.
+    let compared = GroupRow {
+        filling: Vec::new(),
+        ..uncompared
+    };
+    let reasons = reasons_with(compared);
+    assert!(!reasons.contains("a group of 2 copies"), "{reasons}");
+}
+
+#[test]
+fn a_former_member_that_is_here_stands_for_no_complete_one() {
+    let part = GroupRow {
+        filling: vec![StoreId(3)],
+        former: vec![StoreId(1)],
+        ..group(2, &[2, 3])
+    };
+    let mut two = without_two(&[part]);
+    two.accepted.clear();
+    two.surveys.push(survey(3, Vec::new()));
+    let rebuilt = rebuild(&two).expect("named");
+    let (_, reason) = &rebuilt.incomplete[0];
+    assert!(reason.contains("a group of 2 copies"), "{reason}");
+}
+
+#[test]
+fn a_store_that_a_log_waits_for_stays_in_the_list() {
+    let key = StoreRow::key_of(StoreId(2));
+    let light = LightRow {
+        id: StoreId(2),
+        on: Vec::new(),
+        at_ms: 1,
+    };
+    // All copies of its log were there, and nobody accepts that loss.
+    let mut two = without_two(&[group(2, &[1, 2])]);
+    two.accepted.clear();
+    let alone = volume(5, 0, vec![segment(1, 5, 1, &[2])]);
+    two.surveys[0].notes.push(note(6, &alone));
+    two.surveys[0].notes.push(note(6, &light));
+    let rebuilt = rebuild(&two).expect("named");
+    assert_eq!(rebuilt.incomplete.len(), 1);
+    assert!(rebuilt.rows.contains_key(&key), "{:?}", rebuilt.remarks);
+    // Accepted, the volume has a log without a copy that is there: that waits, too.
+    two.accepted.insert("a".to_owned());
+    let rebuilt = rebuild(&two).expect("named");
+    assert!(rebuilt.rows.contains_key(&key), "{:?}", rebuilt.remarks);
+    let text = rebuilt.remarks.join(" ");
+    assert!(text.contains("azekura disk remove 2 --lost"), "{text}");
+    // With a copy elsewhere nothing waits, and nothing of the store is left.
+    let both = volume(5, 0, vec![segment(1, 5, 1, &[1, 2])]);
+    two.surveys[0].notes.push(note(7, &both));
+    let rebuilt = rebuild(&two).expect("named");
+    assert!(!rebuilt.rows.contains_key(&key), "{:?}", rebuilt.remarks);
+    assert!(!rebuilt.rows.contains_key(&light.key()));
 }

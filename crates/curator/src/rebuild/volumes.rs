@@ -3,7 +3,8 @@
 
 use super::{Merged, RebuildError, incomplete};
 use catalog::{
-    ContainerRow, GroupRow, LogNote, SnapshotRow, SnapshotState, VolumeRoot, VolumeRow, VolumeState,
+    ContainerRow, GroupRow, LogNote, SegmentReplica, SnapshotRow, SnapshotState, VolumeRoot,
+    VolumeRow, VolumeState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use vocab::{Epoch, Position, SegmentId, SnapshotId, StoreId, VolumeId};
@@ -66,7 +67,7 @@ pub(super) fn find(merged: &Merged<'_>) -> Result<Found, RebuildError> {
         .into_iter()
         .map(|row| (row.id, row))
         .collect();
-    let lost_factors = lost_factors(merged)?;
+    let (lost_factors, gone) = (lost_factors(merged)?, merged.gone());
     let rows = merged.list::<VolumeRow>()?;
     let known: BTreeSet<VolumeId> = rows.iter().map(|row| row.id).collect();
     check_accounted(merged, &known, &logs)?;
@@ -80,7 +81,7 @@ pub(super) fn find(merged: &Merged<'_>) -> Result<Found, RebuildError> {
                 let copies = lost_factors.contains(&container.replication_factor);
                 let lost = copies.then(|| {
                     let factor = container.replication_factor;
-                    format!("all members of a group of {factor} copies are missing")
+                    format!("all that is sure to hold a group of {factor} copies is missing")
                 });
                 let least = container.copies_min;
                 problems_of(merged, &volume, note, log, least)
@@ -111,21 +112,41 @@ pub(super) fn find(merged: &Merged<'_>) -> Result<Found, RebuildError> {
                 }
             }
         };
+        // What stays offline may be waited for.
+        if !matches!(volume.state, VolumeState::Incomplete(_)) {
+            forget_replicas(&mut volume, &gone);
+        }
         found.volumes.push(volume);
     }
     settle(merged, &mut found)?;
     Ok(found)
 }
 
-/// Replication factors of groups of which no member is here.
+/// Replication factors of groups of which what is here may lack something: all complete members are gone, or any holder where no member
+/// was compared since an earlier rebuild, for then each of them may alone hold something. What a former member holds the complete ones
+/// have, and it may have been no more than a part.
 fn lost_factors(merged: &Merged<'_>) -> Result<BTreeSet<u8>, RebuildError> {
-    let without = &merged.sources.without;
+    let gone = merged.gone();
     let groups = merged.list::<GroupRow>()?;
     let lost = groups.iter().filter(|group| {
+        let complete: Vec<StoreId> = group.complete().collect();
         let mut holders = group.members.iter().chain(&group.former);
-        holders.all(|store| without.contains(store))
+        match complete.is_empty() {
+            true => holders.any(|store| gone.contains(store)),
+            false => complete.iter().all(|store| gone.contains(store)),
+        }
     });
     Ok(lost.map(|group| group.replication_factor).collect())
+}
+
+/// A log has the copies that are left: it is given others. One of which none is left keeps them.
+fn forget_replicas(volume: &mut VolumeRow, gone: &BTreeSet<StoreId>) {
+    for segment in &mut volume.segments {
+        let stays = |replica: &SegmentReplica| !gone.contains(&replica.store);
+        if segment.replicas.iter().any(stays) {
+            segment.replicas.retain(stays);
+        }
+    }
 }
 
 /// A log that no row describes is data of nobody: its volume was deleted, or created a moment before the catalog was lost.

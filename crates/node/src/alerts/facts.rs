@@ -2,6 +2,7 @@
 
 use super::is_excused;
 use crate::ClusterView;
+use crate::health::FAILED_DELAY;
 use crate::host::Host;
 use api::{ComponentAnswer, ResiliencyAnswer};
 use catalog::{CatalogError, CertificateRow, NodeRow, StoreRow, Subject, VolumeRow, VolumeState};
@@ -119,7 +120,9 @@ fn stores(host: &Host, view: &ClusterView, now_ms: u64) -> Vec<StoreHealth> {
     let store = |row: &StoreRow| {
         let seen = host.health.seen(row.id);
         let answers = seen.as_ref().is_some_and(|seen| seen.silent.is_none());
+        let silent = seen.as_ref().and_then(|seen| seen.silent.clone());
         let status = seen.and_then(|seen| seen.status);
+        let failed = silent.or_else(|| status.as_ref()?.failed.clone());
         let node = view.nodes.get(&row.node);
         StoreHealth {
             id: row.id,
@@ -128,7 +131,7 @@ fn stores(host: &Host, view: &ClusterView, now_ms: u64) -> Vec<StoreHealth> {
             excused: is_excused(view, row.id, now_ms),
             // What was never asked is not known to be away.
             standing: standings.get(&row.id).copied().unwrap_or(Standing::Present),
-            failed: status.as_ref().and_then(|status| status.failed.clone()),
+            failed: failed.filter(|_| host.health.failed_for(row.id) >= Some(FAILED_DELAY)),
             full: answers && status.as_ref().is_some_and(|status| status.full),
             protected: view.space.stores.contains(&row.id),
             fill: host.health.fill(row.id).filter(|_| answers),

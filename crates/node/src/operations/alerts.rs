@@ -135,6 +135,7 @@ impl Host {
                 self.resolve_alert(id, noted(note)?, by).await
             }
             AlertOperation::TargetList => self.list_targets().await,
+            AlertOperation::TargetShow { name } => self.show_target(&name).await,
             AlertOperation::TargetAdd(spec) => self.add_target(spec).await,
             AlertOperation::TargetDelete { name } => {
                 let deleted = self.catalog.delete_alert_target(&name).await;
@@ -227,6 +228,23 @@ impl Host {
         let row = turned.await.map_err(catalog_error)?;
         self.upkeep.alerts.on_changed();
         Ok(Answer::Alert(describe(row)))
+    }
+
+    /// Resolves the open alert of a kind about an entity, if there is one that somebody ends by hand.
+    pub(super) async fn resolve_named(
+        &self,
+        kind: &str,
+        entity: &str,
+        by: &str,
+        note: &str,
+    ) -> Result<()> {
+        let now = self.catalog.alerts_now().await.map_err(catalog_error)?;
+        let named = |row: &&AlertRow| row.name() == (kind, entity) && row.by_hand;
+        let Some(row) = now.open.iter().find(named) else {
+            return Ok(());
+        };
+        let resolved = self.resolve_alert(row.id, Some(note.to_owned()), by.to_owned());
+        resolved.await.map(|_| ())
     }
 
     async fn alert_head(&self) -> Option<AlertHead> {

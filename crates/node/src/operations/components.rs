@@ -7,7 +7,7 @@ use catalog::GroupRow;
 use catalog::kv::KvMembers;
 use curator::{Domain, Domains, NODE_LEVEL, STORE_LEVEL, Standing, StoreFacts, level_name};
 use std::collections::{BTreeMap, BTreeSet};
-use vocab::StoreId;
+use vocab::{ByteCount, StoreId};
 use world::{Duration, Time};
 
 /// What the catalog said of its members is good for so long.
@@ -24,6 +24,12 @@ pub(super) fn taking_part(
 ) -> impl Iterator<Item = &StoreFacts> {
     let stores = stores.values();
     stores.filter(|facts| facts.standing != Standing::Lost)
+}
+
+/// Bytes of a store that copies which are lost elsewhere may be made on: what it keeps back is for drains and compaction. Pure.
+pub(super) fn fillable(facts: &StoreFacts) -> u64 {
+    let kept_back = store::kept_back(ByteCount(facts.capacity)).0;
+    facts.capacity.saturating_sub(kept_back)
 }
 
 /// How many domains may be lost of the groups with one number of copies, whichever they are: complete copies that answer, in
@@ -49,7 +55,7 @@ fn data_tolerates(
 }
 
 /// How many domains may be lost so that `used` bytes fit again with so many copies on those that stay, the largest lost
-/// first. `sizes`: bytes of each domain. Pure.
+/// first. `sizes`: what can be filled of each domain, in bytes. Pure.
 fn capacity_tolerates(sizes: &[u64], used: u64, copies: u8) -> u32 {
     let mut sizes = sizes.to_vec();
     sizes.sort_unstable_by(|one, other| other.cmp(one));
@@ -142,7 +148,7 @@ pub(super) fn capacity_component(
 ) -> ComponentAnswer {
     let mut sizes: BTreeMap<Domain, u64> = BTreeMap::new();
     for facts in taking_part(stores) {
-        *sizes.entry(apart.of(facts.id, level)).or_default() += facts.capacity;
+        *sizes.entry(apart.of(facts.id, level)).or_default() += fillable(facts);
     }
     let sizes: Vec<u64> = sizes.into_values().collect();
     let tolerates = capacity_tolerates(&sizes, used, copies);

@@ -77,13 +77,7 @@ impl Host {
             .await
             .map_err(catalog_error)?;
         // Without enough stores the container waits for them; the upkeep plans its groups then.
-        let planned = self
-            .catalog
-            .ensure_groups(
-                row.replication_factor,
-                self.groups_for(row.replication_factor),
-            )
-            .await;
+        let planned = self.ensure_groups(row.replication_factor).await;
         if let Err(error) = planned {
             tracing::warn!(container = %row.name, %error, "no placement groups yet");
         }
@@ -166,13 +160,7 @@ impl Host {
             .set_container(name, apply)
             .await
             .map_err(catalog_error)?;
-        let _ = self
-            .catalog
-            .ensure_groups(
-                row.replication_factor,
-                self.groups_for(row.replication_factor),
-            )
-            .await;
+        let _ = self.ensure_groups(row.replication_factor).await;
         let _ = membership::refresh(self, &[Part::Groups, Part::Containers]).await;
         let volumes = self
             .catalog

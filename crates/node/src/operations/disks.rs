@@ -6,6 +6,7 @@
 //!   is made good by the next start, or by repeating the operation.
 //! - A store answers nobody before the catalog knows what its groups can expect of it.
 //! - A store that is removed is taken out first and judged afterwards: nothing can come to it in between.
+//! - A store that has failed is taken out before its successor's disks are opened, which may be the same ones: it answers nothing either way.
 
 use super::members::{Member, store_member};
 use super::status::{describe, place};
@@ -17,7 +18,7 @@ use crate::options::StoreSpec;
 use crate::stores::open_store;
 use crate::tasks::{kind, new_task, store_subject};
 use api::{
-    Answer, DiskAnswer, DiskLight, DiskReplacement, DiskSpec, ErrorKind, Operation, OperationError,
+    Answer, DiskAnswer, DiskReplacement, DiskSpec, ErrorKind, Operation, OperationError,
     StartedAnswer,
 };
 use catalog::{CatalogError, GroupRow, Subject, VolumeRow};
@@ -42,7 +43,7 @@ const ABSENT_INTERVAL: Duration = Duration::from_secs(30);
 /// Stores of one node.
 const STORES_MAX: usize = 64;
 
-fn refused(reason: impl Into<String>) -> OperationError {
+pub(super) fn refused(reason: impl Into<String>) -> OperationError {
     OperationError::new(ErrorKind::Refused, reason)
 }
 
@@ -251,33 +252,7 @@ impl Host {
         answer
     }
 
-    /// Switches the lights of disks of a store of this node.
-    async fn locate_disks(self: &Rc<Self>, id: StoreId, light: &DiskLight) -> Result<Answer> {
-        let bay = self.bay()?;
-        let mut disks = bay.list().await;
-        disks.retain(|disk| disk.store == id.0);
-        if let Some(path) = &light.path {
-            let paths: Vec<&str> = disks.iter().map(|disk| disk.path.as_str()).collect();
-            if !paths.contains(&path.as_str()) {
-                return Err(OperationError::not_found(format!(
-                    "{id} has no disk {path}: its disks are {}",
-                    paths.join(", ")
-                )));
-            }
-            disks.retain(|disk| disk.path == *path);
-        }
-        if disks.iter().all(|disk| disk.light.is_none()) {
-            return Err(refused(without_light(id, &disks)));
-        }
-        for disk in disks.into_iter().filter(|disk| disk.light.is_some()) {
-            let path = disk.path.clone();
-            let switched = bay.light(disk.path, light.on).await;
-            switched.map_err(|reason| OperationError::failed(format!("{path}: {reason}")))?;
-        }
-        self.disks_of(id).await
-    }
-
-    fn bay(&self) -> Result<Rc<dyn Bay>> {
+    pub(super) fn bay(&self) -> Result<Rc<dyn Bay>> {
         let bay = self.options.bay.clone();
         bay.ok_or_else(|| refused("the stores of this node do not change while it runs"))
     }
@@ -415,7 +390,7 @@ impl Host {
         membership::refresh(self, &[Part::Intents]).await
     }
 
-    async fn disks_of(self: &Rc<Self>, id: StoreId) -> Result<Answer> {
+    pub(super) async fn disks_of(self: &Rc<Self>, id: StoreId) -> Result<Answer> {
         let mut disks = self.own_disks().await;
         disks.retain(|disk| disk.store == id.0);
         Ok(Answer::Disks(disks))
@@ -439,6 +414,9 @@ impl Host {
             journal: with.journal.or(self.options.journal_bytes),
             overrides: with.overrides,
         };
+        if let Some(reason) = self.stores.get(id).and_then(|store| store.status().failed) {
+            self.take_out(id, reason).await;
+        }
         let found = bay.open(request, Some(id)).await.map_err(refused)?;
         if !found.kept {
             self.format_of(id, &found.disks, with.journal)?;
@@ -517,9 +495,10 @@ impl Host {
             return Ok(());
         }
         let groups: Vec<GroupRow> = self.view().groups.into_values().collect();
+        let answers = |member: StoreId| self.answers(member);
         let alone = groups
             .iter()
-            .filter(|group| self.is_alone(group, id))
+            .filter(|group| is_alone(group, id, answers))
             .count();
         let volumes = self.catalog.list::<VolumeRow>().await;
         let volumes = volumes.map_err(catalog_error)?;
@@ -545,14 +524,6 @@ impl Host {
 
     fn answers(&self, store: StoreId) -> bool {
         self.health.seen(store).is_some() && self.health.silent_for(store).is_none()
-    }
-
-    /// Whether no other store that answers is known to have all of a group.
-    fn is_alone(&self, group: &GroupRow, id: StoreId) -> bool {
-        let has = group.complete().any(|member| member == id) || group.former.contains(&id);
-        has && !group
-            .complete()
-            .any(|member| member != id && self.answers(member))
     }
 
     /// Whether a part of a volume's log is on this store and on no other one that answers.
@@ -647,6 +618,17 @@ impl Host {
     }
 }
 
+/// Whether a store may hold what no other store that answers is known to have of a group. After a rebuild of the catalog no member is known
+/// to have everything: then any may have the only copy of something. Pure.
+fn is_alone(group: &GroupRow, id: StoreId, answers: impl Fn(StoreId) -> bool) -> bool {
+    let is_member = match group.complete().next() {
+        Some(_) => group.complete().any(|member| member == id),
+        None => group.members.contains(&id),
+    };
+    let mut others = group.complete().filter(|&member| member != id);
+    (is_member || group.former.contains(&id)) && !others.any(answers)
+}
+
 /// Disks that did not work come back: they are looked at now and then, and taken as they are.
 pub(crate) async fn watch_absent(host: Rc<Host>) {
     let Some(bay) = host.options.bay.clone() else {
@@ -684,24 +666,6 @@ pub(crate) async fn watch_absent(host: Rc<Host>) {
     }
 }
 
-/// Why a disk cannot be made to show itself, and how else it is found.
-fn without_light(id: StoreId, disks: &[DiskFacts]) -> String {
-    let describe = |disk: &DiskFacts| match (&disk.model, &disk.serial) {
-        (_, None) => format!("{} (no serial number known)", disk.path),
-        (model, Some(serial)) => format!(
-            "{} ({} with serial number {serial})",
-            disk.path,
-            model.as_deref().unwrap_or("a disk")
-        ),
-    };
-    let disks: Vec<String> = disks.iter().map(describe).collect();
-    format!(
-        "no disk of {id} has a light that its node can switch, for the kernel knows no enclosure (SES) and no slot (NPEM) of it; \
-         look for {}",
-        disks.join(", ")
-    )
-}
-
 fn check_paths(paths: &[String]) -> Result<()> {
     let mut sorted = paths.to_vec();
     sorted.sort();
@@ -717,6 +681,31 @@ fn check_paths(paths: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_no_member_has_everything_each_may_have_the_only_copy() {
+        let ids = |ids: &[u32]| ids.iter().map(|&id| StoreId(id)).collect();
+        let group = |members: &[u32], filling: &[u32], former: &[u32]| GroupRow {
+            id: vocab::GroupId(1),
+            generation: vocab::Generation(1),
+            replication_factor: 2,
+            members: ids(members),
+            filling: ids(filling),
+            former: ids(former),
+            returning: Vec::new(),
+            leaving: None,
+        };
+        let alone = |group: &GroupRow, id: u32| is_alone(group, StoreId(id), |_| true);
+        let whole = group(&[1, 2], &[], &[]);
+        assert!(!alone(&whole, 1) && is_alone(&whole, StoreId(1), |_| false));
+        assert!(!alone(&group(&[1, 2], &[2], &[]), 2), "it is being filled");
+        assert!(alone(&group(&[1, 2], &[2], &[]), 1));
+        assert!(!alone(&group(&[1, 2], &[], &[3]), 3));
+        // As a rebuild of the catalog leaves it.
+        let rebuilt = group(&[1, 2], &[1, 2], &[3]);
+        assert!(alone(&rebuilt, 1) && alone(&rebuilt, 2) && alone(&rebuilt, 3));
+        assert!(!alone(&rebuilt, 4));
+    }
 
     #[test]
     fn the_mean_is_of_all_disks_and_nothing_before_the_first_operation() {

@@ -6,13 +6,14 @@ use crate::events::Told;
 use crate::host::Host;
 use crate::membership::{self, ClusterView, Part};
 use crate::tasks::{kind, new_task, node_subject, store_subject};
+use crate::upkeep::ROOM_PERCENT_MAX;
 use api::{Answer, ErrorKind, MemberAnswer, MemberChange, OperationError};
 use catalog::{
     AliveRow, CertificateRow, GroupRow, IntentRow, NodeRow, Row, SeatRow, Severity, StoreRow,
     Subject, Transaction, VolumeRow,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use vocab::StoreId;
+use vocab::{NodeId, StoreId};
 
 /// Longest maintenance: a week.
 const MAINTENANCE_MINUTES_MAX: u32 = 7 * 24 * 60;
@@ -99,8 +100,55 @@ impl Host {
     }
 
     pub(super) async fn remove_node(&self, name: &str, lost: bool) -> Result<Answer> {
-        let member = node_member(&self.view(), name)?;
-        self.remove_member(&member, lost).await
+        let member = node_member(&self.view(), name);
+        match member {
+            Ok(member) => self.remove_member(&member, lost).await,
+            Err(missing) => self.forget_name(name, lost, missing).await,
+        }
+    }
+
+    /// Forgets that a node without a row is a candidate, and its name: it was removed, or has never started. Started again it is one
+    /// that nobody has seen; so a removal that is only repeated does not do it.
+    async fn forget_name(&self, name: &str, lost: bool, missing: OperationError) -> Result<Answer> {
+        let key = format!("node-name/{name}");
+        let id = self.catalog.resolve(&key).await.map_err(catalog_error)?;
+        let Some(id) = id.and_then(|id| u32::try_from(id).ok()).map(NodeId) else {
+            return Err(missing);
+        };
+        let intent = IntentRow::key_of(Subject::Node(id));
+        let intent = self.catalog.read::<IntentRow>(&intent).await;
+        let intent = intent.map_err(catalog_error)?;
+        let Some(intent) = intent.filter(|found| found.row.candidate) else {
+            return Err(missing);
+        };
+        if !lost {
+            return Err(refused(format!(
+                "node {name} has no part in the cluster, and waits to be approved should it start: to forget its name, too, say that it is \
+                 lost for good (--lost); its certificate then lets it take part at once"
+            )));
+        }
+        let gone = Transaction::new()
+            .absent(AliveRow::key_of(id))
+            .absent(NodeRow::key_of(id))
+            .remove(&intent)
+            .free_name(CertificateRow::key_of(id))
+            .free_name(SeatRow::key_of(id))
+            .free_name(key);
+        let done = self.catalog.commit(gone).await.map_err(catalog_error)?;
+        if done.is_none() {
+            return Err(refused(format!(
+                "node {name} runs again, or was approved: look at `azekura node show {name}`"
+            )));
+        }
+        membership::refresh(self, &[Part::Intents])
+            .await
+            .map_err(catalog_error)?;
+        tracing::info!(node = name, "its name is forgotten");
+        let message =
+            format!("the name of node {name}, which has no part in the cluster, was forgotten");
+        let entity = format!("node/{name}");
+        self.tell(Told::new(Severity::Info, "member-removed", entity, message));
+        Ok(Answer::Done)
     }
 
     /// What ties it to the cluster, as the catalog says now.
@@ -137,6 +185,8 @@ impl Host {
             Subject::Node(id) => ("node", id.0, owned.count() as u32),
             Subject::Store(id) => ("store", id.0, 0),
         };
+        let rows = volumes.iter().map(|found| &found.row);
+        let strays = self.strays(member, &view, rows).await;
         let groups = count(&view, |group| group.members.iter().any(inside));
         let leaving = count(&view, |group| group.former.iter().any(inside));
         Ok(MemberAnswer {
@@ -150,10 +200,46 @@ impl Host {
             leaving,
             logs,
             volumes: owned,
-            removable: groups + leaving + logs + owned == 0,
+            removable: groups + leaving + logs + owned == 0 && strays.is_empty(),
+            strays,
             task: None,
             version: Some(version),
         })
+    }
+
+    /// Stores whose disks may be in the machine of a node that does not run, although the catalog says that another node has them. Asks
+    /// them once; bounded by the patience with one answer.
+    async fn strays(
+        &self,
+        member: &Member,
+        view: &ClusterView,
+        volumes: impl Iterator<Item = &VolumeRow>,
+    ) -> Vec<u32> {
+        let Subject::Node(node) = member.subject else {
+            return Vec::new();
+        };
+        // One that runs has said which stores it has.
+        if self.members.is_alive(node) {
+            return Vec::new();
+        }
+        let groups = view.groups.values();
+        let mut holding: BTreeSet<StoreId> = groups
+            .flat_map(|group| group.members.iter().chain(&group.former))
+            .copied()
+            .collect();
+        let segments = volumes.flat_map(|row| &row.segments);
+        let replicas = segments.flat_map(|segment| &segment.replicas);
+        holding.extend(replicas.map(|replica| replica.store));
+        let was_here = |row: &&StoreRow| row.node != node && row.earlier.contains(&node);
+        let moved = view.stores.values().filter(was_here).map(|row| row.id);
+        let moved: Vec<StoreId> = moved.filter(|id| holding.contains(id)).collect();
+        self.health.ask(moved.clone()).await;
+        let is_silent = |id: &StoreId| {
+            let seen = self.health.seen(*id);
+            seen.is_none_or(|seen| seen.silent.is_some())
+        };
+        let strays = moved.into_iter().filter(is_silent);
+        strays.map(|id| id.0).collect()
     }
 
     async fn member_answer(&self, member: &Member) -> Result<Answer> {
@@ -263,10 +349,7 @@ impl Host {
                 apart.len()
             )));
         }
-        let used = |store: StoreId| {
-            let status = self.health.seen(store).and_then(|seen| seen.status);
-            status.map_or((0, 0), |status| (status.used.0, status.capacity.0))
-        };
+        let used = |store: StoreId| self.health.used(store).unwrap_or(0);
         // What drains already needs room there, too.
         let drains = |facts: &&curator::StoreFacts| facts.standing == curator::Standing::Draining;
         let others = facts.iter().filter(drains).map(|facts| facts.id);
@@ -276,11 +359,13 @@ impl Host {
             .map(|row| row.id)
             .chain(others)
             .collect();
-        let moving: u64 = moving.into_iter().map(|store| used(store).0).sum();
+        let moving: u64 = moving.into_iter().map(used).sum();
         let mut free: BTreeMap<_, u64> = BTreeMap::new();
         for facts in &stays {
-            let (used, capacity) = used(facts.id);
-            let room = (capacity * 9 / 10).saturating_sub(used);
+            // As much as the planner moves there.
+            let most = facts.capacity / 100 * ROOM_PERCENT_MAX;
+            let said = self.health.used(facts.id).filter(|_| facts.has_room);
+            let room = said.map_or(0, |used| most.saturating_sub(used));
             *free.entry(domains.of(facts.id, level)).or_default() += room;
         }
         // Of what is there, which may have fewer copies than other containers want.
@@ -289,12 +374,13 @@ impl Host {
         let copies = inside.map(|group| group.replication_factor).max();
         let copies = copies.unwrap_or(1);
         let free: Vec<u64> = free.into_values().collect();
-        if !fits_on(&free, moving, copies) {
+        let fits = fitting(&free, copies);
+        if moving > fits {
             let name = curator::level_name(level);
             return Err(refused(format!(
-                "{} cannot be drained: it and what drains already hold {moving} bytes, and the other stores have no room for them with \
-                 {copies} copies, each in another {name}; delete data or add disks first, or wait until what drains \
-                 already is empty",
+                "{} cannot be drained: it and what drains already hold {moving} bytes, and the other stores have room for {fits} with \
+                 {copies} copies, each in another {name}, as none is filled beyond {ROOM_PERCENT_MAX} %; delete data or add disks first, or \
+                 wait until what drains already is empty",
                 member.name()
             )));
         }
@@ -337,6 +423,9 @@ impl Host {
         if lost {
             self.check_logs(member).await?;
         }
+        if !lost && !ties.strays.is_empty() {
+            return Err(refused(strays_reason(member, &ties.strays)));
+        }
         if !lost && !ties.removable {
             return Err(refused(format!(
                 "{} still holds data of {} groups it has left, logs of {} volumes, and serves {}: wait, or say that it \
@@ -358,7 +447,7 @@ impl Host {
         let stores: Vec<StoreId> = member.stores.iter().map(|row| row.id).collect();
         let named = |row: &&VolumeRow| self.lacks_log_copy(row, &stores);
         let unserved =
-            |row: &&VolumeRow| !row.owner.is_some_and(|owner| self.members.is_alive(owner));
+            |row: &&VolumeRow| !row.owner.is_some_and(|owner| self.members.serves(owner));
         let rows = volumes.iter().map(|found| &found.row);
         let left: Vec<&VolumeRow> = rows.filter(unserved).filter(named).collect();
         let Some(first) = left.first() else {
@@ -378,7 +467,8 @@ impl Host {
         self.forget_member(member, lost).await
     }
 
-    /// Forgets a member that may be removed.
+    /// Forgets a member that may be removed. In a cluster with certificates a node keeps its id and is a candidate from then on: its
+    /// certificate holds on, and must not be enough to take part again.
     pub(super) async fn forget_member(&self, member: &Member, lost: bool) -> Result<Answer> {
         for row in &member.stores {
             self.catalog
@@ -387,7 +477,11 @@ impl Host {
                 .map_err(catalog_error)?;
         }
         let stores = member.stores.iter().map(|row| Subject::Store(row.id));
-        let subjects: BTreeSet<Subject> = stores.chain([member.subject]).collect();
+        let mut subjects: BTreeSet<Subject> = stores.chain([member.subject]).collect();
+        if self.options.secured {
+            // Of a node it is written below.
+            subjects.retain(|subject| matches!(subject, Subject::Store(_)));
+        }
         let keys = subjects.into_iter().map(IntentRow::key_of);
         let mut gone = keys.fold(Transaction::new(), Transaction::free_name);
         if let Subject::Node(_) = member.subject {
@@ -396,8 +490,14 @@ impl Host {
                 .absent(AliveRow::key_of(member.node.id))
                 .free_name(member.node.key())
                 .free_name(CertificateRow::key_of(member.node.id))
-                .free_name(SeatRow::key_of(member.node.id))
-                .free_name(format!("node-name/{}", member.node.name));
+                .free_name(SeatRow::key_of(member.node.id));
+            gone = match self.options.secured {
+                true => gone.put(&IntentRow {
+                    candidate: true,
+                    ..IntentRow::none(member.subject)
+                }),
+                false => gone.free_name(format!("node-name/{}", member.node.name)),
+            };
         }
         let done = self.catalog.commit(gone).await.map_err(catalog_error)?;
         if done.is_none() {
@@ -425,11 +525,24 @@ impl Host {
     }
 }
 
-/// Whether `moving` bytes fit on domains with so many free bytes each, when all of it has `copies` copies in distinct domains.
-/// Pure.
-fn fits_on(free: &[u64], moving: u64, copies: u8) -> bool {
-    let most = plan_capacity(free, copies).saturating_mul(u64::from(copies));
-    moving <= most
+/// Why a node that stores may be in is not removed. Pure.
+fn strays_reason(member: &Member, strays: &[u32]) -> String {
+    let ids: Vec<String> = strays.iter().map(u32::to_string).collect();
+    let (stores, them) = match strays.len() {
+        1 => ("store", "it holds"),
+        _ => ("stores", "they hold"),
+    };
+    format!(
+        "{} had {stores} {} before another node, where {them} data and nobody answers: if the disks are back in its machine, start it once; if not, \
+         bring them back where they are, wait until there are other copies, or say that it is lost for good",
+        member.name(),
+        ids.join(", ")
+    )
+}
+
+/// Bytes that fit on domains with so many free bytes each, when all of them have `copies` copies in distinct domains. Pure.
+fn fitting(free: &[u64], copies: u8) -> u64 {
+    plan_capacity(free, copies).saturating_mul(u64::from(copies))
 }
 
 #[cfg(test)]
@@ -439,10 +552,9 @@ mod tests {
     #[test]
     fn what_drains_must_fit_with_its_copies_apart() {
         // A large one and two small ones stay: 7 are free, and 4 of them can be used with two copies.
-        assert!(!fits_on(&[5, 1, 1], 5, 2));
-        assert!(fits_on(&[5, 1, 1], 4, 2));
-        assert!(fits_on(&[5, 1, 1], 7, 1));
-        assert!(fits_on(&[5, 5, 10], 20, 2) && !fits_on(&[5, 5, 10], 21, 2));
-        assert!(fits_on(&[], 0, 2) && !fits_on(&[], 1, 2));
+        assert_eq!(fitting(&[5, 1, 1], 2), 4);
+        assert_eq!(fitting(&[5, 1, 1], 1), 7);
+        assert_eq!(fitting(&[5, 5, 10], 2), 20);
+        assert_eq!(fitting(&[], 2), 0);
     }
 }

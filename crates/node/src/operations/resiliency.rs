@@ -1,6 +1,6 @@
 //! How much loss the cluster can take now: pure arithmetic over groups, stores and their space.
 
-use super::components::{capacity_component, data_component, repair_remedy, taking_part};
+use super::components::{capacity_component, data_component, fillable, repair_remedy, taking_part};
 use super::{Result, capacity::plan_capacity, log_copies};
 use crate::host::Host;
 use crate::membership::ClusterView;
@@ -77,8 +77,8 @@ fn judge(rf: u8, groups: &[&GroupRow], stores: &BTreeMap<StoreId, StoreFacts>) -
     }
 }
 
-/// Space: bytes of each domain that takes part, and of all of them in use. What can be laid out on the domains that stay
-/// when the largest is lost is resilient. Pure.
+/// Space: what can be laid out on the domains that stay when the largest is lost is resilient. `domains`: what can be filled of each that
+/// takes part, in bytes. Pure.
 fn resilient_bytes(domains: &[u64], copies: u8) -> u64 {
     let largest = domains.iter().enumerate().max_by_key(|&(_, bytes)| *bytes);
     let Some((largest, _)) = largest else {
@@ -307,7 +307,7 @@ impl Host {
         let level = apart.level(copies);
         let (mut domains, mut used, mut fullest) = (BTreeMap::<_, u64>::new(), 0, 0);
         for facts in taking_part() {
-            *domains.entry(apart.of(facts.id, level)).or_default() += facts.capacity;
+            *domains.entry(apart.of(facts.id, level)).or_default() += fillable(facts);
             let status = self.health.seen(facts.id).and_then(|seen| seen.status);
             let here = status.map_or(0, |status| status.used.0);
             used += here;
@@ -318,7 +318,7 @@ impl Host {
         });
         let domains: Vec<u64> = domains.into_values().collect();
         ResilientCapacityAnswer {
-            total: domains.iter().sum(),
+            total: taking_part().map(|facts| facts.capacity).sum(),
             used: used + missing,
             missing,
             resilient: resilient_bytes(&domains, copies),
@@ -430,6 +430,78 @@ mod tests {
         assert_eq!(resilient_bytes(&[100, 100, 100, 100], 3), 300);
         assert_eq!(resilient_bytes(&[300, 100, 100], 2), 200);
         assert_eq!(resilient_bytes(&[], 2), 0);
+    }
+
+    /// Bytes of each store when groups weigh this much, as after fills have ended.
+    fn used_of(groups: &[GroupRow], sizes: &curator::GroupSizes) -> BTreeMap<StoreId, u64> {
+        let mut used = BTreeMap::new();
+        for group in groups {
+            for member in &group.members {
+                *used.entry(*member).or_default() += sizes[&group.id];
+            }
+        }
+        used
+    }
+
+    #[test]
+    fn what_resilient_capacity_promises_can_be_made_again() {
+        const CAPACITY: u64 = 1 << 40;
+        const GROUPS: u64 = 256;
+        let mut stores = stores(4);
+        for facts in stores.values_mut() {
+            facts.capacity = CAPACITY;
+        }
+        let each = fillable(&stores[&StoreId(1)]);
+        let promised = resilient_bytes(&[each; 4], 2);
+        assert_eq!(
+            capacity_component(&Domains::new(stores.values()), 1, 2, promised, &stores).tolerates,
+            1
+        );
+        let size = promised / (2 * GROUPS);
+        let pair =
+            |index: u64| [(1, 2), (3, 4), (1, 3), (2, 4), (1, 4), (2, 3)][index as usize % 6];
+        let mut groups: Vec<GroupRow> = (0..GROUPS)
+            .map(|index| GroupRow {
+                id: GroupId(index as u32),
+                replication_factor: 2,
+                ..group(&[pair(index).0, pair(index).1], &[])
+            })
+            .collect();
+        let sizes: curator::GroupSizes = groups.iter().map(|group| (group.id, size)).collect();
+        stores.get_mut(&StoreId(4)).unwrap().standing = Standing::Lost;
+        let left = |groups: &[GroupRow]| {
+            let lost = |group: &&GroupRow| group.members.contains(&StoreId(4));
+            groups.iter().filter(lost).count()
+        };
+        for round in 0.. {
+            assert!(round < 1000, "{} groups lack a copy", left(&groups));
+            let used = used_of(&groups, &sizes);
+            for facts in stores.values_mut() {
+                let used = used.get(&facts.id).copied().unwrap_or(0);
+                facts.has_room = used <= CAPACITY / 100 * crate::upkeep::ROOM_PERCENT_MAX;
+                facts.is_full = used > each;
+                facts.free = CAPACITY.saturating_sub(used);
+            }
+            let facts: Vec<StoreFacts> = stores.values().cloned().collect();
+            let limits = curator::PlacementLimits {
+                repairs_max: 4,
+                ..curator::PlacementLimits::default()
+            };
+            let changes = curator::plan(&groups, &facts, &sizes, limits);
+            if changes.is_empty() {
+                break;
+            }
+            for change in changes {
+                let row = groups.iter_mut().find(|row| row.id == change.group);
+                let row = row.expect("a group that is there");
+                *row = change.applied_to(row);
+            }
+            groups.iter_mut().for_each(|row| row.filling.clear());
+        }
+        assert_eq!(left(&groups), 0);
+        let most = used_of(&groups, &sizes).into_values().max().unwrap();
+        // What a store keeps back takes what a fill that began before it was full brings.
+        assert!(most <= each + size, "{most} of {each}");
     }
 
     #[test]

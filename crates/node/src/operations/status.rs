@@ -50,8 +50,9 @@ pub(super) fn describe(row: &StoreRow, seen: Option<Seen>) -> StoreAnswer {
         answer.written = status.written.0;
         answer.flushes = status.flushes;
     }
+    let says_failed = seen.says_failed();
     if let Some(silent) = seen.silent {
-        answer.state = "unreachable".to_owned();
+        answer.state = if says_failed { "failed" } else { "unreachable" }.to_owned();
         answer.reason = Some(silent);
     }
     answer

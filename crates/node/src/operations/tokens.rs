@@ -200,6 +200,30 @@ impl Host {
         Ok(Answer::Tokens(rows.iter().filter_map(answer).collect()))
     }
 
+    /// One that counts; for a user, if one is named, those of others are not there.
+    pub(super) async fn show_token(&self, name: &str, of: Option<&str>) -> Result<Answer> {
+        let found = self.catalog.token(name, of).await;
+        let found = found.map_err(catalog_error)?;
+        let user = self.user_of(&found.row).await?;
+        let version = Some(self.catalog.version_of(&found));
+        let answer = describe(&found.row, user.as_ref()).ok_or_else(|| {
+            OperationError::not_found(format!(
+                "token {name} does not count: its user is gone, or a newer release made it"
+            ))
+        })?;
+        Ok(Answer::Token(TokenAnswer { version, ..answer }))
+    }
+
+    /// The user whose personal token it is, if he is there.
+    async fn user_of(&self, row: &TokenRow) -> Result<Option<UserRow>> {
+        let Some(whose) = &row.personal else {
+            return Ok(None);
+        };
+        let key = UserRow::key_of(&whose.user);
+        let found = self.catalog.read::<UserRow>(&key).await;
+        Ok(found.map_err(catalog_error)?.map(|found| found.row))
+    }
+
     pub(super) async fn delete_token(&self, name: &str, of: Option<&str>) -> Result<Answer> {
         self.catalog
             .delete_token(name, of)
@@ -218,14 +242,7 @@ impl Host {
             }
         }
         let row = found.ok_or_else(unknown)?;
-        let user = match &row.personal {
-            Some(whose) => {
-                let key = UserRow::key_of(&whose.user);
-                self.catalog.read::<UserRow>(&key).await
-            }
-            None => Ok(None),
-        };
-        let user = user.map_err(catalog_error)?.map(|found| found.row);
+        let user = self.user_of(row).await?;
         let answer = describe(row, user.as_ref()).ok_or_else(unknown)?;
         Ok(Answer::Token(answer))
     }

@@ -110,6 +110,12 @@ impl Host {
         Ok(Answer::Users(users?))
     }
 
+    pub(super) async fn show_user(&self, name: &str) -> Result<Answer> {
+        let found = self.catalog.user(name).await.map_err(catalog_error)?;
+        let version = Some(self.catalog.version_of(&found));
+        Ok(Answer::User(self.describe_user(&found.row, version).await?))
+    }
+
     pub(super) async fn set_user(
         &self,
         name: &str,

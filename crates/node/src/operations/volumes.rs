@@ -23,7 +23,7 @@ use wire::{Lane, NodeError, StoreRequest};
 use world::Duration;
 
 /// Patience with an owner that is asked for figures.
-const SHOW_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const SHOW_PATIENCE: Duration = Duration::from_secs(2);
 /// Patience with a store that is told to forget a log.
 const DROP_PATIENCE: Duration = Duration::from_secs(2);
 /// How long requests of sessions that end are waited for.
@@ -146,6 +146,7 @@ impl Host {
             placement: Vec::new(),
             clients: Vec::new(),
             activity: None,
+            unserved: false,
             origin,
             task: None,
             usage: None,
@@ -201,6 +202,7 @@ impl Host {
         answer.version = Some(self.catalog.version_of(found));
         answer.clients = self.heard_clients(row);
         let served = self.volumes.get(row.id);
+        answer.unserved = served.is_none() && row.owner == Some(self.id);
         answer.activity = served.map(|_| activity(&self.upkeep.meters.sample(row.id)));
         answer
     }
@@ -379,6 +381,7 @@ impl Host {
             ..self.describe(&found.row, &names)
         };
         let mut answers: Vec<VolumeAnswer> = rows.iter().map(answer).collect();
+        self.add_quarantines(&mut answers).await;
         if !query.is_paged() && query.sort.is_none() {
             answers.sort_by(|one, other| one.name.cmp(&other.name));
         }
@@ -422,7 +425,7 @@ impl Host {
             .map_err(catalog_error)?
             .row;
         if let Some(owner) = row.owner.filter(|&owner| owner != self.id)
-            && self.members.is_alive(owner)
+            && self.members.serves(owner)
         {
             let show = Operation::VolumeShow {
                 name: name.to_owned(),
@@ -639,7 +642,7 @@ impl Host {
             .row;
         let mut tried = false;
         if let Some(owner) = row.owner.filter(|&owner| owner != self.id)
-            && self.members.is_alive(owner)
+            && self.members.serves(owner)
         {
             let delete = Operation::VolumeDelete {
                 name: name.to_owned(),

@@ -181,6 +181,7 @@ fn lacks_copy(host: &Host, row: &VolumeRow, lost: &[StoreId], lives: &Lives) -> 
         node: host.id(),
         members: host.members.clone(),
         health: host.health.clone(),
+        faults: host.options.faults,
     };
     let places = || placement.log_stores(row.id, row.next_segment).len();
     let mut segments = row.segments.iter();
@@ -218,7 +219,7 @@ fn is_ours(host: &Host, row: &VolumeRow) -> bool {
     }
     match row.owner {
         Some(owner) if owner == host.id() => true,
-        Some(owner) if host.members.is_alive(owner) => false,
+        Some(owner) if host.members.serves(owner) => false,
         _ => {
             let heirs: Vec<NodeId> = host.members.look(|view| {
                 let alive = view.alive.keys().copied();

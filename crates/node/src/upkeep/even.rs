@@ -6,23 +6,27 @@
 //!
 //! Invariants
 //! - Nothing moves while a node is away, drains, is in maintenance, waits to be approved or runs another release, nor while copies are
-//!   missing or are being made, and not before all of that has been over for a while.
+//!   missing or are being made, and not before all of that has been over for a while. A dead disk in whose place there are other copies is
+//!   nothing of that.
 //! - A volume that cannot be drained in time stays where it is, and so does every one while the catalog takes no writes.
 //! - A node that has not opened what it was given is given nothing for longer and longer, and a volume that was not moved is left alone
 //!   for a while: neither keeps others from moving, nor goes to and fro.
 
+use super::placement::{all_take_part, replaced_stores};
 use crate::host::Host;
 use crate::membership::ClusterView;
+use crate::upkeep::rows_pause;
 use crate::volumes::NotMoved;
-use catalog::{VolumeRow, VolumeState};
-use curator::{OwnedVolume, OwnerMove, Standing};
+use catalog::{Subject, VolumeRow, VolumeState};
+use curator::{OwnedVolume, OwnerMove};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use vocab::{NodeId, VolumeId};
+use vocab::{NodeId, StoreId, VolumeId};
 use wire::NodeError;
 use world::{Duration, Time};
 
-/// More pause for each row that is read: 10,000 take about 50 ms of this thread.
+/// More pause for each row that is read: 10,000 take about 50 ms of this thread. Nodes with nothing to give pause for longer where there
+/// are many of them, so that the catalog is read for something else as well.
 const PAUSE_EACH: Duration = Duration::from_millis(2);
 
 /// When volumes go to nodes that serve few.
@@ -30,7 +34,7 @@ const PAUSE_EACH: Duration = Duration::from_millis(2);
 pub struct EvenOptions {
     /// So long nothing must have been amiss.
     pub settle: Duration,
-    /// Pause between two looks while all is even.
+    /// Pause between two looks while all is even, longer where many rows are read for one; so often it is looked at whether all is calm.
     pub interval: Duration,
     /// Pause between two moves.
     pub move_pause: Duration,
@@ -122,25 +126,24 @@ impl Lately {
 pub(super) async fn run(host: Rc<Host>, options: EvenOptions) {
     let mut calm_since: Option<Time> = None;
     let mut evening = false;
-    let mut rows = 0_u32;
+    // When rows may be read again, and how many were read last.
+    let (mut due, mut rows) = (host.world.now(), 0_u32);
     let mut lately = Lately::default();
     loop {
-        let pause = if evening {
-            options.move_pause
-        } else {
-            options.interval
-        };
-        host.world.sleep(pause + PAUSE_EACH * rows).await;
+        let left = due.since(host.world.now());
+        host.world.sleep(step_of(left, options.interval)).await;
         if !is_calm(&host) {
             (calm_since, evening) = (None, false);
             continue;
         }
         let now = host.world.now();
         let since = *calm_since.get_or_insert(now);
-        if now.since(since) < options.settle {
+        if now < due || now.since(since) < options.settle {
             continue;
         }
-        evening = match look(&host, evening, &lately, &mut rows).await {
+        let step = look(&host, evening, &lately, &mut rows).await;
+        let gives = step.is_some_and(|step| step.from == host.id());
+        evening = match step {
             Some(step) if step.from == host.id() => {
                 let tried = carry_out(&host, step).await;
                 let moved = lately.on_tried(&step, tried, host.world.now());
@@ -155,32 +158,69 @@ pub(super) async fn run(host: Rc<Host>, options: EvenOptions) {
                 false
             }
         };
+        let pause = if evening {
+            options.move_pause
+        } else {
+            options.interval
+        };
+        due = host.world.now() + pause + paid(&host, gives, rows);
+    }
+}
+
+/// Until the next look at whether all is calm, which costs no rows: however long they are not to be read again, what is amiss meanwhile is
+/// seen. Pure.
+fn step_of(left: Duration, interval: Duration) -> Duration {
+    match left.is_zero() {
+        true => interval,
+        false => left.min(interval),
+    }
+}
+
+/// Pause for the rows of the last look.
+fn paid(host: &Host, gives: bool, rows: u32) -> Duration {
+    let own = PAUSE_EACH * rows;
+    match gives {
+        true => own,
+        false => {
+            let readers = host.members.look(|view| view.alive.len());
+            own.max(rows_pause(host, readers, rows))
+        }
     }
 }
 
 /// Whether nothing is amiss that moving volumes would make worse, or be undone by. Pure but for what the stores said last.
 fn is_calm(host: &Host) -> bool {
-    let present = |standing| standing == Standing::Present;
     let stores = host.store_facts();
-    let well = stores.iter().all(|facts| present(facts.standing));
     let now_ms = host.world.clock.unix_ms();
     let takes_part = host.lease.why_out().is_none();
-    takes_part && well && !host.balance_rests() && host.members.look(|view| is_quiet(view, now_ms))
+    let is_well = |view: &ClusterView| {
+        let replaced = replaced_stores(view, &stores);
+        all_take_part(&stores, &replaced) && is_quiet(view, &replaced, now_ms)
+    };
+    takes_part && !host.balance_rests() && host.members.look(is_well)
 }
 
-/// Whether all nodes are there and none is to go, and every group is whole. Pure.
-fn is_quiet(view: &ClusterView, now_ms: u64) -> bool {
+/// Whether all nodes are there and none is to go, and every group is whole. `replaced`: stores that are given up and have others in their
+/// place; what they hold is not waited for. Pure.
+fn is_quiet(view: &ClusterView, replaced: &BTreeSet<StoreId>, now_ms: u64) -> bool {
     let there = view.nodes.keys().all(|node| view.alive.contains_key(node));
+    // A node that was removed, or has never started, is a candidate without a row.
+    let known = |subject: Subject| match subject {
+        Subject::Node(node) => view.nodes.contains_key(&node),
+        Subject::Store(_) => true,
+    };
     let intents = view.intents.values();
     let excused = intents.filter(|intent| {
-        intent.draining || intent.candidate || intent.maintenance_until_ms > now_ms
+        let wanted = intent.draining || intent.candidate || intent.maintenance_until_ms > now_ms;
+        wanted && known(intent.subject)
     });
     let releases: BTreeSet<&str> = { view.nodes.values() }
         .map(|row| row.release.as_str())
         .collect();
     let whole = view.groups.values().all(|group| {
         let members = group.members.len() >= usize::from(group.replication_factor);
-        members && group.filling.is_empty() && group.former.is_empty()
+        let mut former = group.former.iter();
+        members && group.filling.is_empty() && former.all(|store| replaced.contains(store))
     });
     there && excused.count() == 0 && releases.len() <= 1 && whole
 }
@@ -261,8 +301,8 @@ async fn carry_out(host: &Rc<Host>, step: OwnerMove) -> Result<(), NotMoved> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use catalog::{AliveRow, GroupRow, IntentRow, NodeRow, Subject};
-    use vocab::{Generation, GroupId, Levels, StoreId};
+    use catalog::{AliveRow, GroupRow, IntentRow, NodeRow};
+    use vocab::{Generation, GroupId, Levels};
 
     fn view() -> ClusterView {
         let mut view = ClusterView::default();
@@ -351,12 +391,62 @@ mod tests {
     }
 
     #[test]
+    fn what_is_amiss_is_seen_however_long_no_rows_are_read() {
+        let interval = Duration::from_secs(60);
+        assert_eq!(step_of(Duration::from_secs(5060), interval), interval);
+        let rest = Duration::from_millis(15);
+        assert_eq!(step_of(rest, interval), rest);
+        assert_eq!(step_of(Duration::ZERO, interval), interval);
+    }
+
+    fn none() -> BTreeSet<StoreId> {
+        BTreeSet::new()
+    }
+
+    #[test]
+    fn a_dead_disk_with_others_in_its_place_keeps_nothing_from_moving() {
+        let standings = [
+            (1, curator::Standing::Present),
+            (2, curator::Standing::Present),
+            (3, curator::Standing::Lost),
+        ];
+        let facts = standings.map(|(id, standing)| curator::StoreFacts {
+            id: StoreId(id),
+            node: NodeId(id.min(2)),
+            domains: Vec::new(),
+            capacity: 100,
+            standing,
+            has_room: true,
+            is_full: false,
+            free: 50,
+        });
+        let mut view = view();
+        let calm = |view: &ClusterView| {
+            let replaced = replaced_stores(view, &facts);
+            all_take_part(&facts, &replaced) && is_quiet(view, &replaced, 1000)
+        };
+        assert!(calm(&view));
+        let row = |view: &mut ClusterView, change: &dyn Fn(&mut GroupRow)| {
+            change(view.groups.get_mut(&GroupId(1)).expect("a group"));
+        };
+        // A group names it until it is removed.
+        row(&mut view, &|row| row.former = vec![StoreId(3)]);
+        assert!(calm(&view));
+        row(&mut view, &|row| row.former = vec![StoreId(2), StoreId(3)]);
+        assert!(!calm(&view), "one that answers is being emptied");
+        row(&mut view, &|row| {
+            (row.members, row.former) = (vec![StoreId(1), StoreId(3)], Vec::new());
+        });
+        assert!(!calm(&view), "nothing is in its place yet");
+    }
+
+    #[test]
     fn nothing_moves_while_anything_is_amiss() {
-        assert!(is_quiet(&view(), 1000));
+        assert!(is_quiet(&view(), &none(), 1000));
         let amiss = |change: &dyn Fn(&mut ClusterView)| {
             let mut view = view();
             change(&mut view);
-            assert!(!is_quiet(&view, 1000));
+            assert!(!is_quiet(&view, &none(), 1000));
         };
         amiss(&|view| view.alive.clear());
         let node = |view: &mut ClusterView, change: &dyn Fn(&mut NodeRow)| {
@@ -386,6 +476,14 @@ mod tests {
         let over = intent(false, false, 999);
         let mut quiet = view();
         quiet.intents.insert(Subject::Node(NodeId(2)), over);
-        assert!(is_quiet(&quiet, 1000));
+        assert!(is_quiet(&quiet, &none(), 1000));
+        // One that was removed does not hold up those that are there.
+        let removed = Subject::Node(NodeId(9));
+        let waits = IntentRow {
+            candidate: true,
+            ..IntentRow::none(removed)
+        };
+        quiet.intents.insert(removed, waits);
+        assert!(is_quiet(&quiet, &none(), 1000));
     }
 }

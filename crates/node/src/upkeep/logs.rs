@@ -2,6 +2,7 @@
 //! their trim while they were away.
 
 use crate::host::Host;
+use crate::upkeep::rows_pause;
 use catalog::VolumeRow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -11,7 +12,7 @@ use world::Duration;
 
 /// After a start the cluster gets this long to settle.
 const FIRST: Duration = Duration::from_secs(5);
-/// Pause between two looks.
+/// Pause between two looks, longer where many nodes look at many rows.
 const INTERVAL: Duration = Duration::from_secs(300);
 /// Pause while the journal is half full; so often is that looked at.
 const HURRY: Duration = Duration::from_secs(15);
@@ -25,16 +26,18 @@ const LAST_EPOCH: Epoch = Epoch(u64::MAX >> 1);
 pub(crate) async fn run(host: Rc<Host>, store: StoreId) {
     host.world.sleep(FIRST).await;
     loop {
-        if let Err(reason) = tidy(&host, store).await {
+        let mut read = 0;
+        if let Err(reason) = tidy(&host, store, &mut read).await {
             tracing::debug!(%store, reason, "logs were not looked through");
         }
-        rest(&host, store).await;
+        rest(&host, store, read).await;
     }
 }
 
-/// Until the next look is due, or the journal is half full.
-async fn rest(host: &Host, store: StoreId) {
-    let mut rest = INTERVAL;
+/// Until the next look is due, after one at so many rows, or the journal is half full.
+async fn rest(host: &Host, store: StoreId, read: u32) {
+    let stores = host.members.look(|view| view.stores.len());
+    let mut rest = INTERVAL + rows_pause(host, stores, read);
     while !rest.is_zero() {
         let step = rest.min(HURRY);
         host.world.sleep(step).await;
@@ -70,7 +73,16 @@ async fn call(host: &Host, store: StoreId, request: StoreRequest) -> Result<Stor
     }
 }
 
-async fn tidy(host: &Host, store: StoreId) -> Result<(), String> {
+/// Whether the disks know the catalog as it stands; a journal with no room for notes is not waited for.
+async fn check_noted(host: &Host, store: StoreId) -> Result<(), String> {
+    if host.options.describe_disks && !host.noted().await && !takes_no_notes(host, store) {
+        return Err("the disks do not know the catalog yet".to_owned());
+    }
+    Ok(())
+}
+
+/// Lets go of what nobody needs; `read` is how many rows of volumes were read for it, also when it fails.
+async fn tidy(host: &Host, store: StoreId, read: &mut u32) -> Result<(), String> {
     let mut held: Vec<VolumeId> = Vec::new();
     loop {
         let after = held.last().copied();
@@ -90,19 +102,21 @@ async fn tidy(host: &Host, store: StoreId) -> Result<(), String> {
     if held.is_empty() {
         return Ok(());
     }
+    // Disks that take no notes make no node read all rows in vain.
+    check_noted(host, store).await?;
     // Read after the listing: a volume created meanwhile is not in the listing, one deleted is not in here.
     let rows = host.catalog.list::<VolumeRow>().await;
-    let rows = rows.map_err(|error| error.to_string())?.into_iter();
+    let rows = rows.map_err(|error| error.to_string())?;
+    *read = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+    let rows = rows.into_iter();
     let rows: BTreeMap<VolumeId, VolumeRow> = rows.map(|found| (found.row.id, found.row)).collect();
     // A volume that this catalog has never named is not gone: the catalog is older than the volume.
     let named = host.catalog.resolve("counter/volume").await;
     let named = named.map_err(|error| error.to_string())?.unwrap_or(0);
     // A log must not be let go of before the disks know where the volume starts without it. But a journal with no room for
     // notes gets none before something is let go of; should the catalog be lost until the next note, a rebuild sees
-    // that records were trimmed above the root it knows, and names the volume.
-    if host.options.describe_disks && !host.noted().await && !takes_no_notes(host, store) {
-        return Err("the disks do not know the catalog yet".to_owned());
-    }
+    // that records were trimmed above the root it knows, and names the volume. What was noted before may be older than these rows.
+    check_noted(host, store).await?;
     for volume in held {
         let request = match rows.get(&volume) {
             None if volume.0 > named => continue,

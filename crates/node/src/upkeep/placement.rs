@@ -3,7 +3,7 @@
 //! The leader only writes rows; each step is one transaction that compares the row it was planned from, so that a
 //! leader that was replaced meanwhile changes nothing.
 
-use crate::health::Fitness;
+use crate::health::{FAILED_DELAY, Fitness};
 use crate::host::Host;
 use crate::membership::{self, ClusterView, Part};
 use catalog::{GroupChange, GroupRow, StoreRow, Subject};
@@ -15,9 +15,9 @@ use world::Duration;
 
 /// Pause between two looks at the plan.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// A store whose space is used above this share takes no more groups.
-const ROOM_PERCENT_MAX: u64 = 85;
-/// So many times longer a store is waited for whose node holds its lease.
+/// A store whose space is used above this share takes no more groups, but for copies that are lost elsewhere.
+pub(crate) const ROOM_PERCENT_MAX: u64 = 85;
+/// So many times longer a store is waited for that nobody answers for while its node holds its lease.
 const ALIVE_FACTOR: u32 = 4;
 /// Pause between two attempts to empty a former member.
 const LEAVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -52,13 +52,11 @@ pub(crate) async fn run(host: Rc<Host>) {
     }
 }
 
-/// A cluster that grows gets more groups, while all of its stores take part.
+/// A cluster that grows gets more groups, while all of its stores take part that have not been replaced.
 async fn more_groups(host: &Host) -> Result<(), catalog::CatalogError> {
     let facts = host.store_facts();
-    if facts
-        .iter()
-        .any(|facts| facts.standing != Standing::Present)
-    {
+    let replaced = host.members.look(|view| replaced_stores(view, &facts));
+    if !all_take_part(&facts, &replaced) {
         return Ok(());
     }
     let counts = host.members.look(|view| {
@@ -71,11 +69,32 @@ async fn more_groups(host: &Host) -> Result<(), catalog::CatalogError> {
     for (copies, count) in counts {
         let wanted = host.groups_for(copies);
         if count < wanted {
-            host.catalog.ensure_groups(copies, wanted).await?;
+            host.ensure_groups(copies).await?;
             membership::refresh(host, &[Part::Groups]).await?;
         }
     }
     Ok(())
+}
+
+/// Stores that are given up and in whose place all groups have other members. What is left of them is that groups name them as former
+/// members, until somebody removes or replaces them. Pure.
+pub(super) fn replaced_stores(view: &ClusterView, facts: &[StoreFacts]) -> BTreeSet<StoreId> {
+    let lost = facts
+        .iter()
+        .filter(|facts| facts.standing == Standing::Lost);
+    let mut lost: BTreeSet<StoreId> = lost.map(|facts| facts.id).collect();
+    for member in view.groups.values().flat_map(|group| &group.members) {
+        lost.remove(member);
+    }
+    lost
+}
+
+/// Whether every store takes part but those that have been replaced. Pure.
+pub(super) fn all_take_part(facts: &[StoreFacts], replaced: &BTreeSet<StoreId>) -> bool {
+    let takes_part = |facts: &StoreFacts| facts.standing == Standing::Present;
+    facts
+        .iter()
+        .all(|facts| takes_part(facts) || replaced.contains(&facts.id))
 }
 
 async fn carry_out(host: &Host, changes: &[GroupChange]) -> Result<(), catalog::CatalogError> {
@@ -107,34 +126,63 @@ fn standing_of(host: &Host, view: &ClusterView, row: &StoreRow) -> Standing {
         draining |= intent.draining;
         excused |= intent.maintenance_until_ms > now_ms;
     }
-    // The lease of a node says that it lives, whatever can be reached from here: it is waited for longer.
-    let delay = match view.alive.contains_key(&row.node) {
-        true => host.options.repair_delay * ALIVE_FACTOR,
-        false => host.options.repair_delay,
+    // The lease of a node says that it lives, whatever can be reached from here: it is waited for longer. What it says of its own
+    // disks is certain, though.
+    let (alive, delay) = (
+        view.alive.contains_key(&row.node),
+        host.options.repair_delay,
+    );
+    let (delay, failed_delay) = match alive {
+        true => (delay * ALIVE_FACTOR, delay.min(FAILED_DELAY)),
+        false => (delay, delay),
     };
+    let failed = host.health.failed_for(row.id);
+    let is_failed = failed.is_some_and(|failed| failed >= failed_delay);
     match host.health.silent_for(row.id) {
-        Some(silent) if silent >= delay && !excused => Standing::Lost,
+        Some(silent) if (silent >= delay || is_failed) && !excused => Standing::Lost,
         Some(_) => Standing::Away,
         None if draining => Standing::Draining,
         None => Standing::Present,
     }
 }
 
-/// Whether this node may be the one that is cut off: more than half of the other nodes hold their leases and do not answer.
+/// Whether this node may be the one that is cut off: more than half of the other nodes hold their leases, and not one of their stores is
+/// answered for, be it that it has failed.
 fn is_isolated(host: &Host, view: &ClusterView) -> bool {
     let others = || view.alive.keys().filter(|&&node| node != host.id());
     let silent = |node: &&vocab::NodeId| {
         let mut stores = view.stores.values().filter(|row| row.node == **node);
-        stores.any(|row| host.health.silent_for(row.id).is_some())
+        let any = stores.clone().next().is_some();
+        any && stores.all(|row| host.health.is_unanswered(row.id))
     };
     2 * others().filter(silent).count() > others().count()
 }
 
 impl Host {
     /// How many groups of this many copies there should be.
-    pub(crate) fn groups_for(&self, copies: u8) -> u32 {
-        let stores = self.members.look(|view| view.stores.len());
-        self.options.groups_for(stores, copies)
+    fn groups_for(&self, copies: u8) -> u32 {
+        let stores = self.store_facts();
+        let there = { stores.iter() }.filter(|facts| facts.standing != Standing::Lost);
+        self.options.groups_for(there.count(), copies)
+    }
+
+    /// Makes groups of this many copies until there are as many as there should be. None gets a member that is given up, as long as there
+    /// are enough others: it would have no copy there, and with one copy none at all.
+    ///
+    /// # Errors
+    /// [`catalog::CatalogError::Refused`] while there are too few stores.
+    pub(crate) async fn ensure_groups(&self, copies: u8) -> Result<(), catalog::CatalogError> {
+        let facts = self.store_facts();
+        let lost = facts
+            .iter()
+            .filter(|facts| facts.standing == Standing::Lost);
+        let mut lost: BTreeSet<StoreId> = lost.map(|facts| facts.id).collect();
+        if facts.len() - lost.len() < usize::from(copies) {
+            lost.clear();
+        }
+        let wanted = self.groups_for(copies);
+        let planned = self.catalog.ensure_groups(copies, wanted, &lost);
+        planned.await.map(drop)
     }
 
     /// The stores as the planner sees them.

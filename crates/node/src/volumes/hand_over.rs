@@ -8,6 +8,7 @@
 use super::{BACKOFF, Failure, LEFT_FOR, Refusal};
 use crate::host::Host;
 use crate::options::bug;
+use futures_util::future::join_all;
 use rpc::{Reply, Request};
 use std::rc::Rc;
 use vocab::{NodeId, VolumeId};
@@ -19,6 +20,9 @@ use world::Duration;
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the catalog may take to note that a volume is given up, or that it could.
 const CATALOG_WORD: Duration = Duration::from_secs(1);
+
+/// How long the catalog may take to note that all volumes of a node that stops are given up, however many there are.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a volume was not moved to another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +64,7 @@ impl Host {
             }
             let _ = self.world.timeout(HAND_OVER_PATIENCE, volume.drain()).await;
             tracing::info!(volume = %volume.name(), "handed over: this node drains");
-            self.release(&volume).await;
+            self.release(&volume, None, CATALOG_WORD).await;
             self.sessions.end_volume(id, &NodeError::NotOwner);
         }
     }
@@ -85,7 +89,7 @@ impl Host {
             return Err(NotMoved::Restless);
         }
         let refusal = Refusal::Elsewhere(to);
-        let released = self.release_until(volume, Some(refusal)).await;
+        let released = self.release(volume, Some(refusal), CATALOG_WORD).await;
         self.sessions.end_volume(id, &NodeError::NotOwner);
         if !released {
             // The row may name this node still, and then no other would serve it.
@@ -162,19 +166,22 @@ impl Host {
         }
     }
 
-    /// Gives up every volume, so that others need not wait for a suspicion.
+    /// Gives up every volume, so that others need not wait for a suspicion. Without a catalog that takes note they do.
     pub(crate) async fn release_all(&self) {
-        for volume in self.volumes.all() {
-            self.release(&volume).await;
+        let volumes = self.volumes.all();
+        let all = { volumes.iter() }.map(|volume| self.release(volume, None, RELEASE_PATIENCE));
+        let told = join_all(all).await;
+        let untold = told.iter().filter(|told| !**told).count();
+        if untold > 0 {
+            tracing::warn!(
+                untold,
+                "the catalog was not told of volumes that are given up"
+            );
         }
     }
 
-    async fn release(&self, volume: &Volume) {
-        self.release_until(volume, None).await;
-    }
-
     /// Gives a volume up; whether the catalog knows. `left`: the answer to whoever asks for it here in the next moments.
-    async fn release_until(&self, volume: &Volume, left: Option<Refusal>) -> bool {
+    async fn release(&self, volume: &Volume, left: Option<Refusal>, patience: Duration) -> bool {
         let (id, epoch) = (volume.id(), volume.epoch());
         let too_late = bug!(self.options.faults, GiveUpServed);
         if !too_late {
@@ -192,7 +199,7 @@ impl Host {
             row.owner = None;
             true
         });
-        let released = self.world.timeout(CATALOG_WORD, released).await;
+        let released = self.world.timeout(patience, released).await;
         if too_late {
             self.volumes.abandon(id);
         }

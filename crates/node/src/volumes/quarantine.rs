@@ -20,8 +20,10 @@ use crate::events::Told;
 use crate::host::Host;
 use crate::options::bug;
 use catalog::{CatalogError, Row, Severity, Transaction, Versioned, VolumeRow};
+use curator::alerts::{QUARANTINED, RELEASED};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use vocab::{NodeId, VolumeId};
 use volume::{Turn, VolumeError};
@@ -350,7 +352,7 @@ impl Host {
     async fn note_attempt(self: &Rc<Self>, row: &VolumeRow) -> Result<OwnTurn, Refusal> {
         let mut wish = Wish {
             volume: row.id,
-            attached: !row.attachment.clients.is_empty(),
+            attached: !row.attachment.clients.is_empty() && !bug!(self.options.faults, OpenInOrder),
             suspect: false,
         };
         if row.segments.is_empty() {
@@ -513,7 +515,7 @@ impl Host {
             "volume {} is in quarantine: nodes that opened or served it ended while they did",
             row.name
         );
-        let told = Told::new(Severity::Critical, "volume-quarantined", entity, message);
+        let told = Told::new(Severity::Critical, QUARANTINED, entity, message);
         self.tell(told.remedy(format!(
             "look at the logs of the nodes that ended; when the cause is gone, `{}` ends the quarantine at once",
             release_command(&row.name)
@@ -538,6 +540,18 @@ impl Host {
         let now_ms = self.world.clock.unix_ms();
         let runs = |attempt: &Attempt| self.runs(attempt);
         Ok(found.row.quarantined_until(now_ms, &runs))
+    }
+
+    /// The same of all volumes that are in one. One read of the catalog, of volumes that are being opened or have ended processes.
+    pub(crate) async fn quarantines(&self) -> Result<BTreeMap<VolumeId, u64>, CatalogError> {
+        let rows = self.catalog.list::<OpeningRow>().await?;
+        let now_ms = self.world.clock.unix_ms();
+        let runs = |attempt: &Attempt| self.runs(attempt);
+        let until = |found: &Versioned<OpeningRow>| {
+            let until_ms = found.row.quarantined_until(now_ms, &runs)?;
+            Some((found.row.volume, until_ms))
+        };
+        Ok(rows.iter().filter_map(until).collect())
     }
 
     /// Ends a volume's quarantine before its time; whether it was in one. Other nodes hear of it when they look at the row again,
@@ -570,12 +584,7 @@ impl Host {
             "volume {} was released from quarantine by hand: any node may open it",
             row.name
         );
-        self.tell(Told::new(
-            Severity::Info,
-            "volume-released",
-            entity,
-            message,
-        ));
+        self.tell(Told::new(Severity::Info, RELEASED, entity, message));
     }
 
     /// The attempt has come to an end, and this process has not: the volume is no suspect any more, unless it was not looked at

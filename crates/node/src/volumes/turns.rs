@@ -45,6 +45,20 @@ pub(super) struct Wish {
     pub(super) suspect: bool,
 }
 
+/// An opening of a node.
+#[cfg(feature = "bugs")]
+#[derive(Clone, Copy, Debug)]
+pub struct OpeningSeen {
+    /// Its volume.
+    pub volume: VolumeId,
+    /// Since when it is under way, or waits for its first turn.
+    pub since: Time,
+    /// Whether it has had a turn.
+    pub is_under_way: bool,
+    /// Whether it may have ended the processes that opened it before.
+    pub is_suspect: bool,
+}
+
 /// Where an opening stands: those without clients behind the others, each in the order in which they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
@@ -223,6 +237,28 @@ impl Turns {
     pub(crate) fn count(&self) -> (usize, usize) {
         let line = self.line.borrow();
         (line.working.len(), line.waiting.len())
+    }
+
+    #[cfg(feature = "bugs")]
+    pub(crate) fn inspect(&self) -> Vec<OpeningSeen> {
+        let line = self.line.borrow();
+        let under_way = line
+            .under_way
+            .values()
+            .map(|&(wish, since)| (wish, since, true));
+        let waiting = line
+            .waiting
+            .iter()
+            .filter(|(place, _)| !line.under_way.contains_key(place));
+        let waiting = waiting.map(|(_, waiting)| (waiting.wish, waiting.since, false));
+        let all = under_way.chain(waiting);
+        all.map(|(wish, since, is_under_way)| OpeningSeen {
+            volume: wish.volume,
+            since,
+            is_under_way,
+            is_suspect: wish.suspect,
+        })
+        .collect()
     }
 
     pub(super) fn is_off(&self) -> bool {

@@ -199,6 +199,58 @@ fn tokens(cluster: &Cluster) -> Vec<TokenAnswer> {
     }
 }
 
+fn show_token(cluster: &Cluster, name: &str, user: Option<&str>) -> Result<TokenAnswer, ErrorKind> {
+    let show = Operation::TokenShow {
+        name: name.to_owned(),
+        user: user.map(str::to_owned),
+    };
+    match cluster.try_operate(1, show) {
+        Ok(Answer::Token(token)) => Ok(token),
+        Ok(other) => panic!("not a token: {other:?}"),
+        Err(error) => Err(error.kind),
+    }
+}
+
+#[test]
+fn one_user_is_shown_as_in_the_list_and_changed_on_top_of_that() {
+    let cluster = cluster(80);
+    cluster.operate(0, create("ann", UserRole::Admin));
+    cluster.operate(0, create("olga", UserRole::Viewer));
+    cluster.operate(0, begin("olga", "s1"));
+    let show = |name: &str| Operation::UserShow {
+        name: name.to_owned(),
+    };
+    let Answer::User(shown) = cluster.operate(2, show("olga")) else {
+        panic!("not a user");
+    };
+    let Answer::Users(listed) = cluster.operate(1, Operation::UserList) else {
+        panic!("not users");
+    };
+    assert_eq!(shown, listed[1]);
+    assert_eq!((shown.role, shown.sessions), (UserRole::Viewer, 1));
+    let change = set("olga", Some(UserRole::Operator), None);
+    cluster.operate(1, change.clone().on_top_of(shown.version));
+    let stale = cluster.try_operate(1, change.on_top_of(shown.version));
+    assert_eq!(kind(stale), Some(ErrorKind::Changed));
+    let missing = cluster.try_operate(0, show("none"));
+    assert_eq!(kind(missing), Some(ErrorKind::NotFound));
+}
+
+/// What is left of a personal token whose user is gone is in no list, and nobody sees it by its name.
+#[test]
+fn a_token_that_does_not_count_is_not_shown() {
+    let cluster = cluster(81);
+    cluster.operate(0, create("ann", UserRole::Admin));
+    cluster.operate(0, create("olga", UserRole::Viewer));
+    cluster.operate(0, token("script", Scope::Viewer, Some("olga")));
+    assert!(show_token(&cluster, "script", None).is_ok());
+    cluster.operate(0, delete("olga"));
+    assert_eq!(
+        show_token(&cluster, "script", None),
+        Err(ErrorKind::NotFound)
+    );
+}
+
 #[test]
 fn a_personal_token_allows_no_more_than_its_user_may_now() {
     let cluster = cluster(78);
@@ -231,6 +283,17 @@ fn a_personal_token_allows_no_more_than_its_user_may_now() {
             (listed.scope, listed.user.as_deref()),
             (script, Some("olga"))
         );
+        let shown = show_token(&cluster, "script", Some("olga"));
+        assert_eq!(shown.as_ref(), Ok(listed), "one is shown as in the list");
+        assert!(shown.is_ok_and(|one| one.version.is_some()));
+    }
+    for (name, of) in [
+        ("ci", Some("olga")),
+        ("script", Some("ann")),
+        ("none", None),
+    ] {
+        let missing = show_token(&cluster, name, of);
+        assert_eq!(missing, Err(ErrorKind::NotFound), "{name}");
     }
     let others = tokens(&cluster);
     let ci = others.iter().find(|one| one.name == "ci").unwrap();

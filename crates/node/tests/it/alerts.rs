@@ -257,6 +257,16 @@ fn a_target_that_is_not_reached_is_an_alert_and_misses_nothing() {
         targets[0].waiting > 0 && targets[0].failures > 0,
         "{targets:?}"
     );
+    let show = |name: &str| AlertOperation::TargetShow {
+        name: name.to_owned(),
+    };
+    let Answer::AlertTarget(shown) = ask(&cluster, 2, show("pager")) else {
+        panic!("not a target");
+    };
+    assert!(shown.waiting > 0 && shown.failures > 0, "{shown:?}");
+    assert_eq!(shown.version, targets[0].version);
+    let missing = cluster.try_operate(2, Operation::Alert(show("none")));
+    assert_eq!(missing.unwrap_err().kind, ErrorKind::NotFound);
     let test = AlertOperation::TargetTest {
         name: "pager".to_owned(),
     };

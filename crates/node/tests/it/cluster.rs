@@ -2,7 +2,8 @@
 
 use crate::support::{Client, Cluster, MIB, volume_of};
 use api::{
-    Answer, ErrorKind, EventAnswer, EventQuery, Operation, SnapshotRef, VolumeAnswer, VolumeSpec,
+    AlertAnswer, AlertOperation, AlertQuery, AlertState, Answer, ErrorKind, EventAnswer,
+    EventQuery, ListQuery, Operation, SnapshotRef, VolumeAnswer, VolumeSpec,
 };
 use blockdev::{BlockError, WriteMode};
 use bytes::Bytes;
@@ -620,6 +621,68 @@ fn a_volume_that_ended_three_openers_is_in_quarantine() {
     assert_eq!(opening(&cluster, id), None, "it was opened");
 }
 
+#[test]
+fn an_owner_that_does_not_serve_its_volume_says_so() {
+    let (cluster, created) = three_with_a_log(16);
+    let shown = cluster.show(1, "v");
+    assert!(!shown.unserved && shown.activity.is_some());
+    // So that nobody opens it.
+    let now_ms = cluster.machines[0].host.world().clock.unix_ms();
+    put_opening(&cluster, created.id, ended(77, 1..5, created.id, now_ms));
+    cluster.crash(0);
+    assert!(!cluster.show(1, "v").unserved, "its owner says nothing");
+    cluster.restart(0);
+    cluster.sim.run_for(Duration::from_secs(1));
+    let owner = cluster.node(0).id().0;
+    for index in 0..3 {
+        let shown = cluster.show(index, "v");
+        assert_eq!(shown.owner, Some(owner), "asked at node {index}");
+        assert!(shown.unserved, "asked at node {index}");
+    }
+}
+
+/// Until when the volumes are in quarantine, as a list says, by name.
+fn listed(cluster: &Cluster, asked: usize) -> Vec<Option<u64>> {
+    let list = Operation::VolumeList(ListQuery::default());
+    let Answer::Volumes(volumes) = cluster.operate(asked, list) else {
+        panic!("not volumes");
+    };
+    let until = volumes.iter().map(|volume| volume.quarantine_until_ms);
+    until.collect()
+}
+
+/// The alert that `v` is in quarantine.
+fn alert_of_quarantine(cluster: &Cluster, state: AlertState) -> Option<AlertAnswer> {
+    let query = AlertQuery {
+        state: Some(state),
+        kind: Some(name("volume-quarantined")),
+        entity: Some(name("volume/v")),
+        ..AlertQuery::default()
+    };
+    let list = Operation::Alert(AlertOperation::List(query));
+    let Answer::Alerts(found) = cluster.operate(1, list) else {
+        panic!("not alerts");
+    };
+    found.alerts.into_iter().next()
+}
+
+/// What its owners of before did counts for the next one: who uses a volume that is served is not told that he cannot.
+#[test]
+fn a_volume_that_is_served_is_in_no_quarantine_in_lists_either() {
+    let (cluster, created) = three_with_a_log(48);
+    let now_ms = cluster.machines[0].host.world().clock.unix_ms();
+    put_opening(&cluster, created.id, ended(77, 1..5, created.id, now_ms));
+    for index in 0..3 {
+        assert_eq!(listed(&cluster, index), [None], "node {index}");
+    }
+    cluster.crash(0);
+    cluster.sim.run_for(Duration::from_secs(4));
+    for index in [1, 2] {
+        let quarantined = Some(now_ms + 60_000);
+        assert_eq!(listed(&cluster, index), [quarantined], "node {index}");
+    }
+}
+
 fn release() -> Operation {
     Operation::VolumeRelease { name: name("v") }
 }
@@ -640,9 +703,13 @@ fn events_of_volume(cluster: &Cluster) -> Vec<EventAnswer> {
 
 #[test]
 fn a_volume_that_is_released_is_opened_at_once() {
-    let cluster = Cluster::with_options(43, 3, |options| options.events = true);
+    let cluster = Cluster::with_options(43, 3, |options| {
+        options.events = true;
+        options.alerts = true;
+    });
     cluster.create_container("c", 3);
     let (cluster, created) = with_a_log(cluster);
+    cluster.create_volume(1, "w", MIB);
     let id = created.id;
     let now_ms = cluster.machines[0].host.world().clock.unix_ms();
     // Four ends: a minute.
@@ -666,9 +733,26 @@ fn a_volume_that_is_released_is_opened_at_once() {
     assert_eq!(shown.quarantine_until_ms, Some(now_ms + 60_000));
     let reason = shown.reason.expect("why nobody serves it");
     assert!(reason.contains("azekura volume release v"), "{reason}");
+    for index in [1, 2] {
+        let quarantined = Some(now_ms + 60_000);
+        assert_eq!(listed(&cluster, index), [quarantined, None], "in lists");
+    }
+    let is_raised = || {
+        let alert = alert_of_quarantine(&cluster, AlertState::Open);
+        alert.is_some()
+    };
+    assert!((0..15).any(|_| {
+        cluster.sim.run_for(Duration::from_secs(1));
+        is_raised()
+    }));
 
     let released = volume_of(cluster.operate(2, release()));
     assert_eq!(released.quarantine_until_ms, None);
+    assert!(!is_raised(), "its alert is resolved at once");
+    let over = alert_of_quarantine(&cluster, AlertState::Resolved).expect("it was there");
+    let mark = over.resolved.expect("it is over");
+    assert!(mark.note.is_some_and(|note| note.contains("released")));
+    assert_eq!(listed(&cluster, 1), [None, None]);
     let row = opening(&cluster, id).unwrap_or_default();
     assert!(row["attempts"].as_u64() < Some(3), "{row}");
     let is_open = || is_served(&cluster);
@@ -678,6 +762,8 @@ fn a_volume_that_is_released_is_opened_at_once() {
     cluster.sim.run_for(Duration::from_secs(5));
     assert_eq!(opening(&cluster, id), None, "it is no suspect any more");
     assert_eq!(cluster.show(1, "v").quarantine_until_ms, None);
+    cluster.sim.run_for(Duration::from_secs(15));
+    assert!(!is_raised(), "what was told before does not raise it again");
 
     let told = events_of_volume(&cluster);
     let of = |kind: &str| told.iter().find(|event| event.kind == kind);

@@ -8,7 +8,7 @@ use api::{
 use node::{Bay, DiskFacts, DiskRequest, FoundDisks, Host};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use vocab::StoreId;
 use world::{Duration, LocalBoxFuture};
 use world_sim::SimDisk;
@@ -20,6 +20,16 @@ struct Shelf {
     kept: BTreeMap<u32, Vec<String>>,
     /// Lights that there are, by path.
     lights: BTreeMap<String, bool>,
+    /// The node, which has the disks of its open stores for itself.
+    host: Weak<Host>,
+}
+
+impl Shelf {
+    fn is_in_use(&self, path: &String) -> bool {
+        let stores = self.host.upgrade().map(|host| host.stores());
+        let mut open = stores.iter().flatten().map(|store| store.id().0);
+        open.any(|id| self.kept.get(&id).is_some_and(|paths| paths.contains(path)))
+    }
 }
 
 #[derive(Clone, Default)]
@@ -36,6 +46,9 @@ impl TestBay {
         let path = request.paths[0].clone();
         let disk = self.0.borrow().disks.get(&path).map(SimDisk::open);
         let disk = disk.ok_or_else(|| format!("{path} does not exist"))?;
+        if self.0.borrow().is_in_use(&path) {
+            return Err(format!("{path} is in use by this node"));
+        }
         let found = store::inspect(&disk)
             .await
             .map_err(|error| error.to_string())?;
@@ -99,7 +112,10 @@ impl Bay for TestBay {
 
 /// Three nodes with a volume on two copies; the first has a bay with two spare disks.
 fn cluster(seed: u64) -> (Cluster, TestBay) {
-    let cluster = Cluster::new(seed, 3);
+    with_bay(Cluster::new(seed, 3))
+}
+
+fn with_bay(cluster: Cluster) -> (Cluster, TestBay) {
     let bay = TestBay::default();
     let machine = &cluster.machines[0];
     let (first, name) = (machine.disk.clone(), "/ssd".to_owned());
@@ -127,7 +143,8 @@ fn restart(cluster: &Cluster, bay: &TestBay) {
     // The test support opens the first disk alone: the others are as good as dead.
     let dead = |id: &u32| (StoreId(*id), "its disk does not answer".to_owned());
     options.absent = bay.0.borrow().kept.keys().skip(1).map(dead).collect();
-    cluster.try_start(0, options).expect("it starts again");
+    let host = cluster.try_start(0, options).expect("it starts again");
+    bay.0.borrow_mut().host = Rc::downgrade(&host);
 }
 
 fn disks(answer: Answer) -> Vec<DiskAnswer> {
@@ -282,7 +299,7 @@ fn a_store_that_dies_leaves_the_others_of_its_node_alone_and_is_replaced() {
     // Written out to all groups: now it is noticed, wherever the log is.
     drain_volume(&cluster);
     compare(&cluster, 40);
-    let failed = |disk: &DiskAnswer| disk.store == id && disk.state == "unreachable";
+    let failed = |disk: &DiskAnswer| disk.store == id && disk.state == "failed";
     let listed = list(&cluster, 1);
     assert!(listed.iter().any(failed), "{listed:?}");
     let other = |disk: &DiskAnswer| disk.node == "a" && disk.store != id && disk.state == "ready";
@@ -317,6 +334,87 @@ fn a_disk_that_did_not_work_at_the_start_is_taken_when_it_does() {
     bay.0.borrow().disks["/b"].set_failed(false);
     until(&cluster, "it is there again", || {
         cluster.node(0).stores().len() == 2 && is_whole(&cluster.node(0), 2)
+    });
+    compare(&cluster, 40);
+}
+
+fn has_groups(cluster: &Cluster, id: u32) -> bool {
+    let view = cluster.node(0).view();
+    let mut groups = view.groups.values();
+    groups.any(|row| row.members.contains(&StoreId(id)))
+}
+
+/// One more store of the first node, with data on it, whose disk fails.
+fn with_dead_disk(cluster: &Cluster, bay: &TestBay) -> u32 {
+    let id = disks(cluster.operate(0, add("/b")))[0].store;
+    until(cluster, "it gets groups", || has_groups(cluster, id));
+    until(cluster, "they are whole", || is_whole(&cluster.node(0), 2));
+    fill(cluster, 0, 20);
+    bay.0.borrow().disks["/b"].set_failed(true);
+    fill(cluster, 20, 20);
+    drain_volume(cluster);
+    id
+}
+
+#[test]
+fn a_new_disk_at_the_path_of_a_failed_one_takes_its_place() {
+    let (cluster, bay) = cluster(506);
+    let id = with_dead_disk(&cluster, &bay);
+    let other = cluster.machines[0].host.add_disk("d", 1 << 30);
+    bay.0.borrow_mut().disks.insert("/b".to_owned(), other);
+    let replaced = disks(cluster.operate(2, replace(id, "/b", false)));
+    assert_eq!(replaced[0].path, "/b");
+    until(&cluster, "it is filled again", || {
+        has_groups(&cluster, id) && is_whole(&cluster.node(0), 2)
+    });
+    compare(&cluster, 40);
+}
+
+/// The other node leads, and hears from half of the disks of the only node beside it that they work.
+#[test]
+fn a_disk_that_its_node_reports_as_failed_is_replaced_soon_by_another_of_that_node() {
+    let (cluster, bay) = with_bay(Cluster::new(507, 2));
+    let id = with_dead_disk(&cluster, &bay);
+    assert!(cluster.node(1).is_leading());
+    let replaced = || {
+        let view = cluster.node(1).view();
+        let mut groups = view.groups.values();
+        groups.all(|row| {
+            row.members.len() == 2 && row.filling.is_empty() && !row.members.contains(&StoreId(id))
+        })
+    };
+    // A store that nobody answers for while its node lives is waited for longer.
+    let patience = 3 * cluster.options_of(0).repair_delay;
+    let done = cluster.sim.run_until(replaced, patience);
+    assert!(done, "{:?}", cluster.node(1).view().groups);
+    cluster.crash(1);
+    let kept = disks(cluster.operate(0, Operation::DiskList));
+    let dead = kept.iter().find(|disk| disk.store == id);
+    assert_eq!(dead.map(|disk| disk.state.as_str()), Some("failed"));
+}
+
+#[test]
+fn a_cluster_with_a_dead_disk_that_was_replaced_gets_more_groups_as_it_grows() {
+    let (mut cluster, bay) = with_bay(Cluster::with_options(508, 3, |options| {
+        options.groups_per_store = 4
+    }));
+    let count = |cluster: &Cluster| cluster.node(0).view().groups.len();
+    let id = with_dead_disk(&cluster, &bay);
+    until(&cluster, "others take its place", || {
+        !has_groups(&cluster, id)
+    });
+    let before = count(&cluster);
+    cluster.operate(0, add("/c"));
+    cluster.add_machine("e");
+    cluster.start(3);
+    until(&cluster, "there are more groups", || {
+        count(&cluster) > before
+    });
+    assert!(!has_groups(&cluster, id), "none of them is on it");
+    until(&cluster, "they are whole", || {
+        let view = cluster.node(0).view();
+        let mut groups = view.groups.values();
+        groups.all(|row| row.members.len() == 2 && row.filling.is_empty())
     });
     compare(&cluster, 40);
 }
@@ -381,5 +479,31 @@ fn a_disk_with_a_light_is_located_and_one_without_is_described() {
         };
         assert_eq!(disks[0].light, Some(on));
         assert_eq!(bay.0.borrow().lights["/ssd"], on);
+    }
+}
+
+#[test]
+fn a_light_that_is_switched_is_told_on_every_node() {
+    let (cluster, bay) = with_bay(Cluster::with_apis(32, 3));
+    let store = cluster.node(0).stores()[0].id().0;
+    bay.0.borrow_mut().lights.insert("/ssd".to_owned(), true);
+    let changes = |after, mood: &str| {
+        let mood = mood.to_owned();
+        match cluster.operate(2, Operation::Changes { after, mood }) {
+            Answer::Changes(changes) => changes,
+            other => panic!("not changes: {other:?}"),
+        }
+    };
+    // Off first: somebody else had switched it on.
+    for on in [false, true, false] {
+        cluster.sim.run_for(Duration::from_secs(2));
+        let begin = changes(None, "");
+        cluster.operate(1, locate(store, None, on));
+        cluster.sim.run_for(Duration::from_secs(1));
+        let told = changes(Some(begin.revision), &begin.mood).changes;
+        let is = |change: &api::stream::ChangeAnswer| {
+            (&*change.kind, change.id) == ("disk", store.into())
+        };
+        assert!(told.iter().any(is), "{on}: {told:?}");
     }
 }

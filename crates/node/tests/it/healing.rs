@@ -361,6 +361,53 @@ fn a_node_with_data_is_not_removed_and_the_last_stores_are_not_drained() {
     compare(&cluster, 0);
 }
 
+/// Two disks were in each other's machine, and are back; the catalog hears of that when both nodes have started again.
+#[test]
+fn a_node_is_not_removed_whose_disks_came_back_while_it_was_stopped() {
+    let cluster = filled(39, 3);
+    let (a, b) = (&cluster.machines[0], &cluster.machines[1]);
+    let (of_a, of_b) = (store_of(&cluster, 0), store_of(&cluster, 1));
+    let swap = || {
+        cluster.crash(0);
+        cluster.crash(1);
+        a.disk.swap(&b.disk);
+    };
+    swap();
+    cluster.restart(0);
+    cluster.restart(1);
+    assert_eq!((store_of(&cluster, 0), store_of(&cluster, 1)), (of_b, of_a));
+    swap();
+    cluster.restart(1);
+    assert_eq!(store_of(&cluster, 1), of_b);
+    // Its lease ends.
+    cluster.sim.run_for(Duration::from_secs(8));
+    let name = || "a".to_owned();
+    let shown = || member(cluster.operate(2, Operation::NodeShow { name: name() }));
+    assert!(
+        shown().groups + shown().volumes == 0,
+        "{:?}: the catalog has its store on another node",
+        shown()
+    );
+    assert_eq!(
+        (shown().strays, shown().removable),
+        (vec![of_a.0], false),
+        "its disk is in its machine"
+    );
+    let remove = || Operation::NodeRemove {
+        name: name(),
+        lost: false,
+    };
+    let refused = cluster.try_operate(2, remove()).unwrap_err();
+    let stray = format!("had store {} before", of_a.0);
+    assert!(refused.message.contains(&stray), "{refused}");
+    cluster.restart(0);
+    let known = || cluster.node(2).view().stores[&of_a].node == cluster.node(0).id();
+    assert!(cluster.sim.run_until(known, Duration::from_secs(20)));
+    assert_eq!(shown().strays, Vec::<u32>::new());
+    assert!(shown().groups > 0);
+    compare(&cluster, 2);
+}
+
 #[test]
 fn a_node_that_is_lost_for_good_can_be_forgotten() {
     let cluster = filled(37, 4);
@@ -378,6 +425,97 @@ fn a_node_that_is_lost_for_good_can_be_forgotten() {
     assert!(groups(&cluster, 0).iter().all(|row| row.former.is_empty()));
     assert_eq!(verdict(&cluster, 0).verdict, "ok");
     compare(&cluster, 0);
+}
+
+/// The row of volume `v` says that this node, which was removed, serves it.
+fn name_as_owner(cluster: &Cluster, owner: vocab::NodeId) {
+    let node = cluster.node(0);
+    cluster.run(0, async move {
+        let catalog = node.catalog();
+        let row = catalog.volume_named("v").await.expect("its row").row;
+        let taken = catalog.take_over(row.id, row.epoch, owner).await;
+        taken.map(drop).expect("nobody else takes it");
+    });
+}
+
+#[test]
+fn a_removed_node_of_a_cluster_with_certificates_waits_to_be_approved_again() {
+    for secured in [true, false] {
+        let change: fn(&mut node::HostOptions) = match secured {
+            true => |options| options.secured = true,
+            false => |_| {},
+        };
+        let cluster = Cluster::with_options(371, 4, change);
+        cluster.create_container("c", 2);
+        cluster.create_volume(0, "v", 64 * MIB);
+        let device = cluster.device(0, "v");
+        for block in 0..BLOCKS {
+            cluster.write(0, &device, block * 7, fill_of(block));
+        }
+        drain(&cluster, 0);
+        let (lost, id) = (store_of(&cluster, 3), cluster.node(3).id());
+        cluster.crash(3);
+        let without = |row: &GroupRow| is_whole(row) && !row.members.contains(&lost);
+        until(&cluster, 0, "others take its place", without);
+        let name = "d".to_owned();
+        cluster.operate(0, Operation::NodeRemove { name, lost: true });
+        name_as_owner(&cluster, id);
+        // Who serves it really does so no more.
+        cluster.crash(0);
+        cluster.restart(0);
+        cluster.restart(3);
+        cluster.sim.run_for(Duration::from_secs(5));
+        assert_eq!(cluster.node(3).is_candidate(), secured);
+        compare(&cluster, 1);
+        let takes_part = || cluster.node(0).view().stores.contains_key(&lost);
+        assert_eq!(takes_part(), !secured);
+        if secured {
+            let change = MemberChange {
+                approved: Some(true),
+                ..MemberChange::default()
+            };
+            let name = "d".to_owned();
+            cluster.operate(0, Operation::NodeSet { name, change });
+            assert!(cluster.sim.run_until(takes_part, Duration::from_secs(30)));
+        }
+    }
+}
+
+#[test]
+fn the_name_of_a_removed_node_is_forgotten_when_somebody_says_that_it_is_lost() {
+    let cluster = Cluster::with_options(372, 4, |options| options.secured = true);
+    cluster.create_container("c", 2);
+    let lost = store_of(&cluster, 3);
+    cluster.crash(3);
+    let without = |row: &GroupRow| is_whole(row) && !row.members.contains(&lost);
+    until(&cluster, 0, "others take its place", without);
+    let remove = |lost| Operation::NodeRemove {
+        name: "d".to_owned(),
+        lost,
+    };
+    let keys = || {
+        let entries = cluster.kv.entries().into_iter();
+        let of_it = |key: &String| key == "node-name/d" || key.starts_with("intent/node/");
+        entries.map(|entry| entry.key).filter(of_it).count()
+    };
+    cluster.operate(0, remove(true));
+    assert_eq!(keys(), 2);
+    let refused = cluster.try_operate(0, remove(false)).unwrap_err();
+    assert!(refused.message.contains("--lost"), "{refused}");
+    assert_eq!(keys(), 2, "a removal was only repeated");
+    cluster.restart(3);
+    cluster.sim.run_for(Duration::from_secs(5));
+    let refused = cluster.try_operate(0, remove(true)).unwrap_err();
+    assert!(refused.message.contains("runs"), "{refused}");
+    assert_eq!(keys(), 2);
+    cluster.crash(3);
+    cluster.sim.run_for(Duration::from_secs(15));
+    cluster.operate(0, remove(true));
+    assert_eq!(keys(), 2, "its row went, and it is a candidate still");
+    cluster.operate(0, remove(true));
+    assert_eq!(keys(), 0);
+    let missing = cluster.try_operate(0, remove(true)).unwrap_err();
+    assert!(missing.message.contains("there is no node d"), "{missing}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod accounting;
 mod accounts;
 mod alerts;
 mod cluster;
+mod collection;
 mod conditions;
 mod disks;
 mod events;

@@ -22,6 +22,30 @@ fn three(seed: u64) -> (Cluster, usize) {
     (cluster, owner)
 }
 
+/// As a whole cluster stops whose nodes run the catalog: the last ones have no majority of it any more.
+#[test]
+fn a_node_that_serves_many_volumes_closes_its_stores_also_without_a_catalog() {
+    let cluster = Cluster::new(27, 2);
+    cluster.create_container("c", 2);
+    for volume in 0..40 {
+        let name = format!("v{volume}");
+        cluster.create_volume(0, &name, MIB);
+        let device = cluster.device(0, &name);
+        cluster.write(0, &device, 0, 1);
+    }
+    assert_eq!(cluster.node(0).volumes().len(), 40);
+    cluster.kv.set_latency(|| Duration::from_secs(1000));
+    let (node, world) = (cluster.node(0), cluster.machines[0].host.world());
+    // As long as the process waits for it.
+    let patience = Duration::from_secs(30);
+    let stopped = cluster.run(0, async move { world.timeout(patience, node.stop()).await });
+    assert!(stopped.is_ok(), "it takes too long");
+    cluster.power_loss(0);
+    cluster.kv.set_latency(|| Duration::ZERO);
+    let trust = cluster.restart(0).stores()[0].status().trust;
+    assert_eq!(trust, wire::Trust::Trusted, "it was closed");
+}
+
 fn served(cluster: &Cluster, owner: usize) -> Rc<Volume> {
     let volumes = cluster.node(owner).volumes();
     volumes.first().expect("the owner serves it").clone()

@@ -2,8 +2,8 @@
 
 use crate::support::{Cluster, LIMIT, MIB, container_spec};
 use api::{
-    Answer, ContainerChange, ContainerSpec, ErrorKind, Operation, OperationError, ResiliencyAnswer,
-    SnapshotRef, VolumeSpec,
+    Answer, ContainerChange, ContainerSpec, ErrorKind, MemberChange, Operation, OperationError,
+    ResiliencyAnswer, SnapshotRef, VolumeSpec,
 };
 use blockdev::{BlockDevice, BlockError, WriteMode};
 use bytes::Bytes;
@@ -190,6 +190,48 @@ fn a_protected_pool_refuses_new_data_alone_and_recovers_when_something_is_delete
     assert_eq!(seen.first().map(String::as_str), Some("protected"));
     write_run(&cluster, &kept, 0).unwrap_or_else(|error| panic!("writing again: {error}"));
     cluster.operate(0, Operation::VolumeCreate(spec("new", None)));
+}
+
+#[test]
+fn a_drain_is_refused_that_would_leave_others_fuller_than_groups_move_to() {
+    let cluster = Cluster::with_disks(24, 3, DISK);
+    cluster.create_container("c", 2);
+    cluster.create_volume(0, "v", 1024 * MIB);
+    let device = cluster.device(0, "v");
+    let status = |index: usize| cluster.node(index).stores()[0].status();
+    // Of two stores that stay each gets a copy of what has two.
+    let room = |percent: u64| {
+        let each = [0, 1].map(|index| {
+            let status = status(index);
+            (status.capacity.0 / 100 * percent).saturating_sub(status.used.0)
+        });
+        2 * each[0].min(each[1])
+    };
+    let mut runs = 0;
+    while status(2).used.0 <= room(85) {
+        write_run(&cluster, &device, runs).expect("there is room");
+        runs += 1;
+    }
+    // The node that is asked has heard of it.
+    cluster.sim.run_for(Duration::from_secs(3));
+    let moving = status(2).used.0;
+    assert!(moving > room(85) && moving <= room(90), "{moving} bytes");
+    let drain = Operation::NodeSet {
+        name: "c".to_owned(),
+        change: MemberChange {
+            draining: Some(true),
+            ..MemberChange::default()
+        },
+    };
+    let refused = cluster.try_operate(0, drain);
+    let message = refused.expect_err("it would never end").message;
+    for words in [
+        format!("hold {moving} bytes"),
+        format!("room for {}", room(85)),
+        "85 %".to_owned(),
+    ] {
+        assert!(message.contains(&words), "{words}: {message}");
+    }
 }
 
 /// The collector rests in proportion to what it did. A pool that fills up meanwhile cannot wait for the end of that.

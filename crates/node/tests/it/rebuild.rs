@@ -29,6 +29,10 @@ struct Drill {
 
 impl Drill {
     fn new(seed: u64) -> Self {
+        Self::with_copies(seed, 2)
+    }
+
+    fn with_copies(seed: u64, copies: u8) -> Self {
         let drill = Self {
             cluster: Cluster::described(seed, 3),
             model: Model::default(),
@@ -36,8 +40,28 @@ impl Drill {
             catalogs: 0,
             power: false,
         };
-        drill.cluster.create_container("c", 2);
+        drill.cluster.create_container("c", copies);
         drill
+    }
+
+    fn groups(&self) -> Vec<catalog::GroupRow> {
+        let entries = self.cluster.kv.entries().into_iter();
+        let groups = entries.filter(|entry| entry.key.starts_with("group/"));
+        let row = |value: &[u8]| serde_json::from_slice(value).expect("a row");
+        groups.map(|entry| row(&entry.value)).collect()
+    }
+
+    /// Waits until every group has so many members, each of which has everything.
+    fn wait_until_whole(&self, members: usize) {
+        let is_whole = |group: &catalog::GroupRow| {
+            group.filling.is_empty() && group.former.is_empty() && group.members.len() == members
+        };
+        let all = || {
+            let groups = self.groups();
+            !groups.is_empty() && groups.iter().all(is_whole)
+        };
+        let whole = self.cluster.sim.run_until(all, Duration::from_secs(60));
+        assert!(whole, "{:?}", self.groups());
     }
 
     fn create(&mut self, name: &str) {
@@ -323,6 +347,47 @@ fn nothing_is_decided_without_a_store_that_nobody_named() {
     }
     let blocks = drill.model.volumes["a"].clone();
     drill.check_volume("a", &blocks);
+}
+
+/// A store is lost together with the catalog; later its disk is found.
+fn goes_on_without_a_store(copies: u8) {
+    let mut drill = Drill::with_copies(360 + u64::from(copies), copies);
+    story(&mut drill, 4);
+    let mut surveys = drill.lose_the_catalog();
+    let gone = surveys.remove(1).store;
+    let without = Sources {
+        without: [gone].into(),
+        accepted: ["a".to_owned()].into(),
+        ..sources(surveys)
+    };
+    let rebuilt = rebuild(&without).expect("named");
+    assert_eq!(rebuilt.incomplete, Vec::new());
+    drill.fill_catalog(&rebuilt);
+    for index in [0, 2] {
+        drill.cluster.start(index);
+    }
+    drill.wait_until_whole(2);
+    for group in drill.groups() {
+        assert!(!group.members.contains(&gone), "{group:?}");
+    }
+    let blocks = drill.model.volumes["a"].clone();
+    drill.check_volume("a", &blocks);
+    // Its disk is found after all: it takes part like a new one.
+    drill.cluster.start(1);
+    drill.wait(Duration::from_secs(5));
+    drill.wait_until_whole(usize::from(copies));
+    drill.write(1, "a", 5, 10);
+    drill.check();
+}
+
+#[test]
+fn groups_of_two_copies_are_whole_again_without_a_store_that_is_lost() {
+    goes_on_without_a_store(2);
+}
+
+#[test]
+fn groups_of_three_copies_on_three_stores_are_whole_again_without_one_of_them() {
+    goes_on_without_a_store(3);
 }
 
 #[test]

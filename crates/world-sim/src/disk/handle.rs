@@ -202,6 +202,12 @@ impl SimDisk {
         self.state.orders.lose_next_flush.set(true);
     }
 
+    /// The next loss of power keeps all that no flush covers, or none of it.
+    pub fn order_power_loss(&self, keeps: bool) {
+        self.fault(if keeps { 33 } else { 34 });
+        self.state.orders.keeps_at_power_loss.set(Some(keeps));
+    }
+
     /// Flushes that have failed so far.
     #[must_use]
     pub fn flush_errors(&self) -> u64 {

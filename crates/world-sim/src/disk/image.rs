@@ -171,15 +171,21 @@ impl Image {
         }
     }
 
-    /// Decides sector by sector what of the unflushed writes is still there; all of it is durable then.
-    pub(crate) fn lose_power(&mut self, rng: &SimRng, torn_page: f64) -> Loss {
+    /// Decides sector by sector what of the unflushed writes is still there, or that all of it is or none, as `ordered`; all of it is
+    /// durable then.
+    pub(crate) fn lose_power(
+        &mut self,
+        rng: &SimRng,
+        torn_page: f64,
+        ordered: Option<bool>,
+    ) -> Loss {
         let newest = self.unflushed.values().flat_map(|page| &page.versions);
         let newest = newest.map(|version| version.sequence).max().unwrap_or(0);
-        let survival = match rng.below(8) {
-            0 => Survival::Nothing,
-            1 => Survival::Everything,
-            2 | 3 => Survival::Prefix(newest.saturating_sub(rng.below(64))),
-            _ => Survival::Any(*rng.pick(&[0.1, 0.5, 0.9])),
+        let survival = match (ordered, rng.below(8)) {
+            (Some(false), _) | (None, 0) => Survival::Nothing,
+            (Some(true), _) | (None, 1) => Survival::Everything,
+            (None, 2 | 3) => Survival::Prefix(newest.saturating_sub(rng.below(64))),
+            (None, _) => Survival::Any(*rng.pick(&[0.1, 0.5, 0.9])),
         };
         let mut loss = Loss::default();
         for (page, unflushed) in std::mem::take(&mut self.unflushed) {

@@ -65,6 +65,20 @@ fn real_cluster_goes_on_after_etcd_has_lost_everything() {
         let (_, old) = contents.iter().find(|(name, _)| name == "c").unwrap();
         check(&cluster.directory, node, &later, old);
     }
+    // A disk is dead as well.
+    cluster.kill_nodes(&[0, 1, 2]);
+    std::fs::write(cluster.directory.path("disk-2"), "").unwrap();
+    let all = [&["rebuild", "--dry-run"], &from[..]].concat();
+    let refused = catalog(&all).unwrap_err();
+    assert!(refused.contains("--without 3"), "{refused}");
+    let report = catalog(&[&all[..], &["--without", "3"]].concat()).unwrap();
+    let said = report["remarks"].to_string();
+    // Which depends on whether the groups of the last catalog were compared before.
+    let forgotten = said.contains("store-3 is forgotten");
+    assert!(
+        forgotten || said.contains("azekura disk remove 3 --lost"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -286,6 +286,19 @@ impl Host {
         Ok(Answer::AlertTargets(answers))
     }
 
+    pub(super) async fn show_target(&self, name: &str) -> Result<Answer> {
+        let found = self.catalog.alert_target(name).await;
+        let found = found.map_err(catalog_error)?;
+        let cursor = self.catalog.alert_cursor(&found.row).await;
+        let cursor = cursor.map_err(catalog_error)?;
+        let head = self.catalog.alert_head().await.map_err(catalog_error)?;
+        let version = Some(self.catalog.version_of(&found));
+        Ok(Answer::AlertTarget(AlertTargetAnswer {
+            version,
+            ..describe(found.row, cursor, head.last_change)
+        }))
+    }
+
     pub(super) async fn add_target(&self, spec: AlertTargetSpec) -> Result<Answer> {
         let row = AlertTargetRow {
             name: spec.name.clone(),

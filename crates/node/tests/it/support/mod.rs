@@ -6,11 +6,11 @@ use bytes::Bytes;
 use catalog_kv::memory::{MemoryKv, Outage};
 use client::{ClientError, ClientOptions, RemoteDevice};
 use node::{Host, HostOptions, StoreSpec};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use vocab::{AttachmentGeneration, BLOCK_SIZE, Lba};
-use world::{Address, Duration};
+use world::{Address, Disk, DiskError, Duration, LocalBoxFuture};
 use world_sim::{Options, SimDisk, Simulation};
 
 /// Virtual time within which everything in these tests must come about.
@@ -20,8 +20,42 @@ pub const MIB: u64 = 1 << 20;
 pub struct Machine {
     pub host: world_sim::Host,
     pub disk: SimDisk,
+    /// Bytes that its nodes have read and written.
+    pub moved: Rc<Cell<u64>>,
     node: RefCell<Option<Rc<Host>>>,
     kv: RefCell<Option<MemoryKv>>,
+}
+
+/// Counts what is read and written.
+struct Metered {
+    disk: Rc<dyn Disk>,
+    moved: Rc<Cell<u64>>,
+}
+
+impl Metered {
+    fn count(&self, bytes: usize) {
+        self.moved.set(self.moved.get() + bytes as u64);
+    }
+}
+
+impl Disk for Metered {
+    fn size(&self) -> u64 {
+        self.disk.size()
+    }
+
+    fn read(&self, offset: u64, len: usize) -> LocalBoxFuture<'static, Result<Bytes, DiskError>> {
+        self.count(len);
+        self.disk.read(offset, len)
+    }
+
+    fn write(&self, offset: u64, data: Bytes) -> LocalBoxFuture<'static, Result<(), DiskError>> {
+        self.count(data.len());
+        self.disk.write(offset, data)
+    }
+
+    fn flush(&self) -> LocalBoxFuture<'static, Result<(), DiskError>> {
+        self.disk.flush()
+    }
 }
 
 pub struct Cluster {
@@ -107,6 +141,7 @@ impl Cluster {
             Machine {
                 host,
                 disk,
+                moved: Rc::default(),
                 node,
                 kv,
             }
@@ -135,6 +170,7 @@ impl Cluster {
         cluster.machines.push(Machine {
             host,
             disk,
+            moved: Rc::default(),
             node,
             kv,
         });
@@ -149,6 +185,7 @@ impl Cluster {
         self.machines.push(Machine {
             host,
             disk,
+            moved: Rc::default(),
             node: RefCell::default(),
             kv: RefCell::default(),
         });
@@ -177,7 +214,10 @@ impl Cluster {
         *machine.kv.borrow_mut() = Some(kv.clone());
         let spec = StoreSpec {
             id: None,
-            disks: vec![machine.disk.open()],
+            disks: vec![Rc::new(Metered {
+                disk: machine.disk.open(),
+                moved: machine.moved.clone(),
+            })],
         };
         let specs = if machine.host.name() == "gateway" {
             Vec::new()
